@@ -1,0 +1,37 @@
+//! The one place that reads the environment.
+
+use std::ffi::OsString;
+
+/// Where GitHub Actions gives out tokens.
+pub(crate) const ACTIONS_URL: &str = "ACTIONS_ID_TOKEN_REQUEST_URL";
+/// What GitHub Actions wants to see for one.
+pub(crate) const ACTIONS_TOKEN: &str = "ACTIONS_ID_TOKEN_REQUEST_TOKEN";
+/// A platform token itself, as GitLab gives it.
+pub(crate) const ID_TOKEN: &str = "DAYFLY_ID_TOKEN";
+/// A file that holds a platform token.
+pub(crate) const ID_TOKEN_FILE: &str = "DAYFLY_ID_TOKEN_FILE";
+/// Where a command inside a run asks for tokens.
+pub(crate) const TOKEN_URL: &str = "DAYFLY_TOKEN_URL";
+/// What it has to show there.
+pub(crate) const TOKEN_SECRET: &str = "DAYFLY_TOKEN_SECRET";
+
+/// What a command must not inherit, because each lets its holder prove to be the run.
+pub(crate) const PROOFS: [&str; 4] = [ACTIONS_URL, ACTIONS_TOKEN, ID_TOKEN, ID_TOKEN_FILE];
+
+/// A variable that is set and not empty.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that reads the environment"
+)]
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The folders that hold programs.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that reads the environment"
+)]
+pub(crate) fn path() -> OsString {
+    std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into())
+}

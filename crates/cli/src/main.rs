@@ -1,0 +1,61 @@
+//! The one binary: reads the command line and runs the command it names.
+
+mod clock;
+mod environment;
+mod http;
+mod output;
+mod random;
+mod runner;
+mod secret;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::runner::address::ServerArgs;
+use crate::runner::proof::ProofArgs;
+use crate::runner::run::RunArgs;
+use crate::runner::token::TokenArgs;
+
+/// An identity for one task, and nothing after it.
+#[derive(Debug, Parser)]
+#[command(name = "dayfly", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs a command as one task: proves what this job is, opens the task, beats, ends it
+    Run(Box<RunArgs>),
+    /// Prints a fresh token of the surrounding run
+    Token(TokenArgs),
+    /// Prints the claims that the platform gives this job, never the token
+    Proof(ProofArgs),
+}
+
+fn main() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => match cli.command {
+            Command::Run(args) => runner::run::main(*args, cli.server),
+            Command::Token(args) => runner::token::main(args),
+            Command::Proof(args) => runner::proof::main(args, cli.server),
+        },
+        Err(error) => misused(&error),
+    }
+}
+
+/// `run` answers with the command's own exit code, so wrong use of it must not look like one.
+fn misused(error: &clap::Error) -> ExitCode {
+    let _closed = error.print();
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    if std::env::args_os().skip(1).any(|word| word == "run") {
+        return output::FAILED.into();
+    }
+    ExitCode::from(2)
+}

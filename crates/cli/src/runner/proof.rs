@@ -1,0 +1,87 @@
+//! `dayfly proof`: what the platform says of this job, without what would let a reader be it.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use serde_json::{Map, Value};
+
+use crate::http::Clients;
+use crate::output::{self, answer, say};
+use crate::runner::address::ServerArgs;
+use crate::runner::block_on;
+use crate::runner::proof_source::ProofSource;
+use crate::runner::wire::Failure;
+
+/// Options of `dayfly proof`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ProofArgs {
+    /// For whom the platform should make the token; the server's tenant where one is given
+    #[arg(long, value_name = "URL")]
+    audience: Option<String>,
+    /// Print the claims as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the claims.
+pub(crate) fn main(args: ProofArgs, server: ServerArgs) -> ExitCode {
+    match block_on(claims(&args, &server)) {
+        Ok(Ok(claims)) => print(&claims, &args, &server),
+        Ok(Err(failure)) => {
+            failure.say();
+            failure.exit_code().into()
+        }
+        Err(fault) => {
+            say(format_args!("{fault:#}"));
+            output::FAILED.into()
+        }
+    }
+}
+
+/// The claims of this job's platform token, not verified.
+async fn claims(args: &ProofArgs, server: &ServerArgs) -> Result<Map<String, Value>, Failure> {
+    let audience = match &args.audience {
+        Some(audience) => Some(audience.clone()),
+        None => server.address()?.map(|address| address.issuer().to_owned()),
+    };
+    let clients = Clients::new().context("cannot make HTTP requests")?;
+    let proof = ProofSource::find()?
+        .proof(audience.as_deref(), &clients)
+        .await?;
+    Ok(proof.claims().clone())
+}
+
+fn print(claims: &Map<String, Value>, args: &ProofArgs, server: &ServerArgs) -> ExitCode {
+    if args.json {
+        return answer(Value::Object(claims.clone()));
+    }
+    let mut lines: Vec<String> = claims
+        .iter()
+        .map(|(name, value)| format!("{} = {}", escaped(name), shown(value)))
+        .collect();
+    lines.sort();
+    let code = answer(lines.join("\n"));
+    if server.server.is_some() {
+        say(
+            "a server would spend the proof by looking at it: `dayfly run` names the clause that fails, `dayfly why` explains it",
+        );
+    }
+    code
+}
+
+/// A text as it stands, anything else as JSON.
+fn shown(value: &Value) -> String {
+    match value.as_str() {
+        Some(text) => escaped(text),
+        None => value.to_string(),
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| match c.is_control() {
+            true => c.escape_unicode().to_string().chars().collect::<Vec<_>>(),
+            false => vec![c],
+        })
+        .collect()
+}

@@ -1,0 +1,261 @@
+//! What the server answers, as this client reads it.
+
+use core::fmt;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use dayfly_token::excerpt::Excerpt;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::clock;
+use crate::output;
+use crate::secret::Secret;
+
+/// Why a call got no good answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The server said no.
+    #[error("refused: {0}")]
+    Refused(Box<Refusal>),
+    /// The server could not be heard, or cannot answer now; another time it may.
+    #[error("{}", .0.why)]
+    Away(Away),
+    /// Anything that no repetition helps.
+    #[error("{0:#}")]
+    Fault(#[from] anyhow::Error),
+}
+
+/// A server that did not answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Away {
+    /// What happened instead.
+    pub(crate) why: String,
+    /// When it wants to be asked again.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl Failure {
+    pub(crate) fn away(why: impl Into<String>) -> Self {
+        let why = why.into();
+        Self::Away(Away {
+            why,
+            retry_after: None,
+        })
+    }
+
+    /// The exit code of a command that fails for this.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Refused(_) => output::REFUSED,
+            Self::Away(_) | Self::Fault(_) => output::FAILED,
+        }
+    }
+
+    /// Says why, with everything that helps to find the rule behind a refusal.
+    pub(crate) fn say(&self) {
+        output::say(self);
+        if let Self::Refused(refusal) = self {
+            for line in refusal.details() {
+                output::say(line);
+            }
+        }
+    }
+}
+
+/// An explained no.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    /// The status of the answer.
+    pub(crate) status: u16,
+    /// The OAuth error code.
+    pub(crate) error: String,
+    description: Option<String>,
+    id: Option<String>,
+    refused: Map<String, Value>,
+}
+
+impl Refusal {
+    /// Reads an OAuth error; anything else was not written by Dayfly.
+    pub(crate) fn read(status: u16, body: &Map<String, Value>) -> Option<Self> {
+        let text = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
+        Some(Self {
+            status,
+            error: text("error")?,
+            description: text("error_description"),
+            id: text("refusal"),
+            refused: body
+                .get("refused")
+                .and_then(Value::as_object)
+                .cloned()
+                .unwrap_or_default(),
+        })
+    }
+
+    /// The rule that said no, where the server names it.
+    pub(crate) fn rule(&self) -> Option<&str> {
+        self.refused.get("rule").and_then(Value::as_str)
+    }
+
+    /// Whether the server has said, by rule or else by status, that task or client are over.
+    pub(crate) fn means_ended(&self) -> bool {
+        match self.rule() {
+            Some(rule) => matches!(
+                rule,
+                "task_ended"
+                    | "client_ended"
+                    | "already_ended"
+                    | "older_attempt"
+                    | "deadline"
+                    | "silent"
+                    | "rights_removed"
+                    | "not_found"
+            ),
+            None => {
+                matches!(self.status, 403 | 404 | 410)
+                    || matches!(self.error.as_str(), "invalid_grant" | "invalid_client")
+            }
+        }
+    }
+
+    /// For whom the call was made through this program: the error as the server wrote it.
+    pub(crate) fn as_json(&self) -> Value {
+        let mut body = Map::new();
+        body.insert("error".to_owned(), self.error.clone().into());
+        for (name, value) in [
+            ("error_description", &self.description),
+            ("refusal", &self.id),
+        ] {
+            if let Some(value) = value {
+                body.insert(name.to_owned(), value.clone().into());
+            }
+        }
+        if !self.refused.is_empty() {
+            body.insert("refused".to_owned(), Value::Object(self.refused.clone()));
+        }
+        Value::Object(body)
+    }
+
+    fn details(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let parts: Vec<String> = ["stage", "rule", "field", "got"]
+            .iter()
+            .filter_map(|name| {
+                let value = self.refused.get(*name)?;
+                Some(format!("{name} {}", Excerpt::of_json(value)))
+            })
+            .collect();
+        if !parts.is_empty() {
+            lines.push(parts.join(", "));
+        }
+        if let Some(id) = self.id.as_deref().filter(|id| is_id(id)) {
+            lines.push(format!("the whole explanation: dayfly why {id}"));
+        }
+        lines
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Excerpt::of(&self.error))?;
+        if let Some(description) = &self.description {
+            write!(f, ": {}", Excerpt::of(description))?;
+        }
+        Ok(())
+    }
+}
+
+/// A good answer of the token endpoint.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Granted {
+    pub(crate) access_token: Secret,
+    pub(crate) token_type: String,
+    pub(crate) expires_in: u64,
+    pub(crate) scope: Option<String>,
+    pub(crate) authorization_details: Option<Value>,
+    pub(crate) task: String,
+    pub(crate) client_id: String,
+    pub(crate) task_expires_at: u64,
+}
+
+impl Granted {
+    pub(crate) fn read(body: Map<String, Value>) -> Result<Self> {
+        // The parser's own message could hold a piece of the token.
+        let granted: Self = serde_json::from_value(Value::Object(body)).map_err(|_| {
+            anyhow!("the server's grant lacks a member, or has one of another type")
+        })?;
+        ensure!(
+            is_id(&granted.task) && is_id(&granted.client_id),
+            "the server's grant names task or client in a way that is none of its ids"
+        );
+        Ok(granted)
+    }
+}
+
+/// What the server says of an end.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ended(Map<String, Value>);
+
+impl Ended {
+    pub(crate) fn of(body: Map<String, Value>) -> Self {
+        Self(body)
+    }
+
+    /// One line that names the task, how it ended, until when it may still have been accepted, and the head. The head
+    /// is a signed note as a JSON string, so that whoever keeps the line keeps every byte of it.
+    pub(crate) fn line(&self, task: &str) -> String {
+        let mut line = format!("{task} ended");
+        if let Some(cause) = self.0.get("cause") {
+            line.push_str(&format!(" {}", Excerpt::of_json(cause)));
+        }
+        if let Some(at) = self.0.get("at") {
+            line.push_str(&format!(" at {}", moment(at)));
+        }
+        if let Some(last) = self.0.get("last_possible_acceptance") {
+            line.push_str(&format!("; last possible acceptance {}", moment(last)));
+        }
+        match self.0.get("head") {
+            None | Some(Value::Null) => {}
+            Some(head) => line.push_str(&format!("; head {head}")),
+        }
+        line
+    }
+}
+
+/// How the server wants to hear of a task.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(crate) struct Beat {
+    /// Seconds between two beats.
+    pub(crate) every: Option<u64>,
+}
+
+/// The public part of a tenant's metadata that a run needs.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Metadata {
+    pub(crate) issuer: String,
+    #[serde(default)]
+    pub(crate) dayfly_resources: std::collections::BTreeMap<String, String>,
+}
+
+impl Metadata {
+    pub(crate) fn read(body: Map<String, Value>) -> Result<Self> {
+        serde_json::from_value(Value::Object(body)).context("the server's metadata is malformed")
+    }
+}
+
+/// Seconds since 1970 as UTC, anything else as it stands.
+fn moment(value: &Value) -> String {
+    match value.as_u64() {
+        Some(seconds) => clock::utc(seconds),
+        None => value
+            .as_str()
+            .filter(|text| text.len() <= 40 && text.bytes().all(|byte| byte.is_ascii_graphic()))
+            .map_or_else(|| Excerpt::of_json(value).to_string(), str::to_owned),
+    }
+}
+
+/// Ids go into paths and messages, so they must be nothing but ids.
+fn is_id(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    !text.is_empty() && text.len() <= 64 && text.bytes().all(allowed)
+}

@@ -1,0 +1,349 @@
+//! Which task a proof belongs to: start, join, answer again, or none, by key, series and attempt.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::command::NewClient;
+use crate::declared::{Repeat, TaskKey, Workload};
+use crate::id::TaskId;
+use crate::refusal::{Refusal, Rule};
+use crate::task::{Cause, Proof, Task};
+use crate::text::Name;
+use crate::time::Time;
+
+/// The facts by which a proof is admitted, all read at one position of the ledger.
+pub struct Opening<'a> {
+    /// Now.
+    pub now: Time,
+    /// What runs.
+    pub workload: &'a Workload,
+    /// The verified proof.
+    pub proof: &'a Proof,
+    /// Which run it is.
+    pub key: &'a TaskKey,
+    /// Who asks, and for what.
+    pub client: &'a NewClient,
+    /// Every claim of the series, of every workload.
+    pub claims: &'a [Claim],
+    /// The open task that holds this workload's claim of this key, if any.
+    pub task: Option<&'a Task>,
+    /// Who spent the proof, if anyone did.
+    pub spent: Option<Spent>,
+    /// The blocks that stand.
+    pub blocks: &'a [Block],
+    /// How many tasks of the workload are open and have started within an hour.
+    pub counts: Counts,
+}
+
+/// A task key that is claimed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The workload that runs.
+    pub workload: Name,
+    /// The key.
+    pub key: String,
+    /// The attempt, where the platform counts them.
+    pub attempt: Option<u64>,
+    /// The task that claimed it.
+    pub task: TaskId,
+    /// Whether that task is open.
+    pub state: ClaimState,
+}
+
+/// Whether the task that claimed a key is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClaimState {
+    /// It is open.
+    Open,
+    /// It has ended.
+    Ended {
+        /// Why.
+        cause: Cause,
+        /// Its deadline, up to which it may open again where it fell silent.
+        deadline: Time,
+    },
+}
+
+/// The grant that spent a proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spent {
+    /// The task.
+    pub task: TaskId,
+    /// The client's number.
+    pub client: u32,
+}
+
+/// Containment that outlives a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Block {
+    /// What may not start again.
+    pub on: BlockOn,
+    /// The task that it came from.
+    pub task: Option<TaskId>,
+    /// Since when.
+    pub since: Time,
+}
+
+/// What a block stands on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BlockOn {
+    /// A series of attempts of one issuer.
+    Series {
+        /// The issuer.
+        issuer: Name,
+        /// The series.
+        series: String,
+    },
+}
+
+impl core::fmt::Display for BlockOn {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Series { issuer, series } => write!(f, "series:{issuer}:{series}"),
+        }
+    }
+}
+
+impl core::str::FromStr for BlockOn {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let rest = text
+            .strip_prefix("series:")
+            .ok_or("a block is written series:<issuer>:<series>")?;
+        let (issuer, series) = rest
+            .split_once(':')
+            .ok_or("a block is written series:<issuer>:<series>")?;
+        Ok(Self::Series {
+            issuer: issuer.parse()?,
+            series: series.to_string(),
+        })
+    }
+}
+
+/// How many tasks of a workload there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Open now.
+    pub open: u64,
+    /// Started within the last hour.
+    pub starts_last_hour: u64,
+}
+
+/// What a proof is admitted to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Open a task.
+    Start {
+        /// Open tasks of lower attempts, to be ended in the same append.
+        supersedes: Vec<TaskId>,
+        /// The deadline of the silent task that opens again.
+        until: Option<Time>,
+        /// The ended task whose claim is taken over.
+        replaces: Option<TaskId>,
+    },
+    /// Join the open task.
+    Join,
+    /// Answer the same client again: the answer got lost.
+    Retry {
+        /// The client's number.
+        client: u32,
+    },
+    /// Issue to the same client: it has no key and renews by a fresh proof of the same instance.
+    Renew {
+        /// The client's number.
+        client: u32,
+    },
+}
+
+/// Admits a proof to a task.
+///
+/// # Errors
+/// A refusal of stage `task` or `proof`.
+pub fn admit(opening: &Opening<'_>) -> Result<Admission, Refusal> {
+    check_blocks(opening)?;
+    check_attempt(opening)?;
+    let claim = opening
+        .claims
+        .iter()
+        .find(|claim| is_own(claim, opening) && !is_older(claim, opening.key));
+    match claim.map(|claim| claim.state) {
+        Some(ClaimState::Open) => match opening.task {
+            Some(task) => admit_to_open(opening, task),
+            None => Err(already_ended(opening, "just now")),
+        },
+        Some(ClaimState::Ended { cause, deadline }) => {
+            check_unspent(opening)?;
+            let silent = cause == Cause::Heartbeat;
+            if !(opening.workload.reopen && silent && opening.now < deadline) {
+                return Err(already_ended(opening, cause.word()));
+            }
+            admit_start(opening, Some(deadline))
+        }
+        None => {
+            check_unspent(opening)?;
+            admit_start(opening, None)
+        }
+    }
+}
+
+fn admit_start(opening: &Opening<'_>, until: Option<Time>) -> Result<Admission, Refusal> {
+    let superseded: Vec<&Claim> = opening
+        .claims
+        .iter()
+        .filter(|claim| claim.state == ClaimState::Open && is_older(claim, opening.key))
+        .collect();
+    // What ends in the same append no longer counts as open.
+    let freed = superseded
+        .iter()
+        .filter(|claim| claim.workload == opening.workload.name)
+        .count();
+    check_limits(opening, freed as u64)?;
+    // The claim of the same key by an earlier attempt, or by the task that fell silent.
+    let replaces = opening
+        .claims
+        .iter()
+        .find(|claim| is_own(claim, opening))
+        .map(|claim| claim.task);
+    Ok(Admission::Start {
+        supersedes: superseded.iter().map(|claim| claim.task).collect(),
+        until,
+        replaces,
+    })
+}
+
+/// Whether the claim is of the workload and key that ask.
+fn is_own(claim: &Claim, opening: &Opening<'_>) -> bool {
+    claim.workload == opening.workload.name && claim.key == opening.key.key
+}
+
+/// Whether the claim is of a lower attempt. Where one side counts no attempts, neither is lower.
+fn is_older(claim: &Claim, key: &TaskKey) -> bool {
+    matches!((claim.attempt, key.attempt), (Some(known), Some(asks)) if known < asks)
+}
+
+fn admit_to_open(opening: &Opening<'_>, task: &Task) -> Result<Admission, Refusal> {
+    let asks = opening.client;
+    let mut by_proof = task
+        .roots()
+        .filter(|(_, client)| client.proof == opening.proof.digest);
+    if opening.proof.one_time {
+        if let Some((number, client)) = by_proof.next() {
+            // Without a key nothing tells the client from a thief of its proof.
+            return if client.jkt.is_none() && asks.jkt.is_none() {
+                Err(spent(opening))
+            } else {
+                Ok(Admission::Retry { client: number })
+            };
+        }
+        check_unspent(opening)?;
+    } else if let Some((number, _)) = by_proof.find(|(_, client)| {
+        // A proof that may be used again is nobody's alone: another key is another client.
+        client.is_active()
+            && client.jkt.is_some()
+            && client.jkt == asks.jkt
+            && client.request == asks.digest
+    }) {
+        return Ok(Admission::Retry { client: number });
+    }
+    let by_instance = task.roots().find(|(_, client)| {
+        client.is_active() && client.jkt.is_none() && client.instance == opening.proof.instance
+    });
+    match (by_instance, asks.jkt, opening.workload.repeat) {
+        (Some((number, _)), None, _) => Ok(Admission::Renew { client: number }),
+        (Some(_) | None, _, Repeat::Join) => Ok(Admission::Join),
+        (Some(_) | None, _, Repeat::Refuse) => Err(Refusal::new(Rule::AlreadyOpen)
+            .field("task")
+            .wanted("repeat = \"join\", or the client's own key to renew with")
+            .got(format!("{} is open for this run", task.id))
+            .hint("renew with the key of the first request; a task admits further clients only with repeat = \"join\"")),
+    }
+}
+
+fn check_blocks(opening: &Opening<'_>) -> Result<(), Refusal> {
+    let hit = opening.blocks.iter().find(|block| match &block.on {
+        BlockOn::Series { issuer, series } => {
+            *issuer == opening.proof.issuer && *series == opening.key.series
+        }
+    });
+    match hit {
+        None => Ok(()),
+        Some(block) => Err(Refusal::new(Rule::Blocked)
+            .field("block")
+            .wanted("no block")
+            .got(block.on.to_string())
+            .hint("an operator lifts it with `dayfly unblock`")),
+    }
+}
+
+fn check_attempt(opening: &Opening<'_>) -> Result<(), Refusal> {
+    let highest = opening
+        .claims
+        .iter()
+        .filter_map(|claim| claim.attempt)
+        .max();
+    match (opening.key.attempt, highest) {
+        (Some(attempt), Some(highest)) if attempt < highest => {
+            Err(Refusal::new(Rule::OlderAttempt)
+                .field("attempt")
+                .wanted(format!("{highest} or higher"))
+                .got(attempt.to_string()))
+        }
+        (Some(_) | None, Some(_) | None) => Ok(()),
+    }
+}
+
+fn check_unspent(opening: &Opening<'_>) -> Result<(), Refusal> {
+    if opening.proof.one_time && opening.spent.is_some() {
+        return Err(spent(opening));
+    }
+    Ok(())
+}
+
+fn check_limits(opening: &Opening<'_>, freed: u64) -> Result<(), Refusal> {
+    let Counts {
+        open,
+        starts_last_hour,
+    } = opening.counts;
+    let open = open.saturating_sub(freed);
+    let limits = opening.workload.limits;
+    if let Some(most) = limits.open.filter(|most| open >= *most) {
+        return Err(Refusal::new(Rule::OpenLimit)
+            .field("limits.open")
+            .wanted(format!("fewer than {most} open tasks"))
+            .got(open.to_string()));
+    }
+    if let Some(most) = limits
+        .starts_per_hour
+        .filter(|most| starts_last_hour >= *most)
+    {
+        return Err(Refusal::new(Rule::StartsLimit)
+            .field("limits.starts_per_hour")
+            .wanted(format!("fewer than {most} starts within an hour"))
+            .got(starts_last_hour.to_string()));
+    }
+    Ok(())
+}
+
+fn spent(opening: &Opening<'_>) -> Refusal {
+    Refusal::new(Rule::ProofSpent)
+        .field("token")
+        .wanted("a token that was not used before")
+        .got(opening.spent.map_or_else(
+            || "one that was".to_string(),
+            |by| format!("used by {}", by.task),
+        ))
+        .hint("ask the platform for a fresh token")
+}
+
+fn already_ended(opening: &Opening<'_>, how: &str) -> Refusal {
+    Refusal::new(Rule::AlreadyEnded)
+        .field("task key")
+        .wanted("a run whose task has not ended")
+        .got(format!("{}: ended, {how}", opening.key.key))
+        .hint("a run has one task; start a new run, or re-run it for a new attempt")
+}

@@ -1,0 +1,188 @@
+//! What is asked of a task, with every fact that deciding needs.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::access::{AccessRequest, Catalog};
+use crate::declared::{Bounds, TaskKey, Workload};
+use crate::event::CredentialIssued;
+use crate::id::TaskId;
+use crate::task::{Cause, Epoch, EpochOf, Heard, Proof};
+use crate::text::Digest;
+use crate::time::Time;
+
+/// What is asked of a task.
+pub enum Command<'a> {
+    /// Open a task and grant its first client a credential.
+    Start(Start<'a>),
+    /// Add a root client to an open task and grant it a credential.
+    Join(Join<'a>),
+    /// Answer a request again whose answer got lost.
+    Retry(Retry<'a>),
+    /// Issue a further credential to a client: renewal and narrowing.
+    Issue(Issue<'a>),
+    /// End a client and its subtree.
+    EndClient(EndClient),
+    /// End the task.
+    EndTask(EndTask),
+    /// Revoke a credential (RFC 7009).
+    Revoke(Revoke),
+    /// End the task if it is over.
+    Sweep(Sweep),
+}
+
+/// The facts that every grant to a root client shares.
+#[derive(Clone, Copy)]
+pub struct Root<'a> {
+    /// Now.
+    pub now: Time,
+    /// What runs.
+    pub workload: &'a Workload,
+    /// Resources and types.
+    pub catalog: &'a Catalog,
+    /// The server's bounds.
+    pub bounds: &'a Bounds,
+    /// The verified proof.
+    pub proof: &'a Proof,
+    /// Who asks, and for what.
+    pub client: &'a NewClient,
+    /// Fixes key and hash of the token.
+    pub seal: &'a dyn Seal,
+}
+
+/// Opens a task.
+pub struct Start<'a> {
+    /// The shared facts.
+    pub root: Root<'a>,
+    /// A fresh id.
+    pub id: TaskId,
+    /// Which run it is.
+    pub key: &'a TaskKey,
+    /// The present epochs that the task will rely on.
+    pub epochs: Vec<Epoch>,
+    /// The first deadline, when a silent task opens again.
+    pub until: Option<Time>,
+    /// The tasks that end in the same append.
+    pub supersedes: Vec<TaskId>,
+}
+
+/// Adds a root client.
+pub struct Join<'a> {
+    /// The shared facts.
+    pub root: Root<'a>,
+    /// What was heard of the task.
+    pub heard: Heard,
+    /// The first epoch the task relied on that has moved since.
+    pub stale: Option<EpochOf>,
+}
+
+/// Answers a lost answer again.
+pub struct Retry<'a> {
+    /// The shared facts.
+    pub root: Root<'a>,
+    /// What was heard of the task.
+    pub heard: Heard,
+    /// The first epoch the task relied on that has moved since.
+    pub stale: Option<EpochOf>,
+    /// The client that was granted then.
+    pub client: u32,
+}
+
+/// A client to be: its key and its request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewClient {
+    /// The key it proved to hold; none asks for a bearer credential.
+    pub jkt: Option<Digest>,
+    /// That key, as canonical JWK JSON.
+    pub jwk: Option<String>,
+    /// What it asks for.
+    pub request: AccessRequest,
+    /// SHA-256 of the request's parameters.
+    pub digest: Digest,
+}
+
+/// Issues a further credential.
+pub struct Issue<'a> {
+    /// Now.
+    pub now: Time,
+    /// What was heard of the task.
+    pub heard: Heard,
+    /// The first epoch the task relied on that has moved since.
+    pub stale: Option<EpochOf>,
+    /// The client's number.
+    pub client: u32,
+    /// What runs.
+    pub workload: &'a Workload,
+    /// Resources and types.
+    pub catalog: &'a Catalog,
+    /// The server's bounds.
+    pub bounds: &'a Bounds,
+    /// What it asks for.
+    pub request: &'a AccessRequest,
+    /// What a narrowed token must not exceed, beside the client's access: the presented token.
+    pub within: Option<Within<'a>>,
+    /// Fixes key and hash of the token.
+    pub seal: &'a dyn Seal,
+}
+
+/// The presented token that bounds a narrowed one.
+#[derive(Clone, Copy)]
+pub struct Within<'a> {
+    /// What it allows.
+    pub access: &'a [crate::access::Detail],
+    /// When it expires.
+    pub expires: Time,
+}
+
+/// Ends a client and its subtree.
+#[derive(Clone, Copy)]
+pub struct EndClient {
+    /// Now.
+    pub now: Time,
+    /// What was heard of the task.
+    pub heard: Heard,
+    /// The client's number.
+    pub client: u32,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Ends the task.
+#[derive(Clone, Copy)]
+pub struct EndTask {
+    /// Now.
+    pub now: Time,
+    /// What was heard of the task.
+    pub heard: Heard,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Revokes a credential: the newest ends its client, an older one only itself.
+#[derive(Clone, Copy)]
+pub struct Revoke {
+    /// Now.
+    pub now: Time,
+    /// What was heard of the task.
+    pub heard: Heard,
+    /// The client's number.
+    pub client: u32,
+    /// The credential's number.
+    pub credential: u32,
+}
+
+/// Ends the task if its deadline, its silence or its linger says so.
+#[derive(Clone, Copy)]
+pub struct Sweep {
+    /// Now.
+    pub now: Time,
+    /// What was heard of the task.
+    pub heard: Heard,
+}
+
+/// Fixes the key, the algorithm and the hash of a token before it is recorded. Pure: the same
+/// draft always gives the same.
+pub trait Seal {
+    /// Fills in `alg`, `kid` and `hash` of the draft, whose other fields are final.
+    fn seal(&self, task: TaskId, workload: &Workload, draft: &mut CredentialIssued);
+}

@@ -1,0 +1,416 @@
+//! The decision: a state and a command in, events or a refusal out, and nothing else.
+
+use alloc::borrow::Cow;
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::access::{AccessRequest, Catalog, Detail, detail_covers, first_access, token_access};
+use crate::apply::apply;
+use crate::command::{
+    Command, EndClient, EndTask, Issue, Join, Retry, Revoke, Root, Seal, Start, Sweep, Within,
+};
+use crate::declared::{Binding, Bounds, Workload, deadline};
+use crate::event::{
+    ClientEnded, ClientRegistered, CredentialIssued, CredentialRevoked, Event, TaskEnded,
+    TaskStarted,
+};
+use crate::refusal::{Refusal, Rule};
+use crate::task::{Cause, Client, EpochOf, Heard, Task};
+use crate::text::Digest;
+use crate::time::{Span, Time};
+
+/// Decides a command. `task` is the state it is about; none for [`Command::Start`].
+///
+/// # Errors
+/// The refusal, explained.
+pub fn decide(task: Option<&Task>, command: &Command<'_>) -> Result<Vec<Event>, Refusal> {
+    match (task, command) {
+        (None, Command::Start(start)) => decide_start(start),
+        (Some(task), Command::Join(join)) => decide_join(task, join),
+        (Some(task), Command::Retry(retry)) => decide_retry(task, retry),
+        (Some(task), Command::Issue(issue)) => decide_issue(task, issue),
+        (Some(task), Command::EndClient(end)) => decide_end_client(task, end),
+        (Some(task), Command::EndTask(end)) => decide_end_task(task, end),
+        (Some(task), Command::Revoke(revoke)) => decide_revoke(task, revoke),
+        (Some(task), Command::Sweep(sweep)) => Ok(decide_sweep(task, sweep)),
+        (Some(_), Command::Start(_)) => Err(Refusal::new(Rule::AlreadyOpen)
+            .field("task")
+            .wanted("no task by this id")
+            .got("one that exists")),
+        (
+            None,
+            Command::Join(_)
+            | Command::Retry(_)
+            | Command::Issue(_)
+            | Command::EndClient(_)
+            | Command::EndTask(_)
+            | Command::Revoke(_)
+            | Command::Sweep(_),
+        ) => Err(Refusal::new(Rule::TaskEnded)
+            .field("task")
+            .wanted("an open task")
+            .got("no open task by this id")),
+    }
+}
+
+fn decide_start(start: &Start<'_>) -> Result<Vec<Event>, Refusal> {
+    let Root {
+        now,
+        workload,
+        proof,
+        ..
+    } = start.root;
+    let deadline = deadline(now, workload.window, start.until);
+    if now >= deadline {
+        return Err(Refusal::new(Rule::Deadline)
+            .field("deadline")
+            .wanted(format!("before {deadline}"))
+            .got(now.to_string()));
+    }
+    let started = Event::TaskStarted(TaskStarted {
+        workload: workload.name.clone(),
+        owner: workload.owner.clone(),
+        issuer: proof.issuer.clone(),
+        key: start.key.key.clone(),
+        series: start.key.series.clone(),
+        attempt: start.key.attempt,
+        repeat: workload.repeat,
+        opened: now,
+        deadline,
+        heartbeat: workload.heartbeat,
+        linger: workload.linger,
+        epochs: start.epochs.clone(),
+        supersedes: start.supersedes.clone(),
+    });
+    let task = apply(None, start.id, &started).ok_or_else(|| inconsistent("task.started"))?;
+    let mut events = vec![started];
+    events.extend(register(&task, &start.root)?);
+    Ok(events)
+}
+
+fn decide_join(task: &Task, join: &Join<'_>) -> Result<Vec<Event>, Refusal> {
+    let Root { now, bounds, .. } = join.root;
+    task.check_open(now, join.heard)?;
+    check_epochs(join.stale.as_ref())?;
+    if task.clients.len() >= bounds.clients {
+        return Err(Refusal::new(Rule::ClientsLimit)
+            .field("clients")
+            .wanted(format!("at most {}", bounds.clients))
+            .got(task.clients.len().to_string()));
+    }
+    register(task, &join.root)
+}
+
+/// Registers a root client with its first credential.
+fn register(task: &Task, root: &Root<'_>) -> Result<Vec<Event>, Refusal> {
+    let Root {
+        workload,
+        catalog,
+        bounds,
+        proof,
+        client,
+        ..
+    } = *root;
+    check_binding(workload, client.jkt)?;
+    let ceiling = workload.ceiling(&proof.claims)?;
+    let access = first_access(&ceiling, &client.request, catalog, bounds.details)?;
+    let number =
+        u32::try_from(task.clients.len() + 1).map_err(|_| Refusal::new(Rule::ClientsLimit))?;
+    let registered = Event::ClientRegistered(ClientRegistered {
+        client: number,
+        jkt: client.jkt,
+        jwk: client.jwk.clone(),
+        instance: proof.instance.clone(),
+        proof: proof.digest,
+        request: client.digest,
+        filled: workload.filling(&proof.claims),
+        access,
+        expires: task.deadline,
+    });
+    let task =
+        apply(Some(task), task.id, &registered).ok_or_else(|| inconsistent("client.registered"))?;
+    let issued = issue(&task, number, &terms_of(root, &ceiling))?;
+    Ok(vec![registered, issued])
+}
+
+fn check_binding(workload: &Workload, jkt: Option<Digest>) -> Result<(), Refusal> {
+    match (workload.binding, jkt) {
+        (Binding::Required, None) => Err(Refusal::new(Rule::BindingRequired)
+            .field("DPoP")
+            .wanted("a dpop proof by a key of the client's own")
+            .got("none")
+            .hint("send a DPoP header, or declare token.binding = \"optional\" for the workload")),
+        (Binding::Required | Binding::Optional, Some(_)) | (Binding::Optional, None) => Ok(()),
+    }
+}
+
+fn decide_retry(task: &Task, retry: &Retry<'_>) -> Result<Vec<Event>, Refusal> {
+    let Root {
+        now,
+        workload,
+        proof,
+        client,
+        ..
+    } = retry.root;
+    task.check_open(now, retry.heard)?;
+    check_epochs(retry.stale.as_ref())?;
+    let granted = task.check_client(retry.client, now)?;
+    // Without a key nothing tells the client from a thief of its proof.
+    if granted.jkt != client.jkt || client.jkt.is_none() {
+        return Err(Refusal::new(Rule::RetryOtherKey)
+            .field("DPoP")
+            .wanted("the key that the token was first used with")
+            .got(
+                client
+                    .jkt
+                    .map_or_else(|| "none".into(), |jkt| jkt.to_string()),
+            ));
+    }
+    if granted.request != client.digest {
+        return Err(Refusal::new(Rule::RetryDiffers)
+            .field("resource, scope, authorization_details")
+            .wanted("the request that the token was first used with")
+            .got("another"));
+    }
+    let ceiling = workload.ceiling(&proof.claims)?;
+    Ok(vec![issue(
+        task,
+        retry.client,
+        &terms_of(&retry.root, &ceiling),
+    )?])
+}
+
+fn decide_issue(task: &Task, issue_to: &Issue<'_>) -> Result<Vec<Event>, Refusal> {
+    task.check_open(issue_to.now, issue_to.heard)?;
+    check_epochs(issue_to.stale.as_ref())?;
+    let client = task.check_client(issue_to.client, issue_to.now)?;
+    let ceiling = issue_to.workload.ceiling_kept(&client.filled);
+    let terms = Terms {
+        now: issue_to.now,
+        workload: issue_to.workload,
+        catalog: issue_to.catalog,
+        bounds: issue_to.bounds,
+        ceiling: &ceiling,
+        request: issue_to.request,
+        within: issue_to.within,
+        seal: issue_to.seal,
+    };
+    Ok(vec![issue(task, issue_to.client, &terms)?])
+}
+
+/// Refuses when an epoch that the task relied on has moved.
+fn check_epochs(stale: Option<&EpochOf>) -> Result<(), Refusal> {
+    let Some(of) = stale else {
+        return Ok(());
+    };
+    Err(Refusal::new(Rule::RightsRemoved)
+        .field("epoch")
+        .wanted("rights as they stood when the task opened")
+        .got(match of {
+            EpochOf::Tenant => "the tenant's were taken away".to_string(),
+            EpochOf::Issuer(name) => format!("those of issuer {name} were taken away"),
+            EpochOf::Owner(name) => format!("those of owner {name} were taken away"),
+            EpochOf::Workload(name) => format!("those of workload {name} were taken away"),
+        }))
+}
+
+/// What one credential is issued by.
+struct Terms<'a> {
+    now: Time,
+    workload: &'a Workload,
+    catalog: &'a Catalog,
+    bounds: &'a Bounds,
+    ceiling: &'a [Detail],
+    request: &'a AccessRequest,
+    within: Option<Within<'a>>,
+    seal: &'a dyn Seal,
+}
+
+fn terms_of<'a>(root: &Root<'a>, ceiling: &'a [Detail]) -> Terms<'a> {
+    Terms {
+        now: root.now,
+        workload: root.workload,
+        catalog: root.catalog,
+        bounds: root.bounds,
+        ceiling,
+        request: &root.client.request,
+        within: None,
+        seal: root.seal,
+    }
+}
+
+/// Issues one credential to a client that was checked.
+fn issue(task: &Task, number: u32, terms: &Terms<'_>) -> Result<Event, Refusal> {
+    let client = task
+        .client(number)
+        .ok_or_else(|| inconsistent("client.registered"))?;
+    check_binding(terms.workload, client.jkt)?;
+    let live = client
+        .credentials
+        .iter()
+        .filter(|credential| terms.now < credential.expires)
+        .count();
+    if live >= terms.bounds.live_credentials {
+        return Err(Refusal::new(Rule::CredentialsLimit)
+            .field("live credentials")
+            .wanted(format!("at most {}", terms.bounds.live_credentials))
+            .got(live.to_string())
+            .hint("use a credential until it is near its end instead of asking for another"));
+    }
+    let held = held(client, terms.within);
+    let access = token_access(&held, terms.ceiling, terms.request, terms.catalog)?;
+    if access.details.len() > terms.bounds.details {
+        return Err(Refusal::new(Rule::DetailsLimit)
+            .field("authorization_details")
+            .wanted(format!("at most {} details", terms.bounds.details))
+            .got(access.details.len().to_string()));
+    }
+    // A token without an audience would be one for everybody.
+    let Some(resource) = terms.catalog.resources.get(&access.resource) else {
+        return Err(Refusal::new(Rule::TargetUnknown)
+            .field("resource")
+            .wanted("a declared resource")
+            .got(access.resource.as_str()));
+    };
+    let expires = expiry(task, client, terms);
+    if expires <= terms.now {
+        return Err(Refusal::new(Rule::Deadline)
+            .field("deadline")
+            .wanted("at least a second of life")
+            .got(format!("{} left", expires.since(terms.now))));
+    }
+    let mut draft = CredentialIssued {
+        client: number,
+        credential: client.issued.saturating_add(1),
+        audience: resource.url.clone(),
+        resource: access.resource,
+        access: access.details,
+        scope: access.scopes,
+        issued: Time::from_seconds(terms.now.seconds()),
+        expires,
+        jkt: client.jkt,
+        alg: "".to_string(),
+        kid: "".to_string(),
+        hash: Digest([0; 32]),
+    };
+    terms.seal.seal(task.id, terms.workload, &mut draft);
+    Ok(Event::CredentialIssued(draft))
+}
+
+/// What a token may be taken from: the client's access, and where a token is narrowed, what that
+/// one holds of it.
+fn held<'a>(client: &'a Client, within: Option<Within<'_>>) -> Cow<'a, [Detail]> {
+    match within {
+        None => Cow::Borrowed(&client.access),
+        Some(within) => within
+            .access
+            .iter()
+            .filter(|held| client.access.iter().any(|own| detail_covers(own, held)))
+            .cloned()
+            .collect(),
+    }
+}
+
+/// The earliest of what bounds a credential, in whole seconds.
+fn expiry(task: &Task, client: &Client, terms: &Terms<'_>) -> Time {
+    let mut expires = (terms.now + terms.workload.ttl)
+        .min(client.expires)
+        .min(task.deadline);
+    if let Some(within) = &terms.within {
+        expires = expires.min(within.expires);
+    }
+    Time::from_seconds(expires.seconds())
+}
+
+fn decide_end_client(task: &Task, end: &EndClient) -> Result<Vec<Event>, Refusal> {
+    if let Some(lapsed) = lapsed(task, end.now, end.heard)? {
+        return Ok(vec![lapsed]);
+    }
+    task.check_client(end.client, end.now)?;
+    let ended = Event::ClientEnded(ClientEnded {
+        client: end.client,
+        cause: end.cause,
+        at: end.now,
+        last_expiry: task
+            .last_expiry_under(end.client)
+            .filter(|expires| *expires > end.now),
+    });
+    let after = apply(Some(task), task.id, &ended).ok_or_else(|| inconsistent("client.ended"))?;
+    let mut events = vec![ended];
+    if let Some((_, cause)) = after.lingers_until()
+        && task.linger == Span::ZERO
+    {
+        events.push(task_ended(&after, cause, end.now));
+    }
+    Ok(events)
+}
+
+fn decide_end_task(task: &Task, end: &EndTask) -> Result<Vec<Event>, Refusal> {
+    if let Some(lapsed) = lapsed(task, end.now, end.heard)? {
+        return Ok(vec![lapsed]);
+    }
+    Ok(vec![task_ended(task, end.cause, end.now)])
+}
+
+fn decide_revoke(task: &Task, revoke: &Revoke) -> Result<Vec<Event>, Refusal> {
+    let client = task.check_client(revoke.client, revoke.now)?;
+    if revoke.credential == client.issued {
+        return decide_end_client(
+            task,
+            &EndClient {
+                now: revoke.now,
+                heard: revoke.heard,
+                client: revoke.client,
+                cause: Cause::Revoked,
+            },
+        );
+    }
+    let live = client
+        .credentials
+        .iter()
+        .any(|credential| credential.number == revoke.credential);
+    Ok(if live {
+        vec![Event::CredentialRevoked(CredentialRevoked {
+            client: revoke.client,
+            credential: revoke.credential,
+        })]
+    } else {
+        Vec::new()
+    })
+}
+
+fn decide_sweep(task: &Task, sweep: &Sweep) -> Vec<Event> {
+    match lapsed(task, sweep.now, sweep.heard) {
+        Ok(Some(event)) => vec![event],
+        Ok(None) | Err(_) => Vec::new(),
+    }
+}
+
+/// The end that is due although nobody asked for it: the cause that came first names the end.
+fn lapsed(task: &Task, now: Time, heard: Heard) -> Result<Option<Event>, Refusal> {
+    if !task.is_open() {
+        task.check_open(now, heard)?;
+    }
+    Ok(task
+        .lapsed(now, heard)
+        .map(|cause| task_ended(task, cause, now)))
+}
+
+fn task_ended(task: &Task, cause: Cause, now: Time) -> Event {
+    Event::TaskEnded(TaskEnded {
+        cause,
+        at: now,
+        count: task.version + 1,
+        last_expiry: task.last_expiry().filter(|expires| *expires > now),
+    })
+}
+
+/// A decision that its own event does not fit: a fault of ours that must not grant anything.
+fn inconsistent(event: &str) -> Refusal {
+    Refusal::new(Rule::Unavailable)
+        .field(event)
+        .wanted("an event that applies")
+        .got("one that does not")
+}

@@ -1,0 +1,216 @@
+//! What happened: the events of a task, each one entry of the ledger.
+//!
+//! Events are append-only and versioned by addition: a field that is added has a default, a field
+//! is never renamed or given another meaning.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::access::Detail;
+use crate::declared::{Heartbeat, Repeat};
+use crate::id::{CredentialId, TaskId};
+use crate::matching::Claims;
+use crate::task::{Cause, Epoch};
+use crate::text::{Digest, Name};
+use crate::time::{Span, Time};
+
+/// One event of a task. It serialises as the `data` of its entry; [`Event::kind`] is the `kind`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Event {
+    /// The task opened.
+    TaskStarted(TaskStarted),
+    /// A root client came in by proof.
+    ClientRegistered(ClientRegistered),
+    /// A client was issued a credential.
+    CredentialIssued(CredentialIssued),
+    /// A client revoked one of its older credentials.
+    CredentialRevoked(CredentialRevoked),
+    /// A client and its subtree ended.
+    ClientEnded(ClientEnded),
+    /// The task ended and all of it.
+    TaskEnded(TaskEnded),
+}
+
+/// The data of `task.started`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskStarted {
+    /// What runs.
+    pub workload: Name,
+    /// Who answers for it.
+    pub owner: Name,
+    /// Who vouched for it.
+    pub issuer: Name,
+    /// Which run it is.
+    pub key: String,
+    /// Which series the key belongs to.
+    pub series: String,
+    /// Which attempt it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u64>,
+    /// Whether further clients may join.
+    pub repeat: Repeat,
+    /// When it opened.
+    pub opened: Time,
+    /// When it ends at the latest.
+    pub deadline: Time,
+    /// When silence ends it.
+    pub heartbeat: Heartbeat,
+    /// How long it stays open without an active root client.
+    pub linger: Span,
+    /// The epochs it relies on.
+    pub epochs: Vec<Epoch>,
+    /// The tasks it supersedes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub supersedes: Vec<TaskId>,
+}
+
+/// The data of `client.registered`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientRegistered {
+    /// Its number within the task.
+    pub client: u32,
+    /// The thumbprint of the key it is bound to; none is a bearer client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jkt: Option<Digest>,
+    /// The public key, as canonical JWK JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwk: Option<String>,
+    /// Which job, pod or process it is.
+    pub instance: String,
+    /// SHA-256 of the proof.
+    pub proof: Digest,
+    /// SHA-256 of the request.
+    pub request: Digest,
+    /// The claims of the proof that filled the ceiling, by name.
+    #[serde(default, skip_serializing_if = "Claims::is_empty")]
+    pub filled: Claims,
+    /// What it may have credentials for.
+    pub access: Vec<Detail>,
+    /// When it ends at the latest.
+    pub expires: Time,
+}
+
+/// The data of `credential.issued`: every claim of the token, its key and its hash.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CredentialIssued {
+    /// The client it was issued to.
+    pub client: u32,
+    /// Its number within the client.
+    pub credential: u32,
+    /// The resource that is its audience.
+    pub resource: Name,
+    /// The URL of that resource, as it stands in `aud`.
+    pub audience: String,
+    /// What it allows.
+    pub access: Vec<Detail>,
+    /// The scopes granted whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scope: Vec<String>,
+    /// `iat`, whole seconds.
+    pub issued: Time,
+    /// `exp`, whole seconds.
+    pub expires: Time,
+    /// The thumbprint in `cnf`; none is a bearer credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jkt: Option<Digest>,
+    /// The algorithm it is signed with.
+    pub alg: String,
+    /// The key it is signed with.
+    pub kid: String,
+    /// SHA-256 of its signing input: the join key for other systems' logs.
+    pub hash: Digest,
+}
+
+impl CredentialIssued {
+    /// The public id, which is the token's `jti`.
+    #[must_use]
+    pub const fn id(&self, task: TaskId) -> CredentialId {
+        CredentialId {
+            client: crate::id::ClientId {
+                task,
+                number: self.client,
+            },
+            number: self.credential,
+        }
+    }
+}
+
+/// The data of `credential.revoked`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CredentialRevoked {
+    /// The client it was issued to.
+    pub client: u32,
+    /// Its number within the client.
+    pub credential: u32,
+}
+
+/// The data of `client.ended`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientEnded {
+    /// The client.
+    pub client: u32,
+    /// Why.
+    pub cause: Cause,
+    /// When.
+    pub at: Time,
+    /// When the last credential of the subtree that verifies offline expires; none when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_expiry: Option<Time>,
+}
+
+/// The data of `task.ended`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskEnded {
+    /// Why.
+    pub cause: Cause,
+    /// When.
+    pub at: Time,
+    /// How many entries the task has, this one included.
+    pub count: u64,
+    /// When the last credential that verifies offline expires, whatever became of its client; none
+    /// does when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_expiry: Option<Time>,
+}
+
+/// An entry kind that is no event of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownKind;
+
+impl Event {
+    /// The entry kind.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::TaskStarted(_) => "task.started",
+            Self::ClientRegistered(_) => "client.registered",
+            Self::CredentialIssued(_) => "credential.issued",
+            Self::CredentialRevoked(_) => "credential.revoked",
+            Self::ClientEnded(_) => "client.ended",
+            Self::TaskEnded(_) => "task.ended",
+        }
+    }
+
+    /// Reads the `data` of an entry of this kind.
+    ///
+    /// # Errors
+    /// `Ok(Err(UnknownKind))` when `kind` is no event of a task; the deserializer's error when
+    /// `data` is not of the kind's shape.
+    pub fn read<'de, D: Deserializer<'de>>(
+        kind: &str,
+        data: D,
+    ) -> Result<Result<Self, UnknownKind>, D::Error> {
+        Ok(Ok(match kind {
+            "task.started" => Self::TaskStarted(TaskStarted::deserialize(data)?),
+            "client.registered" => Self::ClientRegistered(ClientRegistered::deserialize(data)?),
+            "credential.issued" => Self::CredentialIssued(CredentialIssued::deserialize(data)?),
+            "credential.revoked" => Self::CredentialRevoked(CredentialRevoked::deserialize(data)?),
+            "client.ended" => Self::ClientEnded(ClientEnded::deserialize(data)?),
+            "task.ended" => Self::TaskEnded(TaskEnded::deserialize(data)?),
+            _ => return Ok(Err(UnknownKind)),
+        }))
+    }
+}

@@ -1,0 +1,517 @@
+//! The task: one run of a workload and the unit of everything.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::access::Detail;
+use crate::declared::{Heartbeat, HeartbeatMode};
+use crate::id::{ClientId, CredentialId, TaskId};
+use crate::matching::Claims;
+use crate::refusal::{Refusal, Rule};
+use crate::text::{Digest, Name};
+use crate::time::{Span, Time};
+
+/// One run of a workload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// Its id.
+    pub id: TaskId,
+    /// How many entries the ledger holds of it; the next one has this plus one as `seq`.
+    pub version: u64,
+    /// What runs.
+    pub workload: Name,
+    /// Who answers for it.
+    pub owner: Name,
+    /// Who vouched for it.
+    pub issuer: Name,
+    /// Which run it is.
+    pub key: String,
+    /// Which series of attempts the key belongs to.
+    pub series: String,
+    /// Which attempt it is, where the platform counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u64>,
+    /// When it opened.
+    pub opened: Time,
+    /// When it ends at the latest.
+    pub deadline: Time,
+    /// When silence ends it.
+    pub heartbeat: Heartbeat,
+    /// How long it stays open without an active root client.
+    pub linger: Span,
+    /// The epochs it relies on.
+    pub epochs: Vec<Epoch>,
+    /// Its clients; the client with number `n` stands at `n - 1`.
+    pub clients: Vec<Client>,
+    /// Whether it is open.
+    pub state: TaskState,
+}
+
+/// Whether a task is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TaskState {
+    /// It is open.
+    Open,
+    /// It has ended, and so have all its clients and credentials.
+    Ended {
+        /// Why.
+        cause: Cause,
+        /// When.
+        at: Time,
+    },
+}
+
+/// One ephemeral identity inside a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    /// The number of the client it was delegated from; a root client came in by proof.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<u32>,
+    /// The SHA-256 thumbprint (RFC 7638) of the key it is bound to; none is a bearer client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jkt: Option<Digest>,
+    /// The public key itself, as canonical JWK JSON, by which the client authenticates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwk: Option<String>,
+    /// Which job, pod or process it is.
+    pub instance: String,
+    /// SHA-256 of the proof it came in by.
+    pub proof: Digest,
+    /// SHA-256 of the request that was granted, for the answer that got lost.
+    pub request: Digest,
+    /// The claims of its proof that filled the ceiling: the present ceiling is filled from them too.
+    #[serde(default, skip_serializing_if = "Claims::is_empty")]
+    pub filled: Claims,
+    /// What it may have credentials for.
+    pub access: Vec<Detail>,
+    /// When it ends at the latest.
+    pub expires: Time,
+    /// How many credentials it was issued, ever.
+    pub issued: u32,
+    /// When the last of them expires for those who verify offline, revoked or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_expiry: Option<Time>,
+    /// Those that have neither expired nor been revoked.
+    pub credentials: Vec<Credential>,
+    /// Whether it is active.
+    pub state: ClientState,
+}
+
+/// Whether a client is active.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientState {
+    /// It is active.
+    Active,
+    /// It has ended.
+    Ended {
+        /// Why.
+        cause: Cause,
+        /// When.
+        at: Time,
+    },
+}
+
+/// One live credential of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Credential {
+    /// Its number within the client.
+    pub number: u32,
+    /// When it expires.
+    pub expires: Time,
+    /// SHA-256 of the signing input of its token (RFC 7515, section 2).
+    pub hash: Digest,
+}
+
+/// Why a task or client ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// It said that it had done its work.
+    Completed,
+    /// It said that it had failed.
+    Failed,
+    /// It said that it had been cancelled.
+    Cancelled,
+    /// Its deadline came.
+    Deadline,
+    /// It fell silent.
+    Heartbeat,
+    /// A newer attempt of the same run started.
+    Superseded,
+    /// The client it was delegated from ended.
+    Parent,
+    /// Its newest credential was revoked (RFC 7009).
+    Revoked,
+    /// Its approval was denied.
+    Denied,
+    /// Its approval was not given in time.
+    Expired,
+    /// Its owner was offboarded.
+    OwnerOffboarded,
+    /// Its workload was disabled.
+    WorkloadDisabled,
+    /// The issuer that vouched for it was removed.
+    IssuerRemoved,
+    /// The declared state no longer grants it.
+    Policy,
+    /// An operator ended it.
+    Operator,
+    /// The platform said that the run is over.
+    Upstream,
+    /// The ledger was restored to a time before.
+    Restored,
+}
+
+impl Cause {
+    /// The word for it on the wire and in the ledger.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Deadline => "deadline",
+            Self::Heartbeat => "heartbeat",
+            Self::Superseded => "superseded",
+            Self::Parent => "parent",
+            Self::Revoked => "revoked",
+            Self::Denied => "denied",
+            Self::Expired => "expired",
+            Self::OwnerOffboarded => "owner_offboarded",
+            Self::WorkloadDisabled => "workload_disabled",
+            Self::IssuerRemoved => "issuer_removed",
+            Self::Policy => "policy",
+            Self::Operator => "operator",
+            Self::Upstream => "upstream",
+            Self::Restored => "restored",
+        }
+    }
+
+    /// How grave an end of a root client is for its task: the gravest one names the task's end.
+    const fn gravity(self) -> u8 {
+        match self {
+            Self::Completed => 0,
+            Self::Revoked | Self::Parent => 1,
+            Self::Cancelled => 2,
+            Self::Failed => 3,
+            Self::Deadline
+            | Self::Heartbeat
+            | Self::Superseded
+            | Self::Denied
+            | Self::Expired
+            | Self::OwnerOffboarded
+            | Self::WorkloadDisabled
+            | Self::IssuerRemoved
+            | Self::Policy
+            | Self::Operator
+            | Self::Upstream
+            | Self::Restored => 4,
+        }
+    }
+}
+
+/// How a client says its work went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The work is done.
+    Completed,
+    /// The work failed.
+    Failed,
+    /// The work was stopped.
+    Cancelled,
+}
+
+impl From<Outcome> for Cause {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Completed => Self::Completed,
+            Outcome::Failed => Self::Failed,
+            Outcome::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+/// An epoch that something relied on. Epochs move only when rights are taken away.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Epoch {
+    /// Whose epoch.
+    pub of: EpochOf,
+    /// Its value at the time.
+    pub at: u64,
+}
+
+/// Whose epoch it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EpochOf {
+    /// The tenant's.
+    Tenant,
+    /// An issuer's.
+    Issuer(Name),
+    /// An owner's.
+    Owner(Name),
+    /// A workload's.
+    Workload(Name),
+}
+
+/// Verified evidence of what the caller is, as facts; made by the crate that verifies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// Who vouches.
+    pub issuer: Name,
+    /// What is claimed.
+    pub claims: Claims,
+    /// SHA-256 of the proof as shown.
+    pub digest: Digest,
+    /// Which job, pod or process shows it.
+    pub instance: String,
+    /// Whether the proof may be used once only.
+    pub one_time: bool,
+}
+
+/// What has been heard of a task's root clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// The last beat or call that counts; none when silence is not watched yet.
+    pub last_seen: Option<Time>,
+    /// How much of the time since then Dayfly could not hear.
+    pub deaf: Span,
+}
+
+/// A credential that was found live.
+#[derive(Clone, Copy, Debug)]
+pub struct Live<'a> {
+    /// The client it belongs to.
+    pub client: &'a Client,
+    /// Its listing.
+    pub credential: &'a Credential,
+}
+
+impl Client {
+    /// Whether it has not ended by itself; its ancestors and its expiry are not looked at.
+    #[must_use]
+    pub const fn is_active(&self) -> bool {
+        matches!(self.state, ClientState::Active)
+    }
+}
+
+impl Task {
+    /// Whether the task is open.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        matches!(self.state, TaskState::Open)
+    }
+
+    /// The client with this number.
+    #[must_use]
+    pub fn client(&self, number: u32) -> Option<&Client> {
+        self.clients.get((number as usize).checked_sub(1)?)
+    }
+
+    pub(crate) fn client_mut(&mut self, number: u32) -> Option<&mut Client> {
+        self.clients.get_mut((number as usize).checked_sub(1)?)
+    }
+
+    /// Root clients with their numbers.
+    pub fn roots(&self) -> impl Iterator<Item = (u32, &Client)> {
+        (1u32..)
+            .zip(&self.clients)
+            .filter(|(_, client)| client.parent.is_none())
+    }
+
+    /// Whether silence is watched from the start.
+    #[must_use]
+    pub const fn hears_from_start(&self) -> bool {
+        matches!(self.heartbeat.mode, HeartbeatMode::Required)
+    }
+
+    /// The last moment at which the task is not silent: `last_seen + grace`, and what Dayfly could
+    /// not hear on top. None while nobody is there to be heard: without an active root client, it
+    /// is `linger` that ends the task.
+    #[must_use]
+    pub fn silent_after(&self, heard: Heard) -> Option<Time> {
+        let seen = match self.heartbeat.mode {
+            HeartbeatMode::Off => return None,
+            HeartbeatMode::Auto => heard.last_seen?,
+            HeartbeatMode::Required => heard.last_seen.unwrap_or_default().max(self.opened),
+        };
+        self.roots()
+            .any(|(_, client)| client.is_active())
+            .then(|| seen + self.heartbeat.grace + heard.deaf)
+    }
+
+    /// When the last root client ended and `linger` runs out; none while a root client is active.
+    #[must_use]
+    pub fn lingers_until(&self) -> Option<(Time, Cause)> {
+        let mut last = None;
+        let mut gravest: Option<Cause> = None;
+        for (_, client) in self.roots() {
+            let ClientState::Ended { cause, at } = client.state else {
+                return None;
+            };
+            last = last.max(Some(at));
+            if gravest.is_none_or(|worst| cause.gravity() > worst.gravity()) {
+                gravest = Some(cause);
+            }
+        }
+        Some((last? + self.linger, gravest?))
+    }
+
+    /// Why the task is over although no end is recorded yet: deadline, silence or a linger run out,
+    /// whichever came first.
+    #[must_use]
+    pub fn lapsed(&self, now: Time, heard: Heard) -> Option<Cause> {
+        let (due, cause) = self.due(heard);
+        (now >= due).then_some(cause)
+    }
+
+    /// When the sweep should look at the task next.
+    #[must_use]
+    pub fn next_due(&self, heard: Heard) -> Time {
+        self.due(heard).0
+    }
+
+    /// When the task is over by itself, and why.
+    fn due(&self, heard: Heard) -> (Time, Cause) {
+        let mut due = (self.deadline, Cause::Deadline);
+        if let Some(until) = self.silent_after(heard) {
+            let silent = until + Span::from_millis(1);
+            if silent < due.0 {
+                due = (silent, Cause::Heartbeat);
+            }
+        }
+        if let Some((until, cause)) = self.lingers_until()
+            && until < due.0
+        {
+            due = (until, cause);
+        }
+        due
+    }
+
+    /// Checks that the task is open and not over, whatever its clients.
+    ///
+    /// # Errors
+    /// A refusal of stage `task`.
+    pub fn check_open(&self, now: Time, heard: Heard) -> Result<(), Refusal> {
+        if let TaskState::Ended { cause, at } = self.state {
+            return Err(Refusal::new(Rule::TaskEnded)
+                .field("task")
+                .wanted("an open task")
+                .got(alloc::format!("ended {at}: {}", cause.word())));
+        }
+        match self.lapsed(now, heard) {
+            None => Ok(()),
+            Some(Cause::Deadline) => Err(Refusal::new(Rule::Deadline)
+                .field("deadline")
+                .wanted(alloc::format!("before {}", self.deadline))
+                .got(alloc::format!("{now}"))),
+            Some(Cause::Heartbeat) => Err(Refusal::new(Rule::Silent)
+                .field("heartbeat.grace")
+                .wanted(alloc::format!("a beat within {}", self.heartbeat.grace))
+                .got(alloc::format!("{now}"))),
+            Some(cause) => Err(Refusal::new(Rule::TaskEnded)
+                .field("task")
+                .wanted("an open task")
+                .got(cause.word())),
+        }
+    }
+
+    /// Checks that a client and all its ancestors are active and not expired.
+    ///
+    /// # Errors
+    /// A refusal of stage `task`.
+    pub fn check_client(&self, number: u32, now: Time) -> Result<&Client, Refusal> {
+        let refuse = |got: String| {
+            Refusal::new(Rule::ClientEnded)
+                .field("client")
+                .wanted("an active client")
+                .got(got)
+        };
+        let found = self
+            .client(number)
+            .ok_or_else(|| refuse("no such client".into()))?;
+        let mut next = Some(number);
+        // INVARIANT: the walk goes on only to a lower number, so it ends.
+        while let Some(at) = next {
+            let client = self
+                .client(at)
+                .ok_or_else(|| refuse("no such client".into()))?;
+            if let ClientState::Ended { cause, at } = client.state {
+                return Err(refuse(alloc::format!("ended {at}: {}", cause.word())));
+            }
+            if now >= client.expires {
+                return Err(refuse(alloc::format!("expired {}", client.expires)));
+            }
+            next = match client.parent {
+                None => None,
+                Some(parent) if parent < at => Some(parent),
+                Some(_) => return Err(refuse("a client without a parent before it".into())),
+            };
+        }
+        Ok(found)
+    }
+
+    /// `valid(credential)` of DESIGN section 3, but for the epochs, which the store knows.
+    ///
+    /// # Errors
+    /// A refusal of stage `task` or `proof`.
+    pub fn check_credential(
+        &self,
+        id: CredentialId,
+        now: Time,
+        heard: Heard,
+    ) -> Result<Live<'_>, Refusal> {
+        self.check_open(now, heard)?;
+        let client = self.check_client(id.client.number, now)?;
+        let credential = client
+            .credentials
+            .iter()
+            .find(|credential| credential.number == id.number && now < credential.expires)
+            .ok_or_else(|| {
+                Refusal::new(Rule::Credential)
+                    .field("jti")
+                    .wanted("a live credential of the client")
+                    .got(alloc::format!("{id}"))
+            })?;
+        Ok(Live { client, credential })
+    }
+
+    /// The public id of one of its clients.
+    #[must_use]
+    pub const fn client_id(&self, number: u32) -> ClientId {
+        ClientId {
+            task: self.id,
+            number,
+        }
+    }
+
+    /// The latest expiry among all credentials ever issued, those of ended clients and revoked ones
+    /// included: nothing that verifies offline is accepted after it.
+    #[must_use]
+    pub fn last_expiry(&self) -> Option<Time> {
+        self.clients
+            .iter()
+            .filter_map(|client| client.last_expiry)
+            .max()
+    }
+
+    /// The same for one client and everything that was delegated from it.
+    #[must_use]
+    pub fn last_expiry_under(&self, number: u32) -> Option<Time> {
+        let mut under: Vec<u32> = Vec::new();
+        let mut last = None;
+        for (at, client) in (1u32..).zip(&self.clients) {
+            // INVARIANT: a parent's number is lower than its child's, so one pass finds the subtree.
+            if at == number || client.parent.is_some_and(|parent| under.contains(&parent)) {
+                under.push(at);
+                last = last.max(client.last_expiry);
+            }
+        }
+        last
+    }
+}

@@ -1,0 +1,248 @@
+//! The wire shape of each event, byte for byte: a change here changes ledgers that exist.
+
+#![cfg(test)]
+
+use std::collections::BTreeMap;
+
+use dayfly_domain::access::{Detail, Field, Pattern, Scalar};
+use dayfly_domain::*;
+
+const ACCESS: &str = r#"[{"type":"artifact","resource":"artifacts","fields":{"actions":{"set":["publish","read"]},"age":{"min":18},"identifier":{"path":["octo-repo/*","x"]},"size":{"max":-10},"tier":{"exact":["gold",2,true]}}},{"type":"bare","resource":"artifacts"}]"#;
+
+#[test]
+fn each_event_has_its_bytes() {
+    for (event, kind, wanted) in events() {
+        assert_eq!(event.kind(), kind);
+        let bytes = serde_json::to_string(&event).unwrap();
+        assert_eq!(bytes, wanted.replace("ACCESS", ACCESS), "{kind}");
+        let mut reader = serde_json::Deserializer::from_str(&bytes);
+        assert_eq!(Event::read(kind, &mut reader).unwrap(), Ok(event));
+    }
+}
+
+#[test]
+fn what_is_no_event_of_a_task_is_said_to_be_none() {
+    let mut reader = serde_json::Deserializer::from_str("{}");
+    assert_eq!(
+        Event::read("use.allowed", &mut reader).unwrap(),
+        Err(UnknownKind)
+    );
+    let mut reader = serde_json::Deserializer::from_str("{}");
+    assert!(Event::read("task.ended", &mut reader).is_err());
+}
+
+/// What an earlier ledger left out reads as what it meant then.
+#[test]
+fn fields_that_were_added_have_defaults() {
+    let before = r#"{"client":1,"cause":"completed","at":1767225661000}"#;
+    let mut reader = serde_json::Deserializer::from_str(before);
+    let Ok(Event::ClientEnded(ended)) = Event::read("client.ended", &mut reader).unwrap() else {
+        panic!("it is the end of a client");
+    };
+    assert_eq!(ended.last_expiry, None);
+}
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+fn events() -> Vec<(Event, &'static str, &'static str)> {
+    let mut events = started();
+    events.extend(granted());
+    events.extend(ended());
+    events
+}
+
+fn started() -> Vec<(Event, &'static str, &'static str)> {
+    let epoch = |of, at| Epoch { of, at };
+    let started = TaskStarted {
+        workload: name("release"),
+        owner: name("team-platform"),
+        issuer: name("github"),
+        key: "1/7/c1".into(),
+        series: "1/7".into(),
+        attempt: Some(2),
+        repeat: Repeat::Refuse,
+        opened: Time::from_millis(1_767_225_600_123),
+        deadline: Time::from_millis(1_767_229_200_123),
+        heartbeat: Heartbeat::default(),
+        linger: Span::ZERO,
+        epochs: vec![
+            epoch(EpochOf::Tenant, 1),
+            epoch(EpochOf::Issuer(name("github")), 2),
+            epoch(EpochOf::Owner(name("team-platform")), 3),
+            epoch(EpochOf::Workload(name("release")), 4),
+        ],
+        supersedes: vec![TaskId([1; 16])],
+    };
+    let plain = TaskStarted {
+        attempt: None,
+        repeat: Repeat::Join,
+        epochs: Vec::new(),
+        supersedes: Vec::new(),
+        ..started.clone()
+    };
+    vec![
+        (
+            Event::TaskStarted(started),
+            "task.started",
+            r#"{"workload":"release","owner":"team-platform","issuer":"github","key":"1/7/c1","series":"1/7","attempt":2,"repeat":"refuse","opened":1767225600123,"deadline":1767229200123,"heartbeat":{"mode":"auto","every":30000,"grace":300000},"linger":0,"epochs":[{"of":"tenant","at":1},{"of":{"issuer":"github"},"at":2},{"of":{"owner":"team-platform"},"at":3},{"of":{"workload":"release"},"at":4}],"supersedes":["task_01040g2081040g2081040g2081"]}"#,
+        ),
+        (
+            Event::TaskStarted(plain),
+            "task.started",
+            r#"{"workload":"release","owner":"team-platform","issuer":"github","key":"1/7/c1","series":"1/7","repeat":"join","opened":1767225600123,"deadline":1767229200123,"heartbeat":{"mode":"auto","every":30000,"grace":300000},"linger":0,"epochs":[]}"#,
+        ),
+    ]
+}
+
+fn access() -> Vec<Detail> {
+    let path = |text| Pattern::declared(text).unwrap();
+    let text = |text: &str| text.to_string();
+    let tier = vec![
+        Scalar::Text(text("gold")),
+        Scalar::Int(2),
+        Scalar::Bool(true),
+    ];
+    let detail = Detail {
+        kind: text("artifact"),
+        resource: name("artifacts"),
+        fields: BTreeMap::from([
+            (
+                text("actions"),
+                Field::Set([text("read"), text("publish")].into()),
+            ),
+            (
+                text("identifier"),
+                Field::Path(vec![path("octo-repo/*"), path("x")]),
+            ),
+            (text("size"), Field::Max(-10)),
+            (text("age"), Field::Min(18)),
+            (text("tier"), Field::Exact(tier)),
+        ]),
+        scope: None,
+    };
+    let bare = Detail {
+        kind: text("bare"),
+        fields: BTreeMap::new(),
+        ..detail.clone()
+    };
+    vec![detail, bare]
+}
+
+fn granted() -> Vec<(Event, &'static str, &'static str)> {
+    let registered = ClientRegistered {
+        client: 1,
+        jkt: Some(Digest([2; 32])),
+        jwk: Some(r#"{"kty":"OKP"}"#.into()),
+        instance: "job-1".into(),
+        proof: Digest([3; 32]),
+        request: Digest([4; 32]),
+        filled: Claims::from([("repository".into(), "octo/hello".into())]),
+        access: access(),
+        expires: Time::from_millis(1_767_229_200_123),
+    };
+    let bearer = ClientRegistered {
+        jkt: None,
+        jwk: None,
+        filled: Claims::new(),
+        ..registered.clone()
+    };
+    let issued = CredentialIssued {
+        client: 1,
+        credential: 2,
+        resource: name("artifacts"),
+        audience: "https://artifacts.example".into(),
+        access: access(),
+        scope: vec!["artifacts:publish".into()],
+        issued: Time::from_seconds(1_767_225_600),
+        expires: Time::from_seconds(1_767_225_900),
+        jkt: Some(Digest([2; 32])),
+        alg: "ES256".into(),
+        kid: "k1".into(),
+        hash: Digest([5; 32]),
+    };
+    let plain = CredentialIssued {
+        scope: Vec::new(),
+        jkt: None,
+        ..issued.clone()
+    };
+    vec![
+        (
+            Event::ClientRegistered(registered),
+            "client.registered",
+            r#"{"client":1,"jkt":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI","jwk":"{\"kty\":\"OKP\"}","instance":"job-1","proof":"AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM","request":"BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ","filled":{"repository":"octo/hello"},"access":ACCESS,"expires":1767229200123}"#,
+        ),
+        (
+            Event::ClientRegistered(bearer),
+            "client.registered",
+            r#"{"client":1,"instance":"job-1","proof":"AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM","request":"BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ","access":ACCESS,"expires":1767229200123}"#,
+        ),
+        (
+            Event::CredentialIssued(issued),
+            "credential.issued",
+            r#"{"client":1,"credential":2,"resource":"artifacts","audience":"https://artifacts.example","access":ACCESS,"scope":["artifacts:publish"],"issued":1767225600000,"expires":1767225900000,"jkt":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI","alg":"ES256","kid":"k1","hash":"BQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQU"}"#,
+        ),
+        (
+            Event::CredentialIssued(plain),
+            "credential.issued",
+            r#"{"client":1,"credential":2,"resource":"artifacts","audience":"https://artifacts.example","access":ACCESS,"issued":1767225600000,"expires":1767225900000,"alg":"ES256","kid":"k1","hash":"BQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQU"}"#,
+        ),
+    ]
+}
+
+fn ended() -> Vec<(Event, &'static str, &'static str)> {
+    let at = Time::from_seconds(1_767_225_661);
+    let last_expiry = Some(Time::from_seconds(1_767_225_900));
+    vec![
+        (
+            Event::CredentialRevoked(CredentialRevoked {
+                client: 1,
+                credential: 2,
+            }),
+            "credential.revoked",
+            r#"{"client":1,"credential":2}"#,
+        ),
+        (
+            Event::ClientEnded(ClientEnded {
+                client: 1,
+                cause: Cause::OwnerOffboarded,
+                at,
+                last_expiry,
+            }),
+            "client.ended",
+            r#"{"client":1,"cause":"owner_offboarded","at":1767225661000,"last_expiry":1767225900000}"#,
+        ),
+        (
+            Event::TaskEnded(TaskEnded {
+                cause: Cause::Completed,
+                at,
+                count: 7,
+                last_expiry,
+            }),
+            "task.ended",
+            r#"{"cause":"completed","at":1767225661000,"count":7,"last_expiry":1767225900000}"#,
+        ),
+        (
+            Event::TaskEnded(TaskEnded {
+                cause: Cause::Deadline,
+                at,
+                count: 7,
+                last_expiry: None,
+            }),
+            "task.ended",
+            r#"{"cause":"deadline","at":1767225661000,"count":7}"#,
+        ),
+    ]
+}
+
+#[test]
+fn every_cause_has_its_word() {
+    let words = "completed failed cancelled deadline heartbeat superseded parent revoked denied \
+        expired owner_offboarded workload_disabled issuer_removed policy operator upstream restored";
+    for word in words.split_whitespace() {
+        let cause: Cause = serde_json::from_value(word.into()).unwrap();
+        assert_eq!(cause.word(), word);
+        assert_eq!(serde_json::to_value(cause).unwrap(), word);
+    }
+}

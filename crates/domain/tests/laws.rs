@@ -1,0 +1,9 @@
+//! What must hold whatever is asked, in whatever order, at whatever times.
+
+#[cfg(test)]
+mod laws {
+    mod access;
+    mod admission;
+    mod runs;
+    mod subtree;
+}

@@ -1,0 +1,112 @@
+//! How a fixture writes what came of a step.
+
+use dayfly_domain::access::Detail;
+use dayfly_domain::*;
+
+use super::{ZERO, digest};
+
+/// A time as a length since the start of the case.
+pub(crate) fn time(at: Time) -> String {
+    at.since(ZERO).to_string()
+}
+
+pub(crate) fn refusal(refusal: &Refusal) -> String {
+    format!(
+        "refused {}.{}: {}: wanted `{}`, got `{}`",
+        refusal.rule.stage().code(),
+        refusal.rule.code(),
+        refusal.field,
+        refusal.wanted,
+        refusal.got.escape_debug(),
+    )
+}
+
+pub(crate) fn event(id: TaskId, event: &Event, ceiling: &[Detail]) -> String {
+    match event {
+        Event::TaskStarted(started) => {
+            let attempt = started
+                .attempt
+                .map_or(String::new(), |attempt| format!(" attempt {attempt}"));
+            let mut text = format!(
+                "{id} started {}{attempt} until {}",
+                started.key,
+                time(started.deadline)
+            );
+            for old in &started.supersedes {
+                text += &format!(" supersedes {old}");
+            }
+            text
+        }
+        Event::ClientRegistered(registered) => format!(
+            "{id}/{} registered {} until {}{}",
+            registered.client,
+            key(registered.jkt),
+            time(registered.expires),
+            details(&registered.access, ceiling)
+        ),
+        Event::CredentialIssued(issued) => {
+            let mut text = format!(
+                "{id}/{}/{} issued to {} for {} until {}",
+                issued.client,
+                issued.credential,
+                key(issued.jkt),
+                issued.audience,
+                time(issued.expires)
+            );
+            if !issued.scope.is_empty() {
+                text += &format!(" scope {}", issued.scope.join(" "));
+            }
+            text + &details(&issued.access, ceiling)
+        }
+        Event::CredentialRevoked(revoked) => {
+            format!("{id}/{}/{} revoked", revoked.client, revoked.credential)
+        }
+        Event::ClientEnded(ended) => format!(
+            "{id}/{} ended {} at {}{}",
+            ended.client,
+            ended.cause.word(),
+            time(ended.at),
+            last(ended.last_expiry)
+        ),
+        Event::TaskEnded(ended) => format!(
+            "{id} ended {} at {} after {}{}",
+            ended.cause.word(),
+            time(ended.at),
+            ended.count,
+            last(ended.last_expiry)
+        ),
+    }
+}
+
+fn last(expiry: Option<Time>) -> String {
+    expiry.map_or(String::new(), |at| format!(", last expiry {}", time(at)))
+}
+
+fn key(jkt: Option<Digest>) -> String {
+    match jkt {
+        None => "bearer".into(),
+        Some(jkt) => (1..10)
+            .map(|n| format!("k{n}"))
+            .find(|label| digest(label) == jkt)
+            .unwrap(),
+    }
+}
+
+/// The details, one a line; where they are the whole declared ceiling, just that.
+fn details(details: &[Detail], ceiling: &[Detail]) -> String {
+    let unnamed = ceiling.iter().map(|detail| Detail {
+        scope: None,
+        ..detail.clone()
+    });
+    if unnamed.eq(details.iter().cloned()) {
+        return ", all".into();
+    }
+    let mut text = String::new();
+    for detail in details {
+        text += &format!("\n    {}@{}", detail.kind, detail.resource);
+        for (name, field) in &detail.fields {
+            text += &format!(" {name}={}", field.to_string().replace(", ", ","));
+        }
+    }
+    text
+}

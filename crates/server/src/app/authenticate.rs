@@ -1,0 +1,340 @@
+//! Callers that hold one of our own credentials: the token verified, the record asked, the key proven.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dayfly_domain::{ClientId, CredentialId, Digest, Refusal, Rule, Task, TaskId, Time};
+use dayfly_store::{EntryRange, FactsQuery, OpenTask, Touch};
+use dayfly_token::access_token::VerifiedAccessToken;
+use dayfly_token::alg::Alg;
+use dayfly_token::dpop::VerifiedDpop;
+use dayfly_token::hash;
+use serde_json::Value;
+
+use super::grant::check_epochs;
+use super::refuse::{Trail, unavailable};
+use super::replay::KeyProof;
+use super::{App, Tenant};
+use crate::verify;
+
+/// How many verified tokens are remembered, so that introspecting one again costs no signature.
+const REMEMBERED: usize = 1 << 17;
+const SHARDS: usize = 64;
+
+/// A credential as it was presented.
+#[derive(Clone, Copy, Debug)]
+pub struct Presented<'a> {
+    /// The compact token.
+    pub token: &'a str,
+    /// Whether it came under the scheme `DPoP` rather than `Bearer`.
+    pub as_dpop: bool,
+    /// The DPoP proof, where one came.
+    pub key_proof: Option<KeyProof<'a>>,
+}
+
+/// A caller whose credential is live and whose key is proven.
+#[derive(Clone, Debug)]
+pub struct Proven {
+    /// The task, as it stood when asked.
+    pub open: OpenTask,
+    /// The credential.
+    pub id: CredentialId,
+    /// The proof of its key, where it is bound to one.
+    pub key_proof: Option<VerifiedDpop>,
+}
+
+/// One of our tokens whose signature was verified; whether it is live only the record says.
+#[derive(Debug)]
+pub(super) struct OwnToken {
+    pub(super) id: CredentialId,
+    pub(super) hash: Digest,
+    pub(super) jkt: Option<Digest>,
+    pub(super) audience: String,
+    /// The answer of introspection while it is live (RFC 7662, section 2.2).
+    pub(super) introspection: String,
+}
+
+/// Verified tokens by the hash of their whole text, signature included.
+pub(super) struct OwnTokens(Vec<Mutex<HashMap<[u8; 32], Arc<OwnToken>>>>);
+
+impl Default for OwnTokens {
+    fn default() -> Self {
+        Self((0..SHARDS).map(|_| Mutex::default()).collect())
+    }
+}
+
+impl OwnTokens {
+    fn shard(&self, name: &[u8; 32]) -> Option<&Mutex<HashMap<[u8; 32], Arc<OwnToken>>>> {
+        let [first, ..] = name;
+        self.0.get(usize::from(*first) % SHARDS)
+    }
+
+    fn get(&self, name: &[u8; 32]) -> Option<Arc<OwnToken>> {
+        self.shard(name)?
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+            .cloned()
+    }
+
+    fn put(&self, name: [u8; 32], token: &Arc<OwnToken>) {
+        if let Some(shard) = self.shard(&name) {
+            let mut held = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            if held.len() >= REMEMBERED / SHARDS {
+                // Forgetting all of a shard is cheap, and verifying again is all it costs.
+                held.clear();
+            }
+            held.insert(name, Arc::clone(token));
+        }
+    }
+}
+
+impl App {
+    /// Verifies form, type, issuer and signature of one of our tokens. Its expiry and its life are
+    /// judged by the record.
+    pub(super) fn own_token(&self, tenant: &Tenant, token: &str) -> Result<Arc<OwnToken>, Refusal> {
+        let name = hash::sha256(token.as_bytes());
+        if let Some(known) = tenant.own_tokens.get(&name) {
+            return Ok(known);
+        }
+        let loaded = tenant.loaded();
+        let verified = VerifiedAccessToken::verify(
+            token,
+            loaded.keyring.verifying(),
+            Alg::ALL,
+            tenant.issuer(),
+        )
+        .map_err(|why| verify::credential(&why))?;
+        let id: CredentialId = verified.jti().parse().map_err(|_| {
+            Refusal::new(Rule::Credential)
+                .field("jti")
+                .wanted("a credential's id")
+                .got("another text")
+        })?;
+        let jkt = verified.jkt().map(|jkt| Digest(jkt.0));
+        let mut answer = verified.claims().as_map().clone();
+        answer.insert("active".to_owned(), true.into());
+        answer.insert(
+            "token_type".to_owned(),
+            if jkt.is_some() { "DPoP" } else { "Bearer" }.into(),
+        );
+        let own = Arc::new(OwnToken {
+            id,
+            hash: Digest(verified.signing_input_hash()),
+            jkt,
+            audience: verified.audience().to_owned(),
+            introspection: Value::Object(answer).to_string(),
+        });
+        tenant.own_tokens.put(name, &own);
+        Ok(own)
+    }
+
+    /// Checks a verified token against the record: `valid(credential)` of DESIGN section 3.
+    pub(super) fn check_live(
+        &self,
+        tenant: &Tenant,
+        own: &OwnToken,
+        now: Time,
+    ) -> Result<OpenTask, Refusal> {
+        let open = self
+            .open_task(tenant, own.id.client.task)?
+            .ok_or_else(|| ended("no open task by its id"))?;
+        check_epochs(&open)?;
+        let live = open.task.check_credential(own.id, now, open.heard)?;
+        if live.credential.hash != own.hash || live.client.jkt != own.jkt {
+            return Err(Refusal::new(Rule::Credential)
+                .field("token")
+                .wanted("the token that was recorded under its jti")
+                .got("another"));
+        }
+        Ok(open)
+    }
+
+    /// Authenticates a caller by one of our credentials and, where it is bound, by its key
+    /// (RFC 9449, section 7). A root client's call counts as a beat once beats are watched.
+    pub(super) fn authenticate(
+        &self,
+        tenant: &Tenant,
+        presented: &Presented<'_>,
+        trail: &mut Trail,
+    ) -> Result<Proven, Refusal> {
+        let now = self.now();
+        let own = self.own_token(tenant, presented.token)?;
+        trail.task = Some(own.id.client.task);
+        let open = self.check_live(tenant, &own, now)?;
+        let key_proof = self.prove_key(tenant, presented, own.jkt, now)?;
+        trail.client = Some(own.id.client);
+        trail.workload = Some(open.task.workload.clone());
+        let root = open
+            .task
+            .client(own.id.client.number)
+            .is_some_and(|client| client.parent.is_none());
+        if root && open.heard.last_seen.is_some() {
+            self.store.touch(
+                tenant.name(),
+                Touch::Beat {
+                    task: open.task.id,
+                    at: now,
+                },
+            );
+        }
+        Ok(Proven {
+            open,
+            id: own.id,
+            key_proof,
+        })
+    }
+
+    /// Checks the scheme and, for a bound credential, the proof of its key.
+    pub(super) fn prove_key(
+        &self,
+        tenant: &Tenant,
+        presented: &Presented<'_>,
+        jkt: Option<Digest>,
+        now: Time,
+    ) -> Result<Option<VerifiedDpop>, Refusal> {
+        let Some(jkt) = jkt else {
+            return if presented.as_dpop {
+                Err(Refusal::new(Rule::OtherKey)
+                    .field("Authorization")
+                    .wanted("the scheme Bearer, for a token that is bound to no key")
+                    .got("DPoP"))
+            } else {
+                Ok(None)
+            };
+        };
+        if !presented.as_dpop {
+            return Err(Refusal::new(Rule::KeyProofMissing)
+                .field("Authorization")
+                .wanted("the scheme DPoP: the token is bound to a key")
+                .got("Bearer"));
+        }
+        let key_proof = presented.key_proof.as_ref().ok_or_else(|| {
+            Refusal::new(Rule::KeyProofMissing)
+                .field("DPoP")
+                .wanted("a proof by the key that the token is bound to")
+                .got("none")
+        })?;
+        let verified = self.key_proof(tenant, key_proof, Some(presented.token), now)?;
+        if Digest(verified.jkt().0) != jkt {
+            return Err(Refusal::new(Rule::OtherKey)
+                .field("DPoP jwk")
+                .wanted(jkt.to_string())
+                .got(verified.jkt().to_string()));
+        }
+        self.accept_once(&verified, now)?;
+        Ok(Some(verified))
+    }
+
+    /// The open task of this id.
+    pub(super) fn open_task(
+        &self,
+        tenant: &Tenant,
+        id: TaskId,
+    ) -> Result<Option<OpenTask>, Refusal> {
+        let facts = self
+            .store
+            .facts(
+                tenant.name(),
+                &FactsQuery {
+                    tasks: &[id],
+                    ..FactsQuery::default()
+                },
+            )
+            .map_err(|why| unavailable(&why))?;
+        Ok(facts.tasks.into_iter().flatten().next())
+    }
+
+    /// The states of a task over its whole life, replayed from the ledger: the last one, and the
+    /// one before its last event.
+    pub(super) fn replayed_task(
+        &self,
+        tenant: &Tenant,
+        id: TaskId,
+    ) -> Result<Option<ReplayedTask>, Refusal> {
+        let mut from = 1;
+        let mut replayed = None;
+        loop {
+            let entries = self
+                .store
+                .entries(tenant.name(), EntryRange::Of(id, from), 256)
+                .map_err(|why| unavailable(&why))?;
+            let Some(last) = entries.last() else {
+                return Ok(replayed);
+            };
+            let pos = last.pos;
+            for entry in &entries {
+                replayed = Some(ReplayedTask::step(replayed, id, &entry.leaf)?);
+            }
+            from += entries.len() as u64;
+            if let Some(replayed) = &mut replayed {
+                replayed.last_pos = pos;
+            }
+        }
+    }
+}
+
+/// A task as its entries tell it.
+#[derive(Clone, Debug)]
+pub(super) struct ReplayedTask {
+    /// Its last state.
+    pub(super) task: Task,
+    /// For each client, the latest expiry of a credential in its subtree when it ended.
+    pub(super) acceptable_until: HashMap<u32, Time>,
+    /// The position of its last entry.
+    pub(super) last_pos: u64,
+}
+
+impl ReplayedTask {
+    fn step(before: Option<Self>, id: TaskId, leaf: &str) -> Result<Self, Refusal> {
+        let damaged = || unavailable(&"an entry of the task cannot be read");
+        let read = dayfly_ledger::ReadLeaf::parse(leaf.as_bytes())
+            .map_err(|_| damaged())?
+            .leaf;
+        let mut data = serde_json::Deserializer::from_str(read.data.get());
+        let event = dayfly_domain::Event::read(&read.kind, &mut data)
+            .map_err(|_| damaged())?
+            .map_err(|_| damaged())?;
+        let previous = before.as_ref().map(|before| &before.task);
+        let task = dayfly_domain::apply(previous, id, &event).ok_or_else(damaged)?;
+        let mut acceptable_until = before
+            .as_ref()
+            .map(|before| before.acceptable_until.clone())
+            .unwrap_or_default();
+        if let Some(previous) = previous {
+            for (number, client) in (1u32..).zip(&previous.clients) {
+                let gone = task
+                    .client(number)
+                    .is_none_or(|after| after.credentials.is_empty());
+                if gone && let Some(latest) = client.credentials.iter().map(|c| c.expires).max() {
+                    acceptable_until.insert(number, latest);
+                }
+            }
+        }
+        Ok(Self {
+            task,
+            acceptable_until,
+            last_pos: 0,
+        })
+    }
+}
+
+/// The refusal for a credential whose task is over.
+pub(super) fn ended(got: &str) -> Refusal {
+    Refusal::new(Rule::TaskEnded)
+        .field("task")
+        .wanted("an open task")
+        .got(got)
+}
+
+/// Checks that a path's client or task is the caller's own.
+pub(super) fn same_task(wanted: TaskId, caller: ClientId) -> Result<(), Refusal> {
+    if wanted == caller.task {
+        return Ok(());
+    }
+    // 404 hides whether the other task exists.
+    Err(Refusal::new(Rule::NotFound)
+        .field("task")
+        .wanted("the caller's own task")
+        .got(wanted.to_string()))
+}

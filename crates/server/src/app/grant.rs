@@ -1,0 +1,283 @@
+//! The way of a grant by platform proof: verify, match, admit, decide, append, mint.
+
+use dayfly_domain::access::AccessRequest;
+use dayfly_domain::{
+    ClientId, Digest, EpochOf, Name, NewClient, Refusal, Rule, TaskId, TaskKey, Time,
+};
+use dayfly_store::{AppendError, Committed, FactsQuery, OpenTask, Touch};
+use dayfly_token::dpop::VerifiedDpop;
+use serde_json::Value;
+
+use super::plan::{Planning, kept_by_proof};
+use super::refuse::{Refused, Trail, unavailable};
+use super::replay::{KeyProof, replayed};
+use super::{App, Tenant};
+use crate::mint::{Sealer, details_json, mint};
+use crate::verify::{Entrance, VerifiedProof};
+
+/// How often a decision is made anew when the state has moved under it.
+const ATTEMPTS: usize = 16;
+
+/// A request for a first credential, by a platform's token.
+#[derive(Clone, Debug)]
+pub struct GrantRequest<'a> {
+    /// By which parameter the token came.
+    pub entrance: Entrance,
+    /// The platform's token.
+    pub token: &'a str,
+    /// The workload, where the request names one.
+    pub workload: Option<&'a str>,
+    /// What is asked for.
+    pub access: AccessRequest,
+    /// SHA-256 of what the request names.
+    pub digest: Digest,
+    /// The DPoP proof, where one came.
+    pub key_proof: Option<KeyProof<'a>>,
+}
+
+/// What a granted request is answered with.
+#[derive(Clone, Debug)]
+pub struct Granted {
+    /// The access token.
+    pub token: String,
+    /// Whether it is bound to a key.
+    pub bound: bool,
+    /// Seconds until it expires.
+    pub expires_in: u64,
+    /// The scopes granted whole.
+    pub scope: Vec<String>,
+    /// What it allows, as it stands in the token.
+    pub authorization_details: Value,
+    /// The task.
+    pub task: TaskId,
+    /// The client.
+    pub client: ClientId,
+    /// When the task ends at the latest.
+    pub task_expires: Time,
+}
+
+/// Everything verified about a request, before any state is read.
+pub(super) struct Verified<'a> {
+    pub(super) proof: VerifiedProof,
+    pub(super) workload: Name,
+    pub(super) key: TaskKey,
+    pub(super) key_proof: Option<VerifiedDpop>,
+    pub(super) client: NewClient,
+    pub(super) request: &'a GrantRequest<'a>,
+    /// Until when a claim of its key must be kept.
+    pub(super) keep_until: Time,
+}
+
+impl App {
+    /// Grants a credential for a platform's proof: opens a task, joins it, or answers again.
+    ///
+    /// # Errors
+    /// The refusal, remembered and where due recorded.
+    pub async fn grant(
+        &self,
+        tenant: &Tenant,
+        request: &GrantRequest<'_>,
+        trail: &mut Trail,
+    ) -> Result<Granted, Refused> {
+        match self.try_grant(tenant, request, trail).await {
+            Ok(granted) => Ok(granted),
+            Err(refusal) => Err(self.refuse(tenant, trail, refusal)),
+        }
+    }
+
+    async fn try_grant(
+        &self,
+        tenant: &Tenant,
+        request: &GrantRequest<'_>,
+        trail: &mut Trail,
+    ) -> Result<Granted, Refusal> {
+        let mut verified = self.verify_request(tenant, request, trail).await?;
+        for _ in 0..ATTEMPTS {
+            let loaded = tenant.loaded();
+            let Some(found) = loaded.declared.workloads.get(&verified.workload) else {
+                // The declared state changed since the match: match again.
+                let found = loaded.index.find(
+                    &loaded.declared,
+                    verified.proof.proof(),
+                    request.workload,
+                )?;
+                verified.workload = found.workload.name.clone();
+                continue;
+            };
+            let workload = &found.workload;
+            let sealer = Sealer::new(&loaded.keyring, tenant.issuer(), &loaded.algs);
+            let plan = Planning {
+                app: self,
+                tenant,
+                loaded: &loaded,
+                workload,
+                verified: &verified,
+                sealer: &sealer,
+            }
+            .plan(trail)?;
+            if sealer.longest() > self.bounds.token_bytes {
+                return Err(too_large(self.bounds.token_bytes));
+            }
+            match self.store.append(tenant.name(), plan.append).await {
+                Ok(committed) => return self.answer(tenant, &committed, plan.task, &sealer),
+                Err(error) => {
+                    let proof_first = plan.spends_proof;
+                    self.after_failure(tenant, error, proof_first).await?;
+                }
+            }
+        }
+        Err(Refusal::new(Rule::Busy)
+            .field("task")
+            .wanted("a state that stands still for a moment")
+            .got(format!("{ATTEMPTS} changes under this request")))
+    }
+
+    async fn verify_request<'a>(
+        &self,
+        tenant: &Tenant,
+        request: &'a GrantRequest<'a>,
+        trail: &mut Trail,
+    ) -> Result<Verified<'a>, Refusal> {
+        let now = self.now();
+        let loaded = tenant.loaded();
+        let proof = loaded
+            .verifier
+            .verify(request.token, request.entrance, now)
+            .await?;
+        trail.issuer = Some(proof.proof().issuer.clone());
+        trail.claims = Some(proof.proof().claims.clone());
+        let found = loaded
+            .index
+            .find(&loaded.declared, proof.proof(), request.workload)?;
+        trail.workload = Some(found.workload.name.clone());
+        let key = found.workload.key.read(&proof.proof().claims)?;
+        let keep_until = now + proof.keep();
+        if kept_by_proof(proof.kind()) {
+            // Shown is shown, granted or not: the claim outlives the last proof by its keep.
+            self.store.touch(
+                tenant.name(),
+                Touch::Claim {
+                    issuer: proof.proof().issuer.clone(),
+                    series: key.series.clone(),
+                    until: keep_until,
+                },
+            );
+        }
+        let key_proof = request
+            .key_proof
+            .as_ref()
+            .map(|key_proof| self.key_proof(tenant, key_proof, None, now))
+            .transpose()?;
+        let client = NewClient {
+            jkt: key_proof.as_ref().map(|proof| Digest(proof.jkt().0)),
+            jwk: key_proof
+                .as_ref()
+                .map(|proof| proof.jwk().canonical_json().to_owned()),
+            request: request.access.clone(),
+            digest: request.digest,
+        };
+        Ok(Verified {
+            workload: found.workload.name.clone(),
+            proof,
+            key,
+            key_proof,
+            client,
+            request,
+            keep_until,
+        })
+    }
+
+    /// Judges a failed append: `Ok` means decide again.
+    pub(super) async fn after_failure(
+        &self,
+        tenant: &Tenant,
+        error: AppendError,
+        spends_proof_first: bool,
+    ) -> Result<(), Refusal> {
+        match error {
+            AppendError::Conflict | AppendError::Claimed { .. } => Ok(()),
+            AppendError::Revised => tenant
+                .reload(self.store.as_ref(), self.now())
+                .await
+                .map_err(|why| unavailable(&why)),
+            // Another request spent the platform's proof meanwhile: the facts say so now, and the
+            // decision explains it, or finds the answer that got lost.
+            AppendError::SpentKey { which: 0, .. } if spends_proof_first => Ok(()),
+            AppendError::SpentKey { .. } => Err(replayed()),
+            AppendError::Stale(of) => Err(rights_removed(&of)),
+            AppendError::TooLarge => Err(too_large(8192)),
+            AppendError::Unavailable(why) | AppendError::Unknown(why) => Err(unavailable(&why)),
+        }
+    }
+
+    /// Signs what was committed, unless the task has ended meanwhile.
+    pub(super) fn answer(
+        &self,
+        tenant: &Tenant,
+        committed: &Committed,
+        task: TaskId,
+        sealer: &Sealer<'_>,
+    ) -> Result<Granted, Refusal> {
+        // One more look before the signature: an end that was acknowledged since then wins.
+        let facts = self
+            .store
+            .facts(
+                tenant.name(),
+                &FactsQuery {
+                    tasks: &[task],
+                    ..FactsQuery::default()
+                },
+            )
+            .map_err(|why| unavailable(&why))?;
+        let open = facts.tasks.into_iter().flatten().next().ok_or_else(|| {
+            Refusal::new(Rule::TaskEnded)
+                .field("task")
+                .wanted("an open task")
+                .got("it ended while the credential was on its way")
+        })?;
+        check_epochs(&open)?;
+        let minted = mint(committed, task, sealer)
+            .ok_or_else(|| unavailable(&"the key that was to sign is gone"))?;
+        open.task
+            .check_client(minted.issued.client, committed.at())?;
+        let issued = minted.issued;
+        Ok(Granted {
+            bound: issued.jkt.is_some(),
+            expires_in: issued.expires.since(self.now()).seconds(),
+            scope: issued.scope.clone(),
+            authorization_details: details_json(&issued.access, |_| issued.audience.as_str()),
+            task,
+            client: issued.id(task).client,
+            task_expires: open.task.deadline,
+            token: minted.token,
+        })
+    }
+}
+
+pub(super) fn check_epochs(open: &OpenTask) -> Result<(), Refusal> {
+    match &open.stale {
+        None => Ok(()),
+        Some(of) => Err(rights_removed(of)),
+    }
+}
+
+pub(super) fn rights_removed(of: &EpochOf) -> Refusal {
+    let whose = match of {
+        EpochOf::Tenant => "the tenant".to_owned(),
+        EpochOf::Issuer(name) => format!("issuer {name}"),
+        EpochOf::Owner(name) => format!("owner {name}"),
+        EpochOf::Workload(name) => format!("workload {name}"),
+    };
+    Refusal::new(Rule::RightsRemoved)
+        .field("epoch")
+        .wanted("rights as they stood when the task opened")
+        .got(format!("those of {whose} were taken away"))
+}
+
+pub(super) fn too_large(most: usize) -> Refusal {
+    Refusal::new(Rule::TooLarge)
+        .field("authorization_details")
+        .wanted(format!("an entry and a token of at most {most} bytes"))
+        .got("more")
+        .hint("ask for fewer details or one resource at a time")
+}

@@ -1,0 +1,50 @@
+//! Signed heads of a tenant's ledger: made from the committed state only, handed out freely.
+
+use std::sync::PoisonError;
+
+use dayfly_ledger::Head;
+use dayfly_ledger::head::HeadError as SignError;
+use dayfly_store::{TreeHead, Unavailable};
+
+use super::{App, Tenant};
+
+/// Why no head can be handed out.
+#[derive(Debug, thiserror::Error)]
+pub enum HeadError {
+    /// The store cannot answer.
+    #[error(transparent)]
+    Store(#[from] Unavailable),
+    /// The head cannot be signed.
+    #[error("the head cannot be signed: {0}")]
+    Sign(#[from] SignError),
+}
+
+impl App {
+    /// A signed head of the committed ledger (C2SP tlog-checkpoint).
+    ///
+    /// What it covers is durable before it is signed, so that no crash can leave two heads that
+    /// contradict each other.
+    ///
+    /// # Errors
+    /// [`HeadError`].
+    pub fn head_note(&self, tenant: &Tenant) -> Result<String, HeadError> {
+        let TreeHead { size, root, .. } = self.store.head(tenant.name())?;
+        let mut last = tenant
+            .last_head
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, note)) = last.as_ref()
+            && *of >= size
+        {
+            return Ok(note.clone());
+        }
+        let head = Head {
+            origin: tenant.origin().to_owned(),
+            size,
+            root,
+        };
+        let note = dayfly_ledger::sign_head(&head, tenant.loaded().keyring.ledger())?;
+        *last = Some((size, note.clone()));
+        Ok(note)
+    }
+}

@@ -1,0 +1,135 @@
+//! The use cases: load, decide, append, mint, each in one file, and the state they share.
+
+mod authenticate;
+mod beat;
+mod declare;
+mod end;
+mod grant;
+mod heads;
+mod introspect;
+mod matching;
+mod narrow;
+mod plan;
+mod refuse;
+mod renew;
+mod replay;
+mod revoke;
+mod show;
+mod sinks;
+mod sweep;
+mod tenant;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dayfly_domain::{Bounds, Name, Time};
+use dayfly_store::Store;
+use dayfly_store::clock::Clock;
+use dayfly_token::nonce::NonceKey;
+
+pub use authenticate::{Presented, Proven};
+pub use beat::Beaten;
+pub use declare::{Applied, ApplyError, Operator};
+pub use end::{End, Ended};
+pub use grant::{GrantRequest, Granted};
+pub use heads::HeadError;
+pub use introspect::ResourceCaller;
+pub use narrow::NarrowRequest;
+pub use refuse::{Explained, Refused, Trail};
+pub use renew::RenewRequest;
+pub use replay::KeyProof;
+pub use sinks::HeadSinks;
+pub use tenant::{Loaded, OpenError, Tenant, TenantSetup};
+
+/// Bounds of a server that are not the domain's.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerBounds {
+    /// What the domain enforces.
+    pub domain: Bounds,
+    /// Most bytes of a token that is issued.
+    pub token_bytes: usize,
+    /// Most bytes of a request's body.
+    pub request_bytes: usize,
+}
+
+/// A running control plane.
+pub struct App {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    bounds: ServerBounds,
+    tenants: BTreeMap<Name, Arc<Tenant>>,
+    nonces: NonceKey,
+    started: Time,
+    replays: replay::Replays,
+    refusals: refuse::Refusals,
+    sweeps: sweep::SweepState,
+    head_sinks: HeadSinks,
+}
+
+impl App {
+    /// Puts a control plane together over a store that is open and tenants that are loaded.
+    ///
+    /// # Errors
+    /// [`crate::random::NoRandomness`] when no nonce secret can be drawn.
+    pub fn new(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        bounds: ServerBounds,
+        tenants: Vec<Tenant>,
+        head_sinks: HeadSinks,
+    ) -> Result<Self, crate::random::NoRandomness> {
+        let secret = zeroize::Zeroizing::new(crate::random::bytes::<32>()?);
+        let started = clock.now();
+        Ok(Self {
+            store,
+            clock,
+            bounds,
+            tenants: tenants
+                .into_iter()
+                .map(|tenant| (tenant.name().clone(), Arc::new(tenant)))
+                .collect(),
+            nonces: NonceKey::of(&secret),
+            started,
+            replays: replay::Replays::default(),
+            refusals: refuse::Refusals::default(),
+            sweeps: sweep::SweepState::default(),
+            head_sinks,
+        })
+    }
+
+    /// The tenant of this name.
+    #[must_use]
+    pub fn tenant(&self, name: &str) -> Option<&Arc<Tenant>> {
+        let name: Name = name.parse().ok()?;
+        self.tenants.get(&name)
+    }
+
+    /// All tenants, in order of their names.
+    pub fn tenants(&self) -> impl Iterator<Item = &Arc<Tenant>> {
+        self.tenants.values()
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &dyn Store {
+        self.store.as_ref()
+    }
+
+    /// Now, by the store's clock.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    /// The bounds in force.
+    #[must_use]
+    pub const fn bounds(&self) -> &ServerBounds {
+        &self.bounds
+    }
+
+    /// The nonce that DPoP proofs may carry now (RFC 9449, section 8).
+    #[must_use]
+    pub fn nonce(&self) -> String {
+        self.nonces.current(self.now().seconds())
+    }
+}

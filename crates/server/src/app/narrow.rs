@@ -1,0 +1,142 @@
+//! Exchange of an own token for one with less access or another of the client's own resources.
+
+use dayfly_domain::access::AccessRequest;
+use dayfly_domain::{Event, Refusal, Rule, Spent, Within};
+use dayfly_store::{EntryRange, Spend};
+
+use super::authenticate::OwnToken;
+use super::grant::Granted;
+use super::refuse::{Refused, Trail, unavailable};
+use super::renew::{Further, assertion_key};
+use super::replay::{KeyProof, one_time};
+use super::{App, Tenant};
+
+/// A request to exchange an own token (RFC 8693).
+#[derive(Clone, Debug)]
+pub struct NarrowRequest<'a> {
+    /// The own token.
+    pub token: &'a str,
+    /// A `private_key_jwt` of the client, where one came.
+    pub assertion: Option<&'a str>,
+    /// `client_id`, where the request names one.
+    pub client_id: Option<&'a str>,
+    /// What is asked for.
+    pub access: AccessRequest,
+    /// The DPoP proof, where one came.
+    pub key_proof: Option<KeyProof<'a>>,
+}
+
+impl App {
+    /// Exchanges an own token. A bound token's key must be proven; a bearer token gets nothing
+    /// that it does not hold already, and no longer life.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub async fn narrow(
+        &self,
+        tenant: &Tenant,
+        request: &NarrowRequest<'_>,
+        trail: &mut Trail,
+    ) -> Result<Granted, Refused> {
+        match self.try_narrow(tenant, request, trail).await {
+            Ok(granted) => Ok(granted),
+            Err(refusal) => Err(self.refuse(tenant, trail, refusal)),
+        }
+    }
+
+    async fn try_narrow(
+        &self,
+        tenant: &Tenant,
+        request: &NarrowRequest<'_>,
+        trail: &mut Trail,
+    ) -> Result<Granted, Refusal> {
+        let now = self.now();
+        let own = self.own_token(tenant, request.token)?;
+        trail.task = Some(own.id.client.task);
+        let open = self.check_live(tenant, &own, now)?;
+        let mut keys = Vec::new();
+        if let Some(assertion) = request.assertion {
+            let (client, verified, _) =
+                self.client_assertion(tenant, assertion, request.client_id, now, trail)?;
+            if client != own.id.client {
+                return Err(Refusal::new(Rule::OtherKey)
+                    .field("client_assertion")
+                    .wanted(own.id.client.to_string())
+                    .got(client.to_string()));
+            }
+            keys.push(assertion_key(&verified));
+        }
+        let key_proof = self.own_key_proof(
+            tenant,
+            request.key_proof.as_ref(),
+            &open,
+            own.id.client,
+            now,
+        )?;
+        keys.extend(key_proof.as_ref().map(one_time));
+        if own.jkt.is_some() && keys.is_empty() {
+            return Err(Refusal::new(Rule::KeyProofMissing)
+                .field("DPoP")
+                .wanted("a proof by the key that the subject token is bound to")
+                .got("none")
+                .hint("a helper with a key of its own needs a hand-over, not this token"));
+        }
+        trail.client = Some(own.id.client);
+        trail.workload = Some(open.task.workload.clone());
+        let held = if own.jkt.is_none() {
+            Some(self.recorded_access(tenant, &own)?)
+        } else {
+            None
+        };
+        let by = Spent {
+            task: own.id.client.task,
+            client: own.id.client.number,
+        };
+        let further = Further {
+            client: own.id.client,
+            request: &request.access,
+            within: held.as_ref().map(|issued| Within {
+                access: &issued.access,
+                expires: issued.expires,
+            }),
+            spends: keys.into_iter().map(|key| Spend { key, by }).collect(),
+        };
+        self.issue_further(tenant, &further, open).await
+    }
+
+    /// What the record says a credential was issued for.
+    fn recorded_access(
+        &self,
+        tenant: &Tenant,
+        own: &OwnToken,
+    ) -> Result<dayfly_domain::CredentialIssued, Refusal> {
+        let mut from = 1;
+        loop {
+            let entries = self
+                .store
+                .entries(tenant.name(), EntryRange::Of(own.id.client.task, from), 256)
+                .map_err(|why| unavailable(&why))?;
+            if entries.is_empty() {
+                return Err(unavailable(&"a live credential has no entry"));
+            }
+            from += entries.len() as u64;
+            let found = entries.iter().find_map(|entry| {
+                let leaf = dayfly_ledger::ReadLeaf::parse(entry.leaf.as_bytes())
+                    .ok()?
+                    .leaf;
+                let mut data = serde_json::Deserializer::from_str(leaf.data.get());
+                match Event::read(&leaf.kind, &mut data) {
+                    Ok(Ok(Event::CredentialIssued(issued)))
+                        if issued.id(own.id.client.task) == own.id =>
+                    {
+                        Some(issued)
+                    }
+                    Ok(_) | Err(_) => None,
+                }
+            });
+            if let Some(issued) = found {
+                return Ok(issued);
+            }
+        }
+    }
+}

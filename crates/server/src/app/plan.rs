@@ -1,0 +1,382 @@
+//! What a verified proof leads to: facts read, admission and decision made, an append ready to be recorded.
+
+use dayfly_domain::{
+    Admission, Cause, Claim, ClaimState, Command, EndTask, EpochOf, Event, Issue, Join, Limits,
+    Name, Opening, Refusal, Retry, Root, Spent, Start, Task, TaskId, TaskKey, Time, Workload,
+    admit, apply, decide,
+};
+use dayfly_store::{
+    Annex, Append, Change, ClaimWrite, Drafted, Facts, FactsQuery, OneTimeKey, OpenTask, Spend,
+};
+use serde_json::json;
+
+use super::grant::Verified;
+use super::refuse::{Trail, unavailable};
+use super::replay::one_time;
+use super::tenant::Loaded;
+use super::{App, Tenant};
+use crate::declared::IssuerKind;
+use crate::mint::Sealer;
+use crate::random;
+use crate::verify::Entrance;
+
+/// Everything that planning a grant reads.
+pub(super) struct Planning<'a> {
+    pub(super) app: &'a App,
+    pub(super) tenant: &'a Tenant,
+    pub(super) loaded: &'a Loaded,
+    pub(super) workload: &'a Workload,
+    pub(super) verified: &'a Verified<'a>,
+    pub(super) sealer: &'a Sealer<'a>,
+}
+
+/// An append that is ready, and the task whose credential it records.
+pub(super) struct Plan {
+    pub(super) task: TaskId,
+    /// Whether the first one-time key it spends is the platform's proof.
+    pub(super) spends_proof: bool,
+    pub(super) append: Append,
+}
+
+struct Starting {
+    supersedes: Vec<TaskId>,
+    until: Option<Time>,
+    replaces: Option<TaskId>,
+}
+
+impl Planning<'_> {
+    /// Reads the facts, admits the proof and decides.
+    pub(super) fn plan(&self, trail: &mut Trail) -> Result<Plan, Refusal> {
+        let now = self.app.now();
+        let facts = self.facts()?;
+        let open = self.open_tasks(&facts.claims)?;
+        let held = self.held_by(&open, &facts.claims);
+        trail.task = held.map(|open| open.task.id);
+        let proof = self.verified.proof.proof();
+        let admission = admit(&Opening {
+            now,
+            workload: self.workload,
+            proof,
+            key: &self.verified.key,
+            client: &self.verified.client,
+            claims: &facts.claims,
+            task: held.map(|open| &open.task),
+            spent: facts.spent,
+            blocks: &facts.blocks,
+            counts: facts.counts,
+        })?;
+        let root = Root {
+            now,
+            workload: self.workload,
+            catalog: &self.loaded.declared.catalog,
+            bounds: &self.app.bounds.domain,
+            proof,
+            client: &self.verified.client,
+            seal: self.sealer,
+        };
+        match (admission, held) {
+            (
+                Admission::Start {
+                    supersedes,
+                    until,
+                    replaces,
+                },
+                _,
+            ) => self.plan_start(
+                &root,
+                &facts,
+                &open,
+                &Starting {
+                    supersedes,
+                    until,
+                    replaces,
+                },
+            ),
+            (Admission::Join, Some(held)) => self.plan_join(&root, held),
+            (Admission::Retry { client }, Some(held)) => {
+                trail.client = Some(held.task.client_id(client));
+                self.plan_retry(&root, held, client)
+            }
+            (Admission::Renew { client }, Some(held)) => self.plan_renewal(&root, held, client),
+            (Admission::Join | Admission::Retry { .. } | Admission::Renew { .. }, None) => {
+                Err(unavailable(&"a task was admitted to that is not open"))
+            }
+        }
+    }
+
+    fn facts(&self) -> Result<Facts, Refusal> {
+        let query = FactsQuery {
+            series: Some((
+                &self.verified.proof.proof().issuer,
+                &self.verified.key.series,
+            )),
+            one_time: self.verified.proof.one_time_key(),
+            counts: Some(&self.workload.name),
+            epochs: &relied_on(self.workload),
+            ..FactsQuery::default()
+        };
+        self.app
+            .store
+            .facts(self.tenant.name(), &query)
+            .map_err(|why| unavailable(&why))
+    }
+
+    /// The open tasks that hold claims of the series.
+    fn open_tasks(&self, claims: &[Claim]) -> Result<Vec<OpenTask>, Refusal> {
+        let ids: Vec<TaskId> = claims
+            .iter()
+            .filter(|claim| claim.state == ClaimState::Open)
+            .map(|claim| claim.task)
+            .collect();
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let facts = self
+            .app
+            .store
+            .facts(
+                self.tenant.name(),
+                &FactsQuery {
+                    tasks: &ids,
+                    ..FactsQuery::default()
+                },
+            )
+            .map_err(|why| unavailable(&why))?;
+        Ok(facts.tasks.into_iter().flatten().collect())
+    }
+
+    /// The open task that holds this workload's claim of this key.
+    fn held_by<'o>(&self, open: &'o [OpenTask], claims: &[Claim]) -> Option<&'o OpenTask> {
+        let key: &TaskKey = &self.verified.key;
+        let claim = claims.iter().find(|claim| {
+            claim.workload == self.workload.name
+                && claim.key == key.key
+                && claim.attempt == key.attempt
+                && claim.state == ClaimState::Open
+        })?;
+        open.iter().find(|open| open.task.id == claim.task)
+    }
+
+    fn plan_start(
+        &self,
+        root: &Root<'_>,
+        facts: &Facts,
+        open: &[OpenTask],
+        starting: &Starting,
+    ) -> Result<Plan, Refusal> {
+        let verified = self.verified;
+        let now = root.now;
+        let id = random::task_id(now).map_err(|why| unavailable(&why))?;
+        let events = decide(
+            None,
+            &Command::Start(Start {
+                root: *root,
+                id,
+                key: &verified.key,
+                epochs: facts.epochs.clone(),
+                until: starting.until,
+                supersedes: starting.supersedes.clone(),
+            }),
+        )?;
+        let annex = self.proof_annex()?;
+        let mut changes = Vec::with_capacity(1 + starting.supersedes.len());
+        for superseded in &starting.supersedes {
+            if let Some(open) = open.iter().find(|open| open.task.id == *superseded) {
+                changes.push(superseding(open, now)?);
+            }
+        }
+        changes.push(change(None, id, events, Some(annex))?);
+        Ok(Plan {
+            task: id,
+            spends_proof: root.proof.one_time,
+            append: Append {
+                now,
+                changes,
+                claims: vec![ClaimWrite {
+                    issuer: root.proof.issuer.clone(),
+                    series: verified.key.series.clone(),
+                    claim: Claim {
+                        workload: root.workload.name.clone(),
+                        key: verified.key.key.clone(),
+                        attempt: verified.key.attempt,
+                        task: id,
+                        state: ClaimState::Open,
+                    },
+                    replaces: starting.replaces,
+                    until: verified.keep_until,
+                }],
+                spends: self.spends(root.proof.one_time, id, 1),
+                relies: facts.epochs.clone(),
+                revision: Some(self.loaded.revision),
+                limits: limits_of(root.workload),
+                ..Append::default()
+            },
+        })
+    }
+
+    fn plan_join(&self, root: &Root<'_>, held: &OpenTask) -> Result<Plan, Refusal> {
+        let command = Command::Join(Join {
+            root: *root,
+            heard: held.heard,
+            stale: held.stale.clone(),
+        });
+        let client = u32::try_from(held.task.clients.len() + 1).unwrap_or(u32::MAX);
+        let events = decide(Some(&held.task), &command)?;
+        let annex = self.proof_annex()?;
+        self.plan_change(held, events, client, Some(annex))
+    }
+
+    /// The proof is spent already, by this very client: only its DPoP proof is spent anew.
+    fn plan_retry(&self, root: &Root<'_>, held: &OpenTask, client: u32) -> Result<Plan, Refusal> {
+        let command = Command::Retry(Retry {
+            root: *root,
+            heard: held.heard,
+            stale: held.stale.clone(),
+            client,
+        });
+        let events = decide(Some(&held.task), &command)?;
+        self.plan_change(held, events, client, None)
+    }
+
+    fn plan_renewal(&self, root: &Root<'_>, held: &OpenTask, client: u32) -> Result<Plan, Refusal> {
+        let command = Command::Issue(Issue {
+            now: root.now,
+            heard: held.heard,
+            stale: held.stale.clone(),
+            client,
+            workload: self.workload,
+            catalog: root.catalog,
+            bounds: root.bounds,
+            request: &self.verified.client.request,
+            within: None,
+            seal: self.sealer,
+        });
+        let events = decide(Some(&held.task), &command)?;
+        let annex = self.proof_annex()?;
+        self.plan_change(held, events, client, Some(annex))
+    }
+
+    /// A change of an open task; where the proof's annex goes along, the proof is spent.
+    fn plan_change(
+        &self,
+        held: &OpenTask,
+        events: Vec<Event>,
+        client: u32,
+        annex: Option<Annex>,
+    ) -> Result<Plan, Refusal> {
+        let spends_proof = annex.is_some() && self.verified.proof.proof().one_time;
+        Ok(Plan {
+            task: held.task.id,
+            spends_proof,
+            append: Append {
+                now: self.app.now(),
+                changes: vec![change(Some(&held.task), held.task.id, events, annex)?],
+                spends: self.spends(spends_proof, held.task.id, client),
+                relies: held.task.epochs.clone(),
+                revision: Some(self.loaded.revision),
+                ..Append::default()
+            },
+        })
+    }
+
+    fn spends(&self, proof: bool, task: TaskId, client: u32) -> Vec<Spend> {
+        let by = Spent { task, client };
+        let platform: Option<OneTimeKey> = self
+            .verified
+            .proof
+            .one_time_key()
+            .copied()
+            .filter(|_| proof);
+        platform
+            .into_iter()
+            .chain(self.verified.key_proof.as_ref().map(one_time))
+            .map(|key| Spend { key, by })
+            .collect()
+    }
+
+    /// The claims of the proof, kept apart from the leaf.
+    fn proof_annex(&self) -> Result<Annex, Refusal> {
+        let data = json!({
+            "claims": self.verified.proof.proof().claims,
+            "entrance": parameter(self.verified.request.entrance),
+            "run_url": self.verified.proof.run_url(),
+        });
+        Ok(Annex {
+            salt: random::bytes().map_err(|why| unavailable(&why))?,
+            data: data.to_string(),
+        })
+    }
+}
+
+/// Applies events and pairs them with the annex, which goes with the first registration or issue.
+pub(super) fn change(
+    task: Option<&Task>,
+    id: TaskId,
+    events: Vec<Event>,
+    annex: Option<Annex>,
+) -> Result<Change, Refusal> {
+    let expected_version = task.map_or(0, |task| task.version);
+    let mut state = task.cloned();
+    let mut annex = annex;
+    let mut drafted = Vec::with_capacity(events.len());
+    for event in events {
+        let next = apply(state.as_ref(), id, &event)
+            .ok_or_else(|| unavailable(&"an event does not fit its task"))?;
+        state = Some(next);
+        let started = matches!(event, Event::TaskStarted(_));
+        let annex = if started { None } else { annex.take() };
+        drafted.push(Drafted { event, annex });
+    }
+    let next = state.ok_or_else(|| unavailable(&"a decision without events"))?;
+    Ok(Change {
+        task: id,
+        expected_version,
+        events: drafted,
+        next,
+    })
+}
+
+fn superseding(open: &OpenTask, now: Time) -> Result<Change, Refusal> {
+    let events = decide(
+        Some(&open.task),
+        &Command::EndTask(EndTask {
+            now,
+            heard: open.heard,
+            cause: Cause::Superseded,
+        }),
+    )?;
+    change(Some(&open.task), open.task.id, events, None)
+}
+
+/// The parameter that carried the proof.
+const fn parameter(entrance: Entrance) -> &'static str {
+    match entrance {
+        Entrance::ClientAssertion => "client_assertion",
+        Entrance::Assertion => "assertion",
+        Entrance::SubjectToken => "subject_token",
+    }
+}
+
+/// Whether a claim is kept by the last proof shown rather than from its start (DESIGN section 3).
+pub(super) const fn kept_by_proof(kind: IssuerKind) -> bool {
+    match kind {
+        IssuerKind::Github | IssuerKind::Gitlab => false,
+        IssuerKind::Kubernetes | IssuerKind::Oidc => true,
+    }
+}
+
+/// The epochs that a task of this workload relies on.
+fn relied_on(workload: &Workload) -> Vec<EpochOf> {
+    vec![
+        EpochOf::Tenant,
+        EpochOf::Issuer(workload.issuer.clone()),
+        EpochOf::Owner(workload.owner.clone()),
+        EpochOf::Workload(workload.name.clone()),
+    ]
+}
+
+fn limits_of(workload: &Workload) -> Option<(Name, Limits)> {
+    let limits = workload.limits;
+    (limits.open.is_some() || limits.starts_per_hour.is_some())
+        .then(|| (workload.name.clone(), limits))
+}

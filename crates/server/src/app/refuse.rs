@@ -1,0 +1,303 @@
+//! Refusals on their way to the caller, to the ring that `why` reads, and to the ledger.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dayfly_domain::{Claims, ClientId, Name, Refusal, RefusalId, Rule, TaskId, Time};
+use dayfly_store::{Annex, Append, Note};
+use serde::Serialize;
+use serde_json::json;
+
+use super::{App, Tenant};
+use crate::random;
+
+/// How many refusals the ring remembers.
+const RING: usize = 8192;
+/// How many refusals of one workload or client become leaves within a minute.
+const LEAVES_A_MINUTE: u32 = 10;
+/// How many workloads and clients are told apart within a minute; beyond, they share one count.
+const SUBJECTS: usize = 4096;
+
+/// A refusal that has an id: it is in the ring.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// Its id.
+    pub id: RefusalId,
+    /// What was refused and why.
+    pub refusal: Refusal,
+}
+
+/// What is known of a request so far, gathered on its way for whoever explains it later.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Trail {
+    /// What was asked, like `token` or `end`.
+    pub asked: &'static str,
+    /// Where it came from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// Whose proof was verified.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<Name>,
+    /// The claims of the proof, once verified.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claims: Option<Claims>,
+    /// The workload that the proof matched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload: Option<Name>,
+    /// The task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskId>,
+    /// The live client that called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<ClientId>,
+}
+
+/// A refusal with everything that operator and owner may see.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explained {
+    /// Its id.
+    pub refusal: RefusalId,
+    /// The tenant it happened at.
+    pub tenant: Name,
+    /// When.
+    pub at: Time,
+    /// The stage.
+    pub stage: &'static str,
+    /// The rule.
+    pub rule: &'static str,
+    /// What the rule says.
+    pub says: &'static str,
+    /// What it looked at.
+    pub field: String,
+    /// What would have passed.
+    pub wanted: String,
+    /// What came.
+    pub got: String,
+    /// What may be done.
+    pub hint: String,
+    /// What was known of the request.
+    #[serde(flatten)]
+    pub trail: Trail,
+}
+
+/// The ring and the counts of one server.
+#[derive(Default)]
+pub(super) struct Refusals {
+    ring: Mutex<VecDeque<Arc<Explained>>>,
+    minute: Mutex<Minute>,
+}
+
+#[derive(Default)]
+struct Minute {
+    number: u64,
+    counts: HashMap<(Name, String), u32>,
+}
+
+impl App {
+    /// Gives a refusal its id, remembers it, and records it where DESIGN section 9 says so.
+    pub(super) fn refuse(&self, tenant: &Tenant, trail: &Trail, refusal: Refusal) -> Refused {
+        let now = self.now();
+        let id = random::refusal_id(now);
+        let explained = Arc::new(Explained {
+            refusal: id,
+            tenant: tenant.name().clone(),
+            at: now,
+            stage: refusal.rule.stage().code(),
+            rule: refusal.rule.code(),
+            says: refusal.rule.says(),
+            field: refusal.field.to_string(),
+            wanted: refusal.wanted.to_string(),
+            got: refusal.got.to_string(),
+            hint: refusal.hint.to_string(),
+            trail: trail.clone(),
+        });
+        tracing::info!(
+            refusal = %id,
+            tenant = %tenant.name(),
+            asked = trail.asked,
+            stage = explained.stage,
+            rule = explained.rule,
+            "refused"
+        );
+        {
+            let mut ring = self
+                .refusals
+                .ring
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if ring.len() >= RING {
+                ring.pop_front();
+            }
+            ring.push_back(Arc::clone(&explained));
+        }
+        self.record(tenant, &explained, refusal.rule);
+        Refused { id, refusal }
+    }
+
+    /// Refuses what did not even reach a use case.
+    #[must_use]
+    pub fn refused(&self, tenant: &Tenant, trail: &Trail, refusal: Refusal) -> Refused {
+        self.refuse(tenant, trail, refusal)
+    }
+
+    /// The refusal with this id, while the ring remembers it.
+    #[must_use]
+    pub fn why(&self, id: RefusalId) -> Option<Arc<Explained>> {
+        self.refusals
+            .ring
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .rev()
+            .find(|explained| explained.refusal == id)
+            .cloned()
+    }
+
+    /// Makes a leaf of a refusal that came from a live client or whose proof matched a workload,
+    /// ten a minute for each at most. A failure of the ledger itself is not recorded there.
+    fn record(&self, tenant: &Tenant, explained: &Explained, rule: Rule) {
+        let trail = &explained.trail;
+        let subject = match (&trail.client, &trail.workload) {
+            (Some(client), _) => client.to_string(),
+            (None, Some(workload)) => workload.to_string(),
+            (None, None) => return,
+        };
+        if matches!(rule, Rule::Unavailable | Rule::Busy) {
+            return;
+        }
+        let (count, summaries) = self.count(tenant.name(), &subject, explained.at);
+        for (of, summary) in summaries {
+            self.note(&of, explained.at, vec![summary]);
+        }
+        if count > LEAVES_A_MINUTE {
+            return;
+        }
+        let mut notes = vec![Note {
+            kind: "refused",
+            data: json!({
+                "refusal": explained.refusal, "asked": trail.asked, "stage": explained.stage,
+                "rule": explained.rule, "field": explained.field, "workload": trail.workload,
+                "about": trail.task, "client": trail.client,
+            })
+            .to_string(),
+            annex: annex_of(explained),
+        }];
+        if rule == Rule::RetryOtherKey {
+            notes.push(Note {
+                kind: "finding.opened",
+                data: json!({
+                    "finding": "proof_by_two_keys", "refusal": explained.refusal,
+                    "workload": trail.workload, "about": trail.task,
+                })
+                .to_string(),
+                annex: None,
+            });
+        }
+        self.note(tenant.name(), explained.at, notes);
+    }
+
+    /// Appends notes without waiting: a refusal's answer does not depend on the ledger.
+    fn note(&self, tenant: &Name, now: Time, notes: Vec<Note>) {
+        let append = self.store.append(
+            tenant,
+            Append {
+                now,
+                notes,
+                ..Append::default()
+            },
+        );
+        tokio::spawn(async move {
+            if let Err(why) = append.await {
+                tracing::warn!(%why, "a refusal is not recorded in the ledger");
+            }
+        });
+    }
+
+    /// Counts a refusal of this minute, and gives the summaries of a minute that has passed.
+    fn count(&self, tenant: &Name, subject: &str, at: Time) -> (u32, Vec<(Name, Note)>) {
+        let number = at.millis() / 60_000;
+        let mut minute = self
+            .refusals
+            .minute
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let summaries = if minute.number == number {
+            Vec::new()
+        } else {
+            minute.turn(number)
+        };
+        let known = minute.counts.len();
+        let key = (tenant.clone(), subject.to_owned());
+        let key = if known >= SUBJECTS && !minute.counts.contains_key(&key) {
+            (tenant.clone(), "others".to_owned())
+        } else {
+            key
+        };
+        let count = minute.counts.entry(key).or_default();
+        *count = count.saturating_add(1);
+        (*count, summaries)
+    }
+
+    /// Writes the summaries of refusals of a minute that has passed; the sweep calls it.
+    pub(super) fn flush_refusals(&self, now: Time) {
+        let summaries = {
+            let mut minute = self
+                .refusals
+                .minute
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let number = now.millis() / 60_000;
+            if minute.number == number {
+                return;
+            }
+            minute.turn(number)
+        };
+        for (tenant, summary) in summaries {
+            self.note(&tenant, now, vec![summary]);
+        }
+    }
+}
+
+impl Minute {
+    fn turn(&mut self, number: u64) -> Vec<(Name, Note)> {
+        let passed = std::mem::replace(&mut self.number, number);
+        std::mem::take(&mut self.counts)
+            .into_iter()
+            .filter(|(_, count)| *count > LEAVES_A_MINUTE)
+            .map(|((tenant, subject), count)| {
+                let data = json!({
+                    "minute": passed * 60_000, "of": subject, "more": count - LEAVES_A_MINUTE,
+                });
+                let note = Note {
+                    kind: "refused",
+                    data: data.to_string(),
+                    annex: None,
+                };
+                (tenant, note)
+            })
+            .collect()
+    }
+}
+
+fn annex_of(explained: &Explained) -> Option<Annex> {
+    let data = json!({
+        "wanted": explained.wanted, "got": explained.got, "hint": explained.hint,
+        "address": explained.trail.address, "claims": explained.trail.claims,
+    });
+    // Without a salt there is no annex: the leaf alone still says what happened.
+    Some(Annex {
+        salt: random::bytes().ok()?,
+        data: data.to_string(),
+    })
+}
+
+/// The refusal for a store that cannot answer.
+pub(super) fn unavailable(why: &dyn std::fmt::Display) -> Refusal {
+    tracing::error!(%why, "the store cannot answer");
+    Refusal::new(Rule::Unavailable)
+        .field("ledger")
+        .wanted("a store that answers")
+        .got("it does not now")
+        .hint("try again; /readyz on the server says why")
+}

@@ -1,0 +1,283 @@
+//! Renewal: a client authenticates by its own key and gets a further credential, up to the deadline.
+
+use dayfly_domain::access::AccessRequest;
+use dayfly_domain::{
+    ClientId, Command, Digest, Issue, Refusal, Rule, Spent, Time, Workload, decide,
+};
+use dayfly_store::{Append, OneTimeKey, OpenTask, Spend};
+use dayfly_token::alg::Alg;
+use dayfly_token::assertion::{AssertionError, AssertionExpect, VerifiedAssertion};
+use dayfly_token::dpop::VerifiedDpop;
+use dayfly_token::jwk::PublicJwk;
+use dayfly_token::verifying_key::VerifyingKey;
+
+use super::authenticate::ended;
+use super::grant::{Granted, check_epochs, too_large};
+use super::plan::change;
+use super::refuse::{Refused, Trail, unavailable};
+use super::replay::{KeyProof, one_time};
+use super::tenant::Loaded;
+use super::{App, Tenant};
+use crate::mint::Sealer;
+use crate::verify;
+
+const ATTEMPTS: usize = 16;
+
+/// A request for a further credential.
+#[derive(Clone, Debug)]
+pub struct RenewRequest<'a> {
+    /// The `private_key_jwt` (RFC 7523, section 2.2).
+    pub assertion: &'a str,
+    /// `client_id`, where the request names one.
+    pub client_id: Option<&'a str>,
+    /// What is asked for.
+    pub access: AccessRequest,
+    /// The DPoP proof, where one came.
+    pub key_proof: Option<KeyProof<'a>>,
+}
+
+/// What bounds a further credential beside the client's access.
+pub(super) struct Further<'a> {
+    pub(super) client: ClientId,
+    pub(super) request: &'a AccessRequest,
+    pub(super) within: Option<dayfly_domain::Within<'a>>,
+    pub(super) spends: Vec<Spend>,
+}
+
+impl App {
+    /// Renews: issues a further credential to the client whose key made the assertion.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub async fn renew(
+        &self,
+        tenant: &Tenant,
+        request: &RenewRequest<'_>,
+        trail: &mut Trail,
+    ) -> Result<Granted, Refused> {
+        match self.try_renew(tenant, request, trail).await {
+            Ok(granted) => Ok(granted),
+            Err(refusal) => Err(self.refuse(tenant, trail, refusal)),
+        }
+    }
+
+    async fn try_renew(
+        &self,
+        tenant: &Tenant,
+        request: &RenewRequest<'_>,
+        trail: &mut Trail,
+    ) -> Result<Granted, Refusal> {
+        let now = self.now();
+        let (client, assertion, open) =
+            self.client_assertion(tenant, request.assertion, request.client_id, now, trail)?;
+        let key_proof =
+            self.own_key_proof(tenant, request.key_proof.as_ref(), &open, client, now)?;
+        let by = Spent {
+            task: client.task,
+            client: client.number,
+        };
+        let spends = std::iter::once(assertion_key(&assertion))
+            .chain(key_proof.as_ref().map(one_time))
+            .map(|key| Spend { key, by })
+            .collect();
+        let further = Further {
+            client,
+            request: &request.access,
+            within: None,
+            spends,
+        };
+        self.issue_further(tenant, &further, open).await
+    }
+
+    /// Verifies a `private_key_jwt` by the key bound to the client it names.
+    pub(super) fn client_assertion(
+        &self,
+        tenant: &Tenant,
+        assertion: &str,
+        client_id: Option<&str>,
+        now: Time,
+        trail: &mut Trail,
+    ) -> Result<(ClientId, VerifiedAssertion, OpenTask), Refusal> {
+        let refused = |field: &str, wanted: &str, got: String| {
+            Refusal::new(Rule::Assertion)
+                .field(field)
+                .wanted(wanted)
+                .got(got)
+        };
+        let jwt = dayfly_token::jwt::Jwt::parse(assertion, self.bounds.token_bytes)
+            .map_err(|why| verify::assertion(&AssertionError::from(why)))?;
+        let claimed = jwt.claimed_subject().unwrap_or_default().to_owned();
+        if client_id.is_some_and(|named| named != claimed) {
+            return Err(refused(
+                "client_id",
+                "the assertion's sub",
+                "another".to_owned(),
+            ));
+        }
+        let client: ClientId = claimed
+            .parse()
+            .map_err(|_| refused("sub", "the id of a client", claimed.clone()))?;
+        trail.task = Some(client.task);
+        let open = self
+            .open_task(tenant, client.task)?
+            .ok_or_else(|| ended("no open task by its id"))?;
+        let jwk = open
+            .task
+            .client(client.number)
+            .and_then(|client| client.jwk.as_deref())
+            .ok_or_else(|| refused("sub", "a client with a key", claimed.clone()))?;
+        let key = PublicJwk::from_json(jwk.as_bytes())
+            .and_then(|jwk| VerifyingKey::new(&jwk, Alg::DEFAULT))
+            .map_err(|why| unavailable(&why))?;
+        let verified = VerifiedAssertion::verify_parsed(
+            jwt,
+            &key,
+            &AssertionExpect {
+                client_id: &claimed,
+                issuer: tenant.issuer(),
+                lenient_audience: false,
+                now: now.seconds(),
+            },
+        )
+        .map_err(|why| verify::assertion(&why))?;
+        trail.client = Some(client);
+        trail.workload = Some(open.task.workload.clone());
+        Ok((client, verified, open))
+    }
+
+    /// Checks that a DPoP proof, where one came, is by the client's own key.
+    pub(super) fn own_key_proof(
+        &self,
+        tenant: &Tenant,
+        key_proof: Option<&KeyProof<'_>>,
+        open: &OpenTask,
+        client: ClientId,
+        now: Time,
+    ) -> Result<Option<VerifiedDpop>, Refusal> {
+        let Some(key_proof) = key_proof else {
+            return Ok(None);
+        };
+        let verified = self.key_proof(tenant, key_proof, None, now)?;
+        let bound = open
+            .task
+            .client(client.number)
+            .and_then(|client| client.jkt);
+        if bound != Some(Digest(verified.jkt().0)) {
+            return Err(Refusal::new(Rule::OtherKey)
+                .field("DPoP jwk")
+                .wanted(bound.map_or_else(|| "no key".to_owned(), |jkt| jkt.to_string()))
+                .got(verified.jkt().to_string()));
+        }
+        Ok(Some(verified))
+    }
+
+    /// Issues a further credential to a client that has authenticated.
+    pub(super) async fn issue_further(
+        &self,
+        tenant: &Tenant,
+        further: &Further<'_>,
+        mut open: OpenTask,
+    ) -> Result<Granted, Refusal> {
+        for _ in 0..ATTEMPTS {
+            check_epochs(&open)?;
+            let loaded = tenant.loaded();
+            let workload = declared_workload(&loaded, &open)?;
+            let sealer = Sealer::new(&loaded.keyring, tenant.issuer(), &loaded.algs);
+            let now = self.now();
+            let events = decide(
+                Some(&open.task),
+                &Command::Issue(Issue {
+                    now,
+                    heard: open.heard,
+                    stale: open.stale.clone(),
+                    client: further.client.number,
+                    workload,
+                    catalog: &loaded.declared.catalog,
+                    bounds: &self.bounds.domain,
+                    request: further.request,
+                    within: further.within,
+                    seal: &sealer,
+                }),
+            )?;
+            if sealer.longest() > self.bounds.token_bytes {
+                return Err(too_large(self.bounds.token_bytes));
+            }
+            let append = Append {
+                now,
+                changes: vec![change(Some(&open.task), open.task.id, events, None)?],
+                spends: further.spends.clone(),
+                relies: open.task.epochs.clone(),
+                revision: Some(loaded.revision),
+                ..Append::default()
+            };
+            match self.store.append(tenant.name(), append).await {
+                Ok(committed) => {
+                    self.heard(tenant, &open, further.client);
+                    return self.answer(tenant, &committed, open.task.id, &sealer);
+                }
+                Err(dayfly_store::AppendError::SpentKey { which: 0, .. })
+                    if further.spends.len() > 1 =>
+                {
+                    return Err(Refusal::new(Rule::AssertionSpent)
+                        .field("client_assertion jti")
+                        .wanted("a fresh assertion for each request")
+                        .got("one that was used"));
+                }
+                Err(error) => self.after_failure(tenant, error, false).await?,
+            }
+            open = self
+                .open_task(tenant, open.task.id)?
+                .ok_or_else(|| ended("it ended meanwhile"))?;
+        }
+        Err(unavailable(&"the task did not stand still"))
+    }
+
+    /// An authenticated call of a root client counts as a beat, once beats are watched.
+    pub(super) fn heard(&self, tenant: &Tenant, open: &OpenTask, client: ClientId) {
+        let root = open
+            .task
+            .client(client.number)
+            .is_some_and(|client| client.parent.is_none());
+        if root && open.heard.last_seen.is_some() {
+            self.store.touch(
+                tenant.name(),
+                dayfly_store::Touch::Beat {
+                    task: open.task.id,
+                    at: self.now(),
+                },
+            );
+        }
+    }
+}
+
+/// The workload of an open task, as it is declared now.
+pub(super) fn declared_workload<'a>(
+    loaded: &'a Loaded,
+    open: &OpenTask,
+) -> Result<&'a Workload, Refusal> {
+    loaded
+        .declared
+        .workloads
+        .get(&open.task.workload)
+        .map(|found| &found.workload)
+        .ok_or_else(|| {
+            Refusal::new(Rule::WorkloadUnknown)
+                .field("workload")
+                .wanted("a workload that is still declared")
+                .got(open.task.workload.as_str())
+        })
+}
+
+/// The one-time key of an assertion: an assertion may be used once.
+pub(super) fn assertion_key(assertion: &VerifiedAssertion) -> OneTimeKey {
+    let exp = Time::from_seconds(assertion.exp());
+    OneTimeKey {
+        digest: Digest(dayfly_token::hash::sha256_of_parts(&[
+            b"assertion",
+            &assertion.replay_key(),
+        ])),
+        // `jti` and `exp` stand in the same signed text, so the same assertion names the same time.
+        at: exp,
+        until: exp + dayfly_domain::Span::from_seconds(dayfly_token::times::SKEW_SECONDS + 1),
+    }
+}

@@ -1,0 +1,112 @@
+//! Revocation (RFC 7009): a client gives back its own credential.
+
+use dayfly_domain::{Command, Digest, Refusal, Revoke, Rule, decide};
+use dayfly_store::{Append, Spend};
+
+use super::plan::change;
+use super::refuse::{Refused, Trail, unavailable};
+use super::renew::assertion_key;
+use super::replay::{KeyProof, one_time};
+use super::{App, Tenant};
+
+const ATTEMPTS: usize = 16;
+
+impl App {
+    /// Revokes a client's own credential: the newest ends the client and its subtree, an older one
+    /// only itself. A token that is unknown, foreign or dead changes nothing and is no error.
+    ///
+    /// # Errors
+    /// The refusal: the caller did not prove to be the client, or the ledger cannot record.
+    pub async fn revoke(
+        &self,
+        tenant: &Tenant,
+        token: &str,
+        assertion: Option<&str>,
+        key_proof: Option<&KeyProof<'_>>,
+        trail: &mut Trail,
+    ) -> Result<(), Refused> {
+        match self
+            .try_revoke(tenant, token, assertion, key_proof, trail)
+            .await
+        {
+            Ok(()) => Ok(()),
+            Err(refusal) => Err(self.refuse(tenant, trail, refusal)),
+        }
+    }
+
+    async fn try_revoke(
+        &self,
+        tenant: &Tenant,
+        token: &str,
+        assertion: Option<&str>,
+        key_proof: Option<&KeyProof<'_>>,
+        trail: &mut Trail,
+    ) -> Result<(), Refusal> {
+        let now = self.now();
+        let mut caller = None;
+        let mut keys = Vec::new();
+        if let Some(assertion) = assertion {
+            let (client, verified, _) =
+                self.client_assertion(tenant, assertion, None, now, trail)?;
+            keys.push(assertion_key(&verified));
+            caller = Some(client);
+        }
+        let Ok(own) = self.own_token(tenant, token) else {
+            return Ok(());
+        };
+        if caller.is_some_and(|caller| caller != own.id.client) {
+            return Ok(());
+        }
+        let mut proven = caller.is_some() || own.jkt.is_none();
+        if let Some(key_proof) = key_proof {
+            let verified = self.key_proof(tenant, key_proof, None, now)?;
+            if own.jkt != Some(Digest(verified.jkt().0)) {
+                return Ok(());
+            }
+            keys.push(one_time(&verified));
+            proven = true;
+        }
+        if !proven {
+            return Err(Refusal::new(Rule::Authentication)
+                .field("client_assertion, DPoP")
+                .wanted("a proof by the key that the token is bound to")
+                .got("none"));
+        }
+        trail.task = Some(own.id.client.task);
+        for _ in 0..ATTEMPTS {
+            let now = self.now();
+            let Some(open) = self.open_task(tenant, own.id.client.task)? else {
+                return Ok(());
+            };
+            let events = match decide(
+                Some(&open.task),
+                &Command::Revoke(Revoke {
+                    now,
+                    heard: open.heard,
+                    client: own.id.client.number,
+                    credential: own.id.number,
+                }),
+            ) {
+                Ok(events) if events.is_empty() => return Ok(()),
+                Ok(events) => events,
+                // It is over already.
+                Err(_) => return Ok(()),
+            };
+            let by = dayfly_domain::Spent {
+                task: own.id.client.task,
+                client: own.id.client.number,
+            };
+            let append = Append {
+                now,
+                changes: vec![change(Some(&open.task), open.task.id, events, None)?],
+                spends: keys.iter().map(|key| Spend { key: *key, by }).collect(),
+                ..Append::default()
+            };
+            match self.store.append(tenant.name(), append).await {
+                Ok(_) => return Ok(()),
+                Err(error) => self.after_failure(tenant, error, false).await?,
+            }
+        }
+        Err(unavailable(&"the task did not stand still"))
+    }
+}

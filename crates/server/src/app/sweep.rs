@@ -1,0 +1,199 @@
+//! What happens by itself: ends that are due, refusal counts, heads every minute.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dayfly_domain::{Cause, Command, Span, Sweep, Time, decide};
+use dayfly_store::{Append, AppendError, OpenFilter, OpenTask, Touch};
+
+use super::plan::change;
+use super::{App, Tenant};
+
+/// How many due tasks are ended side by side.
+const BATCH: usize = 512;
+/// With fewer tasks gone silent within a minute, silence is theirs and not ours.
+const VANISHED_AT_LEAST: u64 = 10;
+
+/// What the sweep remembers between its rounds.
+#[derive(Default)]
+pub(super) struct SweepState {
+    beats: Minutes,
+    silences: Minutes,
+    held: Mutex<Option<Time>>,
+    last_head_minute: AtomicU64,
+}
+
+/// A count for this minute and the one before.
+#[derive(Default)]
+struct Minutes {
+    minute: AtomicU64,
+    now: AtomicU64,
+    before: AtomicU64,
+}
+
+impl Minutes {
+    fn add(&self, at: Time, count: u64) {
+        let minute = at.millis() / 60_000;
+        let known = self.minute.swap(minute, Ordering::SeqCst);
+        if known != minute {
+            let passed = self.now.swap(0, Ordering::SeqCst);
+            let before = if known + 1 == minute { passed } else { 0 };
+            self.before.store(before, Ordering::SeqCst);
+        }
+        self.now.fetch_add(count, Ordering::SeqCst);
+    }
+
+    fn recent(&self, at: Time) -> u64 {
+        self.add(at, 0);
+        self.now.load(Ordering::SeqCst) + self.before.load(Ordering::SeqCst)
+    }
+}
+
+impl App {
+    /// Counts a beat that was heard.
+    pub(super) fn count_beat(&self, at: Time) {
+        self.sweeps.beats.add(at, 1);
+    }
+
+    /// Until when ends by heartbeat wait because too many tasks fell silent at once.
+    #[must_use]
+    pub fn heartbeat_held_until(&self) -> Option<Time> {
+        let held = *self
+            .sweeps
+            .held
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        held.filter(|until| self.now() < *until)
+    }
+
+    /// One round: says that the server is alive, ends what is due, and hands out heads. Gives the
+    /// number of tasks ended.
+    pub async fn sweep(self: &Arc<Self>) -> u64 {
+        let now = self.now();
+        let mut ended = 0;
+        for tenant in self.tenants() {
+            self.store.touch(tenant.name(), Touch::Alive { at: now });
+            ended += self.sweep_tenant(tenant, now).await;
+        }
+        self.flush_refusals(now);
+        let minute = now.millis() / 60_000;
+        if self.sweeps.last_head_minute.swap(minute, Ordering::SeqCst) != minute {
+            self.publish_heads();
+        }
+        ended
+    }
+
+    async fn sweep_tenant(self: &Arc<Self>, tenant: &Arc<Tenant>, now: Time) -> u64 {
+        let mut ended = 0;
+        let mut cursor = None;
+        loop {
+            let due = match self
+                .store
+                .open(tenant.name(), &OpenFilter::Due(now), cursor, BATCH)
+            {
+                Ok(due) => due,
+                Err(why) => {
+                    tracing::error!(%why, tenant = %tenant.name(), "cannot look for tasks that are due");
+                    return ended;
+                }
+            };
+            let Some(last) = due.last() else {
+                return ended;
+            };
+            cursor = Some(last.task.id);
+            let due = self.without_vanished(tenant, due, now);
+            ended += self.end_due(tenant, &due, now).await;
+        }
+    }
+
+    async fn end_due(self: &Arc<Self>, tenant: &Tenant, due: &[OpenTask], now: Time) -> u64 {
+        let mut waiting = Vec::with_capacity(due.len());
+        for open in due {
+            let command = Command::Sweep(Sweep {
+                now,
+                heard: open.heard,
+            });
+            let Ok(events) = decide(Some(&open.task), &command) else {
+                continue;
+            };
+            if events.is_empty() {
+                continue;
+            }
+            match change(Some(&open.task), open.task.id, events, None) {
+                Ok(change) => waiting.push(self.store.append(
+                    tenant.name(),
+                    Append {
+                        now,
+                        changes: vec![change],
+                        ..Append::default()
+                    },
+                )),
+                Err(refusal) => tracing::error!(%refusal, task = %open.task.id, "cannot end"),
+            }
+        }
+        let mut ended = 0;
+        for append in waiting {
+            match append.await {
+                Ok(_) => ended += 1,
+                // It changed meanwhile: the next round looks again.
+                Err(AppendError::Conflict) => {}
+                Err(why) => tracing::error!(%why, "cannot record an end that is due"),
+            }
+        }
+        ended
+    }
+
+    /// Leaves out tasks that fell silent together with more than a fifth of the others: then the
+    /// silence may be ours, and each of them gets one more grace.
+    fn without_vanished(&self, tenant: &Tenant, due: Vec<OpenTask>, now: Time) -> Vec<OpenTask> {
+        let silent = |open: &OpenTask| open.task.lapsed(now, open.heard) == Some(Cause::Heartbeat);
+        let silences = due.iter().filter(|open| silent(open)).count() as u64;
+        if silences == 0 {
+            return due;
+        }
+        self.sweeps.silences.add(now, silences);
+        let vanished = self.sweeps.silences.recent(now);
+        let heard = self.sweeps.beats.recent(now);
+        let many = vanished >= VANISHED_AT_LEAST && vanished > (vanished + heard) / 5;
+        if !many || self.heartbeat_held_until().is_some() {
+            return due;
+        }
+        let grace = due
+            .iter()
+            .filter(|open| silent(open))
+            .map(|open| open.task.heartbeat.grace)
+            .max()
+            .unwrap_or(Span::ZERO);
+        tracing::warn!(
+            vanished, heard, tenant = %tenant.name(),
+            "more than a fifth of the due beats vanished: ends by heartbeat wait one more grace"
+        );
+        // Counted as time in which Dayfly could not hear, so that every check agrees at once.
+        self.store.touch(
+            tenant.name(),
+            Touch::Deaf {
+                from: now - grace,
+                to: now,
+            },
+        );
+        *self
+            .sweeps
+            .held
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(now + grace);
+        due.into_iter().filter(|open| !silent(open)).collect()
+    }
+
+    /// Writes the present head of every tenant to the log stream and its sinks.
+    fn publish_heads(&self) {
+        for tenant in self.tenants() {
+            match self.head_note(tenant) {
+                Ok(note) => {
+                    tracing::info!(tenant = %tenant.name(), head = %note.replace('\n', "\\n"), "head");
+                    self.head_sinks.write(tenant.name(), &note);
+                }
+                Err(why) => tracing::error!(%why, tenant = %tenant.name(), "no head"),
+            }
+        }
+    }
+}

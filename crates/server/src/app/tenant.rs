@@ -1,0 +1,310 @@
+//! A tenant: an isolated issuer with its own URL, keys, ledger and declared state.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use dayfly_domain::{Name, Time};
+use dayfly_store::{Annex, Append, AppendError, Document, FactsQuery, Note, Store, Unavailable};
+use dayfly_token::alg::Alg;
+use serde_json::json;
+
+use super::authenticate::OwnTokens;
+use super::matching::MatchIndex;
+use crate::declared::{Declared, LoadError, Source, TenantContext, Warning};
+use crate::mint::{Keyring, KeyringError, MasterKey};
+use crate::random;
+use crate::verify::{KeyCache, ProofBounds, Recipient, Verifier};
+
+/// The document that holds the source of the declared state.
+const DECLARED: &str = "declared";
+
+/// What a tenant is opened from.
+#[derive(Clone, Debug)]
+pub struct TenantSetup {
+    /// Its name.
+    pub name: Name,
+    /// The folder of its declared state.
+    pub folder: PathBuf,
+    /// What its declared state is read against.
+    pub context: TenantContext,
+    /// How large and how old a platform's token may be.
+    pub proofs: ProofBounds,
+    /// Issuers' keys, shared by all tenants.
+    pub keys: Arc<KeyCache>,
+}
+
+/// A tenant that is served.
+pub struct Tenant {
+    setup: TenantSetup,
+    issuer: String,
+    origin: String,
+    master: Arc<MasterKey>,
+    loaded: RwLock<Arc<Loaded>>,
+    pub(super) own_tokens: OwnTokens,
+    pub(super) last_head: Mutex<Option<(u64, String)>>,
+    /// One change of the declared state at a time.
+    pub(super) applying: tokio::sync::Mutex<()>,
+}
+
+/// A tenant's declared state and what was built from it, all of one revision.
+pub struct Loaded {
+    /// The revision.
+    pub revision: u64,
+    /// What it was read from.
+    pub source: Source,
+    /// The declared state.
+    pub declared: Declared,
+    /// What was odd about it.
+    pub warnings: Vec<Warning>,
+    /// Verifies platform proofs.
+    pub verifier: Verifier,
+    /// Finds workloads.
+    pub index: MatchIndex,
+    /// Private keys.
+    pub keyring: Keyring,
+    /// Which algorithm each resource wants.
+    pub algs: HashMap<Name, Alg>,
+}
+
+/// Why a tenant cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its declared state does not load.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Declared(Vec<LoadError>),
+    /// The stored revision cannot be read.
+    #[error("the stored declared state is damaged: {0}")]
+    Stored(String),
+    /// Its keys cannot be had.
+    #[error(transparent)]
+    Keys(#[from] KeyringError),
+    /// The store cannot answer.
+    #[error("the store cannot answer: {0}")]
+    Store(#[from] Unavailable),
+    /// The first revision cannot be recorded.
+    #[error("the declared state cannot be recorded: {0}")]
+    Append(#[from] AppendError),
+    /// The system has no randomness.
+    #[error(transparent)]
+    Random(#[from] random::NoRandomness),
+}
+
+impl Tenant {
+    /// Opens a tenant. An empty one takes its folder as its first declared state; any other keeps
+    /// what was applied last, whatever the folder says now.
+    ///
+    /// # Errors
+    /// [`OpenError`], which names file and line where the declared state is at fault.
+    pub async fn open(
+        store: &dyn Store,
+        setup: TenantSetup,
+        master: Arc<MasterKey>,
+        now: Time,
+    ) -> Result<Self, OpenError> {
+        let issuer = setup.context.issuer.clone();
+        let origin = issuer
+            .split_once("://")
+            .map_or(issuer.as_str(), |(_, rest)| rest)
+            .to_owned();
+        let (revision, stored) = read_source(store, &setup)?;
+        let (revision, source) = match stored {
+            Some(source) => (revision, source),
+            None => (
+                revision + 1,
+                first_source(store, &setup, revision, now).await?,
+            ),
+        };
+        let loaded = load(store, &setup, &origin, &master, revision, source, now).await?;
+        Ok(Self {
+            issuer,
+            origin,
+            master,
+            loaded: RwLock::new(Arc::new(loaded)),
+            own_tokens: OwnTokens::default(),
+            last_head: Mutex::default(),
+            applying: tokio::sync::Mutex::default(),
+            setup,
+        })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(&self) -> &Name {
+        &self.setup.name
+    }
+
+    /// The folder of its declared state.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.setup.folder
+    }
+
+    /// Its issuer identifier: the public URL and its name.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// The origin of its ledger: the issuer without the scheme (C2SP tlog-checkpoint).
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// What its declared state is read against.
+    #[must_use]
+    pub const fn context(&self) -> &TenantContext {
+        &self.setup.context
+    }
+
+    /// The declared state in force.
+    #[must_use]
+    pub fn loaded(&self) -> Arc<Loaded> {
+        Arc::clone(&self.loaded.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether its folder says something else than the declared state in force.
+    #[must_use]
+    pub fn differs_from_folder(&self) -> bool {
+        Source::read_folder(self.folder())
+            .map_or(true, |source| source.hash() != self.loaded().source.hash())
+    }
+
+    /// Loads the revision that the store holds, when it is another than the one in force.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub(super) async fn reload(&self, store: &dyn Store, now: Time) -> Result<(), OpenError> {
+        let (revision, source) = read_source(store, &self.setup)?;
+        if revision == self.loaded().revision {
+            return Ok(());
+        }
+        let source = source.ok_or_else(|| OpenError::Stored("it is gone".to_owned()))?;
+        let loaded = load(
+            store,
+            &self.setup,
+            &self.origin,
+            &self.master,
+            revision,
+            source,
+            now,
+        )
+        .await?;
+        let mut held = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
+        // Two reloads may race: the later revision stays.
+        if held.revision < loaded.revision {
+            *held = Arc::new(loaded);
+        }
+        Ok(())
+    }
+}
+
+/// What an append must hold to make a source the declared state.
+pub(super) fn declare(source: &Source, now: Time, annex: Annex, expected: u64) -> Append {
+    Append {
+        now,
+        notes: vec![Note {
+            kind: "declared.changed",
+            data: json!({"revision": expected + 1, "hash": source.hash().to_string()}).to_string(),
+            annex: Some(annex),
+        }],
+        revision: Some(expected),
+        revises: true,
+        documents: vec![Document {
+            name: DECLARED.to_owned(),
+            bytes: Some(source.to_bytes()),
+        }],
+        ..Append::default()
+    }
+}
+
+fn read_source(store: &dyn Store, setup: &TenantSetup) -> Result<(u64, Option<Source>), OpenError> {
+    let facts = store.facts(
+        &setup.name,
+        &FactsQuery {
+            documents: Some(DECLARED),
+            ..FactsQuery::default()
+        },
+    )?;
+    let source = facts
+        .documents
+        .iter()
+        .find(|(name, _)| name == DECLARED)
+        .map(|(_, bytes)| {
+            Source::from_bytes(bytes, &setup.folder)
+                .map_err(|why| OpenError::Stored(why.to_string()))
+        })
+        .transpose()?;
+    Ok((facts.revision, source))
+}
+
+async fn first_source(
+    store: &dyn Store,
+    setup: &TenantSetup,
+    revision: u64,
+    now: Time,
+) -> Result<Source, OpenError> {
+    let source =
+        Source::read_folder(&setup.folder).map_err(|why| OpenError::Declared(vec![why]))?;
+    // A source that does not load is never recorded.
+    Declared::load(&source, &setup.context).map_err(OpenError::Declared)?;
+    let annex = Annex {
+        salt: random::bytes()?,
+        data: json!({"reason": "the first declared state of an empty tenant"}).to_string(),
+    };
+    store
+        .append(&setup.name, declare(&source, now, annex, revision))
+        .await?;
+    Ok(source)
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parts of a tenant before there is one"
+)]
+async fn load(
+    store: &dyn Store,
+    setup: &TenantSetup,
+    origin: &str,
+    master: &MasterKey,
+    revision: u64,
+    source: Source,
+    now: Time,
+) -> Result<Loaded, OpenError> {
+    let (declared, warnings) =
+        Declared::load(&source, &setup.context).map_err(OpenError::Declared)?;
+    let algs: HashMap<Name, Alg> = declared
+        .resources
+        .iter()
+        .map(|(name, resource)| (name.clone(), resource.signing))
+        .collect();
+    let mut wanted: Vec<Alg> = vec![Alg::Es256];
+    let mut seen = BTreeSet::from([Alg::Es256.as_str()]);
+    for alg in algs.values() {
+        if seen.insert(alg.as_str()) {
+            wanted.push(*alg);
+        }
+    }
+    let keyring = Keyring::load(store, master, &setup.name, origin, &wanted, now).await?;
+    let index = MatchIndex::of(&declared);
+    let verifier = Verifier::new(
+        Recipient {
+            token_endpoint: format!("{}/token", setup.context.issuer),
+            issuer: setup.context.issuer.clone(),
+        },
+        declared.issuers.values(),
+        setup.proofs,
+        &setup.keys,
+    );
+    Ok(Loaded {
+        revision,
+        source,
+        verifier,
+        index,
+        keyring,
+        algs,
+        warnings,
+        declared,
+    })
+}

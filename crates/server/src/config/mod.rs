@@ -1,0 +1,271 @@
+//! The server's configuration, `dayfly.toml`: parsed, typed, and refused with place and nearest known key.
+
+mod address;
+mod bounds;
+mod reader;
+mod report;
+mod secret;
+mod span;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use dayfly_domain::Name;
+
+pub use bounds::Bounds;
+pub use report::{LoadError, Place, Warning};
+pub(crate) use secret::is_world_readable;
+pub use secret::{Secret, SecretError};
+pub use span::parse_span;
+
+pub(crate) use address::web_url;
+pub(crate) use reader::{Document, Node, Table, any_of};
+pub(crate) use report::{Report, nearest};
+
+/// What `dayfly.toml` says, with its defaults filled in and its paths made relative to its folder.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What clients see: scheme, host and port, without a slash at the end.
+    pub public_url: String,
+    /// Where the server listens.
+    pub listen: SocketAddr,
+    /// The folder of the database, the journal and the socket.
+    pub data: PathBuf,
+    /// Which store holds durable state.
+    pub store: StoreKind,
+    /// The folder whose folders are the tenants' declared state.
+    pub tenants: PathBuf,
+    /// The file of the key that wraps private keys; never within `data`.
+    pub key_file: PathBuf,
+    /// Where heads go besides the log.
+    pub heads: Vec<HeadSink>,
+    /// What holds for every tenant.
+    pub bounds: Bounds,
+}
+
+/// A store that this build has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    /// One SQLite file within `data`.
+    Sqlite,
+}
+
+/// A place where heads go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeadSink {
+    /// Appended to this file, a head a line.
+    File(PathBuf),
+}
+
+/// Everything that is wrong with a configuration, in order of its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// What is wrong, never empty.
+    pub errors: Vec<LoadError>,
+}
+
+impl std::fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, error) in self.errors.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Reads and checks a configuration file.
+    ///
+    /// # Errors
+    /// Every mistake at once; one without a line when the file cannot be read.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(file)
+            .map_err(|why| unreadable(file, &format!("cannot be read: {why}")))?;
+        Self::parse(file, &text)
+    }
+
+    /// Checks the text of a configuration file; `file` names it and is what its paths start from.
+    ///
+    /// # Errors
+    /// Every mistake at once.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        let mut report = Report::default();
+        let config = Document::parse(file.display().to_string(), text, &mut report)
+            .and_then(|document| read(document.root(), folder_of(file), &mut report));
+        match (config, report.into_errors()) {
+            (Some(config), errors) if errors.is_empty() => Ok(config),
+            (Some(_) | None, errors) => Err(ConfigError { errors }),
+        }
+    }
+
+    /// The issuer of a tenant: `<public_url>/<tenant>`.
+    #[must_use]
+    pub fn issuer(&self, tenant: &Name) -> String {
+        format!("{}/{tenant}", self.public_url)
+    }
+
+    /// The folder of a tenant's declared state.
+    #[must_use]
+    pub fn tenant_folder(&self, tenant: &Name) -> PathBuf {
+        self.tenants.join(tenant.as_str())
+    }
+
+    /// The tenants: the names of the folders within `tenants`, in order. Names that begin with a
+    /// dot and plain files are passed over.
+    ///
+    /// # Errors
+    /// The folder cannot be read, or a folder's name is not one that a tenant may have.
+    pub fn tenant_names(&self) -> Result<Vec<Name>, ConfigError> {
+        let failed =
+            |why: std::io::Error| unreadable(&self.tenants, &format!("cannot be read: {why}"));
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.tenants).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            if name.starts_with('.') || !path.is_dir() {
+                continue;
+            }
+            let name = name
+                .parse()
+                .map_err(|why| unreadable(&path, &format!("is no name of a tenant: {why}")))?;
+            names.push(name);
+        }
+        names.sort();
+        Ok(names)
+    }
+}
+
+fn read(mut table: Table<'_>, folder: &Path, report: &mut Report) -> Option<Config> {
+    let public_url = table
+        .require("public_url", report)
+        .and_then(|node| address::public_url(&node, report));
+    let listen = table
+        .require("listen", report)
+        .and_then(|node| listen(&node, report));
+    let data = table
+        .require("data", report)
+        .and_then(|node| node.path(folder, report));
+    let store = table
+        .require("store", report)
+        .and_then(|node| store(&node, report));
+    let tenants = table
+        .require("tenants", report)
+        .and_then(|node| node.path(folder, report));
+    let key_file = match table.get("key_file") {
+        None => Some(folder.join("dayfly.key")),
+        Some(node) => {
+            let path = node.path(folder, report);
+            if let (Some(path), Some(data)) = (&path, &data)
+                && path.starts_with(data)
+            {
+                let message =
+                    "`key_file` lies within `data`: a copy of the data would hold the key too";
+                node.error(message, report);
+            }
+            path
+        }
+    };
+    let heads = table
+        .get("heads")
+        .map(|node| heads(&node, folder, report))
+        .unwrap_or_default();
+    let bounds = table
+        .get("bounds")
+        .and_then(|node| node.table(report))
+        .map_or_else(Bounds::default, |table| bounds::read(table, report));
+    for key in [
+        "tls",
+        "trusted_proxies",
+        "admin",
+        "operators",
+        "notify",
+        "egress",
+    ] {
+        table.not_served(key, report);
+    }
+    table.finish(report);
+    Some(Config {
+        public_url: public_url?,
+        listen: listen?,
+        data: data?,
+        store: store?,
+        tenants: tenants?,
+        key_file: key_file?,
+        heads,
+        bounds,
+    })
+}
+
+fn listen(node: &Node<'_>, report: &mut Report) -> Option<SocketAddr> {
+    let text = node.text(report)?;
+    let address = text.parse().ok();
+    if address.is_none() {
+        let message =
+            format!("`listen` is `{text}`, wanted an address and a port like `127.0.0.1:8440`");
+        node.error(message, report);
+    }
+    address
+}
+
+fn store(node: &Node<'_>, report: &mut Report) -> Option<StoreKind> {
+    let text = node.text(report)?;
+    if text.starts_with("postgres:") || text.starts_with("postgresql:") {
+        node.error(
+            "a postgres store is not served by this build, use `sqlite`",
+            report,
+        );
+        return None;
+    }
+    node.choice(&[("sqlite", StoreKind::Sqlite)], report)
+}
+
+fn heads(node: &Node<'_>, folder: &Path, report: &mut Report) -> Vec<HeadSink> {
+    let mut sinks = Vec::new();
+    for item in node.list(report).unwrap_or_default() {
+        let Some(text) = item.text(report) else {
+            continue;
+        };
+        match text.strip_prefix("file:") {
+            Some(path) if !path.is_empty() && !path.starts_with("//") => {
+                sinks.push(HeadSink::File(folder.join(path)));
+            }
+            Some(_) => item.error(
+                "a file sink is `file:` and a path, like `file:heads.log`",
+                report,
+            ),
+            None => {
+                let message = format!(
+                    "the sink `{text}` is not served by this build, only `file:` sinks are"
+                );
+                item.error(message, report);
+            }
+        }
+    }
+    sinks
+}
+
+/// The folder that the paths of a file start from.
+fn folder_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        Some(_) | None => Path::new("."),
+    }
+}
+
+fn unreadable(path: &Path, message: &str) -> ConfigError {
+    let place = Place::of_file(path.display().to_string());
+    ConfigError {
+        errors: vec![LoadError::new(place, message)],
+    }
+}

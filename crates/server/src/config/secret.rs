@@ -1,0 +1,57 @@
+//! A secret read from a file: never shown, wiped from memory when dropped.
+
+use std::fmt;
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+/// The bytes of a secret file, without one trailing newline.
+#[derive(Clone)]
+pub struct Secret(Zeroizing<Vec<u8>>);
+
+impl Secret {
+    /// Reads a secret file; one trailing newline is dropped.
+    ///
+    /// # Errors
+    /// The file cannot be read or is empty.
+    pub fn read(path: &Path) -> Result<Self, SecretError> {
+        let bytes = Zeroizing::new(std::fs::read(path).map_err(SecretError::Unreadable)?);
+        let text = bytes
+            .strip_suffix(b"\r\n")
+            .or_else(|| bytes.strip_suffix(b"\n"))
+            .unwrap_or(&bytes);
+        if text.is_empty() {
+            return Err(SecretError::Empty);
+        }
+        Ok(Self(Zeroizing::new(text.to_vec())))
+    }
+
+    /// The secret itself, for the one comparison or use it is meant for.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(redacted)")
+    }
+}
+
+/// Why a secret file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// It cannot be read.
+    #[error("cannot be read: {0}")]
+    Unreadable(std::io::Error),
+    /// Nothing stands in it.
+    #[error("is empty")]
+    Empty,
+}
+
+/// Whether people other than the file's owner and group may read it.
+pub(crate) fn is_world_readable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0)
+}

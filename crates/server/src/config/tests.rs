@@ -1,0 +1,329 @@
+//! The configuration as texts and what they load to.
+
+use std::path::Path;
+
+use dayfly_domain::Span;
+
+use super::{Bounds, Config, HeadSink, StoreKind, nearest, parse_span};
+
+const EXAMPLE: &str = r#"public_url = "http://127.0.0.1:8440"
+listen     = "127.0.0.1:8440"
+data       = "data"
+store      = "sqlite"
+tenants    = "tenants"
+"#;
+
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse(Path::new("/etc/dayfly/dayfly.toml"), text).map_err(|error| error.to_string())
+}
+
+fn but(from: &str, to: &str) -> String {
+    assert!(EXAMPLE.contains(from), "{from}");
+    EXAMPLE.replacen(from, to, 1)
+}
+
+#[test]
+fn the_example_loads_with_its_defaults() {
+    let config = parse(EXAMPLE).unwrap();
+    assert_eq!(config.public_url, "http://127.0.0.1:8440");
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8440");
+    assert_eq!(config.data, Path::new("/etc/dayfly/data"));
+    assert_eq!(config.store, StoreKind::Sqlite);
+    assert_eq!(config.tenants, Path::new("/etc/dayfly/tenants"));
+    assert_eq!(config.key_file, Path::new("/etc/dayfly/dayfly.key"));
+    assert_eq!(config.heads, []);
+    assert_eq!(config.bounds, Bounds::default());
+    let acme = "acme".parse().unwrap();
+    assert_eq!(config.issuer(&acme), "http://127.0.0.1:8440/acme");
+    assert_eq!(
+        config.tenant_folder(&acme),
+        Path::new("/etc/dayfly/tenants/acme")
+    );
+}
+
+#[test]
+fn the_default_bounds() {
+    let bounds = Bounds::default();
+    assert_eq!(bounds.window_max.to_string(), "24h");
+    assert_eq!(bounds.proof_age.to_string(), "1h");
+    assert_eq!(
+        (bounds.clients, bounds.live_credentials, bounds.details),
+        (256, 16, 32)
+    );
+    assert_eq!(
+        (bounds.request_bytes, bounds.token_bytes, bounds.leaf_bytes),
+        (65_536, 4096, 8192)
+    );
+    assert_eq!(bounds.domain(), dayfly_domain::Bounds::default());
+}
+
+#[test]
+fn what_is_written_counts() {
+    let text = format!(
+        "{EXAMPLE}key_file = \"/etc/keys/dayfly.key\"\nheads = [\"file:heads.log\", \"file:/var/heads\"]\n\
+         [bounds]\nwindow_max = \"2h\"\nproof_age = \"90s\"\nclients = 4\nlive_credentials = 2\ndetails = 3\n\
+         request_bytes = 8192\ntoken_bytes = 2048\nleaf_bytes = 4096\n"
+    );
+    let config = parse(&text).unwrap();
+    assert_eq!(config.key_file, Path::new("/etc/keys/dayfly.key"));
+    assert_eq!(
+        config.heads,
+        [
+            HeadSink::File("/etc/dayfly/heads.log".into()),
+            HeadSink::File("/var/heads".into())
+        ]
+    );
+    let bounds = config.bounds;
+    assert_eq!(
+        (bounds.window_max.to_string(), bounds.proof_age.to_string()),
+        ("2h".into(), "90s".into())
+    );
+    assert_eq!(
+        (bounds.clients, bounds.live_credentials, bounds.details),
+        (4, 2, 3)
+    );
+    assert_eq!(
+        (bounds.request_bytes, bounds.token_bytes, bounds.leaf_bytes),
+        (8192, 2048, 4096)
+    );
+}
+
+#[track_caller]
+fn check(cases: &[(String, &str)]) {
+    let mut wrong = String::new();
+    for (text, expected) in cases {
+        let got = parse(text).map_or_else(|error| error, |_| "loads".to_string());
+        let expected = format!("/etc/dayfly/dayfly.toml:{expected}");
+        if got != expected {
+            wrong.push_str(&format!("\nwanted: {expected}\n   got: {got}\n"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+fn with(line: &str) -> String {
+    format!("{EXAMPLE}{line}\n")
+}
+
+#[test]
+fn what_this_build_does_not_serve_is_refused() {
+    check(&[
+        (
+            with("tls = { cert = \"x\" }"),
+            "6:1: `tls` is not served by this build",
+        ),
+        (
+            with("trusted_proxies = []"),
+            "6:1: `trusted_proxies` is not served by this build",
+        ),
+        (
+            with("admin = \"127.0.0.1:8441\""),
+            "6:1: `admin` is not served by this build",
+        ),
+        (
+            with("operators = {}"),
+            "6:1: `operators` is not served by this build",
+        ),
+        (
+            with("notify = []"),
+            "6:1: `notify` is not served by this build",
+        ),
+        (
+            with("egress = {}"),
+            "6:1: `egress` is not served by this build",
+        ),
+        (
+            with("heads = [\"https://x.example\"]"),
+            "6:10: the sink `https://x.example` is not served by this build, only `file:` sinks are",
+        ),
+        (
+            but("\"sqlite\"", "\"postgres://u@h/db\""),
+            "4:1: a postgres store is not served by this build, use `sqlite`",
+        ),
+    ]);
+}
+
+#[test]
+fn mistakes_are_named_with_their_place() {
+    check(&[
+        (
+            with("lisen = 1"),
+            "6:1: unknown key `lisen`: did you mean `listen`?",
+        ),
+        (but("data       = \"data\"\n", "\n"), " `data` is missing"),
+        (
+            but("data       = \"data\"", "data = 1\n[x"),
+            "4:3: unclosed table, expected `]`",
+        ),
+        (
+            with("heads = [\"file:\"]"),
+            "6:10: a file sink is `file:` and a path, like `file:heads.log`",
+        ),
+        (
+            with("heads = \"file:x\""),
+            "6:1: `heads` is a text, wanted a list",
+        ),
+        (
+            with("key_file = \"data/dayfly.key\""),
+            "6:1: `key_file` lies within `data`: a copy of the data would hold the key too",
+        ),
+        (
+            with("[bounds]\nwindow_max = \"25h\""),
+            "7:1: `bounds.window_max` is 25h, wanted 1s to 24h",
+        ),
+        (
+            with("[bounds]\nleaf_bytes = 8193"),
+            "7:1: `bounds.leaf_bytes` is 8193, wanted 1024 to 8192",
+        ),
+        (
+            with("[bounds]\nclients = -1"),
+            "7:1: `bounds.clients` is -1, wanted 1 to 65536",
+        ),
+        (
+            with("[bounds]\nclient = 1"),
+            "7:1: unknown key `bounds.client`: did you mean `clients`?",
+        ),
+        (
+            with("[bounds]\ndepth = 4"),
+            "7:1: unknown key `bounds.depth`",
+        ),
+        (
+            but("\"sqlite\"", "\"sqlit\""),
+            "4:1: `store` is `sqlit`, wanted `sqlite`: did you mean `sqlite`?",
+        ),
+        (
+            but("\"127.0.0.1:8440\"", "\"localhost\""),
+            "2:1: `listen` is `localhost`, wanted an address and a port like `127.0.0.1:8440`",
+        ),
+    ]);
+}
+
+#[test]
+fn public_urls_that_may_not_stand() {
+    let url = |url: &str| but("http://127.0.0.1:8440", url);
+    check(&[
+        (
+            url("http://127.0.0.1:8440/"),
+            "1:1: `http://127.0.0.1:8440/` ends with a slash, write `http://127.0.0.1:8440`",
+        ),
+        (
+            url("http://127.0.0.1:8440/x"),
+            "1:1: `http://127.0.0.1:8440/x` is more than scheme, host and port in their plain spelling, write `http://127.0.0.1:8440`",
+        ),
+        (
+            url("https://Example.com:443"),
+            "1:1: `https://Example.com:443` is more than scheme, host and port in their plain spelling, write `https://example.com`",
+        ),
+        (
+            url("https://example.com?x"),
+            "1:1: `https://example.com?x` is more than scheme, host and port in their plain spelling, write `https://example.com`",
+        ),
+        (
+            url("http://example.com"),
+            "1:1: `http://example.com` is http on another host than this one, wanted https",
+        ),
+        (
+            url("https:example.com"),
+            "1:1: `https:example.com` is not an http or https url",
+        ),
+        (
+            url("example.com"),
+            "1:1: `example.com` is not an absolute url",
+        ),
+    ]);
+}
+
+#[test]
+fn public_urls_that_may_stand() {
+    for url in [
+        "https://dayfly.example",
+        "https://dayfly.example:8443",
+        "http://localhost:1",
+        "http://[::1]:1",
+        "http://127.9.9.9",
+    ] {
+        assert_eq!(
+            parse(&but("http://127.0.0.1:8440", url))
+                .unwrap()
+                .public_url,
+            url
+        );
+    }
+}
+
+#[test]
+fn every_mistake_is_reported_at_once_in_order() {
+    let error = parse(
+        "zzz = 1\nstore = 1\nlisten = \"x\"\npublic_url = \"https://x.example\"\ndata = \"d\"",
+    )
+    .unwrap_err();
+    assert_eq!(
+        error.replace("/etc/dayfly/dayfly.toml", "f"),
+        "f: `tenants` is missing\nf:1:1: unknown key `zzz`\nf:2:1: `store` is an integer, wanted a text\nf:3:1: `listen` is `x`, wanted an address and a port like `127.0.0.1:8440`"
+    );
+}
+
+#[test]
+fn files_and_tenants_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("dayfly.toml");
+    let missing = Config::load(&file).unwrap_err().to_string();
+    assert!(
+        missing.ends_with("dayfly.toml: cannot be read: No such file or directory (os error 2)"),
+        "{missing}"
+    );
+    std::fs::write(&file, EXAMPLE).unwrap();
+    let config = Config::load(&file).unwrap();
+    assert!(config.tenant_names().is_err());
+    for tenant in ["zoo", "acme", ".git"] {
+        std::fs::create_dir_all(folder.path().join("tenants").join(tenant)).unwrap();
+    }
+    std::fs::write(folder.path().join("tenants/README"), "").unwrap();
+    let names: Vec<_> = config
+        .tenant_names()
+        .unwrap()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(names, ["acme", "zoo"]);
+    std::fs::create_dir(folder.path().join("tenants/Upper")).unwrap();
+    assert!(
+        config
+            .tenant_names()
+            .unwrap_err()
+            .to_string()
+            .contains("Upper: is no name of a tenant")
+    );
+}
+
+#[test]
+fn lengths_of_time_are_read_as_they_are_written() {
+    for text in ["0s", "1ms", "1500ms", "90s", "5m", "1h", "24h", "864h"] {
+        assert_eq!(parse_span(text).unwrap().to_string(), text);
+    }
+    assert_eq!(parse_span("36d"), Some(Span::from_seconds(36 * 86_400)));
+    for text in [
+        "",
+        "5",
+        "m",
+        "-5m",
+        "+5m",
+        "5 m",
+        "5M",
+        "1h30m",
+        "1.5h",
+        "99999999999999999999s",
+        "999999999999999999d",
+        "٣s",
+    ] {
+        assert_eq!(parse_span(text), None, "{text}");
+    }
+}
+
+#[test]
+fn the_nearest_is_near() {
+    let known = ["window", "owner", "linger"];
+    assert_eq!(nearest("windwo", known), Some("window"));
+    assert_eq!(nearest("lingr", known), Some("linger"));
+    assert_eq!(nearest("heartbeat", known), None);
+}

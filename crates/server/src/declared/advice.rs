@@ -1,0 +1,107 @@
+//! Warnings: what can be loaded and should still be looked at.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dayfly_domain::{Binding, HeartbeatMode, Match, Name, Span, Workload};
+
+use super::DeclaredWorkload;
+use super::issuer::Issuer;
+use super::platform::IssuerKind;
+use super::sections::Sections;
+use super::source::Source;
+use crate::config::{Node, Place, Report, any_of};
+
+/// What a match leaves open: names can be given to somebody else, ids cannot.
+pub(super) fn on_match(node: &Node<'_>, issuer: &Issuer, matching: &Match, report: &mut Report) {
+    let kind = issuer.kind;
+    let mut warn = |message: String| report.warn(node.place(), message, None);
+    let names = |claim: &str| matching.clauses.iter().any(|clause| clause.claim == claim);
+    let pinned = kind.immutable().iter().any(|id| matching.pins(id));
+    match kind {
+        IssuerKind::Kubernetes if !matching.pins("serviceaccount_uid") => warn(
+            "`match` pins no `serviceaccount_uid`: a service account that is deleted and made again under the same name matches too".to_string(),
+        ),
+        IssuerKind::Oidc if !pinned => {
+            warn("`match` does not pin `sub`: other claims may change hands".to_string());
+        }
+        IssuerKind::Github | IssuerKind::Gitlab if !pinned => warn(format!(
+            "`match` goes by names alone, which can be given up and taken by others: pin {}",
+            any_of(kind.immutable()),
+        )),
+        IssuerKind::Github | IssuerKind::Gitlab | IssuerKind::Kubernetes | IssuerKind::Oidc => {}
+    }
+    match kind {
+        IssuerKind::Github | IssuerKind::Gitlab if names("sub") => warn(format!(
+            "`match` goes by `sub`, whose form can be customised and has changed: match {} instead",
+            any_of(kind.immutable()),
+        )),
+        IssuerKind::Github | IssuerKind::Gitlab | IssuerKind::Kubernetes | IssuerKind::Oidc => {}
+    }
+    if kind == IssuerKind::Gitlab && names("ref") {
+        let protected = matching.clauses.iter().any(|clause| {
+            clause.claim == "ref_protected" && clause.any_of.iter().all(|value| value == "true")
+        });
+        if !protected {
+            warn("`match` names `ref` without `ref_protected = \"true\"`: whoever can push may make a ref of that name".to_string());
+        }
+        if !names("project_id") {
+            warn("`match` names `ref` without `project_id`: a ref of that name in another project matches too".to_string());
+        }
+    }
+}
+
+/// What a workload's other keys leave open.
+pub(super) fn on_workload(
+    node: &Node<'_>,
+    workload: &Workload,
+    kind: Option<IssuerKind>,
+    report: &mut Report,
+) {
+    let name = &workload.name;
+    if kind == Some(IssuerKind::Gitlab) && workload.binding == Binding::Optional {
+        let message = format!(
+            "a client of `{name}` without a key can never renew: gitlab gives one token a job and it is spent by the first use"
+        );
+        report.warn(node.place(), message, None);
+    }
+    if workload.heartbeat.mode == HeartbeatMode::Off && workload.window > Span::from_seconds(3600) {
+        let message = format!(
+            "`{name}` has no heartbeat: a task that was left behind stays open for {}",
+            workload.window
+        );
+        report.warn(node.place(), message, None);
+    }
+}
+
+/// Resources that no workload may reach.
+pub(super) fn on_unused(
+    sections: &Sections<'_>,
+    workloads: &BTreeMap<Name, DeclaredWorkload>,
+    report: &mut Report,
+) {
+    let used: BTreeSet<&str> = workloads
+        .values()
+        .flat_map(|declared| &declared.workload.access)
+        .map(|detail| detail.resource.as_str())
+        .collect();
+    for (name, node) in sections.resources.iter() {
+        if !used.contains(name) {
+            report.warn(
+                node.place(),
+                format!("no workload has access to the resource `{name}`"),
+                None,
+            );
+        }
+    }
+}
+
+/// A tenant without policies, or with policies that are not evaluated.
+pub(super) fn on_policies(source: &Source, report: &mut Report) {
+    let place = Place::of_file(source.base().join("policies").display().to_string());
+    let message = if source.policies().next().is_none() {
+        "there are no policies: the declared layer alone decides"
+    } else {
+        "policies are kept with the declared state and not evaluated by this build: the declared layer alone decides"
+    };
+    report.warn(place, message, None);
+}

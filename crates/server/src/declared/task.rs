@@ -1,0 +1,88 @@
+//! `task = …`: how a proof names the run that it belongs to.
+
+use dayfly_domain::KeyRule;
+
+use super::platform::IssuerKind;
+use crate::config::{Node, Report, Table, any_of};
+
+/// Reads `task` for an issuer of this kind, or its default.
+pub(super) fn read(
+    table: &mut Table<'_>,
+    kind: IssuerKind,
+    report: &mut Report,
+) -> Option<KeyRule> {
+    match (kind.tasks(), table.get("task")) {
+        ([], None) => {
+            table.error("`task` is missing: an oidc issuer needs `task = { key = [\"…\"], attempt = \"…\" }`", report);
+            None
+        }
+        ([], Some(node)) => declared(&node, report),
+        ([first, ..], None) => kind.key_rule(first),
+        (words, Some(node)) => word(&node, kind, words, report),
+    }
+}
+
+fn word(
+    node: &Node<'_>,
+    kind: IssuerKind,
+    words: &[&'static str],
+    report: &mut Report,
+) -> Option<KeyRule> {
+    if node.value().is_table() {
+        let message = format!(
+            "`{}` is a table, wanted {} for a {} issuer",
+            node.name_of(),
+            any_of(words),
+            kind.word()
+        );
+        node.error(message, report);
+        return None;
+    }
+    let text = node.text(report)?;
+    let rule = kind.key_rule(text);
+    if rule.is_none() {
+        let message = format!(
+            "`{}` is `{text}`, wanted {} for a {} issuer",
+            node.name_of(),
+            any_of(words),
+            kind.word()
+        );
+        node.unknown(message, text, words.iter().copied(), report);
+    }
+    rule
+}
+
+fn declared(node: &Node<'_>, report: &mut Report) -> Option<KeyRule> {
+    let mut table = node.table(report)?;
+    let items = table
+        .require("key", report)
+        .and_then(|node| node.list(report));
+    let attempt = table.get("attempt");
+    let mut key: Vec<String> = Vec::new();
+    for item in items.iter().flatten() {
+        let Some(claim) = item.text(report) else {
+            continue;
+        };
+        if key.iter().any(|known| known == claim) {
+            item.error(format!("`{claim}` stands twice in the key"), report);
+        }
+        key.push(claim.to_string());
+    }
+    let attempt = attempt.and_then(|node| {
+        let claim = node.text(report)?;
+        if key.iter().any(|known| known == claim) {
+            node.error(
+                format!("`{claim}` counts attempts and cannot be part of the key"),
+                report,
+            );
+        }
+        Some(claim.to_string())
+    });
+    table.finish(report);
+    Some(KeyRule {
+        series: key.clone(),
+        key,
+        attempt,
+        hint: "the workload's `task` names this claim".to_string(),
+    })
+}

@@ -1,0 +1,87 @@
+//! The commented example of the documentation, in full.
+
+use super::{Folder, POLICY};
+
+const EXAMPLE: &str = r#"dpop_nonce = "optional"
+[issuer.github]
+kind = "github"
+url  = "https://token.actions.githubusercontent.com"
+audience = "http://127.0.0.1:8440/acme"
+jwks = { file = "github-jwks.json" }
+
+[owner.team-platform]
+name    = "Platform team"
+contact = "platform@example.com"
+members = ["group:platform"]
+
+[resource.artifacts]
+url = "https://artifacts.example"
+secret_file = "artifacts.secret"
+signing = "ES256"
+
+[workload.release]
+owner   = "team-platform"
+kind    = "ci"
+purpose = "publish release artifacts"
+match   = { issuer = "github", repository_id = "1296269", ref = ["refs/heads/main", "refs/tags/v*"] }
+task    = "job"
+repeat  = "refuse"
+window  = "1h"
+heartbeat = { mode = "auto", every = "30s", grace = "5m" }
+token   = { ttl = "5m", binding = "required" }
+access  = [
+  { resource = "artifacts", type = "artifact", actions = ["read"],            identifier = "octo-repo/*", scope = "artifacts:read" },
+  { resource = "artifacts", type = "artifact", actions = ["read", "publish"], identifier = "octo-repo/*", scope = "artifacts:publish" },
+]
+limits   = { open = 200, starts_per_hour = 2000 }
+approval = "none"
+"#;
+
+#[test]
+fn loads_without_a_warning_of_its_own() {
+    let folder = Folder::new();
+    let (declared, warnings) = folder.load(&[("tenant.toml", EXAMPLE), POLICY]).unwrap();
+    assert_eq!(
+        folder.lines(&warnings),
+        "policies: policies are kept with the declared state and not evaluated by this build: the declared layer alone decides"
+    );
+    let release = "release".parse().unwrap();
+    let declared_release = &declared.workloads[&release];
+    assert_eq!(declared_release.unfinished, None);
+    assert_eq!(declared_release.workload.access.len(), 2);
+    assert_eq!(declared.workloads_of(&"github".parse().unwrap()).count(), 1);
+    assert_eq!(
+        declared
+            .catalog
+            .by_url("https://artifacts.example/")
+            .unwrap()
+            .name
+            .as_str(),
+        "artifacts"
+    );
+}
+
+#[test]
+fn splits_over_files() {
+    let (first, second) = EXAMPLE.split_at(EXAMPLE.find("[resource").unwrap());
+    let whole = Folder::new().load(&[("tenant.toml", EXAMPLE)]).unwrap().0;
+    let split = Folder::new()
+        .load(&[("a.toml", second), ("b.toml", first)])
+        .unwrap()
+        .0;
+    assert_eq!(split.workloads, whole.workloads);
+    assert_eq!(split.owners, whole.owners);
+    assert_eq!(split.catalog, whole.catalog);
+}
+
+#[test]
+fn delegation_is_refused_until_it_is_served() {
+    let text = EXAMPLE.replace(
+        "limits ",
+        "delegation = { depth = 2, clients = 16, to = [\"self\"] }\nlimits ",
+    );
+    assert_eq!(
+        Folder::new().errors(&text),
+        "tenant.toml:32:1: `workload.release.delegation` is not served by this build"
+    );
+}

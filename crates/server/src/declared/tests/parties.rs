@@ -1,0 +1,192 @@
+//! Mistakes in issuers, owners, resources and types.
+
+use super::{check, good_but};
+
+#[test]
+fn issuers() {
+    check(&[
+        (
+            good_but("kind = \"kubernetes\"\n", ""),
+            "tenant.toml:3:9: `kind` is missing in `issuer.cluster`",
+        ),
+        (
+            good_but("kind = \"kubernetes\"", "kind = \"kubernets\""),
+            "tenant.toml:4:1: `issuer.cluster.kind` is `kubernets`, wanted `github`, `gitlab`, `kubernetes` or `oidc`: did you mean `kubernetes`?",
+        ),
+        (
+            good_but("kind = \"kubernetes\"", "kind = \"buildkite\""),
+            "tenant.toml:4:1: issuers of kind `buildkite` are not served by this build",
+        ),
+        (
+            good_but("url = \"https://cluster.example\"\n", ""),
+            "tenant.toml:3:9: `url` is missing in `issuer.cluster`",
+        ),
+        (
+            good_but("https://cluster.example", "http://cluster.example"),
+            "tenant.toml:5:1: `http://cluster.example` is http on another host than this one, wanted https",
+        ),
+        (
+            good_but("https://cluster.example", "http://127.0.0.1:1"),
+            "tenant.toml:5:1: `http://127.0.0.1:1` is http, wanted https, or `allow_private = true`",
+        ),
+        (
+            good_but(
+                "\"https://cluster.example\"",
+                "\"http://127.0.0.1:1\"\nallow_private = true",
+            ),
+            "loads",
+        ),
+        (
+            good_but("https://cluster.example", "cluster.example"),
+            "tenant.toml:5:1: `cluster.example` is not an absolute url",
+        ),
+        (
+            good_but("https://cluster.example", "https://u@cluster.example"),
+            "tenant.toml:5:1: `https://u@cluster.example` holds user information",
+        ),
+        (
+            good_but("https://cluster.example", "https://cluster.example/?x"),
+            "tenant.toml:5:1: `https://cluster.example/?x` has a query, which an issuer cannot have",
+        ),
+        (
+            good_but("https://cluster.example", "https://idp.example/"),
+            "tenant.toml:6:9: the issuers `cluster` and `idp` have one url, `https://idp.example/`",
+        ),
+        (
+            good_but(
+                "\"https://cluster.example\"",
+                "\"http://127.0.0.1:8440/acme\"\nallow_private = true",
+            ),
+            "tenant.toml:3:9: the url of the issuer `cluster` is that of this tenant itself",
+        ),
+    ]);
+}
+
+#[test]
+fn keys_and_audiences_of_issuers() {
+    let with = |keys: &str| good_but("[issuer.gitlab]\n", &format!("[issuer.gitlab]\n{keys}\n"));
+    check(&[
+        (
+            with("algs = [\"HS256\"]"),
+            "tenant.toml:3:9: `issuer.gitlab.algs[0]` is `HS256`, wanted `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `EdDSA` or `Ed25519`: did you mean `RS256`?",
+        ),
+        (
+            with("algs = []"),
+            "tenant.toml:3:1: `issuer.gitlab.algs` is an empty list",
+        ),
+        (
+            with("audience = [\"a\", 1]"),
+            "tenant.toml:3:18: `issuer.gitlab.audience[1]` is an integer, wanted a text",
+        ),
+        (
+            with("people = []\nwebhook_secret_file = \"x\""),
+            "tenant.toml:3:1: `issuer.gitlab.people` is not served by this build\ntenant.toml:4:1: `issuer.gitlab.webhook_secret_file` is not served by this build",
+        ),
+        (
+            with("jwks = { file = \"missing.json\" }"),
+            "tenant.toml:3:10: the key file `missing.json` cannot be used: cannot be read: No such file or directory (os error 2)",
+        ),
+        (
+            with("jwks = { file = \"no-keys.json\" }"),
+            "tenant.toml:3:10: the key file `no-keys.json` holds no usable key",
+        ),
+        (
+            with("jwks = { file = \"github-jwks.json\" }\nalgs = [\"RS256\"]"),
+            "tenant.toml:3:10: the key file `github-jwks.json` holds no usable key: key fits none of the allowed algorithms `RS256`",
+        ),
+        (
+            with("jwks = { file = \"github-jwks.json\", url = \"https://x.example\" }"),
+            "tenant.toml:3:1: `issuer.gitlab.jwks` must hold either `file` or `url`",
+        ),
+        (
+            with("jwks = { file = \"github-jwks.json\", token_file = \"artifacts.secret\" }"),
+            "tenant.toml:3:37: `token_file` stands only beside `url`",
+        ),
+        (
+            with("jwks = { url = \"https://x.example\", ca_file = \"missing.pem\" }"),
+            "tenant.toml:3:37: there is no file `missing.pem`",
+        ),
+        (
+            with("jwks = { url = \"http://localhost/\" }"),
+            "tenant.toml:3:1: `http://localhost/` is http, wanted https, or `allow_private = true`",
+        ),
+        (
+            with("jwks = {}"),
+            "tenant.toml:3:1: `issuer.gitlab.jwks` must hold either `file` or `url`",
+        ),
+    ]);
+}
+
+#[test]
+fn owners_resources_and_types() {
+    let url = |url: &str| good_but("https://artifacts.example", url);
+    let with = |keys: &str| good_but("[type.artifact]", &format!("{keys}\n[type.artifact]"));
+    check(&[
+        (
+            good_but("group:platform", "platform"),
+            "tenant.toml:12:12: the member `platform` is neither `group:<name>` nor `user:<subject>`",
+        ),
+        (
+            url("http://artifacts.example"),
+            "tenant.toml:14:1: `http://artifacts.example` is http on another host than this one, wanted https",
+        ),
+        (
+            url("https://artifacts.example/#x"),
+            "tenant.toml:14:1: `https://artifacts.example/#x` has a fragment",
+        ),
+        (
+            url("ftp://artifacts.example"),
+            "tenant.toml:14:1: `ftp://artifacts.example` is not an http or https url",
+        ),
+        (
+            url("http://127.0.0.1:8440/acme"),
+            "tenant.toml:13:11: the url of the resource `artifacts` is the issuer of this tenant",
+        ),
+        (
+            with("[resource.mirror]\nurl = \"https://artifacts.example/\""),
+            "tenant.toml:15:11: the resources `artifacts` and `mirror` have one url, `https://artifacts.example/`",
+        ),
+        (
+            with("signing = \"HS256\""),
+            "tenant.toml:15:1: `resource.artifacts.signing` is `HS256`, wanted `ES256` or `RS256`: did you mean `ES256`?",
+        ),
+        (
+            with("subject = \"person\""),
+            "tenant.toml:15:1: `subject = \"person\"` is not served by this build",
+        ),
+        (with("subject = \"workload\""), "loads"),
+        (
+            with("reports = true"),
+            "tenant.toml:15:1: `reports = true` is not served by this build",
+        ),
+        (
+            with("secret_file = \"missing.secret\""),
+            "tenant.toml:15:1: the secret file `missing.secret` cannot be read: No such file or directory (os error 2)",
+        ),
+        (
+            with("secret_file = \"empty.secret\""),
+            "tenant.toml:15:1: the secret file `empty.secret` is empty",
+        ),
+        (
+            with("secret_file = \"artifacts.secret\"\njwks = { file = \"github-jwks.json\" }"),
+            "tenant.toml:15:1: `secret_file` and `jwks` exclude each other",
+        ),
+        (
+            with("jwks = { url = \"https://x.example\" }"),
+            "tenant.toml:15:1: the `url` of a resource's `jwks` is not served by this build, use `file`",
+        ),
+        (with("jwks = { file = \"github-jwks.json\" }"), "loads"),
+        (
+            with("jwks = { file = \"broken.json\" }"),
+            "tenant.toml:15:10: the key file `broken.json` cannot be used: not JSON at line 1, column 1",
+        ),
+        (
+            good_but("region = \"set\"", "region = \"sett\""),
+            "tenant.toml:16:12: `type.artifact.fields.region` is `sett`, wanted `set`, `exact`, `max`, `min` or `path`: did you mean `set`?",
+        ),
+        (
+            good_but("region = \"set\"", "actions = \"set\""),
+            "tenant.toml:16:12: every detail has `actions`, it is not to be declared",
+        ),
+    ]);
+}

@@ -1,0 +1,241 @@
+//! `[workload.<name>]`: what may run, with every default filled in.
+
+use std::collections::BTreeMap;
+
+use dayfly_domain::access::Catalog;
+use dayfly_domain::{
+    Binding, Heartbeat, HeartbeatMode, Kind, Limits, Name, Repeat, Span, Workload,
+};
+
+use super::issuer::Issuer;
+use super::sections::Sections;
+use super::{DeclaredWorkload, TenantContext, access, advice, matching, task};
+use crate::config::{Node, Report, Table};
+
+/// What a workload refers to.
+pub(super) struct Against<'a> {
+    pub(super) sections: &'a Sections<'a>,
+    pub(super) issuers: &'a BTreeMap<Name, Issuer>,
+    pub(super) catalog: &'a Catalog,
+    pub(super) context: &'a TenantContext,
+}
+
+/// The lengths of time of a workload.
+struct Times {
+    window: Span,
+    linger: Span,
+    ttl: Span,
+    heartbeat: Heartbeat,
+}
+
+pub(super) fn read(
+    name: &Name,
+    node: &Node<'_>,
+    against: &Against<'_>,
+    report: &mut Report,
+) -> Option<DeclaredWorkload> {
+    let mut table = node.table(report)?;
+    let owner = table
+        .require("owner", report)
+        .and_then(|node| against.sections.owners.reference("owner", &node, report));
+    let kind = table
+        .require("kind", report)
+        .and_then(|node| kind(&node, report));
+    let purpose = table
+        .require("purpose", report)
+        .and_then(|node| node.text(report));
+    let proofs = matching::read(&mut table, against, report);
+    let platform = proofs
+        .as_ref()
+        .and_then(|proofs| proofs.declared)
+        .map(|issuer| issuer.kind);
+    let key = match platform {
+        Some(platform) => task::read(&mut table, platform, report),
+        None => table.get("task").and(None),
+    };
+    let repeat = table.get("repeat").and_then(|node| {
+        node.choice(
+            &[("refuse", Repeat::Refuse), ("join", Repeat::Join)],
+            report,
+        )
+    });
+    let (times, binding) = times(&mut table, against.context.bounds.window_max, report);
+    let pins = proofs.as_ref().filter(|proofs| proofs.unfinished.is_none());
+    let pins = pins.and_then(|proofs| Some((platform?, &proofs.matching)));
+    let access = table
+        .require("access", report)
+        .and_then(|node| access::read(&node, pins, against, report));
+    let reopen = table.get("reopen").and_then(|node| node.boolean(report));
+    let limits = table
+        .get("limits")
+        .and_then(|node| limits(&node, report))
+        .unwrap_or_default();
+    approval(&mut table, report);
+    table.not_served("delegation", report);
+    table.finish(report);
+    let proofs = proofs?;
+    let workload = Workload {
+        name: name.clone(),
+        owner: owner?,
+        issuer: proofs.issuer,
+        kind: kind?,
+        purpose: purpose?.to_string(),
+        matching: proofs.matching,
+        key: key?,
+        repeat: repeat.unwrap_or_default(),
+        window: times.window,
+        heartbeat: times.heartbeat,
+        ttl: times.ttl,
+        binding,
+        access: access?,
+        linger: times.linger,
+        reopen: reopen.unwrap_or_else(|| platform.is_some_and(|kind| kind.reopens())),
+        limits,
+    };
+    advice::on_workload(node, &workload, platform, report);
+    Some(DeclaredWorkload {
+        workload,
+        unfinished: proofs.unfinished,
+    })
+}
+
+fn kind(node: &Node<'_>, report: &mut Report) -> Option<Kind> {
+    if node.text(report)? == "operator" {
+        node.error(
+            "workloads of kind `operator` are not served by this build",
+            report,
+        );
+        return None;
+    }
+    let words = [
+        ("ci", Kind::Ci),
+        ("agent", Kind::Agent),
+        ("batch", Kind::Batch),
+        ("service", Kind::Service),
+    ];
+    node.choice(&words, report)
+}
+
+/// Window, linger, heartbeat and token. A mistake leaves its default, so that the others are still
+/// checked against something.
+fn times(table: &mut Table<'_>, most: Span, report: &mut Report) -> (Times, Binding) {
+    let window = table
+        .get("window")
+        .and_then(|node| node.span_between(SECOND, most, report))
+        .unwrap_or_else(|| WINDOW.min(most));
+    let linger = table
+        .get("linger")
+        .and_then(|node| node.span_between(Span::ZERO, window, report))
+        .unwrap_or(Span::ZERO);
+    let heartbeat = table
+        .get("heartbeat")
+        .and_then(|node| heartbeat(&node, report))
+        .unwrap_or_default();
+    let (ttl, binding) = table
+        .get("token")
+        .and_then(|node| token(&node, window, report))
+        .unwrap_or_default();
+    let ttl = ttl.unwrap_or_else(|| TTL.min(window));
+    (
+        Times {
+            window,
+            linger,
+            ttl,
+            heartbeat,
+        },
+        binding,
+    )
+}
+
+const SECOND: Span = Span::from_seconds(1);
+const WINDOW: Span = Span::from_seconds(3600);
+const TTL: Span = Span::from_seconds(300);
+
+fn heartbeat(node: &Node<'_>, report: &mut Report) -> Option<Heartbeat> {
+    let mut table = node.table(report)?;
+    let default = Heartbeat::default();
+    let words = [
+        ("off", HeartbeatMode::Off),
+        ("auto", HeartbeatMode::Auto),
+        ("required", HeartbeatMode::Required),
+    ];
+    let mode = table
+        .get("mode")
+        .and_then(|node| node.choice(&words, report));
+    let mut span = |key, fallback| match table.get(key) {
+        Some(node) => node.span_between(SECOND, MOST_SILENCE, report),
+        None => Some(fallback),
+    };
+    let (every, grace) = (span("every", default.every), span("grace", default.grace));
+    table.finish(report);
+    let (every, grace) = (every?, grace?);
+    let least = every + every;
+    if grace < least {
+        let message = format!(
+            "`{}.grace` is {grace}, wanted at least {least}, twice `every`",
+            node.name_of()
+        );
+        node.error(message, report);
+    }
+    Some(Heartbeat {
+        mode: mode.unwrap_or(default.mode),
+        every,
+        grace,
+    })
+}
+
+const MOST_SILENCE: Span = Span::from_seconds(86_400);
+
+fn token(node: &Node<'_>, window: Span, report: &mut Report) -> Option<(Option<Span>, Binding)> {
+    let mut table = node.table(report)?;
+    let ttl = table.get("ttl").and_then(|node| {
+        let ttl = node.span_between(SECOND, MOST_SILENCE, report)?;
+        if ttl > window {
+            node.error(
+                format!(
+                    "`{}` is {ttl}, longer than the window of {window}",
+                    node.name_of()
+                ),
+                report,
+            );
+        }
+        Some(ttl)
+    });
+    let words = [
+        ("required", Binding::Required),
+        ("optional", Binding::Optional),
+    ];
+    let binding = table
+        .get("binding")
+        .and_then(|node| node.choice(&words, report));
+    table.finish(report);
+    Some((ttl, binding.unwrap_or_default()))
+}
+
+fn limits(node: &Node<'_>, report: &mut Report) -> Option<Limits> {
+    let mut table = node.table(report)?;
+    let mut count = |key| {
+        let count = table.get(key)?.count_between(1, 1_000_000_000, report)?;
+        u64::try_from(count).ok()
+    };
+    let limits = Limits {
+        open: count("open"),
+        starts_per_hour: count("starts_per_hour"),
+    };
+    table.finish(report);
+    Some(limits)
+}
+
+fn approval(table: &mut Table<'_>, report: &mut Report) {
+    let Some(node) = table.get("approval") else {
+        return;
+    };
+    if node.value().is_table() {
+        node.error(
+            "approval by people is not served by this build, only `approval = \"none\"`",
+            report,
+        );
+    } else {
+        let _ = node.choice(&[("none", ())], report);
+    }
+}

@@ -1,0 +1,192 @@
+//! Refusals on the wire: one function and one table for all faces (docs/http-errors.md).
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use dayfly_domain::{Rule, Stage};
+use dayfly_token::alg::{Alg, names};
+use serde_json::json;
+
+use crate::app::Refused;
+use crate::verify::Entrance;
+
+/// The face at which a request was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Face {
+    /// `/token` with a platform's token.
+    Grant(Entrance),
+    /// `/token` with a client's own key.
+    Renewal,
+    /// `/token` with an own token.
+    Exchange,
+    /// `/introspect`.
+    Introspection,
+    /// `/revoke`.
+    Revocation,
+    /// Tasks and clients.
+    Task,
+}
+
+/// Status and OAuth error code of a refusal at a face.
+#[expect(
+    clippy::too_many_lines,
+    reason = "one table, so that every rule is seen to have its code"
+)]
+pub(super) const fn status(rule: Rule, face: Face) -> (StatusCode, &'static str) {
+    const BAD: StatusCode = StatusCode::BAD_REQUEST;
+    match rule {
+        Rule::ContentType
+        | Rule::Encoding
+        | Rule::Repeated
+        | Rule::Missing
+        | Rule::Invalid
+        | Rule::SeveralAuthentications => (BAD, "invalid_request"),
+        Rule::BodySize => (StatusCode::PAYLOAD_TOO_LARGE, "invalid_request"),
+        Rule::GrantType => (BAD, "unsupported_grant_type"),
+        Rule::Authentication => (StatusCode::UNAUTHORIZED, "invalid_client"),
+        Rule::NotAllowed | Rule::RootOnly => (StatusCode::FORBIDDEN, "access_denied"),
+        Rule::NotFound => (StatusCode::NOT_FOUND, "invalid_request"),
+        Rule::KeysUnavailable | Rule::Unavailable | Rule::Busy => {
+            (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable")
+        }
+        Rule::OpenLimit | Rule::StartsLimit => {
+            (StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable")
+        }
+        Rule::TooLarge => (BAD, "invalid_request"),
+        Rule::ScopeUnknown | Rule::ScopeNotGranted => (BAD, "invalid_scope"),
+        Rule::DetailType
+        | Rule::DetailField
+        | Rule::DetailValue
+        | Rule::DetailsLimit
+        | Rule::NotCovered
+        | Rule::CeilingLowered => (BAD, "invalid_authorization_details"),
+        Rule::TargetUnknown | Rule::TargetAmbiguous | Rule::TargetNotGranted => {
+            (BAD, "invalid_target")
+        }
+        Rule::KeyProofNonce => match face {
+            Face::Task => (StatusCode::UNAUTHORIZED, "use_dpop_nonce"),
+            Face::Grant(_)
+            | Face::Renewal
+            | Face::Exchange
+            | Face::Introspection
+            | Face::Revocation => (BAD, "use_dpop_nonce"),
+        },
+        Rule::KeyProofMissing
+        | Rule::KeyProof
+        | Rule::KeyProofSpent
+        | Rule::OtherKey
+        | Rule::BindingRequired => match face {
+            Face::Task => (StatusCode::UNAUTHORIZED, "invalid_dpop_proof"),
+            Face::Grant(_)
+            | Face::Renewal
+            | Face::Exchange
+            | Face::Introspection
+            | Face::Revocation => (BAD, "invalid_dpop_proof"),
+        },
+        Rule::Assertion | Rule::AssertionSpent => (BAD, "invalid_client"),
+        Rule::TokenForm
+        | Rule::TokenType
+        | Rule::Issuer
+        | Rule::Algorithm
+        | Rule::Key
+        | Rule::Signature
+        | Rule::Audience
+        | Rule::Times
+        | Rule::ProofAge
+        | Rule::ClaimMissing
+        | Rule::ClaimForm
+        | Rule::ProofSpent
+        | Rule::Credential
+        | Rule::NoWorkload
+        | Rule::SeveralWorkloads
+        | Rule::WorkloadUnknown
+        | Rule::WorkloadUnfinished
+        | Rule::ClaimMismatch
+        | Rule::TaskKey
+        | Rule::Blocked
+        | Rule::OlderAttempt
+        | Rule::AlreadyOpen
+        | Rule::AlreadyEnded
+        | Rule::RetryDiffers
+        | Rule::RetryOtherKey
+        | Rule::TaskEnded
+        | Rule::ClientEnded
+        | Rule::Deadline
+        | Rule::Silent
+        | Rule::RightsRemoved
+        | Rule::ClientsLimit
+        | Rule::CredentialsLimit
+        | Rule::CeilingClaim => of_evidence(rule.stage(), face),
+    }
+}
+
+/// The code for evidence that does not do: it depends on the parameter that carried it.
+const fn of_evidence(stage: Stage, face: Face) -> (StatusCode, &'static str) {
+    const BAD: StatusCode = StatusCode::BAD_REQUEST;
+    match (face, stage) {
+        (Face::Grant(Entrance::ClientAssertion), Stage::Proof | Stage::Match) => {
+            (BAD, "invalid_client")
+        }
+        // RFC 8693, section 2.2.2: an unacceptable subject token is an invalid request.
+        (Face::Grant(Entrance::SubjectToken) | Face::Exchange, _) => (BAD, "invalid_request"),
+        (Face::Grant(Entrance::ClientAssertion | Entrance::Assertion) | Face::Renewal, _) => {
+            (BAD, "invalid_grant")
+        }
+        (Face::Introspection | Face::Revocation, _) => (BAD, "invalid_client"),
+        (Face::Task, _) => (StatusCode::UNAUTHORIZED, "invalid_token"),
+    }
+}
+
+/// Renders a refusal: the caller sees stage, rule, field and its own `got`, and the id to ask
+/// `dayfly why` with.
+#[must_use]
+pub fn render(refused: &Refused, face: Face, nonce: &str) -> Response {
+    let rule = refused.refusal.rule;
+    let (status, error) = status(rule, face);
+    let body = json!({
+        "error": error,
+        "error_description": rule.says(),
+        "refusal": refused.id,
+        "refused": {
+            "stage": rule.stage().code(),
+            "rule": rule.code(),
+            "field": refused.refusal.field,
+            "got": refused.refusal.got,
+        },
+    });
+    let mut response = json_response(status, &body.to_string());
+    let headers = response.headers_mut();
+    if let Ok(nonce) = HeaderValue::from_str(nonce) {
+        headers.insert("dpop-nonce", nonce);
+    }
+    if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        let challenge = if face == Face::Task {
+            format!(
+                "DPoP error=\"{error}\", algs=\"{}\"",
+                names(Alg::DEFAULT).replace(',', "")
+            )
+        } else {
+            "Basic realm=\"dayfly\"".to_owned()
+        };
+        if let Ok(challenge) = HeaderValue::from_str(&challenge) {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+    }
+    response
+}
+
+/// A JSON answer that nobody may cache.
+pub(super) fn json_response(status: StatusCode, body: &str) -> Response {
+    (
+        status,
+        [
+            (header::CONTENT_TYPE, "application/json"),
+            (header::CACHE_CONTROL, "no-store"),
+            (header::PRAGMA, "no-cache"),
+        ],
+        body.to_owned(),
+    )
+        .into_response()
+}

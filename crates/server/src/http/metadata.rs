@@ -1,0 +1,113 @@
+//! What clients discover: metadata (RFC 8414), keys, and the authorization endpoint that refuses.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use dayfly_token::alg::Alg;
+use serde_json::{Map, Value, json};
+
+use super::Named;
+use super::answer::json_response;
+use super::token::GRANT_TYPES;
+use crate::app::{App, Tenant};
+
+/// How long clients may keep metadata and keys, in seconds.
+const MAX_AGE: &str = "public, max-age=300";
+
+pub(super) async fn authorization_server(
+    State(_): State<Arc<App>>,
+    Named(tenant, _): Named,
+) -> Response {
+    cached(&document(&tenant))
+}
+
+pub(super) async fn jwks(State(_): State<Arc<App>>, Named(tenant, _): Named) -> Response {
+    cached(&tenant.loaded().keyring.jwks())
+}
+
+/// Exists because SDKs insist on it: there is no front channel, so it refuses and never redirects.
+pub(super) async fn authorize(
+    State(_): State<Arc<App>>,
+    Named(_, _): Named,
+    _: HeaderMap,
+) -> Response {
+    let body = json!({
+        "error": "unauthorized_client",
+        "error_description": "there is no interactive login here: clients prove what they are at the token endpoint",
+    });
+    json_response(StatusCode::BAD_REQUEST, &body.to_string())
+}
+
+/// Only what this build serves.
+fn document(tenant: &Tenant) -> Value {
+    let issuer = tenant.issuer();
+    let loaded = tenant.loaded();
+    let algs: Vec<&str> = Alg::DEFAULT.iter().map(|alg| alg.as_str()).collect();
+    let resources = &loaded.declared.catalog.resources;
+    let mut types: Vec<&str> = Vec::new();
+    let mut scopes: Vec<&str> = Vec::new();
+    for detail in loaded
+        .declared
+        .workloads
+        .values()
+        .flat_map(|found| &found.workload.access)
+    {
+        if !types.contains(&detail.kind.as_str()) {
+            types.push(&detail.kind);
+        }
+        if let Some(scope) = detail
+            .scope
+            .as_deref()
+            .filter(|scope| !scopes.contains(scope))
+        {
+            scopes.push(scope);
+        }
+    }
+    let names: Map<String, Value> = resources
+        .values()
+        .map(|resource| (resource.name.to_string(), resource.url.as_str().into()))
+        .collect();
+    let urls: Vec<&str> = resources
+        .values()
+        .map(|resource| resource.url.as_str())
+        .collect();
+    json!({
+        "issuer": issuer,
+        "token_endpoint": format!("{issuer}/token"),
+        "jwks_uri": format!("{issuer}/jwks"),
+        "authorization_endpoint": format!("{issuer}/authorize"),
+        "introspection_endpoint": format!("{issuer}/introspect"),
+        "revocation_endpoint": format!("{issuer}/revoke"),
+        "response_types_supported": ["code"],
+        "code_challenge_methods_supported": ["S256"],
+        "grant_types_supported": GRANT_TYPES,
+        "token_endpoint_auth_methods_supported": ["private_key_jwt", "none"],
+        "token_endpoint_auth_signing_alg_values_supported": algs,
+        "introspection_endpoint_auth_methods_supported":
+            ["client_secret_basic", "client_secret_post", "private_key_jwt"],
+        "introspection_endpoint_auth_signing_alg_values_supported": algs,
+        "revocation_endpoint_auth_methods_supported": ["private_key_jwt", "none"],
+        "revocation_endpoint_auth_signing_alg_values_supported": algs,
+        "dpop_signing_alg_values_supported": algs,
+        "authorization_details_types_supported": types,
+        "scopes_supported": scopes,
+        "protected_resources": urls,
+        "dayfly_resources": names,
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["RS256"],
+        "client_id_metadata_document_supported": false,
+    })
+}
+
+fn cached(body: &Value) -> Response {
+    (
+        [
+            (header::CONTENT_TYPE, "application/json"),
+            (header::CACHE_CONTROL, MAX_AGE),
+        ],
+        body.to_string(),
+    )
+        .into_response()
+}

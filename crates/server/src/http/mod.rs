@@ -1,0 +1,80 @@
+//! The HTTP faces: each handler parses, calls one use case, and renders.
+
+mod answer;
+mod form;
+mod headers;
+mod ledger;
+mod metadata;
+mod resource;
+mod task;
+mod token;
+mod wanted;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, post};
+
+use crate::app::{App, Tenant};
+
+pub use answer::{Face, render};
+
+/// Everything that clients and resources reach.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route(
+            "/.well-known/oauth-authorization-server/{tenant}",
+            get(metadata::authorization_server),
+        )
+        .route(
+            "/.well-known/openid-configuration/{tenant}",
+            get(metadata::authorization_server),
+        )
+        .route(
+            "/{tenant}/.well-known/openid-configuration",
+            get(metadata::authorization_server),
+        )
+        .route("/{tenant}/jwks", get(metadata::jwks))
+        .route("/{tenant}/authorize", any(metadata::authorize))
+        .route("/{tenant}/token", post(token::token))
+        .route("/{tenant}/introspect", post(resource::introspect))
+        .route("/{tenant}/revoke", post(resource::revoke))
+        .route("/{tenant}/tasks/{task}", get(task::show))
+        .route("/{tenant}/tasks/{task}/end", post(task::end_task))
+        .route("/{tenant}/tasks/{task}/heartbeat", post(task::heartbeat))
+        .route("/{tenant}/tasks/{task}/receipt", get(task::receipt))
+        .route("/{tenant}/clients/{client}/end", post(task::end_client))
+        .route("/{tenant}/ledger/checkpoint", get(ledger::checkpoint))
+        .route("/{tenant}/ledger/tile/{*path}", get(ledger::tile))
+        .with_state(app)
+}
+
+/// The tenant that the path names, 404 where there is none; and where the request came from.
+struct Named(Arc<Tenant>, Option<IpAddr>);
+
+impl FromRequestParts<Arc<App>> for Named {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Response> {
+        let path = parts.uri.path();
+        let mut segments = path.split('/').skip(1);
+        let first = segments.next().unwrap_or_default();
+        let name = if first == ".well-known" {
+            segments.nth(1).unwrap_or_default()
+        } else {
+            first
+        };
+        let from = parts
+            .extensions
+            .get::<ConnectInfo<SocketAddr>>()
+            .map(|ConnectInfo(address)| address.ip());
+        app.tenant(name)
+            .map(|tenant| Self(Arc::clone(tenant), from))
+            .ok_or_else(|| StatusCode::NOT_FOUND.into_response())
+    }
+}

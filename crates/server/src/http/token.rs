@@ -1,0 +1,312 @@
+//! `POST /token`: a platform's token in three shapes, renewal by the own key, exchange of an own token.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::Response;
+use dayfly_domain::{ClientId, Refusal, Rule};
+use dayfly_token::jwt::Jwt;
+use serde_json::{Map, Value};
+
+use super::Named;
+use super::answer::{Face, json_response, render};
+use super::form::Form;
+use super::{headers, wanted};
+use crate::app::{App, GrantRequest, Granted, NarrowRequest, Refused, RenewRequest, Tenant, Trail};
+use crate::verify::Entrance;
+
+const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+const TYPE_ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+const TYPE_JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+const TYPE_ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
+
+/// The grant types served.
+pub(super) const GRANT_TYPES: [&str; 3] = ["client_credentials", JWT_BEARER, EXCHANGE];
+
+pub(super) async fn token(
+    State(app): State<Arc<App>>,
+    Named(tenant, address): Named,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let mut trail = Trail {
+        asked: "token",
+        address,
+        ..Trail::default()
+    };
+    let form = match Form::read(&headers, body, app.bounds().request_bytes).await {
+        Ok(form) => form,
+        Err(refusal) => return refuse(&app, &tenant, &trail, refusal, Face::Renewal),
+    };
+    let (asked, face) = match Asked::read(&form, &headers, &tenant) {
+        Ok(asked) => {
+            let face = asked.face();
+            (asked, face)
+        }
+        Err((refusal, face)) => return refuse(&app, &tenant, &trail, refusal, face),
+    };
+    let exchanged = matches!(face, Face::Exchange | Face::Grant(Entrance::SubjectToken));
+    match asked.perform(&app, &tenant, &mut trail).await {
+        Ok(granted) => granted_response(&granted, exchanged, &app.nonce()),
+        Err(refused) => render(&refused, face, &app.nonce()),
+    }
+}
+
+/// What a request to the token endpoint asks, one variant for each way in.
+enum Asked<'a> {
+    Grant(GrantRequest<'a>),
+    Renew(RenewRequest<'a>),
+    Narrow(NarrowRequest<'a>),
+}
+
+impl<'a> Asked<'a> {
+    fn read(
+        form: &'a Form,
+        headers: &'a HeaderMap,
+        tenant: &Tenant,
+    ) -> Result<Self, (Refusal, Face)> {
+        let grant_type = form.need("grant_type").map_err(at(Face::Renewal))?;
+        let face = match grant_type {
+            "client_credentials" => Face::Renewal,
+            JWT_BEARER => Face::Grant(Entrance::Assertion),
+            EXCHANGE => Face::Grant(Entrance::SubjectToken),
+            other => {
+                let refusal = Refusal::new(Rule::GrantType)
+                    .field("grant_type")
+                    .wanted(GRANT_TYPES.join(", "))
+                    .got(other);
+                return Err((refusal, Face::Renewal));
+            }
+        };
+        check_authentication(form, headers).map_err(at(face))?;
+        match face {
+            Face::Grant(Entrance::Assertion) => Self::jwt_bearer(form, headers, tenant),
+            Face::Grant(_) => Self::exchange(form, headers, tenant),
+            Face::Renewal
+            | Face::Exchange
+            | Face::Introspection
+            | Face::Revocation
+            | Face::Task => Self::client_credentials(form, headers, tenant),
+        }
+        .map_err(at(face))
+    }
+
+    /// RFC 7523, section 2.1: no client authentication is needed.
+    fn jwt_bearer(
+        form: &'a Form,
+        headers: &'a HeaderMap,
+        tenant: &Tenant,
+    ) -> Result<Self, Refusal> {
+        if form.get("client_assertion").is_some() {
+            return Err(Refusal::new(Rule::Authentication)
+                .field("client_assertion")
+                .wanted("none: the assertion of this grant speaks for itself")
+                .got("one"));
+        }
+        let token = form.need("assertion")?;
+        Self::platform(form, headers, tenant, Entrance::Assertion, token)
+    }
+
+    /// RFC 8693, section 2.1.
+    fn exchange(form: &'a Form, headers: &'a HeaderMap, tenant: &Tenant) -> Result<Self, Refusal> {
+        let invalid = |field: &str, wanted: &str, got: &str| {
+            Err(Refusal::new(Rule::Invalid)
+                .field(field)
+                .wanted(wanted)
+                .got(got))
+        };
+        let token = form.need("subject_token")?;
+        let kind = form.need("subject_token_type")?;
+        match (form.get("actor_token"), form.get("actor_token_type")) {
+            (None, None) => {}
+            (Some(_), None) | (None, Some(_)) => {
+                return invalid(
+                    "actor_token",
+                    "actor_token with actor_token_type",
+                    "one of them",
+                );
+            }
+            (Some(_), Some(_)) => {
+                return invalid(
+                    "actor_token",
+                    "no actor: delegation is not served here",
+                    "one",
+                );
+            }
+        }
+        if let Some(other) = form
+            .get("requested_token_type")
+            .filter(|wanted| !matches!(*wanted, TYPE_ACCESS_TOKEN | TYPE_JWT))
+        {
+            return invalid("requested_token_type", TYPE_ACCESS_TOKEN, other);
+        }
+        match kind {
+            TYPE_JWT | TYPE_ID_TOKEN if form.get("client_assertion").is_some() => {
+                Err(Refusal::new(Rule::Authentication)
+                    .field("client_assertion")
+                    .wanted("none: a platform's token speaks for itself")
+                    .got("one"))
+            }
+            TYPE_JWT | TYPE_ID_TOKEN => {
+                Self::platform(form, headers, tenant, Entrance::SubjectToken, token)
+            }
+            TYPE_ACCESS_TOKEN => Ok(Self::Narrow(NarrowRequest {
+                token,
+                assertion: assertion_of(form)?,
+                client_id: form.get("client_id"),
+                access: wanted::access(form, &tenant.loaded().declared)?,
+                key_proof: headers::key_proof(headers, "POST", "/token")?,
+            })),
+            other => invalid(
+                "subject_token_type",
+                "a jwt or id_token of a platform, or an access_token of this server",
+                other,
+            ),
+        }
+    }
+
+    /// RFC 6749, section 4.4, authenticated by an assertion: the platform's, or the client's own.
+    fn client_credentials(
+        form: &'a Form,
+        headers: &'a HeaderMap,
+        tenant: &Tenant,
+    ) -> Result<Self, Refusal> {
+        let assertion = assertion_of(form)?.ok_or_else(|| {
+            Refusal::new(Rule::Assertion)
+                .field("client_assertion")
+                .wanted("a client assertion")
+                .got("none")
+        })?;
+        if is_own(assertion) {
+            return Ok(Self::Renew(RenewRequest {
+                assertion,
+                client_id: form.get("client_id"),
+                access: wanted::access(form, &tenant.loaded().declared)?,
+                key_proof: headers::key_proof(headers, "POST", "/token")?,
+            }));
+        }
+        Self::platform(form, headers, tenant, Entrance::ClientAssertion, assertion)
+    }
+
+    fn platform(
+        form: &'a Form,
+        headers: &'a HeaderMap,
+        tenant: &Tenant,
+        entrance: Entrance,
+        token: &'a str,
+    ) -> Result<Self, Refusal> {
+        Ok(Self::Grant(GrantRequest {
+            entrance,
+            token,
+            workload: form.get("client_id"),
+            access: wanted::access(form, &tenant.loaded().declared)?,
+            digest: wanted::digest(form),
+            key_proof: headers::key_proof(headers, "POST", "/token")?,
+        }))
+    }
+
+    const fn face(&self) -> Face {
+        match self {
+            Self::Grant(grant) => Face::Grant(grant.entrance),
+            Self::Renew(_) => Face::Renewal,
+            Self::Narrow(_) => Face::Exchange,
+        }
+    }
+
+    async fn perform(
+        &self,
+        app: &App,
+        tenant: &Tenant,
+        trail: &mut Trail,
+    ) -> Result<Granted, Refused> {
+        match self {
+            Self::Grant(grant) => app.grant(tenant, grant, trail).await,
+            Self::Renew(renew) => app.renew(tenant, renew, trail).await,
+            Self::Narrow(narrow) => app.narrow(tenant, narrow, trail).await,
+        }
+    }
+}
+
+fn at(face: Face) -> impl Fn(Refusal) -> (Refusal, Face) {
+    move |refusal| (refusal, face)
+}
+
+/// At most one way of client authentication, and never a secret: clients have none.
+fn check_authentication(form: &Form, headers: &HeaderMap) -> Result<(), Refusal> {
+    let by_header = headers.contains_key(axum::http::header::AUTHORIZATION);
+    let by_secret = form.get("client_secret").is_some();
+    let by_assertion = form.get("client_assertion").is_some();
+    if u8::from(by_header) + u8::from(by_secret) + u8::from(by_assertion) > 1 {
+        return Err(Refusal::new(Rule::SeveralAuthentications)
+            .field("client authentication")
+            .wanted("one way")
+            .got("several"));
+    }
+    if by_header || by_secret {
+        return Err(Refusal::new(Rule::Authentication)
+            .field("client authentication")
+            .wanted("an assertion by a key: clients have no secrets")
+            .got("a secret"));
+    }
+    Ok(())
+}
+
+fn assertion_of(form: &Form) -> Result<Option<&str>, Refusal> {
+    match (
+        form.get("client_assertion"),
+        form.get("client_assertion_type"),
+    ) {
+        (None, None) => Ok(None),
+        (Some(assertion), Some(ASSERTION_TYPE)) => Ok(Some(assertion)),
+        (_, kind) => Err(Refusal::new(Rule::Assertion)
+            .field("client_assertion_type")
+            .wanted(ASSERTION_TYPE)
+            .got(kind.unwrap_or("none"))),
+    }
+}
+
+/// Whether an assertion says that it is a client's own: issuer and subject are one client id.
+fn is_own(assertion: &str) -> bool {
+    Jwt::parse(assertion, dayfly_token::jws::MAX_TOKEN_BYTES).is_ok_and(|jwt| {
+        let subject = jwt.claimed_subject();
+        jwt.claimed_issuer() == subject
+            && subject.is_some_and(|subject| subject.parse::<ClientId>().is_ok())
+    })
+}
+
+fn refuse(app: &App, tenant: &Tenant, trail: &Trail, refusal: Refusal, face: Face) -> Response {
+    render(&app.refused(tenant, trail, refusal), face, &app.nonce())
+}
+
+fn granted_response(granted: &Granted, exchanged: bool, nonce: &str) -> Response {
+    let mut body = Map::new();
+    body.insert("access_token".into(), granted.token.as_str().into());
+    let kind = if granted.bound { "DPoP" } else { "Bearer" };
+    body.insert("token_type".into(), kind.into());
+    body.insert("expires_in".into(), granted.expires_in.into());
+    if exchanged {
+        body.insert("issued_token_type".into(), TYPE_ACCESS_TOKEN.into());
+    }
+    if !granted.scope.is_empty() {
+        body.insert("scope".into(), granted.scope.join(" ").into());
+    }
+    body.insert(
+        "authorization_details".into(),
+        granted.authorization_details.clone(),
+    );
+    body.insert("task".into(), granted.task.to_string().into());
+    body.insert("client_id".into(), granted.client.to_string().into());
+    body.insert(
+        "task_expires_at".into(),
+        granted.task_expires.seconds().into(),
+    );
+    let mut response = json_response(StatusCode::OK, &Value::Object(body).to_string());
+    if let Ok(nonce) = HeaderValue::from_str(nonce) {
+        response.headers_mut().insert("dpop-nonce", nonce);
+    }
+    response
+}

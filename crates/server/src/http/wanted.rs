@@ -1,0 +1,170 @@
+//! What a request asks for: `scope`, `authorization_details`, `resource` and `audience`.
+
+use std::collections::BTreeMap;
+
+use dayfly_domain::access::{AccessRequest, RawField, RequestDetail};
+use dayfly_domain::{Digest, Refusal, Rule};
+use dayfly_token::hash::sha256;
+use serde_json::{Value, json};
+
+use super::form::Form;
+use crate::declared::Declared;
+
+/// Reads what a form asks for.
+pub(super) fn access(form: &Form, declared: &Declared) -> Result<AccessRequest, Refusal> {
+    let scopes = form
+        .get("scope")
+        .unwrap_or_default()
+        .split(' ')
+        .filter(|scope| !scope.is_empty())
+        .map(str::to_owned)
+        .collect();
+    let details = match form.get("authorization_details") {
+        None => Vec::new(),
+        Some(text) => details(text)?,
+    };
+    let mut resources: Vec<String> = Vec::new();
+    for url in form.all("resource") {
+        let absolute = url::Url::parse(url).is_ok_and(|url| url.fragment().is_none());
+        if !absolute {
+            return Err(Refusal::new(Rule::TargetUnknown)
+                .field("resource")
+                .wanted("an absolute uri without a fragment")
+                .got(url));
+        }
+        resources.push(url.to_owned());
+    }
+    for name in form.all("audience") {
+        // RFC 8693 lets `audience` be a logical name: here, a resource's.
+        let named = name
+            .parse()
+            .ok()
+            .and_then(|name| declared.catalog.resources.get(&name));
+        resources.push(named.map_or_else(|| name.to_owned(), |resource| resource.url.clone()));
+    }
+    Ok(AccessRequest {
+        scopes,
+        details,
+        resources,
+    })
+}
+
+/// The digest by which a repeated request is known as the same.
+pub(super) fn digest(form: &Form) -> Digest {
+    let resources: Vec<&str> = form.all("resource").chain(form.all("audience")).collect();
+    let named = json!([
+        form.get("client_id"),
+        resources,
+        form.get("scope"),
+        form.get("authorization_details"),
+    ]);
+    Digest(sha256(named.to_string().as_bytes()))
+}
+
+fn details(text: &str) -> Result<Vec<RequestDetail>, Refusal> {
+    let refused = |wanted: &str, got: &str| {
+        Refusal::new(Rule::DetailValue)
+            .field("authorization_details")
+            .wanted(wanted)
+            .got(got)
+    };
+    // The strict reader takes objects, so the list is read as a member of one.
+    let wrapped = format!("{{\"d\":{text}}}");
+    let mut object = dayfly_token::json::object(wrapped.as_bytes())
+        .map_err(|why| refused("a json array of objects, no member twice", &why.to_string()))?;
+    if object.len() != 1 {
+        return Err(refused("one json array", "more"));
+    }
+    let Some(Value::Array(list)) = object.remove("d") else {
+        return Err(refused("a json array of objects", "something else"));
+    };
+    list.into_iter()
+        .map(|item| match item {
+            Value::Object(members) => detail(members),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Array(_) => Err(refused("an object", "something else")),
+        })
+        .collect()
+}
+
+fn detail(members: serde_json::Map<String, Value>) -> Result<RequestDetail, Refusal> {
+    let mut kind = None;
+    let mut locations = None;
+    let mut fields = BTreeMap::new();
+    for (name, value) in members {
+        match (name.as_str(), raw(value)) {
+            ("type", RawField::Text(text)) => kind = Some(text),
+            ("locations", RawField::List(urls)) => locations = Some(urls),
+            ("type" | "locations", other) => {
+                return Err(Refusal::new(Rule::DetailValue)
+                    .field(format!("authorization_details.{name}"))
+                    .wanted("a string for `type`, a list of strings for `locations`")
+                    .got(format!("{other:?}").chars().take(120).collect::<String>()));
+            }
+            (_, value) => {
+                fields.insert(name, value);
+            }
+        }
+    }
+    let kind = kind.ok_or_else(|| {
+        Refusal::new(Rule::DetailType)
+            .field("authorization_details.type")
+            .wanted("a type")
+            .got("none")
+    })?;
+    Ok(RequestDetail {
+        kind,
+        locations,
+        fields,
+    })
+}
+
+fn raw(value: Value) -> RawField {
+    match value {
+        Value::String(text) => RawField::Text(text),
+        Value::Bool(value) => RawField::Bool(value),
+        Value::Number(number) => number.as_i64().map_or(
+            RawField::Other("a number that is no 64-bit integer"),
+            RawField::Int,
+        ),
+        Value::Array(items) => {
+            let texts: Option<Vec<String>> = items
+                .into_iter()
+                .map(|item| item.as_str().map(str::to_owned))
+                .collect();
+            texts.map_or(
+                RawField::Other("a list of other things than texts"),
+                RawField::List,
+            )
+        }
+        Value::Object(_) => RawField::Other("an object"),
+        Value::Null => RawField::Other("null"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_details_are_refused() {
+        for text in [
+            "{}",
+            "[1]",
+            "[{}]",
+            r#"[{"type":1}]"#,
+            r#"[{"type":"a","locations":"x"}]"#,
+            r#"[{"type":"a","type":"b"}]"#,
+            r#"[{"type":"a"}],"e":[]"#,
+            "[",
+            "null",
+        ] {
+            assert!(details(text).is_err(), "{text}");
+        }
+        let read = details(r#"[{"type":"a","actions":["x"],"n":3,"deep":{}}]"#).unwrap();
+        assert_eq!(read.len(), 1);
+    }
+}

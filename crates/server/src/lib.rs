@@ -1,0 +1,10 @@
+//! The control plane: use cases, verification of proofs, minting and the HTTP faces.
+
+pub mod app;
+pub mod config;
+pub mod declared;
+pub mod http;
+pub mod mint;
+mod random;
+pub mod record;
+pub mod verify;

@@ -1,0 +1,155 @@
+//! The ledger as a whole: its head, and whether it still begins with an earlier one.
+
+use dayfly_domain::Name;
+use dayfly_ledger::head::{ExtendsError, HeadError};
+use dayfly_ledger::{
+    Hash, Head, ReadTiles, VerifierKey, consistency_proof, open_head, verify_extends,
+};
+use dayfly_store::{Store, Unavailable};
+use serde::{Deserialize, Serialize};
+
+use super::error::RecordError;
+
+/// A signed head.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadView {
+    /// The ledger.
+    pub origin: String,
+    /// How many entries it has.
+    pub size: u64,
+    /// The root of its tree.
+    pub root: Hash,
+    /// The key that verifies the note, as `dayfly verify --key` takes it.
+    pub verifier_key: String,
+    /// The signed note itself.
+    pub note: String,
+}
+
+/// An earlier head that somebody held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldView {
+    /// How many entries the ledger had.
+    pub size: u64,
+    /// The root of its tree.
+    pub root: Hash,
+}
+
+/// An earlier head beside the present ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// Whether the present ledger begins with the earlier one.
+    pub holds: bool,
+    /// Why it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// What the earlier head says; none where it is not one of this ledger's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldView>,
+    /// The present head.
+    pub present: HeadView,
+    /// The consistency proof between them (RFC 6962, section 2.1.2).
+    pub proof: Vec<Hash>,
+}
+
+/// A signed note as it is shown.
+///
+/// # Errors
+/// [`RecordError::Head`] when the note is not a head of this key.
+pub fn head_view(note: &str, key: &VerifierKey) -> Result<HeadView, RecordError> {
+    let Head { origin, size, root } = open_head(note, key)?;
+    Ok(HeadView {
+        origin,
+        size,
+        root,
+        verifier_key: key.to_string(),
+        note: note.to_owned(),
+    })
+}
+
+/// Compares an earlier head with the present one, which is of the committed ledger.
+///
+/// # Errors
+/// [`RecordError`] when the record cannot be read. That the earlier head does not hold is no error.
+pub fn compare(
+    store: &dyn Store,
+    tenant: &Name,
+    held: &str,
+    present: HeadView,
+    key: &VerifierKey,
+) -> Result<Comparison, RecordError> {
+    let mut comparison = Comparison {
+        holds: false,
+        why: None,
+        held: None,
+        present,
+        proof: Vec::new(),
+    };
+    if let Ok(head) = open_head(held, key) {
+        comparison.held = Some(HeldView {
+            size: head.size,
+            root: head.root,
+        });
+        if head.size <= comparison.present.size {
+            let tiles = Tiles { store, tenant };
+            comparison.proof = consistency_proof(head.size, comparison.present.size, &tiles)
+                .map_err(|why| RecordError::Tree(why.to_string()))?;
+        }
+    }
+    comparison.why = comparison.check(held, key).err();
+    comparison.holds = comparison.why.is_none();
+    Ok(comparison)
+}
+
+impl Comparison {
+    /// Checks it without believing who made it: both heads by the key, and the proof between them.
+    ///
+    /// # Errors
+    /// What does not hold, in a sentence.
+    pub fn check(&self, held: &str, key: &VerifierKey) -> Result<(), String> {
+        let earlier = open_head(held, key)
+            .map_err(|why| said("the earlier head is not one of this ledger", &why))?;
+        let present = open_head(&self.present.note, key)
+            .map_err(|why| said("the present head is not one of this ledger", &why))?;
+        verify_extends(&earlier, &present, &self.proof).map_err(|why| match &why {
+            ExtendsError::CutOff { got, .. } => {
+                format!("{why}: what stood from position {got} on is gone")
+            }
+            ExtendsError::Origin { .. } => why.to_string(),
+            ExtendsError::Rewritten { source, .. } => format!("{why}: {source}"),
+        })
+    }
+}
+
+/// An error with all its causes.
+fn said(what: &str, why: &dyn std::error::Error) -> String {
+    let mut text = format!("{what}: {why}");
+    let mut source = why.source();
+    while let Some(why) = source {
+        text.push_str(&format!(": {why}"));
+        source = why.source();
+    }
+    text
+}
+
+/// The size that a note claims, its signature not looked at.
+pub(super) fn size_of(note: &str) -> Result<u64, RecordError> {
+    let size = note.split('\n').nth(1).and_then(|line| line.parse().ok());
+    size.ok_or(RecordError::Head(HeadError::Line {
+        line: 2,
+        wanted: "a tree size",
+    }))
+}
+
+/// The tiles of a tenant's tree, as proofs read them.
+pub(super) struct Tiles<'a> {
+    pub(super) store: &'a dyn Store,
+    pub(super) tenant: &'a Name,
+}
+
+impl ReadTiles for Tiles<'_> {
+    type Error = Unavailable;
+
+    fn tile(&self, level: u8, index: u64, width: u16) -> Result<Vec<Hash>, Unavailable> {
+        self.store.tile(self.tenant, level, index, width)
+    }
+}

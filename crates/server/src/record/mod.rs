@@ -1,0 +1,42 @@
+//! Reading the record: what a task was, who had what, and how it ended; nothing here changes anything.
+//!
+//! Every function reads a [`dayfly_store::Store`] and asks no clock, so that the same answers come
+//! from a running server and from a database that was opened to be read only. Points in time are
+//! milliseconds since 1970, as in the ledger itself.
+
+mod end;
+mod entry;
+mod error;
+mod fsck;
+mod gather;
+mod key;
+mod keys;
+mod ledger;
+mod list;
+mod moment;
+mod reading;
+mod receipt;
+mod standing;
+mod task;
+#[cfg(test)]
+mod tests;
+mod timeline;
+mod trace;
+mod verdict;
+mod view;
+
+pub use end::EndNote;
+pub use error::RecordError;
+pub use fsck::{CheckError, Checked, check};
+pub use key::{KeyError, TraceKey};
+pub use keys::{BlockView, KeyView, blocks, keys};
+pub use ledger::{Comparison, HeadView, HeldView, compare, head_view};
+pub use list::{Filter, TaskLine, TaskPage, tasks};
+pub use moment::{moment, one_line};
+pub use reading::Known;
+pub use receipt::receipt;
+pub use task::{task_record, task_view};
+pub use timeline::{EntryLine, LedgerEntry, entries};
+pub use trace::{Trace, TraceQuery, trace};
+pub use verdict::{Verdict, Word};
+pub use view::{ClientStanding, ClientView, CredentialView, IssuedView, Standing, TaskView};

@@ -1,0 +1,124 @@
+//! How a task, a client or a credential stands at a point in time, its end recorded or not.
+
+use dayfly_domain::{Cause, Time};
+
+use super::end::EndNote;
+use super::view::{ClientStanding, ClientView, IssuedView, Standing, TaskView};
+
+/// How something stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Stands {
+    /// It is accepted, until then by itself.
+    Live {
+        /// When it is over by itself.
+        until: Time,
+    },
+    /// Its own time ran out, while its task was open.
+    Expired {
+        /// When.
+        at: Time,
+    },
+    /// It is over, and its end is not recorded yet.
+    Over {
+        /// When; none where rights were taken away, which the record has no time of.
+        at: Option<Time>,
+        /// Why.
+        why: String,
+    },
+    /// It has ended.
+    Ended {
+        /// Why.
+        cause: Cause,
+        /// When.
+        at: Time,
+        /// Who ended it, and the reason given.
+        note: EndNote,
+    },
+}
+
+/// A task.
+pub(super) fn of_task(task: &TaskView, now: Time) -> Stands {
+    match &task.standing {
+        Standing::Ended { cause, at, note } => Stands::Ended {
+            cause: *cause,
+            at: *at,
+            note: note.clone(),
+        },
+        Standing::Open {
+            rights_removed: Some(whose),
+            ..
+        } => Stands::Over {
+            at: None,
+            why: format!("rights taken away: {whose}"),
+        },
+        Standing::Open { due, due_cause, .. } if now >= *due => Stands::Over {
+            at: Some(*due),
+            why: due_cause.word().to_owned(),
+        },
+        Standing::Open { due, .. } => Stands::Live { until: *due },
+    }
+}
+
+/// A client: over with its task, its ancestors, or its own time.
+pub(super) fn of_client(task: &TaskView, client: &ClientView, now: Time) -> Stands {
+    if let Some(ended) = end_of(task, client) {
+        let Stands::Ended { at, .. } = ended else {
+            return ended;
+        };
+        return if client.expires < at {
+            Stands::Expired { at: client.expires }
+        } else {
+            ended
+        };
+    }
+    bounded(of_task(task, now), client.expires, now)
+}
+
+/// A credential: over with its client, its revocation, or its own time.
+pub(super) fn of_credential(task: &TaskView, issued: &IssuedView, now: Time) -> Stands {
+    let client = task
+        .clients
+        .iter()
+        .find(|client| client.client == issued.credential.client);
+    let by_client = client.and_then(|client| end_of(task, client));
+    let by_revocation = issued.revoked.map(|at| Stands::Ended {
+        cause: Cause::Revoked,
+        at,
+        note: EndNote::default(),
+    });
+    match by_revocation.or(by_client) {
+        Some(Stands::Ended { at, .. }) if issued.expires < at => {
+            Stands::Expired { at: issued.expires }
+        }
+        Some(ended) => ended,
+        None => bounded(of_task(task, now), issued.expires, now),
+    }
+}
+
+/// The recorded end of a client, by itself or with its task.
+fn end_of(task: &TaskView, client: &ClientView) -> Option<Stands> {
+    let ClientStanding::Ended { cause, at } = client.standing else {
+        return None;
+    };
+    let note = match &task.standing {
+        Standing::Ended {
+            cause: of_task,
+            at: then,
+            note,
+        } if (*of_task, *then) == (cause, at) => note.clone(),
+        Standing::Ended { .. } | Standing::Open { .. } => EndNote::default(),
+    };
+    Some(Stands::Ended { cause, at, note })
+}
+
+/// What stands as its task does, but not beyond its own time.
+fn bounded(task: Stands, expires: Time, now: Time) -> Stands {
+    match task {
+        Stands::Live { until } if now < expires => Stands::Live {
+            until: until.min(expires),
+        },
+        Stands::Live { .. } => Stands::Expired { at: expires },
+        Stands::Over { at: Some(at), .. } if expires < at => Stands::Expired { at: expires },
+        other @ (Stands::Over { .. } | Stands::Ended { .. } | Stands::Expired { .. }) => other,
+    }
+}

@@ -1,0 +1,227 @@
+//! A task as the record has it: from the hot tables while it is open, replayed from its entries after.
+
+use dayfly_domain::{
+    Cause, Client, ClientState, EpochOf, Heard, Name, Task, TaskId, TaskState, apply,
+};
+use dayfly_store::{FactsQuery, OpenTask, Store, StoredEntry};
+
+use super::end::EndNote;
+use super::entry::{Entry, each_of};
+use super::error::RecordError;
+use super::view::{ClientStanding, ClientView, CredentialView, Standing, TaskView};
+
+/// A task, open or ended, without the reason of its end: what its own clients may see.
+///
+/// # Errors
+/// [`RecordError`] when the record cannot be read.
+pub fn task_view(
+    store: &dyn Store,
+    tenant: &Name,
+    task: TaskId,
+) -> Result<Option<TaskView>, RecordError> {
+    Ok(task_record(store, tenant, task)?.map(|mut view| {
+        if let Standing::Ended { note, .. } = &mut view.standing {
+            *note = EndNote::default();
+        }
+        view
+    }))
+}
+
+/// A task, open or ended, with who ended it and why.
+///
+/// # Errors
+/// [`RecordError`] when the record cannot be read.
+pub fn task_record(
+    store: &dyn Store,
+    tenant: &Name,
+    task: TaskId,
+) -> Result<Option<TaskView>, RecordError> {
+    Ok(load(store, tenant, task)?.map(|found| found.view()))
+}
+
+/// A task that was found.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    pub(super) task: Task,
+    heard: Heard,
+    stale: Option<EpochOf>,
+    note: EndNote,
+}
+
+impl From<OpenTask> for Found {
+    fn from(open: OpenTask) -> Self {
+        Self {
+            task: open.task,
+            heard: open.heard,
+            stale: open.stale,
+            note: EndNote::default(),
+        }
+    }
+}
+
+/// Finds a task.
+pub(super) fn load(
+    store: &dyn Store,
+    tenant: &Name,
+    id: TaskId,
+) -> Result<Option<Found>, RecordError> {
+    let query = FactsQuery {
+        tasks: &[id],
+        ..FactsQuery::default()
+    };
+    let facts = store.facts(tenant, &query)?;
+    match facts.tasks.into_iter().flatten().next() {
+        Some(open) => Ok(Some(open.into())),
+        None => replay(store, tenant, id),
+    }
+}
+
+/// Builds the state of a task from its entries alone; none where there are none.
+pub(super) fn replay(
+    store: &dyn Store,
+    tenant: &Name,
+    id: TaskId,
+) -> Result<Option<Found>, RecordError> {
+    let mut found: Option<Found> = None;
+    each_of(store, tenant, id, |stored| {
+        found = Some(step(found.take(), id, stored)?);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+fn step(before: Option<Found>, id: TaskId, stored: &StoredEntry) -> Result<Found, RecordError> {
+    let entry = Entry::read(stored)?;
+    let task = entry
+        .event()
+        .and_then(|event| apply(before.as_ref().map(|found| &found.task), id, event))
+        .ok_or_else(|| RecordError::Damaged {
+            pos: stored.pos,
+            why: "it does not fit the state of its task".to_owned(),
+        })?;
+    Ok(Found {
+        task,
+        heard: Heard::default(),
+        stale: None,
+        note: EndNote::of(&entry),
+    })
+}
+
+impl Found {
+    /// Whether it is open, as recorded.
+    pub(super) fn standing(&self) -> Standing {
+        match self.task.state {
+            TaskState::Ended { cause, at } => Standing::Ended {
+                cause,
+                at,
+                note: self.note.clone(),
+            },
+            TaskState::Open => {
+                let due = self.task.next_due(self.heard);
+                Standing::Open {
+                    due,
+                    // INVARIANT: at `due` the task has lapsed, so there is a cause.
+                    due_cause: self.task.lapsed(due, self.heard).unwrap_or(Cause::Deadline),
+                    rights_removed: self.stale.as_ref().map(whose),
+                }
+            }
+        }
+    }
+
+    /// How it is shown.
+    pub(super) fn view(&self) -> TaskView {
+        let task = &self.task;
+        let last_expiry = task.last_expiry();
+        let last_possible_acceptance = match task.state {
+            TaskState::Open => last_expiry,
+            TaskState::Ended { at, .. } => last_expiry.max(Some(at)),
+        };
+        TaskView {
+            task: task.id,
+            standing: self.standing(),
+            workload: task.workload.clone(),
+            owner: task.owner.clone(),
+            issuer: task.issuer.clone(),
+            key: task.key.clone(),
+            series: task.series.clone(),
+            attempt: task.attempt,
+            opened: task.opened,
+            deadline: task.deadline,
+            heartbeat: task.heartbeat,
+            last_seen: self.heard.last_seen,
+            issued: task
+                .clients
+                .iter()
+                .map(|client| u64::from(client.issued))
+                .sum(),
+            last_possible_acceptance,
+            entries: task.version,
+            clients: self.clients(),
+        }
+    }
+
+    fn clients(&self) -> Vec<ClientView> {
+        let mut views = Vec::with_capacity(self.task.clients.len());
+        self.clients_below(None, 0, &mut views);
+        views
+    }
+
+    /// Adds the clients delegated from `parent`, each followed by its own.
+    fn clients_below(&self, parent: Option<u32>, depth: u32, views: &mut Vec<ClientView>) {
+        for (number, client) in (1u32..).zip(&self.task.clients) {
+            // INVARIANT: a parent's number is lower than its child's, so the walk goes up and ends.
+            if client.parent == parent && parent.is_none_or(|parent| parent < number) {
+                views.push(self.client(number, client, depth));
+                self.clients_below(Some(number), depth + 1, views);
+            }
+        }
+    }
+
+    fn client(&self, number: u32, client: &Client, depth: u32) -> ClientView {
+        let id = self.task.client_id(number);
+        ClientView {
+            client: id,
+            parent: client.parent,
+            depth,
+            standing: client_standing(&self.task, client),
+            instance: client.instance.clone(),
+            jkt: client.jkt,
+            access: client.access.clone(),
+            expires: client.expires,
+            issued: client.issued,
+            credentials: client
+                .credentials
+                .iter()
+                .map(|credential| CredentialView {
+                    credential: dayfly_domain::CredentialId {
+                        client: id,
+                        number: credential.number,
+                    },
+                    expires: credential.expires,
+                    hash: credential.hash,
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Whether a client is active: it ends with its task at the latest.
+fn client_standing(task: &Task, client: &Client) -> ClientStanding {
+    match (client.state, task.state) {
+        (ClientState::Ended { cause, at }, _) => ClientStanding::Ended { cause, at },
+        (ClientState::Active, TaskState::Ended { cause, at }) => {
+            ClientStanding::Ended { cause, at }
+        }
+        (ClientState::Active, TaskState::Open) => ClientStanding::Active,
+    }
+}
+
+/// Whose epoch, in words.
+fn whose(of: &EpochOf) -> String {
+    match of {
+        EpochOf::Tenant => "the tenant".to_owned(),
+        EpochOf::Issuer(name) => format!("issuer {name}"),
+        EpochOf::Owner(name) => format!("owner {name}"),
+        EpochOf::Workload(name) => format!("workload {name}"),
+    }
+}

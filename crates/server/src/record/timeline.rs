@@ -1,0 +1,229 @@
+//! What happened, a line an entry.
+
+use dayfly_domain::access::Detail;
+use dayfly_domain::{Event, Name, TaskId, Time};
+use dayfly_store::{Annex, EntryRange, Store};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::end::EndNote;
+use super::entry::{Annexed, Entry, Said, each_of};
+use super::error::RecordError;
+use super::moment::moment;
+
+/// One entry, in a line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryLine {
+    /// Its position.
+    pub pos: u64,
+    /// When.
+    pub at: Time,
+    /// Its kind.
+    pub kind: String,
+    /// The task that it belongs to or is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskId>,
+    /// What happened, for a person.
+    pub what: String,
+    /// Who did it, and the reason given.
+    #[serde(flatten)]
+    pub note: EndNote,
+    /// Whether it had an annex that was erased.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub erased: bool,
+}
+
+/// One entry, whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerEntry {
+    /// In a line.
+    #[serde(flatten)]
+    pub line: EntryLine,
+    /// Its leaf bytes, as in a receipt.
+    pub leaf: String,
+    /// Its annex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annex: Option<String>,
+}
+
+/// Entries from a position on, in order; `now` is today for the times in their lines.
+///
+/// # Errors
+/// [`RecordError`] when they cannot be read.
+pub fn entries(
+    store: &dyn Store,
+    tenant: &Name,
+    from: u64,
+    limit: usize,
+    now: Time,
+) -> Result<Vec<LedgerEntry>, RecordError> {
+    store
+        .entries(tenant, EntryRange::From(from), limit)?
+        .into_iter()
+        .map(|stored| {
+            Ok(LedgerEntry {
+                line: line(&Entry::read(&stored)?, now),
+                leaf: stored.leaf,
+                annex: stored.annex.map(|Annex { data, .. }| data),
+            })
+        })
+        .collect()
+}
+
+/// The entries of a task, in order.
+pub(super) fn of_task(
+    store: &dyn Store,
+    tenant: &Name,
+    task: TaskId,
+    now: Time,
+) -> Result<Vec<EntryLine>, RecordError> {
+    let mut lines = Vec::new();
+    each_of(store, tenant, task, |stored| {
+        lines.push(line(&Entry::read(stored)?, now));
+        Ok(())
+    })?;
+    Ok(lines)
+}
+
+/// How many entries after a task's first are looked through for those that are about it.
+const LOOKED_THROUGH: u64 = 4096;
+
+/// The entries about a task that are not of its chain, among those that follow its first. Gives
+/// with them the position up to which was looked, where the ledger goes on.
+pub(super) fn about(
+    store: &dyn Store,
+    tenant: &Name,
+    task: TaskId,
+    first: u64,
+    now: Time,
+) -> Result<(Vec<EntryLine>, Option<u64>), RecordError> {
+    let size = store.head(tenant)?.size;
+    let id = task.to_string();
+    let mut lines = Vec::new();
+    let mut pos = first;
+    while pos < size && pos - first < LOOKED_THROUGH {
+        let page = store.entries(tenant, EntryRange::From(pos), 512)?;
+        let Some(last) = page.last() else { break };
+        pos = last.pos + 1;
+        // A look at the bytes spares most entries the parsing.
+        for stored in page.iter().filter(|stored| stored.leaf.contains(&id)) {
+            let entry = Entry::read(stored)?;
+            if entry.task.is_none() && entry.about() == Some(task) {
+                lines.push(line(&entry, now));
+            }
+        }
+    }
+    Ok((lines, (pos < size).then_some(pos)))
+}
+
+/// An entry in a line.
+pub(super) fn line(entry: &Entry, now: Time) -> EntryLine {
+    let what = match &entry.said {
+        Said::Event(event) => event_line(event, entry.task, now),
+        Said::Note(data) => note_line(data),
+    };
+    EntryLine {
+        pos: entry.pos,
+        at: entry.at,
+        kind: entry.kind.clone(),
+        task: entry.about(),
+        what,
+        note: EndNote::of(entry),
+        erased: matches!(entry.annex, Annexed::Erased),
+    }
+}
+
+fn event_line(event: &Event, task: Option<TaskId>, now: Time) -> String {
+    let client = |number: u32| match task {
+        Some(task) => dayfly_domain::ClientId { task, number }.to_string(),
+        None => format!("client {number}"),
+    };
+    match event {
+        Event::TaskStarted(started) => format!(
+            "workload {}, owner {}, issuer {}, key {}{}, until {}",
+            started.workload,
+            started.owner,
+            started.issuer,
+            started.key,
+            started
+                .attempt
+                .map(|attempt| format!(", attempt {attempt}"))
+                .unwrap_or_default(),
+            moment(started.deadline, now)
+        ),
+        Event::ClientRegistered(registered) => format!(
+            "{} by {}, {}, for {}",
+            client(registered.client),
+            registered.instance,
+            match registered.jkt {
+                Some(jkt) => format!("key {jkt}"),
+                None => "without a key".to_owned(),
+            },
+            access_line(&registered.access)
+        ),
+        Event::CredentialIssued(issued) => format!(
+            "{} at {} until {}, {}, hash {}",
+            match task {
+                Some(task) => issued.id(task).to_string(),
+                None => format!(
+                    "credential {} of client {}",
+                    issued.credential, issued.client
+                ),
+            },
+            issued.resource,
+            moment(issued.expires, now),
+            if issued.jkt.is_some() {
+                "key-bound"
+            } else {
+                "bearer"
+            },
+            issued.hash
+        ),
+        Event::CredentialRevoked(revoked) => {
+            format!(
+                "credential {} of {}",
+                revoked.credential,
+                client(revoked.client)
+            )
+        }
+        Event::ClientEnded(ended) => format!("{}: {}", client(ended.client), ended.cause.word()),
+        Event::TaskEnded(ended) => format!("{}, {} entries", ended.cause.word(), ended.count),
+    }
+}
+
+/// The members of a note's data, but for the task it is about.
+fn note_line(data: &Value) -> String {
+    let Value::Object(members) = data else {
+        return data.to_string();
+    };
+    let said: Vec<String> = members
+        .iter()
+        .filter(|(name, value)| *name != "about" && !value.is_null())
+        .map(|(name, value)| match value.as_str() {
+            Some(text) => format!("{name} {text}"),
+            None => format!("{name} {value}"),
+        })
+        .collect();
+    said.join(", ")
+}
+
+/// Access in a line: `artifacts artifact(actions: publish, read; identifier: octo-repo/*)`.
+#[must_use]
+pub fn access_line(access: &[Detail]) -> String {
+    let details: Vec<String> = access
+        .iter()
+        .map(|detail| {
+            let fields: Vec<String> = detail
+                .fields
+                .iter()
+                .map(|(name, field)| format!("{name}: {field}"))
+                .collect();
+            format!("{} {}({})", detail.resource, detail.kind, fields.join("; "))
+        })
+        .collect();
+    if details.is_empty() {
+        "nothing".to_owned()
+    } else {
+        details.join(", ")
+    }
+}

@@ -1,0 +1,354 @@
+//! One answer to "who had access, and is it gone?", for whatever a person has at hand.
+
+use dayfly_domain::{ClientId, CredentialId, CredentialIssued, Digest, Event, Name, TaskId, Time};
+use dayfly_store::{SearchKey, Store};
+use serde::{Deserialize, Serialize};
+
+use super::entry::{Entry, each_of, entry_at};
+use super::error::RecordError;
+use super::gather::{Gathered, Search};
+use super::key::TraceKey;
+use super::reading::{Known, Reading};
+use super::standing::{self, Stands};
+use super::task::{Found, load};
+use super::timeline::{self, EntryLine};
+use super::verdict::{self, Verdict};
+use super::view::{IssuedView, TaskView};
+
+/// What to trace.
+#[derive(Clone, Debug)]
+pub struct TraceQuery {
+    /// By what.
+    pub key: TraceKey,
+    /// Only what was open or happened at this time or later.
+    pub since: Option<Time>,
+    /// Only what was open or happened at this time or earlier.
+    pub until: Option<Time>,
+    /// Now.
+    pub now: Time,
+}
+
+/// What the record says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trace {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// What the key was read as.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub read_as: Vec<String>,
+    /// The credential asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<IssuedView>,
+    /// The client asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<ClientId>,
+    /// How many tasks there are.
+    pub counts: Counts,
+    /// The tasks: the newest of many, the open ones first.
+    pub tasks: Vec<TaskView>,
+    /// What happened in the tasks shown, in order.
+    pub timeline: Vec<EntryLine>,
+    /// What the reader should know of the answer itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// How many tasks there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Live.
+    pub live: u64,
+    /// Over, their end not yet recorded.
+    pub over: u64,
+    /// Ended.
+    pub ended: u64,
+    /// Whether there are more that were not looked at.
+    pub more: bool,
+}
+
+/// How many lines of a timeline are shown.
+const LINES: usize = 200;
+
+/// Traces a task, a client, a credential, a token, or whatever tasks have in common.
+///
+/// # Errors
+/// [`RecordError`] when the record cannot be read.
+pub fn trace(
+    store: &dyn Store,
+    tenant: &Name,
+    known: &Known,
+    query: &TraceQuery,
+) -> Result<Trace, RecordError> {
+    let tracing = Tracing {
+        store,
+        tenant,
+        query,
+    };
+    match &query.key {
+        TraceKey::Task(id) => tracing.task(*id),
+        TraceKey::Client(id) => tracing.client(*id),
+        TraceKey::Credential(id) => tracing.credential(*id),
+        TraceKey::Token(hash) => tracing.token(*hash),
+        TraceKey::Any(text) => match text.parse() {
+            Ok(hash) if tracing.issued_as(hash)?.is_some() => tracing.token(hash),
+            Ok(_) | Err(_) => tracing.common(&known.readings(&query.key)),
+        },
+        TraceKey::Key(_)
+        | TraceKey::Workload(_)
+        | TraceKey::Owner(_)
+        | TraceKey::Issuer(_)
+        | TraceKey::Subject(..)
+        | TraceKey::Resource(_)
+        | TraceKey::Instance(_)
+        | TraceKey::Run(_)
+        | TraceKey::RunUrl(_)
+        | TraceKey::Url(_) => tracing.common(&known.readings(&query.key)),
+    }
+}
+
+struct Tracing<'a> {
+    store: &'a dyn Store,
+    tenant: &'a Name,
+    query: &'a TraceQuery,
+}
+
+impl Tracing<'_> {
+    fn task(&self, id: TaskId) -> Result<Trace, RecordError> {
+        match load(self.store, self.tenant, id)? {
+            None => Ok(self.unknown("no entry of this ledger names it")),
+            Some(found) => {
+                let view = found.view();
+                let verdict = verdict::on_task(&view, self.query.now);
+                self.one(view, verdict)
+            }
+        }
+    }
+
+    fn client(&self, id: ClientId) -> Result<Trace, RecordError> {
+        let Some(found) = load(self.store, self.tenant, id.task)? else {
+            return Ok(self.unknown("no entry of this ledger names its task"));
+        };
+        let view = found.view();
+        let Some(client) = view.clients.iter().find(|client| client.client == id) else {
+            return Ok(self.unknown("its task has no such client"));
+        };
+        let last = found.task.last_expiry_under(id.number);
+        let verdict = verdict::on_client(&view, client, last, self.query.now);
+        let mut trace = self.one(view, verdict)?;
+        trace.client = Some(id);
+        Ok(trace)
+    }
+
+    fn credential(&self, id: CredentialId) -> Result<Trace, RecordError> {
+        match load(self.store, self.tenant, id.client.task)? {
+            None => Ok(self.unknown("no entry of this ledger names its task")),
+            Some(found) => self.credential_of(&found, id),
+        }
+    }
+
+    fn credential_of(&self, found: &Found, id: CredentialId) -> Result<Trace, RecordError> {
+        let Some(issued) = self.issued(id)? else {
+            return Ok(self.unknown("its client was never issued such a credential"));
+        };
+        let view = found.view();
+        let verdict = verdict::on_credential(&view, &issued, self.query.now);
+        let mut trace = self.one(view, verdict)?;
+        trace.client = Some(id.client);
+        trace.credential = Some(issued);
+        Ok(trace)
+    }
+
+    fn token(&self, hash: Digest) -> Result<Trace, RecordError> {
+        match self.issued_as(hash)? {
+            Some(id) => self.credential(id),
+            None => Ok(self.unknown(&format!(
+                "tenant {} issued no token with this hash",
+                self.tenant
+            ))),
+        }
+    }
+
+    /// The credential whose token has this hash.
+    fn issued_as(&self, hash: Digest) -> Result<Option<CredentialId>, RecordError> {
+        for pos in self
+            .store
+            .find(self.tenant, &SearchKey::Token(hash), None, 8)?
+        {
+            let entry = entry_at(self.store, self.tenant, pos)?;
+            if let Some((task, issued)) = entry.as_ref().and_then(issuance)
+                && issued.hash == hash
+            {
+                return Ok(Some(issued.id(task)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A credential as its task's entries tell it.
+    fn issued(&self, id: CredentialId) -> Result<Option<IssuedView>, RecordError> {
+        let mut view: Option<IssuedView> = None;
+        each_of(self.store, self.tenant, id.client.task, |stored| {
+            let entry = Entry::read(stored)?;
+            if let Some((task, issued)) = issuance(&entry)
+                && issued.id(task) == id
+            {
+                view = Some(issued_view(id, &entry, issued));
+            }
+            if let (Some(Event::CredentialRevoked(revoked)), Some(view)) =
+                (entry.event(), &mut view)
+                && (revoked.client, revoked.credential) == (id.client.number, id.number)
+            {
+                view.revoked = Some(entry.at);
+            }
+            Ok(())
+        })?;
+        Ok(view)
+    }
+
+    fn common(&self, readings: &[Reading]) -> Result<Trace, RecordError> {
+        let gathered = Search {
+            store: self.store,
+            tenant: self.tenant,
+            readings,
+            since: self.query.since,
+            until: self.query.until,
+            now: self.query.now,
+        }
+        .run()?;
+        let verdict = match (gathered.all(), gathered.shown.as_slice()) {
+            (0, _) => self.unknown(&nothing(readings)).verdict,
+            (1, [only]) if !gathered.more => verdict::on_task(only, self.query.now),
+            _ => verdict::on_many(&gathered, self.query.now),
+        };
+        let mut trace = self.shown(gathered.shown, verdict)?;
+        trace.counts = Counts {
+            live: gathered.live,
+            over: gathered.over,
+            ended: gathered.ended,
+            more: gathered.more,
+        };
+        if readings
+            .iter()
+            .any(|reading| reading.search_key().is_none())
+            && gathered.live + gathered.over > 0
+        {
+            trace.notes.push(
+                "tasks of an issuer are found while they are open; trace a workload or a run for those that ended"
+                    .to_owned(),
+            );
+        }
+        trace.read_as = gathered.read_as;
+        Ok(trace)
+    }
+
+    fn one(&self, task: TaskView, verdict: Verdict) -> Result<Trace, RecordError> {
+        let mut counts = Counts::default();
+        match standing::of_task(&task, self.query.now) {
+            Stands::Live { .. } => counts.live = 1,
+            Stands::Over { .. } => counts.over = 1,
+            Stands::Expired { .. } | Stands::Ended { .. } => counts.ended = 1,
+        }
+        let mut trace = self.shown(vec![task], verdict)?;
+        trace.counts = counts;
+        Ok(trace)
+    }
+
+    /// An answer that shows tasks and what happened in them.
+    fn shown(&self, tasks: Vec<TaskView>, verdict: Verdict) -> Result<Trace, RecordError> {
+        let mut lines = Vec::new();
+        let mut notes = Vec::new();
+        for task in &tasks {
+            lines.extend(timeline::of_task(
+                self.store,
+                self.tenant,
+                task.task,
+                self.query.now,
+            )?);
+        }
+        if let ([only], Some(first)) = (tasks.as_slice(), lines.first()) {
+            let (about, looked_until) = timeline::about(
+                self.store,
+                self.tenant,
+                only.task,
+                first.pos,
+                self.query.now,
+            )?;
+            lines.extend(about);
+            if let Some(pos) = looked_until {
+                notes.push(format!(
+                    "entries from position {pos} on were not searched for more about the task"
+                ));
+            }
+        }
+        lines.retain(|line| {
+            self.query.since.is_none_or(|since| line.at >= since)
+                && self.query.until.is_none_or(|until| line.at <= until)
+        });
+        lines.sort_by_key(|line| line.pos);
+        let earlier = lines.len().saturating_sub(LINES);
+        if earlier > 0 {
+            lines.drain(..earlier);
+            notes.push(format!("{earlier} earlier entries are not shown"));
+        }
+        Ok(Trace {
+            verdict,
+            read_as: Vec::new(),
+            credential: None,
+            client: None,
+            counts: Counts::default(),
+            tasks,
+            timeline: lines,
+            notes,
+        })
+    }
+
+    fn unknown(&self, why: &str) -> Trace {
+        Trace {
+            verdict: verdict::unknown(&self.query.key.to_string(), why),
+            read_as: Vec::new(),
+            credential: None,
+            client: None,
+            counts: Counts::default(),
+            tasks: Vec::new(),
+            timeline: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+}
+
+fn issuance(entry: &Entry) -> Option<(TaskId, &CredentialIssued)> {
+    match (entry.task, entry.event()) {
+        (Some(task), Some(Event::CredentialIssued(issued))) => Some((task, issued)),
+        _ => None,
+    }
+}
+
+fn issued_view(id: CredentialId, entry: &Entry, issued: &CredentialIssued) -> IssuedView {
+    IssuedView {
+        credential: id,
+        pos: entry.pos,
+        resource: issued.resource.clone(),
+        audience: issued.audience.clone(),
+        access: issued.access.clone(),
+        scope: issued.scope.clone(),
+        issued: issued.issued,
+        expires: issued.expires,
+        revoked: None,
+        jkt: issued.jkt,
+        alg: issued.alg.clone(),
+        kid: issued.kid.clone(),
+        hash: issued.hash,
+    }
+}
+
+/// Why nothing was found.
+fn nothing(readings: &[Reading]) -> String {
+    if readings.is_empty() {
+        return "it is no declared resource or issuer".to_owned();
+    }
+    let kinds: Vec<String> = readings
+        .iter()
+        .filter_map(|reading| reading.what().split(' ').next().map(str::to_owned))
+        .collect();
+    format!("no task has such a {}", kinds.join(" or "))
+}

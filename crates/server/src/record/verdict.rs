@@ -1,0 +1,167 @@
+//! The first line of a trace: one word, when, why, and until when something may still be accepted.
+
+use dayfly_domain::Time;
+use serde::{Deserialize, Serialize};
+
+use super::gather::Gathered;
+use super::moment::{moment, one_line};
+use super::standing::{self, Stands};
+use super::view::{ClientView, IssuedView, TaskView};
+
+/// The verdict of a trace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Its first word.
+    pub word: Word,
+    /// The whole line.
+    pub line: String,
+}
+
+/// The first word of a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Word {
+    /// At least one of what was asked for is accepted now.
+    Live,
+    /// It has ended, and nothing is accepted any more but until the last possible acceptance.
+    Gone,
+    /// Its own time ran out.
+    Expired,
+    /// The record knows nothing of it.
+    Unknown,
+}
+
+/// No resource reports uses yet, so nothing can be said of them.
+const USES: &str = "uses not reported";
+
+/// The verdict on a task.
+pub(super) fn on_task(task: &TaskView, now: Time) -> Verdict {
+    write(
+        &standing::of_task(task, now),
+        task,
+        task.last_possible_acceptance,
+        now,
+    )
+}
+
+/// The verdict on a client.
+pub(super) fn on_client(
+    task: &TaskView,
+    client: &ClientView,
+    last_expiry: Option<Time>,
+    now: Time,
+) -> Verdict {
+    write(
+        &standing::of_client(task, client, now),
+        task,
+        last_expiry,
+        now,
+    )
+}
+
+/// The verdict on a credential.
+pub(super) fn on_credential(task: &TaskView, issued: &IssuedView, now: Time) -> Verdict {
+    write(
+        &standing::of_credential(task, issued, now),
+        task,
+        Some(issued.expires),
+        now,
+    )
+}
+
+fn write(stands: &Stands, task: &TaskView, last_expiry: Option<Time>, now: Time) -> Verdict {
+    let last = |at: Option<Time>| acceptance(last_expiry.max(at), now);
+    let whose = format!(
+        "task {}, workload {}, owner {}",
+        task.task, task.workload, task.owner
+    );
+    let (word, line) = match stands {
+        Stands::Live { until } => (
+            Word::Live,
+            format!("LIVE until {} ({whose})", moment(*until, now)),
+        ),
+        Stands::Expired { at } => (
+            Word::Expired,
+            format!(
+                "EXPIRED {} ({whose}); {}",
+                moment(*at, now),
+                last(Some(*at))
+            ),
+        ),
+        Stands::Over { at, why } => (
+            Word::Gone,
+            format!(
+                "GONE {}({why}, the end not yet recorded); {}",
+                at.map(|at| moment(at, now) + " ").unwrap_or_default(),
+                last(*at)
+            ),
+        ),
+        Stands::Ended { at, .. } => (
+            Word::Gone,
+            format!(
+                "GONE {} ({}); {}",
+                moment(*at, now),
+                ended(stands),
+                last(Some(*at))
+            ),
+        ),
+    };
+    Verdict { word, line }
+}
+
+/// Cause and reason of an end: `operator: leaked`.
+pub(super) fn ended(stands: &Stands) -> String {
+    match stands {
+        Stands::Live { .. } => String::new(),
+        Stands::Expired { .. } => "expired".to_owned(),
+        Stands::Over { why, .. } => why.clone(),
+        Stands::Ended { cause, note, .. } => match &note.reason {
+            None => cause.word().to_owned(),
+            Some(reason) => format!("{}: {}", cause.word(), one_line(reason)),
+        },
+    }
+}
+
+fn acceptance(last: Option<Time>, now: Time) -> String {
+    match last {
+        Some(last) => format!("last possible acceptance {}; {USES}", moment(last, now)),
+        None => format!("no credential was issued; {USES}"),
+    }
+}
+
+/// The verdict on many tasks.
+pub(super) fn on_many(many: &Gathered, now: Time) -> Verdict {
+    let all = format!("{}{}", many.all(), if many.more { " or more" } else { "" });
+    let what = one_line(&many.read_as.join(" and "));
+    if many.live > 0 {
+        let line = format!(
+            "LIVE until {} ({} of {all} tasks, {what})",
+            moment(many.live_until, now),
+            many.live
+        );
+        return Verdict {
+            word: Word::Live,
+            line,
+        };
+    }
+    let (at, how) = match &many.last_end {
+        Some((at, how)) => (moment(*at, now) + " ", format!("{how}; ")),
+        None => (String::new(), String::new()),
+    };
+    let line = format!(
+        "GONE {at}({how}the last of {all} tasks, {what}); {}",
+        acceptance(many.last_acceptance, now)
+    );
+    Verdict {
+        word: Word::Gone,
+        line,
+    }
+}
+
+/// The verdict on what the record knows nothing of.
+pub(super) fn unknown(what: &str, why: &str) -> Verdict {
+    Verdict {
+        word: Word::Unknown,
+        line: format!("UNKNOWN {} ({why})", one_line(what)),
+    }
+}

@@ -1,0 +1,37 @@
+//! Proofs: platform tokens verified by the keys of declared issuers, each turned into a value that only this module makes.
+//!
+//! | attack | excluded by |
+//! |---|---|
+//! | a token of an issuer nobody declared | `iss` is looked up before anything is fetched or computed |
+//! | keys that a token brings along | keys come only from where the issuer's declaration says |
+//! | an access token, logout token or status list taken for a proof | the type is on an allow-list |
+//! | a token made for another server | `aud` has exactly one value, and it is ours ([`Entrance`]) |
+//! | a captured token shown again | [`VerifiedProof::one_time_key`], by a digest that a second spelling of the signature leaves as it is |
+//! | a token kept for later | the age bound, beside `exp` |
+//! | a claim that stands in another's place | claims are laid flat under names that cannot meet |
+//! | keys fetched from inside the network | addresses are judged after resolving, redirects are not followed |
+//! | a flood of unknown `kid`s | one attempt at a time and one within the floor, for each origin ([`KeyCache`]) |
+//! | an issuer that is down | keys count for a day after they were read |
+
+mod verifier;
+
+mod entrance;
+mod flatten;
+mod kind;
+mod proof;
+
+mod keys;
+mod origin;
+
+mod address;
+mod fetch;
+
+mod explain;
+#[cfg(test)]
+mod tests;
+
+pub use entrance::{Entrance, Recipient};
+pub use explain::{assertion, credential, key_proof};
+pub use keys::{KeyCache, KeyStatus};
+pub use proof::VerifiedProof;
+pub use verifier::{ProofBounds, Verifier};

@@ -1,0 +1,81 @@
+//! The one place that asks what time it is.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use dayfly_domain::Time;
+
+/// Tells the time of a store: the process's for SQLite.
+pub trait Clock: Send + Sync + 'static {
+    /// Now, in milliseconds since 1970.
+    fn now(&self) -> Time;
+}
+
+/// The wall clock of the machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that asks the wall clock"
+    )]
+    fn now(&self) -> Time {
+        let since = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        Time::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Measures how long something takes, whatever becomes of the wall clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stopwatch(Instant);
+
+impl Stopwatch {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that asks the monotonic clock"
+    )]
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(crate) fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
+
+    /// What is left of a span that began with the watch.
+    pub(crate) fn left_of(self, span: Duration) -> Duration {
+        span.saturating_sub(self.elapsed())
+    }
+}
+
+/// A clock that stands until it is set, for tests.
+#[derive(Debug, Default)]
+pub struct ManualClock(std::sync::atomic::AtomicU64);
+
+impl ManualClock {
+    /// A clock that stands at this time.
+    #[must_use]
+    pub fn at(time: Time) -> Self {
+        Self(std::sync::atomic::AtomicU64::new(time.millis()))
+    }
+
+    /// Sets it.
+    pub fn set(&self, time: Time) {
+        self.0
+            .store(time.millis(), std::sync::atomic::Ordering::SeqCst);
+    }
+
+    /// Moves it on.
+    pub fn advance(&self, span: dayfly_domain::Span) {
+        self.0
+            .fetch_add(span.millis(), std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Time {
+        Time::from_millis(self.0.load(std::sync::atomic::Ordering::SeqCst))
+    }
+}

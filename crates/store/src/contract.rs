@@ -1,0 +1,509 @@
+//! The store contract: what is durable when, in which order, who retries, what each error proves.
+//!
+//! **One writer per ledger.** Everything that changes durable state goes through one writer that
+//! takes what has queued within a short window and commits it in one transaction. For each append
+//! of the batch it checks versions, claims, epochs, revision, limits and one-time keys against
+//! what the earlier appends of the same batch left; the loser gets its error and the caller
+//! decides again. The writer never decides.
+//!
+//! **Durable means answered.** [`Store::append`] answers `Ok` only after the transaction that
+//! holds the append is on disk. Until then nothing of it is visible to any read. An answer that
+//! never arrives proves nothing: the caller reads again.
+//!
+//! **Order.** Within a tenant every entry gets the next position; `at` is the greater of the
+//! previous entry's `at` and the append's `now`, so it never decreases with the position. Reads
+//! see committed state only, all of one call at one position.
+//!
+//! **Errors prove something.** [`AppendError::Conflict`], `Revised`, `Stale`, `Claimed` and
+//! `Spent`: nothing of the append was written and it never will be. `Unavailable`: nothing was
+//! written. `Unknown`: the commit may or may not have happened; the store reloads itself from disk
+//! before it takes another append, and the caller reads again.
+//!
+//! **Hot tables** hold open tasks, and claims and spent keys within their keep. The append that
+//! records a task's end takes it out of them; its history is in the entries.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+use dayfly_domain::{
+    Block, BlockOn, Cause, Claim, Counts, Digest, Epoch, EpochOf, Event, Heard, Limits, Name, Span,
+    Spent, Task, TaskId, Time,
+};
+use dayfly_ledger::Hash;
+
+/// A future that answers when the writer has.
+pub type Answer<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Durable state of all tenants of a server. See the module's text for what each method promises.
+pub trait Store: Send + Sync + 'static {
+    /// Makes an append durable, all or nothing.
+    fn append(&self, tenant: &Name, append: Append) -> Answer<Result<Committed, AppendError>>;
+
+    /// Records uses of credentials, each judged at the position it gets: one line of an answer for
+    /// each use, in order. Nothing is recorded for a use whose client is over by then.
+    fn observe(&self, tenant: &Name, uses: Vec<Use>) -> Answer<Result<Vec<Observed>, AppendError>>;
+
+    /// Notes what makes no entry: beats, proofs shown, and that the server is alive. Seen by reads
+    /// at once, durable within about a second, never later than the next append's commit.
+    fn touch(&self, tenant: &Name, touch: Touch);
+
+    /// Committed state, all read at one position.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when it cannot be read; never "not found" instead.
+    fn facts(&self, tenant: &Name, query: &FactsQuery<'_>) -> Result<Facts, Unavailable>;
+
+    /// Open tasks in order of their ids, after `cursor`.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when it cannot be read.
+    fn open(
+        &self,
+        tenant: &Name,
+        filter: &OpenFilter,
+        cursor: Option<TaskId>,
+        limit: usize,
+    ) -> Result<Vec<OpenTask>, Unavailable>;
+
+    /// Committed entries in order of their positions.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when they cannot be read.
+    fn entries(
+        &self,
+        tenant: &Name,
+        range: EntryRange,
+        limit: usize,
+    ) -> Result<Vec<StoredEntry>, Unavailable>;
+
+    /// Positions of entries under a search key, newest first, below `cursor`. The index follows
+    /// the commits; this call waits, within a bound, until it holds all that was committed before.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when it cannot be read or lags too far.
+    fn find(
+        &self,
+        tenant: &Name,
+        key: &SearchKey,
+        cursor: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<u64>, Unavailable>;
+
+    /// The committed size of a tenant's ledger and the root of its tree.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when it cannot be read.
+    fn head(&self, tenant: &Name) -> Result<TreeHead, Unavailable>;
+
+    /// The first `width` hashes of a tile of a tenant's tree (C2SP tlog-tiles).
+    ///
+    /// # Errors
+    /// [`Unavailable`] when it cannot be read, or when the tree holds fewer.
+    fn tile(
+        &self,
+        tenant: &Name,
+        level: u8,
+        index: u64,
+        width: u16,
+    ) -> Result<Vec<Hash>, Unavailable>;
+}
+
+/// Everything that one decision changes, all or nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Append {
+    /// The command's now.
+    pub now: Time,
+    /// Tasks that change, each at most once.
+    pub changes: Vec<Change>,
+    /// Entries about no open task, after those of the tasks.
+    pub notes: Vec<Note>,
+    /// Task keys to claim. The claim of a task that ends is marked by the writer itself.
+    pub claims: Vec<ClaimWrite>,
+    /// One-time keys to spend.
+    pub spends: Vec<Spend>,
+    /// Epochs that must not have moved.
+    pub relies: Vec<Epoch>,
+    /// The revision of the declared state decided under; none where it does not matter, as in ends.
+    pub revision: Option<u64>,
+    /// A workload's limits, checked again at the position.
+    pub limits: Option<(Name, Limits)>,
+    /// Blocks to set.
+    pub blocks: Vec<Block>,
+    /// Blocks to lift.
+    pub lifts: Vec<BlockOn>,
+    /// Epochs to move on by one.
+    pub moves: Vec<EpochOf>,
+    /// Whether the revision of the declared state moves on by one.
+    pub revises: bool,
+    /// Named blobs to write in the same transaction.
+    pub documents: Vec<Document>,
+}
+
+/// One task's change.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The task.
+    pub task: TaskId,
+    /// The version decided on; 0 for a task that starts.
+    pub expected_version: u64,
+    /// What happened, in order; never empty.
+    pub events: Vec<Drafted>,
+    /// The state after the last event.
+    pub next: Task,
+}
+
+/// An event to be recorded, and what is kept apart from its leaf.
+#[derive(Clone, Debug)]
+pub struct Drafted {
+    /// The event.
+    pub event: Event,
+    /// JSON of claims, people, addresses, reasons and explanations.
+    pub annex: Option<Annex>,
+}
+
+/// An annex: bytes that can be erased without touching the leaf, and the salt of their hash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Annex {
+    /// Fresh random bytes.
+    pub salt: [u8; 16],
+    /// JSON text.
+    pub data: String,
+}
+
+/// An entry about no open task. A task it is about stands in `data.about`.
+#[derive(Clone, Debug)]
+pub struct Note {
+    /// The entry's kind.
+    pub kind: &'static str,
+    /// JSON object text.
+    pub data: String,
+    /// What is kept apart from the leaf.
+    pub annex: Option<Annex>,
+}
+
+/// Claims a task key for a task.
+#[derive(Clone, Debug)]
+pub struct ClaimWrite {
+    /// Who vouches for the key.
+    pub issuer: Name,
+    /// The series that the key belongs to.
+    pub series: String,
+    /// The claim, whose state is open.
+    pub claim: Claim,
+    /// The task that holds the claim of this workload and key now and gives it up; none when
+    /// nothing may hold it. Anything else is [`AppendError::Claimed`].
+    pub replaces: Option<TaskId>,
+    /// Until when the claim is kept at least.
+    pub until: Time,
+}
+
+/// Spends a one-time key.
+#[derive(Clone, Debug)]
+pub struct Spend {
+    /// Which key.
+    pub key: OneTimeKey,
+    /// Who spends it.
+    pub by: Spent,
+}
+
+/// A key that may be used once: a platform's proof, a DPoP proof or a client's assertion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OneTimeKey {
+    /// SHA-256 of what makes it one, its kind included.
+    pub digest: Digest,
+    /// A time that the proof itself fixes (its `iat`, else `exp`), so that the same proof always
+    /// names the same; keys of one time lie together.
+    pub at: Time,
+    /// Until when it is kept: computed from the proof's own times too, never from now.
+    pub until: Time,
+}
+
+/// A named blob: wrapped keys, revisions of the declared state, the last head handed out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// Its name, like `key/<kid>`.
+    pub name: String,
+    /// Its bytes; none deletes it.
+    pub bytes: Option<Vec<u8>>,
+}
+
+/// An append that is durable. Only the store makes one.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    pub(crate) at: Time,
+    pub(crate) size: u64,
+    pub(crate) changes: Vec<Change>,
+    pub(crate) positions: Vec<u64>,
+}
+
+impl Committed {
+    /// The `at` of its entries.
+    #[must_use]
+    pub const fn at(&self) -> Time {
+        self.at
+    }
+
+    /// The size of the tenant's ledger that holds it.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The changes, as they were recorded.
+    #[must_use]
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// The positions of its entries: those of each change in order, then those of the notes.
+    #[must_use]
+    pub fn positions(&self) -> &[u64] {
+        &self.positions
+    }
+}
+
+/// Why an append is not durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppendError {
+    /// A task has another version, or a limit was reached since: read and decide again.
+    Conflict,
+    /// The declared state has another revision: load it and decide again.
+    Revised,
+    /// Rights that the decision relied on were taken away: refuse.
+    Stale(EpochOf),
+    /// The key is claimed.
+    Claimed {
+        /// By this task.
+        by: TaskId,
+    },
+    /// A one-time key is spent.
+    SpentKey {
+        /// Which of the append's keys, by its place.
+        which: usize,
+        /// By this grant.
+        by: Spent,
+    },
+    /// An entry's leaf would be larger than 8 KiB.
+    TooLarge,
+    /// Nothing was written.
+    Unavailable(Unavailable),
+    /// It may or may not have been written.
+    Unknown(Unavailable),
+}
+
+impl fmt::Display for AppendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Conflict => f.write_str("the task has changed meanwhile"),
+            Self::Revised => f.write_str("the declared state has changed meanwhile"),
+            Self::Stale(of) => write!(f, "rights were taken away: {of:?}"),
+            Self::Claimed { by } => write!(f, "the task key is claimed by {by}"),
+            Self::SpentKey { by, .. } => write!(f, "a one-time key was spent by {}", by.task),
+            Self::TooLarge => f.write_str("an entry is larger than a leaf may be"),
+            Self::Unavailable(why) => write!(f, "nothing was recorded: {why}"),
+            Self::Unknown(why) => write!(f, "it is not known whether it was recorded: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for AppendError {}
+
+/// The store cannot answer, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unavailable(pub String);
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unavailable {}
+
+/// What is noted without an entry.
+#[derive(Clone, Debug)]
+pub enum Touch {
+    /// A root client was heard.
+    Beat {
+        /// The task.
+        task: TaskId,
+        /// When.
+        at: Time,
+    },
+    /// A proof of a claimed series was shown, granted or not: its claims are kept until then.
+    Claim {
+        /// Who vouches.
+        issuer: Name,
+        /// The series.
+        series: String,
+        /// Until when.
+        until: Time,
+    },
+    /// The server judges that it did not hear well in this span: no silence counts in it.
+    Deaf {
+        /// From when.
+        from: Time,
+        /// Until when.
+        to: Time,
+    },
+    /// The server is there to hear. A gap of more than five seconds between two of these, a
+    /// restart included, is time in which no beat could be heard.
+    Alive {
+        /// When.
+        at: Time,
+    },
+}
+
+/// What [`Store::facts`] reads.
+#[derive(Clone, Debug, Default)]
+pub struct FactsQuery<'a> {
+    /// Open tasks.
+    pub tasks: &'a [TaskId],
+    /// All claims of a series.
+    pub series: Option<(&'a Name, &'a str)>,
+    /// Who spent a one-time key.
+    pub one_time: Option<&'a OneTimeKey>,
+    /// How many tasks of a workload there are.
+    pub counts: Option<&'a Name>,
+    /// The present values of these epochs.
+    pub epochs: &'a [EpochOf],
+    /// Documents whose name begins so.
+    pub documents: Option<&'a str>,
+}
+
+/// Committed state at one position.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The open tasks asked for, in the order asked; none for one that is not open.
+    pub tasks: Vec<Option<OpenTask>>,
+    /// The claims of the series asked for.
+    pub claims: Vec<Claim>,
+    /// Who spent the one-time key asked for.
+    pub spent: Option<Spent>,
+    /// The counts asked for.
+    pub counts: Counts,
+    /// The epochs asked for, in the order asked.
+    pub epochs: Vec<Epoch>,
+    /// All blocks.
+    pub blocks: Vec<Block>,
+    /// The revision of the declared state; 0 before the first.
+    pub revision: u64,
+    /// The documents asked for, in order of their names.
+    pub documents: Vec<(String, Vec<u8>)>,
+}
+
+/// An open task and what was heard of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenTask {
+    /// Its state.
+    pub task: Task,
+    /// What was heard of its root clients.
+    pub heard: Heard,
+    /// The first epoch it relied on that has moved since, if any.
+    pub stale: Option<EpochOf>,
+}
+
+/// Which open tasks.
+#[derive(Clone, Debug)]
+pub enum OpenFilter {
+    /// All of them.
+    All,
+    /// Those that the sweep should look at: [`Task::next_due`] is not after this time, or an epoch
+    /// they rely on has moved.
+    Due(Time),
+}
+
+/// Which entries.
+#[derive(Clone, Copy, Debug)]
+pub enum EntryRange {
+    /// From this position on.
+    From(u64),
+    /// Those of a task, from this `seq` on.
+    Of(TaskId, u64),
+}
+
+/// An entry as stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredEntry {
+    /// Its position.
+    pub pos: u64,
+    /// Its leaf bytes.
+    pub leaf: String,
+    /// Its leaf hash, as stored beside it.
+    pub hash: Hash,
+    /// Its annex; none when it has none or it was erased.
+    pub annex: Option<Annex>,
+}
+
+/// A key under which entries are found.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SearchKey {
+    /// An owner's name.
+    Owner(Name),
+    /// A workload's name.
+    Workload(Name),
+    /// An issuer's name and the `sub` of a proof.
+    Subject(Name, String),
+    /// An instance.
+    Instance(String),
+    /// A whole task key, a whole series, or one of the values that make the key.
+    Run(String),
+    /// A resource's name.
+    Resource(Name),
+    /// A key's thumbprint.
+    Key(Digest),
+    /// The SHA-256 of a token's signing input.
+    Token(Digest),
+}
+
+/// The committed tree of a tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TreeHead {
+    /// How many entries it has.
+    pub size: u64,
+    /// Its root (RFC 6962, section 2.1).
+    pub root: Hash,
+    /// The `at` of its last entry; 1970 when it has none.
+    pub at: Time,
+}
+
+/// A use of a credential, to be recorded.
+#[derive(Clone, Debug)]
+pub struct Use {
+    /// Whose.
+    pub client: dayfly_domain::ClientId,
+    /// When.
+    pub now: Time,
+    /// Epochs that must not have moved.
+    pub relies: Vec<Epoch>,
+    /// A counter that must stay below its bound, and is raised by one.
+    pub limit: Option<UseLimit>,
+    /// The entry to record, without a task's chain: `use.allowed` or `use.denied`.
+    pub note: Note,
+}
+
+/// A counter of uses within a client's life.
+#[derive(Clone, Debug)]
+pub struct UseLimit {
+    /// Its name within the client.
+    pub counter: String,
+    /// How many uses there may be.
+    pub most: u64,
+}
+
+/// What became of a use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Observed {
+    /// It is recorded, at this position.
+    Recorded(u64),
+    /// Its task or client is over.
+    Ended(Cause),
+    /// Rights were taken away.
+    Stale(EpochOf),
+    /// Its counter is at its bound.
+    Exhausted,
+}
+
+/// How long a gap between two [`Touch::Alive`] may be before it counts as deafness.
+pub const ALIVE_GAP: Span = Span::from_seconds(5);

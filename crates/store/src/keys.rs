@@ -1,0 +1,131 @@
+//! Under which keys an entry is found: part of the contract, the same for every backend.
+
+use dayfly_domain::{Digest, Name};
+use dayfly_ledger::{Leaf, RawValue};
+use serde::Deserialize;
+
+use crate::SearchKey;
+
+/// The members of an event's data that entries are found by, whatever else they are.
+#[derive(Default, Deserialize)]
+struct Data<'a> {
+    #[serde(borrow)]
+    owner: Option<&'a RawValue>,
+    #[serde(borrow)]
+    workload: Option<&'a RawValue>,
+    #[serde(borrow)]
+    issuer: Option<&'a RawValue>,
+    #[serde(borrow)]
+    instance: Option<&'a RawValue>,
+    #[serde(borrow)]
+    key: Option<&'a RawValue>,
+    #[serde(borrow)]
+    series: Option<&'a RawValue>,
+    #[serde(borrow)]
+    resource: Option<&'a RawValue>,
+    #[serde(borrow)]
+    jkt: Option<&'a RawValue>,
+    #[serde(borrow)]
+    hash: Option<&'a RawValue>,
+}
+
+/// The one member of an annex that entries are found by.
+#[derive(Deserialize)]
+struct AnnexData {
+    claims: Option<Claims>,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    sub: Option<String>,
+}
+
+/// The keys of an entry. `issuer` tells who vouched for its task where its own data does not.
+pub(crate) fn keys_of(
+    leaf: &Leaf<'_>,
+    annex: Option<&str>,
+    issuer: impl FnOnce() -> Option<Name>,
+) -> Vec<SearchKey> {
+    let data: Data<'_> = serde_json::from_str(leaf.data.get()).unwrap_or_default();
+    let mut keys = Vec::new();
+    keys.extend(value(data.owner).map(SearchKey::Owner));
+    keys.extend(value(data.workload).map(SearchKey::Workload));
+    keys.extend(value(data.instance).map(SearchKey::Instance));
+    keys.extend(value(data.resource).map(SearchKey::Resource));
+    keys.extend(value(data.jkt).map(SearchKey::Key));
+    keys.extend(value::<Digest>(data.hash).map(SearchKey::Token));
+    if let Some(key) = value::<String>(data.key) {
+        // The parts of a key are escaped as RFC 6901 does.
+        let parts = key
+            .split('/')
+            .map(|part| part.replace("~1", "/").replace("~0", "~"));
+        keys.extend(parts.map(SearchKey::Run));
+        keys.push(SearchKey::Run(key));
+    }
+    keys.extend(value(data.series).map(SearchKey::Run));
+    if let Some(sub) = annex.and_then(subject)
+        && let Some(issuer) = value(data.issuer).or_else(issuer)
+    {
+        keys.push(SearchKey::Subject(issuer, sub));
+    }
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
+/// The name of the issuer that an event itself names.
+pub(crate) fn issuer_of(leaf: &Leaf<'_>) -> Option<Name> {
+    let data: Data<'_> = serde_json::from_str(leaf.data.get()).ok()?;
+    value(data.issuer)
+}
+
+fn subject(annex: &str) -> Option<String> {
+    serde_json::from_str::<AnnexData>(annex).ok()?.claims?.sub
+}
+
+/// A member of the wanted type; one of another type is not what is looked for.
+fn value<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
+    serde_json::from_str(raw?.get()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(data: &str, annex: Option<&str>) -> Vec<SearchKey> {
+        let data: Box<RawValue> = serde_json::from_str(data).unwrap();
+        let leaf = Leaf {
+            tenant: "acme".into(),
+            link: None,
+            at: 0,
+            kind: "task.started".into(),
+            data: &data,
+            h: None,
+        };
+        keys_of(&leaf, annex, || "asked".parse().ok())
+    }
+
+    #[test]
+    fn a_key_is_found_whole_and_by_its_values() {
+        let run = |text: &str| SearchKey::Run(text.into());
+        let found = keys(r#"{"key":"a~1b/7","series":"a~1b"}"#, None);
+        assert_eq!(found, [run("7"), run("a/b"), run("a~1b"), run("a~1b/7")]);
+    }
+
+    #[test]
+    fn members_of_other_types_are_passed_over() {
+        assert_eq!(
+            keys(r#"{"key":7,"owner":{"a":1},"workload":"Not A Name"}"#, None),
+            []
+        );
+        assert_eq!(keys("{}", Some("not json")), []);
+    }
+
+    #[test]
+    fn a_subject_needs_its_issuer() {
+        let annex = Some(r#"{"claims":{"sub":"repo:o/r","iss":"x"}}"#);
+        let subject = |issuer: &str| SearchKey::Subject(issuer.parse().unwrap(), "repo:o/r".into());
+        assert_eq!(keys(r#"{"issuer":"github"}"#, annex), [subject("github")]);
+        assert_eq!(keys("{}", annex), [subject("asked")]);
+    }
+}

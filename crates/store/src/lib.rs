@@ -1,0 +1,11 @@
+//! The store: one contract, its SQLite and faulty in-memory backends, and the suite both pass.
+
+pub mod clock;
+mod contract;
+mod keys;
+pub mod memory;
+pub mod sqlite;
+
+pub use contract::*;
+pub use memory::{Fault, MemoryStore};
+pub use sqlite::{OpenError, SqliteOptions, SqliteStore};

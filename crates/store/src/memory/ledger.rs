@@ -1,0 +1,626 @@
+//! One tenant's ledger as plain maps, each rule of the contract written in the plainest way.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dayfly_domain::{
+    Block, Cause, Claim, ClaimState, ClientId, ClientState, Counts, Digest, Epoch, EpochOf, Heard,
+    Limits, Name, Span, Spent, Task, TaskId, TaskState, Time,
+};
+use dayfly_ledger::leaf::LeafError;
+use dayfly_ledger::{
+    Frontier, Hash, Leaf, Link, RawValue, ReadLeaf, annex_hash, empty_root, leaf_hash, node_hash,
+};
+use serde_json::value::to_raw_value;
+
+use crate::keys::{issuer_of, keys_of};
+use crate::{
+    ALIVE_GAP, Annex, Append, AppendError, Change, ClaimWrite, Committed, Note, Observed,
+    OneTimeKey, OpenTask, SearchKey, Spend, StoredEntry, Touch, TreeHead, Unavailable, Use,
+};
+
+/// Everything a tenant has.
+#[derive(Clone, Debug)]
+pub(super) struct Ledger {
+    tenant: Name,
+    pub(super) entries: Vec<Entry>,
+    at: Time,
+    pub(super) tasks: BTreeMap<TaskId, OpenState>,
+    claims: Vec<Claimed>,
+    spent: BTreeMap<(Time, Digest), (Time, Spent)>,
+    epochs: BTreeMap<EpochOf, u64>,
+    pub(super) revision: u64,
+    pub(super) blocks: Vec<Block>,
+    documents: BTreeMap<String, Vec<u8>>,
+    starts: Vec<(Name, Time)>,
+    counters: BTreeMap<(ClientId, String), u64>,
+    touched: Touched,
+    /// What of the touches is durable.
+    saved: Touched,
+}
+
+/// An entry and its place in the chain of its task.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) stored: StoredEntry,
+    pub(super) link: Option<(TaskId, u64)>,
+}
+
+/// An open task and the leaf hash of its last entry.
+#[derive(Clone, Debug)]
+pub(super) struct OpenState {
+    task: Task,
+    last: Hash,
+}
+
+#[derive(Clone, Debug)]
+struct Claimed {
+    issuer: Name,
+    series: String,
+    claim: Claim,
+    until: Time,
+}
+
+/// What makes no entry.
+#[derive(Clone, Debug, Default)]
+struct Touched {
+    seen: BTreeMap<TaskId, Time>,
+    alive: Option<Time>,
+    deaf: Vec<(Time, Time)>,
+    keeps: Vec<(Name, String, Time)>,
+}
+
+/// An entry that is to be pushed: leaf, hash, annex, link.
+type Sealed = (String, Hash, Option<Annex>, Option<(TaskId, u64)>);
+
+impl Ledger {
+    pub(super) fn new(tenant: &Name) -> Self {
+        Self {
+            tenant: tenant.clone(),
+            entries: Vec::new(),
+            at: Time::default(),
+            tasks: BTreeMap::new(),
+            claims: Vec::new(),
+            spent: BTreeMap::new(),
+            epochs: BTreeMap::new(),
+            revision: 0,
+            blocks: Vec::new(),
+            documents: BTreeMap::new(),
+            starts: Vec::new(),
+            counters: BTreeMap::new(),
+            touched: Touched::default(),
+            saved: Touched::default(),
+        }
+    }
+
+    /// Checks everything, then changes everything.
+    pub(super) fn append(&mut self, append: Append) -> Result<Committed, AppendError> {
+        let at = self.at.max(append.now);
+        self.check_versions(&append.changes)?;
+        if append
+            .revision
+            .is_some_and(|revision| revision != self.revision)
+        {
+            return Err(AppendError::Revised);
+        }
+        if let Some(of) = self.moved_since(&append.relies) {
+            return Err(AppendError::Stale(of));
+        }
+        for claim in &append.claims {
+            self.check_claim(claim, &append)?;
+        }
+        self.check_spends(&append.spends)?;
+        if let Some((workload, limits)) = &append.limits {
+            self.check_limits(workload, *limits, at)?;
+        }
+        let mut sealed = Vec::new();
+        for change in &append.changes {
+            self.seal_change(change, at, &mut sealed)?;
+        }
+        for note in &append.notes {
+            sealed.push(self.seal_note(note, at)?);
+        }
+        let first = self.entries.len() as u64;
+        self.record(&append, sealed, at);
+        let size = self.entries.len() as u64;
+        Ok(Committed {
+            at,
+            size,
+            changes: append.changes,
+            positions: (first..size).collect(),
+        })
+    }
+
+    fn check_versions(&self, changes: &[Change]) -> Result<(), AppendError> {
+        let mut seen = BTreeSet::new();
+        for change in changes {
+            let present = self
+                .tasks
+                .get(&change.task)
+                .map_or(0, |open| open.task.version);
+            let known = self
+                .entries
+                .iter()
+                .any(|e| e.link.is_some_and(|(id, _)| id == change.task));
+            let holds = seen.insert(change.task)
+                && present == change.expected_version
+                && (present > 0) == known
+                && !change.events.is_empty()
+                && change.next.id == change.task
+                && change.next.version == present + change.events.len() as u64;
+            if !holds {
+                return Err(AppendError::Conflict);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_claim(&self, write: &ClaimWrite, append: &Append) -> Result<(), AppendError> {
+        let ends = |task| {
+            append
+                .changes
+                .iter()
+                .any(|c| c.task == task && !c.next.is_open())
+        };
+        for held in self.series(&write.issuer, &write.series) {
+            let is_open = held.state == ClaimState::Open;
+            if held.key == write.claim.key && held.workload == write.claim.workload {
+                if write.replaces != Some(held.task) || (is_open && !ends(held.task)) {
+                    return Err(AppendError::Claimed { by: held.task });
+                }
+            } else if let Some(attempt) = write.claim.attempt
+                && (held.attempt > Some(attempt)
+                    || (held.attempt < Some(attempt) && is_open && !ends(held.task)))
+            {
+                return Err(AppendError::Conflict);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_spends(&self, spends: &[Spend]) -> Result<(), AppendError> {
+        let mut own: BTreeMap<(Time, Digest), Spent> = BTreeMap::new();
+        for (which, spend) in spends.iter().enumerate() {
+            let key = (spend.key.at, spend.key.digest);
+            if let Some(by) = self.spent(&spend.key).or_else(|| own.get(&key).copied()) {
+                return Err(AppendError::SpentKey { which, by });
+            }
+            own.insert(key, spend.by);
+        }
+        Ok(())
+    }
+
+    fn check_limits(&self, workload: &Name, limits: Limits, at: Time) -> Result<(), AppendError> {
+        let Counts {
+            open,
+            starts_last_hour,
+        } = self.counts(workload, at);
+        let full = limits.open.is_some_and(|most| open >= most)
+            || limits
+                .starts_per_hour
+                .is_some_and(|most| starts_last_hour >= most);
+        if full {
+            Err(AppendError::Conflict)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn seal_change(
+        &self,
+        change: &Change,
+        at: Time,
+        sealed: &mut Vec<Sealed>,
+    ) -> Result<(), AppendError> {
+        let mut prev = self.tasks.get(&change.task).map(|open| open.last);
+        let task = change.task.to_string();
+        for (seq, drafted) in (change.expected_version + 1..).zip(&change.events) {
+            let data = to_raw_value(&drafted.event).map_err(|error| unfit(&error))?;
+            let link = Link {
+                task: task.as_str().into(),
+                seq,
+                prev,
+            };
+            let (leaf, hash) = self.seal(
+                drafted.event.kind(),
+                &data,
+                drafted.annex.as_ref(),
+                (Some(link), at),
+            )?;
+            prev = Some(hash);
+            sealed.push((leaf, hash, drafted.annex.clone(), Some((change.task, seq))));
+        }
+        Ok(())
+    }
+
+    fn seal_note(&self, note: &Note, at: Time) -> Result<Sealed, AppendError> {
+        let data: &RawValue = serde_json::from_str(&note.data).map_err(|error| unfit(&error))?;
+        let (leaf, hash) = self.seal(note.kind, data, note.annex.as_ref(), (None, at))?;
+        Ok((leaf, hash, note.annex.clone(), None))
+    }
+
+    fn seal(
+        &self,
+        kind: &str,
+        data: &RawValue,
+        annex: Option<&Annex>,
+        (link, at): (Option<Link<'_>>, Time),
+    ) -> Result<(String, Hash), AppendError> {
+        let leaf = Leaf {
+            tenant: self.tenant.as_str().into(),
+            link,
+            at: at.millis(),
+            kind: kind.into(),
+            data,
+            h: annex.map(|annex| annex_hash(&annex.salt, annex.data.as_bytes())),
+        };
+        let leaf = leaf.encode().map_err(|error| match error {
+            LeafError::TooLong { .. } => AppendError::TooLarge,
+            LeafError::Data | LeafError::Link | LeafError::Json(_) | LeafError::Spelling { .. } => {
+                unfit(&error)
+            }
+        })?;
+        let hash = leaf_hash(leaf.as_bytes());
+        Ok((leaf, hash))
+    }
+
+    fn record(&mut self, append: &Append, sealed: Vec<Sealed>, at: Time) {
+        for write in &append.claims {
+            self.claims.retain(|held| {
+                !(held.issuer == write.issuer
+                    && held.series == write.series
+                    && held.claim.key == write.claim.key
+                    && held.claim.workload == write.claim.workload)
+            });
+            let deadline = append
+                .changes
+                .iter()
+                .find(|change| change.task == write.claim.task);
+            self.claims.push(Claimed {
+                issuer: write.issuer.clone(),
+                series: write.series.clone(),
+                claim: write.claim.clone(),
+                until: deadline.map_or(write.until, |c| write.until.max(c.next.deadline)),
+            });
+        }
+        for entry in sealed {
+            self.push(entry, at);
+        }
+        for change in &append.changes {
+            self.record_change(change, at);
+        }
+        for spend in &append.spends {
+            self.spent.insert(
+                (spend.key.at, spend.key.digest),
+                (spend.key.until, spend.by),
+            );
+        }
+        for block in &append.blocks {
+            self.blocks.retain(|other| other.on != block.on);
+            self.blocks.push(block.clone());
+        }
+        self.blocks
+            .retain(|block| !append.lifts.contains(&block.on));
+        for of in &append.moves {
+            *self.epochs.entry(of.clone()).or_default() += 1;
+        }
+        self.revision += u64::from(append.revises);
+        for document in &append.documents {
+            match &document.bytes {
+                Some(bytes) => self.documents.insert(document.name.clone(), bytes.clone()),
+                None => self.documents.remove(&document.name),
+            };
+        }
+    }
+
+    fn push(&mut self, (leaf, hash, annex, link): Sealed, at: Time) {
+        let pos = self.entries.len() as u64;
+        if let Some((task, _)) = link
+            && let Some(open) = self.tasks.get_mut(&task)
+        {
+            open.last = hash;
+        }
+        self.entries.push(Entry {
+            stored: StoredEntry {
+                pos,
+                leaf,
+                hash,
+                annex,
+            },
+            link,
+        });
+        self.at = at;
+    }
+
+    fn record_change(&mut self, change: &Change, at: Time) {
+        let task = &change.next;
+        if change.expected_version == 0 {
+            self.starts.push((task.workload.clone(), at));
+            if task.hears_from_start() {
+                self.touched.seen.insert(task.id, task.opened);
+            }
+        }
+        match task.state {
+            TaskState::Open => {
+                let mut entries = self.entries.iter().rev();
+                let last = entries.find(|e| e.link.is_some_and(|(id, _)| id == task.id));
+                if let Some(last) = last.map(|entry| entry.stored.hash) {
+                    self.tasks.insert(
+                        task.id,
+                        OpenState {
+                            task: task.clone(),
+                            last,
+                        },
+                    );
+                }
+            }
+            TaskState::Ended { cause, .. } => {
+                self.tasks.remove(&task.id);
+                self.touched.seen.remove(&task.id);
+                self.counters
+                    .retain(|(client, _), _| client.task != task.id);
+                let deadline = task.deadline;
+                for held in self
+                    .claims
+                    .iter_mut()
+                    .filter(|held| held.claim.task == task.id)
+                {
+                    held.claim.state = ClaimState::Ended { cause, deadline };
+                }
+            }
+        }
+    }
+
+    pub(super) fn observe(&mut self, uses: &[Use]) -> Result<Vec<Observed>, AppendError> {
+        let mut next = self.clone();
+        let observed = uses
+            .iter()
+            .map(|used| next.observe_one(used))
+            .collect::<Result<_, _>>()?;
+        *self = next;
+        Ok(observed)
+    }
+
+    fn observe_one(&mut self, used: &Use) -> Result<Observed, AppendError> {
+        let at = self.at.max(used.now);
+        let Some(open) = self.open_task(used.client.task) else {
+            return Ok(Observed::Ended(self.cause_of(used.client.task)));
+        };
+        let over = open.task.lapsed(at, open.heard);
+        if let Some(cause) = over.or_else(|| client_over(&open.task, used.client.number, at)) {
+            return Ok(Observed::Ended(cause));
+        }
+        if let Some(of) = self.moved_since(&used.relies).or(open.stale) {
+            return Ok(Observed::Stale(of));
+        }
+        if let Some(limit) = &used.limit {
+            let counter = (used.client, limit.counter.clone());
+            let counted = self.counters.entry(counter).or_default();
+            if *counted >= limit.most {
+                return Ok(Observed::Exhausted);
+            }
+            *counted += 1;
+        }
+        let sealed = self.seal_note(&used.note, at)?;
+        self.push(sealed, at);
+        Ok(Observed::Recorded(self.entries.len() as u64 - 1))
+    }
+
+    fn cause_of(&self, task: TaskId) -> Cause {
+        let mut entries = self.entries.iter().rev();
+        let last = entries.find(|entry| entry.link.is_some_and(|(id, _)| id == task));
+        let cause = last.and_then(|entry| {
+            let read = ReadLeaf::parse(entry.stored.leaf.as_bytes()).ok()?;
+            let data: serde_json::Value = serde_json::from_str(read.leaf.data.get()).ok()?;
+            serde_json::from_value(data.get("cause")?.clone()).ok()
+        });
+        cause.unwrap_or(Cause::Restored)
+    }
+
+    pub(super) fn touch(&mut self, touch: Touch) {
+        match touch {
+            Touch::Beat { task, at } => {
+                if self.tasks.contains_key(&task) {
+                    let seen = self.touched.seen.entry(task).or_insert(at);
+                    *seen = at.max(*seen);
+                }
+            }
+            Touch::Claim {
+                issuer,
+                series,
+                until,
+            } => {
+                self.touched.keeps.push((issuer, series, until));
+            }
+            Touch::Deaf { from, to } => self.touched.deafen(from, to),
+            Touch::Alive { at } => self.touched.mark(at),
+        }
+    }
+
+    /// Makes the touches durable.
+    pub(super) fn save(&mut self) {
+        for (issuer, series, until) in std::mem::take(&mut self.touched.keeps) {
+            let of_series = |held: &&mut Claimed| held.issuer == issuer && held.series == series;
+            for held in self.claims.iter_mut().filter(of_series) {
+                held.until = until.max(held.until);
+            }
+        }
+        self.saved = self.touched.clone();
+    }
+
+    pub(super) fn forget_unsaved(&mut self) {
+        self.touched = self.saved.clone();
+    }
+
+    /// Drops what is past its keep.
+    pub(super) fn forget_passed(&mut self, now: Time) {
+        let passed = now.min(self.at);
+        self.claims.retain(|held| held.until > passed);
+        self.spent.retain(|_, (until, _)| *until > passed);
+    }
+
+    pub(super) fn open_task(&self, id: TaskId) -> Option<OpenTask> {
+        let task = self.tasks.get(&id)?.task.clone();
+        let last_seen = self.touched.seen.get(&id).copied();
+        Some(OpenTask {
+            heard: Heard {
+                last_seen,
+                deaf: self.touched.deaf_since(last_seen),
+            },
+            stale: self.moved_since(&task.epochs),
+            task,
+        })
+    }
+
+    pub(super) fn epoch(&self, of: &EpochOf) -> u64 {
+        self.epochs.get(of).copied().unwrap_or_default()
+    }
+
+    fn moved_since(&self, relies: &[Epoch]) -> Option<EpochOf> {
+        let moved = relies
+            .iter()
+            .find(|epoch| self.epoch(&epoch.of) != epoch.at)?;
+        Some(moved.of.clone())
+    }
+
+    pub(super) fn claims(&self, issuer: &Name, series: &str) -> Vec<Claim> {
+        self.series(issuer, series).cloned().collect()
+    }
+
+    fn series(&self, issuer: &Name, series: &str) -> impl Iterator<Item = &Claim> {
+        self.claims
+            .iter()
+            .filter(move |held| held.issuer == *issuer && held.series == series)
+            .map(|held| &held.claim)
+    }
+
+    pub(super) fn spent(&self, key: &OneTimeKey) -> Option<Spent> {
+        self.spent.get(&(key.at, key.digest)).map(|(_, by)| *by)
+    }
+
+    pub(super) fn counts(&self, workload: &Name, now: Time) -> Counts {
+        let hour = Span::from_seconds(3600);
+        let open = self
+            .tasks
+            .values()
+            .filter(|open| open.task.workload == *workload)
+            .count();
+        let started = |(of, at): &&(Name, Time)| of == workload && *at + hour > now;
+        Counts {
+            open: open as u64,
+            starts_last_hour: self.starts.iter().filter(started).count() as u64,
+        }
+    }
+
+    pub(super) fn documents(&self, prefix: &str) -> Vec<(String, Vec<u8>)> {
+        let documents = self
+            .documents
+            .iter()
+            .filter(|(name, _)| name.starts_with(prefix));
+        documents
+            .map(|(name, bytes)| (name.clone(), bytes.clone()))
+            .collect()
+    }
+
+    pub(super) fn keys_of(&self, entry: &Entry) -> Vec<SearchKey> {
+        let issuer = || {
+            let (task, _) = entry.link?;
+            let first = self.entries.iter().find(|e| e.link == Some((task, 1)))?;
+            issuer_of(&ReadLeaf::parse(first.stored.leaf.as_bytes()).ok()?.leaf)
+        };
+        let annex = entry.stored.annex.as_ref().map(|annex| annex.data.as_str());
+        match ReadLeaf::parse(entry.stored.leaf.as_bytes()) {
+            Ok(read) => keys_of(&read.leaf, annex, issuer),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    pub(super) fn head(&self) -> TreeHead {
+        let mut tree = Frontier::new();
+        self.entries
+            .iter()
+            .for_each(|entry| tree.push(entry.stored.hash));
+        let root = if self.entries.is_empty() {
+            empty_root()
+        } else {
+            tree.root()
+        };
+        TreeHead {
+            size: self.entries.len() as u64,
+            root,
+            at: self.at,
+        }
+    }
+
+    pub(super) fn tile(&self, level: u8, index: u64, width: u16) -> Result<Vec<Hash>, Unavailable> {
+        let mut nodes: Vec<Hash> = self.entries.iter().map(|entry| entry.stored.hash).collect();
+        for _ in 0..8 * u32::from(level) {
+            nodes = nodes
+                .as_chunks::<2>()
+                .0
+                .iter()
+                .map(|[left, right]| node_hash(left, right))
+                .collect();
+        }
+        let first = usize::try_from(index)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(256);
+        nodes
+            .get(first..first.saturating_add(width.into()))
+            .map(<[Hash]>::to_vec)
+            .ok_or_else(|| Unavailable("the tree does not hold that tile".into()))
+    }
+}
+
+impl Touched {
+    fn mark(&mut self, at: Time) {
+        if let Some(last) = self.alive
+            && at.since(last) > ALIVE_GAP
+        {
+            self.deaf.push((last, at));
+        }
+        self.alive = self.alive.max(Some(at));
+    }
+
+    fn deafen(&mut self, from: Time, to: Time) {
+        let from = self
+            .deaf
+            .iter()
+            .map(|(_, until)| *until)
+            .fold(from, Time::max);
+        if from < to {
+            self.deaf.push((from, to));
+        }
+    }
+
+    fn deaf_since(&self, seen: Option<Time>) -> Span {
+        let Some(seen) = seen else { return Span::ZERO };
+        let overlaps = self
+            .deaf
+            .iter()
+            .map(|(since, until)| until.since(seen.max(*since)));
+        overlaps.fold(Span::ZERO, |sum, overlap| sum + overlap)
+    }
+}
+
+/// Why a client is over, or one it was delegated from.
+fn client_over(task: &Task, number: u32, now: Time) -> Option<Cause> {
+    let Some(client) = task.client(number) else {
+        return Some(Cause::Restored);
+    };
+    if let ClientState::Ended { cause, .. } = client.state {
+        return Some(cause);
+    }
+    if now >= client.expires {
+        return Some(Cause::Deadline);
+    }
+    let parent = client.parent.filter(|parent| *parent < number)?;
+    client_over(task, parent, now).map(|_| Cause::Parent)
+}
+
+/// An append that no ledger can hold: a fault of the caller's.
+fn unfit(error: &impl ToString) -> AppendError {
+    AppendError::Unavailable(Unavailable(format!(
+        "the append cannot be written: {}",
+        error.to_string()
+    )))
+}

@@ -1,0 +1,372 @@
+//! The SQLite backend: one file, one writer thread, open tasks in memory.
+
+mod batch;
+mod draft;
+mod due;
+mod hearing;
+mod judge;
+mod load;
+mod observe;
+mod partition;
+mod read;
+mod record;
+mod schema;
+mod tally;
+#[cfg(test)]
+mod tests;
+mod touch;
+mod value;
+mod view;
+mod writer;
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use dayfly_domain::{Name, TaskId};
+use dayfly_ledger::Hash;
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::clock::{Clock, SystemClock};
+use crate::{
+    Answer, Append, AppendError, Committed, EntryRange, Facts, FactsQuery, Observed, OpenFilter,
+    OpenTask, SearchKey, Store, StoredEntry, Touch, TreeHead, Unavailable, Use,
+};
+
+use batch::{Order, Waiter};
+use load::load;
+use read::Reader;
+use schema::{Sync, open_reader, open_writer};
+use view::{Published, lock};
+use writer::{Message, Shared, Writer};
+
+/// How a database is opened and served.
+#[derive(Clone)]
+pub struct SqliteOptions {
+    /// The database file. Beside it lie `-wal`, `-shm`, `.lock` and the search index `.search`.
+    pub path: PathBuf,
+    /// How long the writer gathers appends into one commit, at most.
+    pub gather: Duration,
+    /// How many appends one commit holds, at most.
+    pub batch_max: usize,
+    /// How many appends may wait for the writer; more wait to be let in.
+    pub queue: usize,
+    /// How much of the database the writer keeps in memory, in MiB.
+    pub cache_mib: u32,
+    /// Tells the time by which counts are read and tables of passed days dropped.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl SqliteOptions {
+    /// The defaults for a database file: a window of 1 ms, batches of 256, a queue of 4,096 and
+    /// 64 MiB of cache, by the wall clock.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            gather: Duration::from_millis(1),
+            batch_max: 256,
+            queue: 4096,
+            cache_mib: 64,
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+impl std::fmt::Debug for SqliteOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqliteOptions")
+            .field("path", &self.path)
+            .field("gather", &self.gather)
+            .field("batch_max", &self.batch_max)
+            .field("queue", &self.queue)
+            .field("cache_mib", &self.cache_mib)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a database cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process serves this file.
+    #[error("`{}` is held by another process that serves the database", .path.display())]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The lock file cannot be made.
+    #[error("the lock file `{}` cannot be used", .path.display())]
+    Lock {
+        /// The lock file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The database is of a version that this program does not know.
+    #[error("the database has version {found}; this program knows versions up to {supported}")]
+    Version {
+        /// Its version.
+        found: usize,
+        /// The newest version that is known here.
+        supported: usize,
+    },
+    /// The file is some other program's database.
+    #[error("the file is no database of dayfly")]
+    Foreign,
+    /// The entries are not those that the last commit left.
+    #[error("the ledger of `{tenant}` is damaged: run `dayfly ledger fsck`")]
+    Damaged {
+        /// The tenant.
+        tenant: Name,
+    },
+    /// The tree cannot be read from its tiles.
+    #[error("a tree cannot be read, run `dayfly ledger fsck`: {0}")]
+    Tree(String),
+    /// The database failed.
+    #[error("the database cannot be read")]
+    Database(#[from] rusqlite::Error),
+    /// The writer's thread cannot be started.
+    #[error("no thread can be started")]
+    Thread(#[source] std::io::Error),
+}
+
+/// A store in one SQLite file.
+///
+/// Dropping it takes what has queued, commits it and closes the file.
+pub struct SqliteStore {
+    shared: Arc<Shared>,
+    reader: Arc<Reader>,
+    /// None where the database was opened to read only.
+    writing: Option<Writing>,
+}
+
+/// The way to the writer.
+struct Writing {
+    messages: Sender<Message>,
+    places: Arc<Semaphore>,
+    thread: Option<JoinHandle<()>>,
+    /// Held until the writer has ended, so that nobody else serves the file.
+    _lock: File,
+}
+
+impl std::fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqliteStore")
+            .field("path", &self.reader.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SqliteStore {
+    /// Opens a database to serve it, and makes it when it is not there. The process is the only
+    /// one that may.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(options: SqliteOptions) -> Result<Self, OpenError> {
+        Self::open_with(options, Sync::Full)
+    }
+
+    fn open_with(options: SqliteOptions, sync: Sync) -> Result<Self, OpenError> {
+        let lock = lock_file(&options.path)?;
+        let db = open_writer(&options.path, options.cache_mib, sync)?;
+        let (view, keep) = load(&db)?;
+        let shared = Arc::new(Shared {
+            published: Published::new(view),
+            ..Shared::default()
+        });
+        let reader = Arc::new(Reader::new(&options, false));
+        let (messages, taken) = mpsc::channel();
+        let places = Arc::new(Semaphore::new(
+            options.queue.clamp(1, Semaphore::MAX_PERMITS),
+        ));
+        let writer = Writer {
+            options,
+            sync,
+            shared: Arc::clone(&shared),
+            messages: taken,
+            db: Ok((db, keep)),
+            #[cfg(test)]
+            faults: Arc::default(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("dayfly-writer".into())
+            .spawn(move || writer.run())
+            .map_err(OpenError::Thread)?;
+        Ok(Self {
+            shared,
+            reader,
+            writing: Some(Writing {
+                messages,
+                places,
+                thread: Some(thread),
+                _lock: lock,
+            }),
+        })
+    }
+
+    /// Opens a database to read only, whether it is being served or not. Appends are answered
+    /// with [`AppendError::Unavailable`].
+    ///
+    /// # Errors
+    /// [`OpenError`]; also when there is no database.
+    pub fn open_read_only(options: &SqliteOptions) -> Result<Self, OpenError> {
+        let db = open_reader(&options.path)?;
+        let (view, _) = load(&db)?;
+        let reader = Reader::new(options, true);
+        lock(&reader.idle).push(db);
+        Ok(Self {
+            shared: Arc::new(Shared {
+                published: Published::new(view),
+                ..Shared::default()
+            }),
+            reader: Arc::new(reader),
+            writing: None,
+        })
+    }
+
+    /// Sends an order to the writer: at once where there is a place in the queue, else when the
+    /// future is waited for.
+    fn order<T: Send + 'static>(
+        &self,
+        order: impl FnOnce(Waiter<T>) -> Order,
+    ) -> Answer<Result<T, AppendError>> {
+        let closed = || {
+            Err(AppendError::Unavailable(Unavailable(
+                "the writer has ended".into(),
+            )))
+        };
+        let Some(writing) = &self.writing else {
+            let why = Unavailable("the database was opened to read only".into());
+            return Box::pin(std::future::ready(Err(AppendError::Unavailable(why))));
+        };
+        let (waiter, answer) = oneshot::channel();
+        let order = order(waiter);
+        let messages = writing.messages.clone();
+        let late = match Arc::clone(&writing.places).try_acquire_owned() {
+            Ok(place) => {
+                if messages.send(Message::Order(order, place)).is_err() {
+                    return Box::pin(std::future::ready(closed()));
+                }
+                None
+            }
+            Err(_) => Some((order, Arc::clone(&writing.places))),
+        };
+        Box::pin(async move {
+            if let Some((order, places)) = late {
+                let Ok(place) = places.acquire_owned().await else {
+                    return closed();
+                };
+                if messages.send(Message::Order(order, place)).is_err() {
+                    return closed();
+                }
+            }
+            // A writer that ended with the order in hand says nothing of what it wrote.
+            let lost = || AppendError::Unknown(Unavailable("the writer ended meanwhile".into()));
+            answer.await.unwrap_or_else(|_| Err(lost()))
+        })
+    }
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        if let Some(writing) = &mut self.writing {
+            writing.places.close();
+            // Neither can fail but when the writer has already ended.
+            let _ = writing.messages.send(Message::Close);
+            if let Some(Err(_)) = writing.thread.take().map(JoinHandle::join) {
+                tracing::error!("the writer ended by a panic");
+            }
+        }
+    }
+}
+
+impl Store for SqliteStore {
+    fn append(&self, tenant: &Name, append: Append) -> Answer<Result<Committed, AppendError>> {
+        self.order(|waiter| Order::Append(tenant.clone(), Box::new(append), waiter))
+    }
+
+    fn observe(&self, tenant: &Name, uses: Vec<Use>) -> Answer<Result<Vec<Observed>, AppendError>> {
+        self.order(|waiter| Order::Observe(tenant.clone(), uses, waiter))
+    }
+
+    fn touch(&self, tenant: &Name, touch: Touch) {
+        if self.writing.is_some() {
+            lock(&self.shared.touched).note(&self.shared.published, tenant, touch);
+        }
+    }
+
+    fn facts(&self, tenant: &Name, query: &FactsQuery<'_>) -> Result<Facts, Unavailable> {
+        self.reader.facts(&self.shared.published, tenant, query)
+    }
+
+    fn open(
+        &self,
+        tenant: &Name,
+        filter: &OpenFilter,
+        cursor: Option<TaskId>,
+        limit: usize,
+    ) -> Result<Vec<OpenTask>, Unavailable> {
+        self.reader
+            .open(&self.shared.published, tenant, filter, (cursor, limit))
+    }
+
+    fn entries(
+        &self,
+        tenant: &Name,
+        range: EntryRange,
+        limit: usize,
+    ) -> Result<Vec<StoredEntry>, Unavailable> {
+        self.reader
+            .entries(&self.shared.published, tenant, range, limit)
+    }
+
+    fn find(
+        &self,
+        _tenant: &Name,
+        _key: &SearchKey,
+        _cursor: Option<u64>,
+        _limit: usize,
+    ) -> Result<Vec<u64>, Unavailable> {
+        Err(Unavailable("there is no search index yet".into()))
+    }
+
+    fn head(&self, tenant: &Name) -> Result<TreeHead, Unavailable> {
+        self.reader.head(&self.shared.published, tenant)
+    }
+
+    fn tile(
+        &self,
+        tenant: &Name,
+        level: u8,
+        index: u64,
+        width: u16,
+    ) -> Result<Vec<Hash>, Unavailable> {
+        self.reader
+            .tile(&self.shared.published, tenant, (level, index, width))
+    }
+}
+
+/// Takes the lock that says who serves the file. It falls with the process that holds it.
+fn lock_file(path: &Path) -> Result<File, OpenError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let path = PathBuf::from(name);
+    let opened = File::options()
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .open(&path);
+    let file = match opened {
+        Ok(file) => file,
+        Err(source) => return Err(OpenError::Lock { path, source }),
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path }),
+        Err(TryLockError::Error(source)) => Err(OpenError::Lock { path, source }),
+    }
+}

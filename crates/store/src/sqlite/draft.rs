@@ -1,0 +1,134 @@
+//! What a batch has changed of a tenant so far: seen by its later appends, published after commit.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use dayfly_domain::{Block, Counts, Epoch, EpochOf, Name, TaskId, Time};
+use dayfly_ledger::TileWriter;
+
+use super::tally::Tally;
+use super::view::{Epochs, Held, TenantView, lock};
+
+/// One tenant's state after the appends of the batch so far. What is large is looked up in the
+/// view behind it.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) name: Name,
+    /// Whether the tenant is first written to in this batch.
+    pub(super) is_new: bool,
+    pub(super) tree: TileWriter,
+    pub(super) at: Time,
+    /// Tasks that changed; none is one that ended.
+    pub(super) tasks: BTreeMap<TaskId, Option<Arc<Held>>>,
+    pub(super) epochs: Arc<Epochs>,
+    /// Whether an epoch has moved.
+    pub(super) moved: bool,
+    pub(super) revision: u64,
+    pub(super) blocks: Arc<Vec<Block>>,
+    /// Counts that changed.
+    pub(super) tallies: HashMap<Name, Tally>,
+    /// Uses counted, by task, client and name.
+    pub(super) counters: HashMap<TaskId, HashMap<(u32, String), u64>>,
+}
+
+impl Draft {
+    /// Begins where the view stands; from nothing for a tenant that is new.
+    pub(super) fn new(name: &Name, view: Option<&TenantView>) -> Self {
+        let empty;
+        let from = match view {
+            Some(view) => view,
+            None => {
+                empty = TenantView::new(name.clone());
+                &empty
+            }
+        };
+        Self {
+            name: name.clone(),
+            is_new: view.is_none(),
+            tree: from.tree.clone(),
+            at: from.at,
+            tasks: BTreeMap::new(),
+            epochs: Arc::clone(&from.epochs),
+            moved: false,
+            revision: from.revision,
+            blocks: Arc::clone(&from.blocks),
+            tallies: HashMap::new(),
+            counters: HashMap::new(),
+        }
+    }
+
+    /// The open task, if it is open.
+    pub(super) fn task(&self, id: TaskId, view: Option<&TenantView>) -> Option<Arc<Held>> {
+        match self.tasks.get(&id) {
+            Some(changed) => changed.clone(),
+            None => view?.open.get(&id).cloned(),
+        }
+    }
+
+    /// The first of these that has another value by now.
+    pub(super) fn moved_since(&self, relies: &[Epoch]) -> Option<EpochOf> {
+        relies
+            .iter()
+            .find(|epoch| self.epochs.value(&epoch.of) != epoch.at)
+            .map(|epoch| epoch.of.clone())
+    }
+
+    pub(super) fn counts(&self, workload: &Name, view: Option<&TenantView>, now: Time) -> Counts {
+        self.tallies
+            .get(workload)
+            .or_else(|| view?.tallies.get(workload))
+            .map_or_else(Counts::default, |tally| tally.counts(now))
+    }
+
+    pub(super) fn tally(&mut self, workload: &Name, view: Option<&TenantView>) -> &mut Tally {
+        self.tallies.entry(workload.clone()).or_insert_with(|| {
+            view.and_then(|view| view.tallies.get(workload))
+                .cloned()
+                .unwrap_or_default()
+        })
+    }
+
+    /// Makes the draft the committed state; answers what it replaced, to be dropped without the
+    /// lock.
+    pub(super) fn publish(self, view: &mut TenantView) -> Vec<Arc<Held>> {
+        let hearing = lock(&view.hearing);
+        let mut due = lock(&view.due);
+        view.tree = self.tree;
+        view.at = self.at;
+        view.epochs = self.epochs;
+        view.revision = self.revision;
+        view.blocks = self.blocks;
+        view.tallies.extend(self.tallies);
+        let mut replaced = Vec::with_capacity(self.tasks.len());
+        for (id, change) in self.tasks {
+            let old = match change {
+                Some(new) => {
+                    let old = view.open.insert(id, Arc::clone(&new));
+                    if let Some(old) = &old {
+                        // A beat that came while the change was under way.
+                        old.last_seen().map(|seen| new.hear(seen));
+                        due.unlist(id, old);
+                    }
+                    due.list(id, &new, &hearing);
+                    if view.epochs.moved_since(&new.relied).is_some() {
+                        due.mark_stale(id);
+                    }
+                    old
+                }
+                None => {
+                    let old = view.open.remove(&id);
+                    if let Some(old) = &old {
+                        due.unlist(id, old);
+                    }
+                    due.forget(id);
+                    old
+                }
+            };
+            replaced.extend(old);
+        }
+        if self.moved {
+            due.compare_all();
+        }
+        replaced
+    }
+}

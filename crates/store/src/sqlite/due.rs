@@ -1,0 +1,110 @@
+//! Which open tasks the sweep should look at, found without looking at all of them each time.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+use dayfly_domain::{TaskId, Time};
+
+use super::hearing::Hearing;
+use super::view::{Held, Published, TenantView, lock};
+use dayfly_domain::Name;
+
+/// How many tasks are compared with the epochs under one hold of the lock.
+const SCAN: usize = 10_000;
+
+/// Open tasks by when they are due at the earliest.
+///
+/// A task is due later with every beat, which is not followed here: one that comes up too early is
+/// listed anew. What makes it due earlier (a change, a first beat) is followed at once. So nothing
+/// is ever listed too late.
+#[derive(Debug, Default)]
+pub(super) struct Due {
+    by_time: BTreeSet<(Time, TaskId)>,
+    /// Those that rely on an epoch that has moved.
+    stale: BTreeSet<TaskId>,
+    /// From where on open tasks are still to be compared with the epochs, after one has moved.
+    compare: Option<TaskId>,
+}
+
+impl Due {
+    /// Lists a task that opened, changed or was heard for the first time.
+    pub(super) fn list(&mut self, id: TaskId, held: &Held, hearing: &Hearing) {
+        let due = held.next_due(hearing);
+        self.unlist(id, held);
+        held.listed.store(due.millis(), Ordering::Relaxed);
+        self.by_time.insert((due, id));
+    }
+
+    /// Takes off what [`list`](Self::list) put on for this state of the task.
+    pub(super) fn unlist(&mut self, id: TaskId, held: &Held) {
+        let listed = Time::from_millis(held.listed.load(Ordering::Relaxed));
+        self.by_time.remove(&(listed, id));
+    }
+
+    /// Forgets that a task that ended is stale.
+    pub(super) fn forget(&mut self, id: TaskId) {
+        self.stale.remove(&id);
+    }
+
+    /// Notes a task that relies on a moved epoch.
+    pub(super) fn mark_stale(&mut self, id: TaskId) {
+        self.stale.insert(id);
+    }
+
+    /// Has all open tasks compared with the epochs, because one has moved.
+    pub(super) fn compare_all(&mut self) {
+        self.compare = Some(TaskId([0; 16]));
+    }
+}
+
+/// Finds which tasks rely on epochs that have moved, a part at a time, so that the writer never
+/// waits long for the view.
+pub(super) fn compare_epochs(published: &Published, tenant: &Name) {
+    loop {
+        let view = published.read();
+        let Some((_, tenant)) = view.tenant(tenant) else {
+            return;
+        };
+        let mut due = lock(&tenant.due);
+        let Some(from) = due.compare else { return };
+        let mut next = tenant.open.range(from..);
+        for (id, held) in next.by_ref().take(SCAN) {
+            if tenant.epochs.moved_since(&held.relied).is_some() {
+                due.stale.insert(*id);
+            }
+        }
+        due.compare = next.next().map(|(id, _)| *id);
+    }
+}
+
+/// The ids after `cursor` of tasks that are due at `now`, in order, `limit` at most.
+pub(super) fn due_ids(
+    tenant: &TenantView,
+    now: Time,
+    cursor: Option<TaskId>,
+    limit: usize,
+) -> Vec<TaskId> {
+    let hearing = lock(&tenant.hearing);
+    let mut due = lock(&tenant.due);
+    let listed: Vec<TaskId> = due
+        .by_time
+        .range(..=(now, TaskId([u8::MAX; 16])))
+        .map(|(_, id)| *id)
+        .collect();
+    let mut found: Vec<TaskId> = due.stale.iter().copied().collect();
+    for id in listed {
+        let Some(held) = tenant.open.get(&id) else {
+            continue;
+        };
+        if held.next_due(&hearing) > now {
+            due.list(id, held, &hearing);
+        } else {
+            found.push(id);
+        }
+    }
+    found.retain(|id| cursor.is_none_or(|cursor| *id > cursor));
+    found.sort_unstable();
+    found.dedup();
+    found.truncate(limit);
+    found
+}

@@ -1,0 +1,216 @@
+//! Judges uses of credentials at their position and records those that are still allowed.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use dayfly_domain::{Cause, ClientId, ClientState, Name, Task, TaskId, Time};
+use dayfly_ledger::ReadLeaf;
+use rusqlite::OptionalExtension;
+use serde::Deserialize;
+
+use super::batch::Batch;
+use super::draft::Draft;
+use super::judge::{Failure, Place, Sealed};
+use super::record::Desk;
+use super::value::{entry_id, int};
+use super::view::{Held, lock};
+use crate::{AppendError, Observed, Use, UseLimit};
+
+impl Batch<'_> {
+    /// Judges all uses of a call, then records those that hold.
+    pub(super) fn observe(
+        &mut self,
+        tenant: &Name,
+        uses: &[Use],
+    ) -> Result<Vec<Observed>, Failure> {
+        let view = { self.published }.read();
+        let number = self.number(&view, tenant);
+        let published = view.tenants.get(number as usize);
+        let draft = self
+            .drafts
+            .entry(number)
+            .or_insert_with(|| Draft::new(tenant, published));
+        let place = Place {
+            db: self.db,
+            tenant: number,
+            draft,
+            view: published,
+            partitions: &self.partitions,
+        };
+        let mut bench = Bench {
+            place,
+            counted: HashMap::new(),
+            tasks: HashMap::new(),
+            counters: self.keep,
+        };
+        let mut judged = Vec::with_capacity(uses.len());
+        for used in uses {
+            judged.push(bench.judge(used)?);
+        }
+        let counted = bench.counted;
+        let mut desk = Desk {
+            db: self.db,
+            tenant: number,
+            draft,
+            view: published,
+            partitions: &mut self.partitions,
+            keep: self.keep,
+        };
+        let mut observed = Vec::with_capacity(uses.len());
+        for (used, verdict) in uses.iter().zip(judged) {
+            observed.push(match verdict {
+                Ok((sealed, at)) => {
+                    let position = desk.draft.tree.size();
+                    desk.write_note(&used.note, &sealed, at)?;
+                    Observed::Recorded(position)
+                }
+                Err(verdict) => verdict,
+            });
+        }
+        desk.write_counters(counted)?;
+        Ok(observed)
+    }
+}
+
+type Counted = HashMap<(ClientId, String), u64>;
+
+/// Where the uses of one call are judged, with what they counted so far.
+struct Bench<'a> {
+    place: Place<'a>,
+    counted: Counted,
+    /// Tasks that were decoded.
+    tasks: HashMap<TaskId, Task>,
+    counters: &'a super::load::Keep,
+}
+
+impl Bench<'_> {
+    /// The entry to record and its time, or why there is none.
+    fn judge(&mut self, used: &Use) -> Result<Result<(Sealed, Time), Observed>, Failure> {
+        let at = self.place.draft.at.max(used.now);
+        let Some(held) = self.place.draft.task(used.client.task, self.place.view) else {
+            return Ok(Err(Observed::Ended(self.cause_of(used.client.task)?)));
+        };
+        if let Some(cause) = self.over(&held, used, at)? {
+            return Ok(Err(Observed::Ended(cause)));
+        }
+        let relied = self.place.draft.epochs.moved_since(&held.relied).cloned();
+        if let Some(of) = self.place.draft.moved_since(&used.relies).or(relied) {
+            return Ok(Err(Observed::Stale(of)));
+        }
+        if let Some(limit) = &used.limit
+            && !self.count(used.client, limit)
+        {
+            return Ok(Err(Observed::Exhausted));
+        }
+        Ok(Ok((self.place.seal_note(&used.note, at)?, at)))
+    }
+
+    /// Why the client is over although its task is still listed as open.
+    fn over(&mut self, held: &Held, used: &Use, at: Time) -> Result<Option<Cause>, Failure> {
+        let task = match self.tasks.entry(used.client.task) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(slot) => slot.insert(held.decode().map_err(AppendError::Unavailable)?),
+        };
+        let heard = self
+            .place
+            .view
+            .map_or_else(Default::default, |view| held.heard(&lock(&view.hearing)));
+        Ok(task
+            .lapsed(at, heard)
+            .or_else(|| client_over(task, used.client.number, at)))
+    }
+
+    /// Counts one more use, unless the counter is at its bound.
+    fn count(&mut self, client: ClientId, limit: &UseLimit) -> bool {
+        let key = (client.number, limit.counter.clone());
+        let present = || {
+            let drafted = self
+                .place
+                .draft
+                .counters
+                .get(&client.task)
+                .and_then(|of| of.get(&key));
+            let kept = || {
+                self.counters
+                    .counters
+                    .get(&(self.place.tenant, client.task))?
+                    .get(&key)
+            };
+            drafted.or_else(kept).copied().unwrap_or_default()
+        };
+        let used = self
+            .counted
+            .entry((client, limit.counter.clone()))
+            .or_insert_with(present);
+        if *used >= limit.most {
+            return false;
+        }
+        *used += 1;
+        true
+    }
+
+    /// Why a task that is not open ended, by its last entry. One that the ledger does not know was
+    /// opened in a time that a restore cut off.
+    fn cause_of(&self, task: TaskId) -> Result<Cause, Failure> {
+        #[derive(Deserialize)]
+        struct Ended {
+            cause: Cause,
+        }
+        let leaf: Option<String> = self
+            .place
+            .db
+            .prepare_cached(
+                "SELECT leaf FROM entries WHERE task = ?1 AND id BETWEEN ?2 AND ?3
+                 ORDER BY seq DESC LIMIT 1",
+            )?
+            .query_row(
+                (
+                    task.0,
+                    entry_id(self.place.tenant, 0),
+                    entry_id(self.place.tenant, u64::MAX),
+                ),
+                |row| row.get(0),
+            )
+            .optional()?;
+        let cause = leaf.and_then(|leaf| {
+            let read = ReadLeaf::parse(leaf.as_bytes()).ok()?;
+            serde_json::from_str::<Ended>(read.leaf.data.get()).ok()
+        });
+        Ok(cause.map_or(Cause::Restored, |ended| ended.cause))
+    }
+}
+
+/// Why a client is over, or one it was delegated from.
+fn client_over(task: &Task, number: u32, now: Time) -> Option<Cause> {
+    let mut next = Some(number);
+    // INVARIANT: a parent's number is lower than its child's, so the walk ends.
+    while let Some(at) = next {
+        let Some(client) = task.client(at) else {
+            return Some(Cause::Restored);
+        };
+        if let ClientState::Ended { cause, .. } = client.state {
+            return Some(if at == number { cause } else { Cause::Parent });
+        }
+        if now >= client.expires {
+            return Some(Cause::Deadline);
+        }
+        next = client.parent.filter(|parent| *parent < at);
+    }
+    None
+}
+
+impl Desk<'_> {
+    fn write_counters(&mut self, counted: Counted) -> rusqlite::Result<()> {
+        for ((client, name), n) in counted {
+            self.db
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO counters (tenant, task, client, name, n)
+                     VALUES (?1, ?2, ?3, ?4, ?5)",
+                )?
+                .execute((self.tenant, client.task.0, client.number, &name, int(n)))?;
+            let of_task = self.draft.counters.entry(client.task).or_default();
+            of_task.insert((client.number, name), n);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,146 @@
+//! Claims and spent keys in tables by the day they expire, dropped whole.
+
+use std::collections::BTreeSet;
+
+use dayfly_domain::Time;
+use rusqlite::Connection;
+
+const DAY_MILLIS: u64 = 86_400_000;
+
+/// A claim kept for more days than this lies in a table whose day is a multiple of it, so that
+/// there are few tables to look through.
+const COARSE_DAYS: u64 = 8;
+
+/// Which tables there are, and the look-ups over all of them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Partitions {
+    claims: BTreeSet<u64>,
+    spent: BTreeSet<u64>,
+    /// The statement that finds a series' claims; none while there is no table to look through.
+    pub(super) series: Option<String>,
+    /// The same, of those claims only that a new claim could collide with.
+    pub(super) rivals: Option<String>,
+}
+
+/// The day a time lies in, from 1970.
+pub(super) const fn day(time: Time) -> u64 {
+    time.millis() / DAY_MILLIS
+}
+
+/// The table for a claim that is kept until then.
+pub(super) fn claim_day(until: Time, now: Time) -> u64 {
+    let until = day(until);
+    if until > day(now) + COARSE_DAYS {
+        until.next_multiple_of(COARSE_DAYS)
+    } else {
+        until
+    }
+}
+
+impl Partitions {
+    /// Reads which tables a database has.
+    pub(super) fn load(db: &Connection) -> rusqlite::Result<Self> {
+        let mut found = Self::default();
+        let mut tables = db.prepare("SELECT name FROM sqlite_master WHERE type = 'table'")?;
+        let mut rows = tables.query([])?;
+        while let Some(row) = rows.next()? {
+            let name = row.get_ref(0)?.as_str()?;
+            if let Some(day) = name
+                .strip_prefix("claims_")
+                .and_then(|day| day.parse().ok())
+            {
+                found.claims.insert(day);
+            } else if let Some(day) = name.strip_prefix("spent_").and_then(|day| day.parse().ok()) {
+                found.spent.insert(day);
+            }
+        }
+        found.write_lookups();
+        Ok(found)
+    }
+
+    pub(super) fn has_claims(&self, day: u64) -> bool {
+        self.claims.contains(&day)
+    }
+
+    pub(super) fn has_spent(&self, day: u64) -> bool {
+        self.spent.contains(&day)
+    }
+
+    /// The tables of claims that are dropped before this one.
+    pub(super) fn claims_before(&self, day: u64) -> impl Iterator<Item = u64> {
+        self.claims.range(..day).copied()
+    }
+
+    pub(super) fn claims(&self) -> impl Iterator<Item = u64> {
+        self.claims.iter().rev().copied()
+    }
+
+    /// Whether a table is over on this day.
+    pub(super) fn has_passed(&self, day: u64) -> bool {
+        let passed = |days: &BTreeSet<u64>| days.first().is_some_and(|first| *first < day);
+        passed(&self.claims) || passed(&self.spent)
+    }
+
+    /// Makes the table for claims of that day.
+    pub(super) fn add_claims(&mut self, db: &Connection, day: u64) -> rusqlite::Result<()> {
+        db.execute_batch(&format!(
+            "CREATE TABLE claims_{day} (tenant INTEGER NOT NULL, issuer TEXT NOT NULL,
+               series TEXT NOT NULL, key TEXT NOT NULL, workload TEXT NOT NULL, attempt INTEGER,
+               task BLOB NOT NULL, cause TEXT, deadline INTEGER,
+               PRIMARY KEY (tenant, issuer, series, key, workload)) STRICT, WITHOUT ROWID"
+        ))?;
+        self.claims.insert(day);
+        self.write_lookups();
+        Ok(())
+    }
+
+    /// Makes the table for keys of that day. Keys of one second lie together, so that the pages
+    /// that many proofs of now are written to are few.
+    pub(super) fn add_spent(&mut self, db: &Connection, day: u64) -> rusqlite::Result<()> {
+        db.execute_batch(&format!(
+            "CREATE TABLE spent_{day} (tenant INTEGER NOT NULL, at INTEGER NOT NULL,
+               digest BLOB NOT NULL, task BLOB NOT NULL, client INTEGER NOT NULL,
+               PRIMARY KEY (tenant, at, digest)) STRICT, WITHOUT ROWID"
+        ))?;
+        self.spent.insert(day);
+        Ok(())
+    }
+
+    /// Drops the tables of the days before this one.
+    pub(super) fn drop_before(&mut self, db: &Connection, day: u64) -> rusqlite::Result<()> {
+        for passed in self.claims.range(..day) {
+            db.execute_batch(&format!("DROP TABLE claims_{passed}"))?;
+        }
+        for passed in self.spent.range(..day) {
+            db.execute_batch(&format!("DROP TABLE spent_{passed}"))?;
+        }
+        self.claims = self.claims.split_off(&day);
+        self.spent = self.spent.split_off(&day);
+        self.write_lookups();
+        Ok(())
+    }
+
+    fn write_lookups(&mut self) {
+        let select = |more: &str| {
+            let parts: Vec<String> = self
+                .claims
+                .iter()
+                .map(|day| {
+                    format!(
+                        "SELECT {day}, key, workload, attempt, task, cause, deadline
+                         FROM claims_{day} WHERE tenant = ?1 AND issuer = ?2 AND series = ?3{more}"
+                    )
+                })
+                .collect();
+            (!parts.is_empty()).then(|| parts.join(" UNION ALL "))
+        };
+        let series = select("");
+        // The same key of the same workload; a higher attempt; a lower one that is still open.
+        let rivals = select(
+            " AND ((key = ?4 AND workload = ?5) OR attempt > ?6
+              OR (ifnull(attempt, -1) < ?6 AND cause IS NULL))",
+        );
+        self.series = series;
+        self.rivals = rivals;
+    }
+}

@@ -1,0 +1,437 @@
+//! Writes an append that was judged, and notes in the draft what it left.
+
+use std::sync::Arc;
+
+use dayfly_domain::{Claim, ClaimState, Name, Task, TaskId, TaskState};
+use dayfly_ledger::tile::encode_hashes;
+use rusqlite::{Connection, named_params};
+
+use super::draft::Draft;
+use super::judge::{Judged, JudgedChange, Sealed, short};
+use super::load::{Keep, relied_bytes};
+use super::partition::{Partitions, day};
+use super::tally::first_minute;
+use super::value::{entry_id, int, millis};
+use super::view::{Held, Recorded, TenantView};
+use crate::{Annex, Append, Change, ClaimWrite, Committed, Note, Spend};
+
+/// Where an append is written.
+pub(super) struct Desk<'a> {
+    pub(super) db: &'a Connection,
+    pub(super) tenant: u32,
+    pub(super) draft: &'a mut Draft,
+    /// The tenant as published; none for one that is new.
+    pub(super) view: Option<&'a TenantView>,
+    pub(super) partitions: &'a mut Arc<Partitions>,
+    pub(super) keep: &'a mut Keep,
+}
+
+impl Desk<'_> {
+    /// Writes an append. After an error the transaction must be rolled back and the draft dropped.
+    pub(super) fn record(&mut self, append: Append, judged: Judged) -> rusqlite::Result<Committed> {
+        let first = self.draft.tree.size();
+        // Claims come first, so that an end in the same append finds its claim.
+        for (claim, (day, replaced)) in append.claims.iter().zip(judged.claims) {
+            self.write_claim(claim, day, replaced)?;
+        }
+        for (change, judged_change) in append.changes.iter().zip(judged.changes) {
+            self.write_change(change, judged_change, judged.at)?;
+        }
+        for (note, sealed) in append.notes.iter().zip(&judged.notes) {
+            self.write_note(note, sealed, judged.at)?;
+        }
+        for spend in &append.spends {
+            self.write_spend(spend)?;
+        }
+        self.write_declared(&append)?;
+        let size = self.draft.tree.size();
+        Ok(Committed {
+            at: judged.at,
+            size,
+            changes: append.changes,
+            positions: (first..size).collect(),
+        })
+    }
+
+    fn write_change(
+        &mut self,
+        change: &Change,
+        judged: JudgedChange,
+        at: dayfly_domain::Time,
+    ) -> rusqlite::Result<()> {
+        let mut hash = None;
+        for ((seq, drafted), sealed) in (change.expected_version + 1..)
+            .zip(&change.events)
+            .zip(&judged.leaves)
+        {
+            self.write_entry(Some((change.task, seq)), sealed, drafted.annex.as_ref())?;
+            hash = Some(sealed.hash);
+        }
+        self.draft.at = at;
+        let Some(hash) = hash else { return Ok(()) };
+        let last = Recorded {
+            hash,
+            snapshot: judged.snapshot,
+        };
+        let task = &change.next;
+        match (judged.held, task.state) {
+            (None, TaskState::Open) => {
+                self.draft.tally(&task.workload, self.view).start(at);
+                self.insert_task(task, last)
+            }
+            (Some(held), TaskState::Open) => self.update_task(task, &held, last),
+            (Some(held), TaskState::Ended { cause, .. }) => {
+                self.draft.tally(&task.workload, self.view).end();
+                self.delete_task(task, &held)?;
+                self.end_claim(task, cause)
+            }
+            (None, TaskState::Ended { cause, .. }) => self.end_claim(task, cause),
+        }
+    }
+
+    pub(super) fn write_note(
+        &mut self,
+        note: &Note,
+        sealed: &Sealed,
+        at: dayfly_domain::Time,
+    ) -> rusqlite::Result<()> {
+        self.draft.at = at;
+        self.write_entry(None, sealed, note.annex.as_ref())
+    }
+
+    fn write_entry(
+        &mut self,
+        link: Option<(TaskId, u64)>,
+        sealed: &Sealed,
+        annex: Option<&Annex>,
+    ) -> rusqlite::Result<()> {
+        let id = entry_id(self.tenant, self.draft.tree.size());
+        self.db
+            .prepare_cached(
+                "INSERT INTO entries (id, task, seq, leaf, hash, salt, annex)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?
+            .execute((
+                id,
+                link.map(|(task, _)| task.0),
+                link.map(|(_, seq)| int(seq)),
+                &sealed.leaf,
+                sealed.hash.0,
+                annex.map(|annex| annex.salt),
+                annex.map(|annex| &annex.data),
+            ))?;
+        self.draft.tree.push(sealed.hash);
+        for tile in self.draft.tree.take_full() {
+            self.db
+                .prepare_cached(
+                    "INSERT INTO tiles (tenant, level, idx, hashes) VALUES (?1, ?2, ?3, ?4)",
+                )?
+                .execute((
+                    self.tenant,
+                    tile.level,
+                    int(tile.index),
+                    encode_hashes(&tile.hashes),
+                ))?;
+        }
+        Ok(())
+    }
+
+    fn insert_task(&mut self, task: &Task, last: Recorded) -> rusqlite::Result<()> {
+        let relied = self.number_epochs(task)?;
+        let row = self.keep.next_row;
+        self.keep.next_row += 1;
+        let held = Held::new(row, task, relied, last);
+        self.db
+            .prepare_cached(
+                "INSERT INTO tasks (row, tenant, id, version, hash, workload, deadline, grace, linger,
+                   relied, snapshot)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            )?
+            .execute((
+                row,
+                self.tenant,
+                task.id.0,
+                int(held.version),
+                held.hash.0,
+                task.workload.as_str(),
+                millis(held.deadline),
+                held.grace.map(|grace| int(grace.millis())),
+                held.linger.map(millis),
+                relied_bytes(&held.relied),
+                &*held.snapshot,
+            ))?;
+        if let Some(seen) = held.last_seen() {
+            write_seen(self.db, row, seen)?;
+        }
+        self.draft.tasks.insert(task.id, Some(Arc::new(held)));
+        Ok(())
+    }
+
+    fn update_task(&mut self, task: &Task, old: &Held, last: Recorded) -> rusqlite::Result<()> {
+        let relied = self.number_epochs(task)?;
+        let held = Held::new(old.row, task, relied, last);
+        if let Some(seen) = old.last_seen() {
+            held.hear(seen);
+        }
+        self.db
+            .prepare_cached(
+                "UPDATE tasks SET version = ?2, hash = ?3, deadline = ?4, grace = ?5, linger = ?6,
+                   relied = ?7, snapshot = ?8, workload = ?9 WHERE row = ?1",
+            )?
+            .execute((
+                held.row,
+                int(held.version),
+                held.hash.0,
+                millis(held.deadline),
+                held.grace.map(|grace| int(grace.millis())),
+                held.linger.map(millis),
+                relied_bytes(&held.relied),
+                &*held.snapshot,
+                task.workload.as_str(),
+            ))?;
+        self.draft.tasks.insert(task.id, Some(Arc::new(held)));
+        Ok(())
+    }
+
+    fn delete_task(&mut self, task: &Task, held: &Held) -> rusqlite::Result<()> {
+        self.db
+            .prepare_cached("DELETE FROM tasks WHERE row = ?1")?
+            .execute([held.row])?;
+        self.db
+            .prepare_cached("DELETE FROM seen WHERE row = ?1")?
+            .execute([held.row])?;
+        let counted = self.draft.counters.remove(&task.id).is_some()
+            || self.keep.counters.contains_key(&(self.tenant, task.id));
+        if counted {
+            self.db
+                .prepare_cached("DELETE FROM counters WHERE tenant = ?1 AND task = ?2")?
+                .execute((self.tenant, task.id.0))?;
+        }
+        self.draft.tasks.insert(task.id, None);
+        Ok(())
+    }
+
+    /// Marks the claim of a task that ended, wherever it lies by now.
+    fn end_claim(&mut self, task: &Task, cause: dayfly_domain::Cause) -> rusqlite::Result<()> {
+        for day in self.partitions.claims() {
+            let marked = self
+                .db
+                .prepare_cached(&format!(
+                    "UPDATE claims_{day} SET cause = :cause, deadline = :deadline
+                     WHERE tenant = :tenant AND issuer = :issuer AND series = :series AND key = :key
+                       AND workload = :workload AND task = :task"
+                ))?
+                .execute(named_params! {
+                    ":cause": cause.word(),
+                    ":deadline": millis(task.deadline),
+                    ":tenant": self.tenant,
+                    ":issuer": task.issuer.as_str(),
+                    ":series": task.series,
+                    ":key": task.key,
+                    ":workload": task.workload.as_str(),
+                    ":task": task.id.0,
+                })?;
+            if marked > 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The numbers of the epochs a task relies on; one that is new is numbered for good.
+    fn number_epochs(&mut self, task: &Task) -> rusqlite::Result<Box<[(u32, u64)]>> {
+        let mut relied = Vec::with_capacity(task.epochs.len());
+        for epoch in &task.epochs {
+            let number = match self.draft.epochs.number(&epoch.of) {
+                Some(number) => number,
+                None => self.set_epoch(&epoch.of, 0)?,
+            };
+            relied.push((number, epoch.at));
+        }
+        Ok(relied.into())
+    }
+
+    fn set_epoch(&mut self, of: &dayfly_domain::EpochOf, value: u64) -> rusqlite::Result<u32> {
+        let number = Arc::make_mut(&mut self.draft.epochs).set(of, value);
+        self.db
+            .prepare_cached(
+                "INSERT OR REPLACE INTO epochs (tenant, id, of, value) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute((self.tenant, number, json(of)?, int(value)))?;
+        Ok(number)
+    }
+
+    fn write_claim(
+        &mut self,
+        write: &ClaimWrite,
+        day: u64,
+        replaced: Option<u64>,
+    ) -> rusqlite::Result<()> {
+        if !self.partitions.has_claims(day) {
+            Arc::make_mut(self.partitions).add_claims(self.db, day)?;
+        }
+        let Claim {
+            workload,
+            key,
+            attempt,
+            task,
+            state,
+        } = &write.claim;
+        if let Some(old) = replaced.filter(|old| *old != day) {
+            self.db
+                .prepare_cached(&format!(
+                    "DELETE FROM claims_{old} WHERE tenant = ?1 AND issuer = ?2 AND series = ?3
+                       AND key = ?4 AND workload = ?5"
+                ))?
+                .execute((
+                    self.tenant,
+                    write.issuer.as_str(),
+                    &write.series,
+                    key,
+                    workload.as_str(),
+                ))?;
+        }
+        let (cause, deadline) = match state {
+            ClaimState::Open => (None, None),
+            ClaimState::Ended { cause, deadline } => (Some(cause.word()), Some(millis(*deadline))),
+        };
+        self.db
+            .prepare_cached(&format!(
+                "INSERT OR REPLACE INTO claims_{day}
+                   (tenant, issuer, series, key, workload, attempt, task, cause, deadline)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+            ))?
+            .execute((
+                self.tenant,
+                write.issuer.as_str(),
+                &write.series,
+                key,
+                workload.as_str(),
+                attempt.map(int),
+                task.0,
+                cause,
+                deadline,
+            ))?;
+        Ok(())
+    }
+
+    fn write_spend(&mut self, spend: &Spend) -> rusqlite::Result<()> {
+        let day = day(spend.key.until);
+        if !self.partitions.has_spent(day) {
+            Arc::make_mut(self.partitions).add_spent(self.db, day)?;
+        }
+        self.db
+            .prepare_cached(&format!(
+                "INSERT INTO spent_{day} (tenant, at, digest, task, client) VALUES (?1, ?2, ?3, ?4, ?5)"
+            ))?
+            .execute((
+                self.tenant,
+                int(spend.key.at.seconds()),
+                short(&spend.key),
+                spend.by.task.0,
+                spend.by.client,
+            ))?;
+        Ok(())
+    }
+
+    fn write_declared(&mut self, append: &Append) -> rusqlite::Result<()> {
+        for block in &append.blocks {
+            let blocks = Arc::make_mut(&mut self.draft.blocks);
+            blocks.retain(|other| other.on != block.on);
+            blocks.push(block.clone());
+            self.db
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO blocks (tenant, target, block) VALUES (?1, ?2, ?3)",
+                )?
+                .execute((self.tenant, block.on.to_string(), json(block)?))?;
+        }
+        for on in &append.lifts {
+            Arc::make_mut(&mut self.draft.blocks).retain(|block| block.on != *on);
+            self.db
+                .prepare_cached("DELETE FROM blocks WHERE tenant = ?1 AND target = ?2")?
+                .execute((self.tenant, on.to_string()))?;
+        }
+        for of in &append.moves {
+            self.set_epoch(of, self.draft.epochs.value(of) + 1)?;
+            self.draft.moved = true;
+        }
+        if append.revises {
+            self.draft.revision += 1;
+        }
+        for document in &append.documents {
+            match &document.bytes {
+                Some(bytes) => self
+                    .db
+                    .prepare_cached(
+                        "INSERT OR REPLACE INTO documents (tenant, name, bytes) VALUES (?1, ?2, ?3)",
+                    )?
+                    .execute((self.tenant, &document.name, bytes))?,
+                None => self
+                    .db
+                    .prepare_cached("DELETE FROM documents WHERE tenant = ?1 AND name = ?2")?
+                    .execute((self.tenant, &document.name))?,
+            };
+        }
+        Ok(())
+    }
+
+    /// Writes what stands once a tenant, after the last append of a batch.
+    pub(super) fn finish(&mut self) -> rusqlite::Result<()> {
+        self.db
+            .prepare_cached(
+                "INSERT INTO tenants (id, name, size, at, root, revision) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT (id) DO UPDATE SET size = ?3, at = ?4, root = ?5, revision = ?6",
+            )?
+            .execute((
+                self.tenant,
+                self.draft.name.as_str(),
+                int(self.draft.tree.size()),
+                millis(self.draft.at),
+                self.draft.tree.root().0,
+                int(self.draft.revision),
+            ))?;
+        for (workload, tally) in &mut self.draft.tallies {
+            for (minute, starts) in tally.take_unsaved() {
+                write_starts(self.db, self.tenant, workload, (minute, starts))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes how many tasks of a workload started in a minute.
+fn write_starts(
+    db: &Connection,
+    tenant: u32,
+    workload: &Name,
+    (minute, starts): (u64, u64),
+) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT OR REPLACE INTO starts (tenant, workload, minute, n) VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute((tenant, workload.as_str(), int(minute), int(starts)))?;
+    Ok(())
+}
+
+/// Forgets starts that count no longer.
+pub(super) fn forget_starts(db: &Connection, now: dayfly_domain::Time) -> rusqlite::Result<()> {
+    db.prepare_cached("DELETE FROM starts WHERE minute < ?1")?
+        .execute([int(first_minute(now))])?;
+    Ok(())
+}
+
+/// Writes when a task was heard.
+pub(super) fn write_seen(
+    db: &Connection,
+    row: i64,
+    at: dayfly_domain::Time,
+) -> rusqlite::Result<()> {
+    db.prepare_cached("INSERT OR REPLACE INTO seen (row, at) VALUES (?1, ?2)")?
+        .execute((row, millis(at)))?;
+    Ok(())
+}
+
+fn json(value: &impl serde::Serialize) -> rusqlite::Result<String> {
+    serde_json::to_string(value)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}

@@ -1,0 +1,127 @@
+//! What is noted without an entry, gathered until the next commit saves it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dayfly_domain::{Name, TaskId, Time};
+
+use super::view::{Published, View, lock};
+use crate::Touch;
+
+/// Touches that are not saved yet, each at most once.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    beats: BTreeMap<Name, BTreeSet<TaskId>>,
+    claims: BTreeMap<(Name, Name, String), Time>,
+    /// Whether any tenant's mark of life is not saved.
+    alive: bool,
+}
+
+impl Touched {
+    /// Notes a touch, in the view at once.
+    pub(super) fn note(&mut self, published: &Published, tenant: &Name, touch: Touch) {
+        match touch {
+            Touch::Beat { task, at } => {
+                let view = published.read();
+                let Some((_, known)) = view.tenant(tenant) else {
+                    return;
+                };
+                let Some(held) = known.open.get(&task) else {
+                    return;
+                };
+                let is_first = held.last_seen().is_none();
+                if held.hear(at) {
+                    if is_first {
+                        let hearing = lock(&known.hearing);
+                        lock(&known.due).list(task, held, &hearing);
+                    }
+                    self.beat(tenant, task);
+                }
+            }
+            Touch::Claim {
+                issuer,
+                series,
+                until,
+            } => self.keep(tenant, issuer, series, until),
+            Touch::Deaf { from, to } => {
+                let view = published.read();
+                if let Some((_, known)) = view.tenant(tenant) {
+                    lock(&known.hearing).deafen(from, to);
+                    self.alive = true;
+                }
+            }
+            Touch::Alive { at } => {
+                let view = published.read();
+                if let Some((_, known)) = view.tenant(tenant) {
+                    lock(&known.hearing).mark(at);
+                    self.alive = true;
+                }
+            }
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.beats.is_empty() && self.claims.is_empty() && !self.alive
+    }
+
+    /// Takes back what a failed commit did not save.
+    pub(super) fn take_back(&mut self, unsaved: Self) {
+        for (tenant, tasks) in unsaved.beats {
+            self.beats.entry(tenant).or_default().extend(tasks);
+        }
+        for ((tenant, issuer, series), until) in unsaved.claims {
+            self.keep(&tenant, issuer, series, until);
+        }
+        self.alive |= unsaved.alive;
+    }
+
+    pub(super) fn beats(&self) -> impl Iterator<Item = (&Name, TaskId)> {
+        self.beats
+            .iter()
+            .flat_map(|(tenant, tasks)| tasks.iter().map(move |task| (tenant, *task)))
+    }
+
+    pub(super) fn claims(&self) -> impl Iterator<Item = (&Name, &Name, &str, Time)> {
+        self.claims
+            .iter()
+            .map(|((tenant, issuer, series), until)| (tenant, issuer, series.as_str(), *until))
+    }
+
+    fn beat(&mut self, tenant: &Name, task: TaskId) {
+        match self.beats.get_mut(tenant) {
+            Some(tasks) => {
+                tasks.insert(task);
+            }
+            None => {
+                self.beats.insert(tenant.clone(), BTreeSet::from([task]));
+            }
+        }
+    }
+
+    fn keep(&mut self, tenant: &Name, issuer: Name, series: String, until: Time) {
+        let kept = self
+            .claims
+            .entry((tenant.clone(), issuer, series))
+            .or_insert(until);
+        *kept = until.max(*kept);
+    }
+}
+
+/// The marks of life that a commit saved, by tenant.
+#[derive(Debug, Default)]
+pub(super) struct Hushed(Vec<(u32, Option<Time>)>);
+
+impl Hushed {
+    pub(super) fn add(&mut self, tenant: u32, alive: Option<Time>) {
+        self.0.push((tenant, alive));
+    }
+
+    /// Notes that they are saved, unless they have moved on meanwhile.
+    pub(super) fn settle(self, view: &mut View) {
+        for (number, alive) in self.0 {
+            if let Some(tenant) = view.tenant_mut(number) {
+                let mut hearing = lock(&tenant.hearing);
+                hearing.unsaved &= hearing.alive() != alive;
+            }
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Committed state in memory: what every read sees, changed by the writer alone, after a commit.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
+
+use dayfly_domain::{Block, EpochOf, Heard, HeartbeatMode, Name, Span, Task, TaskId, Time};
+use dayfly_ledger::{Hash, TileWriter};
+
+use super::due::Due;
+use super::hearing::Hearing;
+use super::partition::Partitions;
+use super::tally::Tally;
+use crate::{OpenTask, Unavailable};
+
+/// The view that reads share, replaced in one step.
+#[derive(Debug, Default)]
+pub(super) struct Published {
+    view: RwLock<View>,
+    /// How many commits are published, for those who wait for one.
+    turn: Mutex<u64>,
+    turned: Condvar,
+}
+
+/// Everything committed that is held in memory.
+#[derive(Debug, Default)]
+pub(super) struct View {
+    /// How many commits the database had then.
+    pub(super) commits: u64,
+    /// By their numbers.
+    pub(super) tenants: Vec<TenantView>,
+    pub(super) numbers: HashMap<Name, u32>,
+    pub(super) partitions: Arc<Partitions>,
+}
+
+/// One tenant's part.
+#[derive(Debug)]
+pub(super) struct TenantView {
+    pub(super) name: Name,
+    /// The right edge of the tree.
+    pub(super) tree: TileWriter,
+    /// The `at` of the last entry.
+    pub(super) at: Time,
+    pub(super) open: BTreeMap<TaskId, Arc<Held>>,
+    pub(super) epochs: Arc<Epochs>,
+    pub(super) revision: u64,
+    pub(super) blocks: Arc<Vec<Block>>,
+    pub(super) tallies: HashMap<Name, Tally>,
+    pub(super) hearing: Mutex<Hearing>,
+    pub(super) due: Mutex<Due>,
+}
+
+/// An open task: its state as bytes, decoded by those who ask for it, and beside it what the
+/// writer and the sweep need of each task without decoding.
+#[derive(Debug)]
+pub(super) struct Held {
+    /// Its row in the database.
+    pub(super) row: i64,
+    pub(super) version: u64,
+    /// The leaf hash of its last entry.
+    pub(super) hash: Hash,
+    pub(super) deadline: Time,
+    /// How long silence is borne; none when it is not watched.
+    pub(super) grace: Option<Span>,
+    /// When its linger runs out; none while a root client is active.
+    pub(super) linger: Option<Time>,
+    /// The epochs it relies on, by their numbers, with the values they had.
+    pub(super) relied: Box<[(u32, u64)]>,
+    /// When it was heard last, in milliseconds; 0 is never.
+    pub(super) seen: AtomicU64,
+    /// Under which time [`Due`] lists it; read and written under that lock only.
+    pub(super) listed: AtomicU64,
+    /// JSON of the [`Task`].
+    pub(super) snapshot: Box<[u8]>,
+}
+
+/// The epochs of a tenant, numbered so that a task holds four numbers and no names.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Epochs {
+    numbers: HashMap<EpochOf, u32>,
+    values: Vec<(EpochOf, u64)>,
+}
+
+impl Published {
+    pub(super) fn new(view: View) -> Self {
+        Self {
+            turn: Mutex::new(view.commits),
+            view: RwLock::new(view),
+            turned: Condvar::new(),
+        }
+    }
+
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, View> {
+        self.view.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the view in one step and wakes those who wait for it.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut View) -> T) -> T {
+        let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        let done = change(&mut view);
+        let commits = view.commits;
+        drop(view);
+        *lock(&self.turn) = commits;
+        self.turned.notify_all();
+        done
+    }
+
+    /// Waits until the view holds this commit, or a bound passes.
+    pub(super) fn wait_for(&self, commits: u64, bound: Duration) -> Result<(), Unavailable> {
+        let waited = self
+            .turned
+            .wait_timeout_while(lock(&self.turn), bound, |turn| *turn < commits);
+        let (turn, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if *turn < commits {
+            return Err(Unavailable("the last commit is not yet to be seen".into()));
+        }
+        Ok(())
+    }
+}
+
+/// Locks what no holder leaves half changed.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl View {
+    pub(super) fn tenant(&self, name: &Name) -> Option<(u32, &TenantView)> {
+        let number = *self.numbers.get(name)?;
+        Some((number, self.tenants.get(number as usize)?))
+    }
+
+    pub(super) fn tenant_mut(&mut self, number: u32) -> Option<&mut TenantView> {
+        self.tenants.get_mut(number as usize)
+    }
+}
+
+impl TenantView {
+    pub(super) fn new(name: Name) -> Self {
+        Self {
+            name,
+            tree: TileWriter::new(),
+            at: Time::default(),
+            open: BTreeMap::new(),
+            epochs: Arc::default(),
+            revision: 0,
+            blocks: Arc::default(),
+            tallies: HashMap::new(),
+            hearing: Mutex::default(),
+            due: Mutex::default(),
+        }
+    }
+
+    /// An open task as far as it can be read under the lock: cheap, still to be decoded.
+    pub(super) fn peek(&self, held: &Arc<Held>, hearing: &Hearing) -> Peeked {
+        Peeked {
+            held: Arc::clone(held),
+            heard: held.heard(hearing),
+            stale: self.epochs.moved_since(&held.relied).cloned(),
+        }
+    }
+}
+
+/// An open task that is still to be decoded.
+pub(super) struct Peeked {
+    held: Arc<Held>,
+    heard: Heard,
+    stale: Option<EpochOf>,
+}
+
+impl Peeked {
+    pub(super) fn decode(self) -> Result<OpenTask, Unavailable> {
+        Ok(OpenTask {
+            task: self.held.decode()?,
+            heard: self.heard,
+            stale: self.stale,
+        })
+    }
+}
+
+impl Held {
+    /// An open task as the writer holds it.
+    pub(super) fn new(row: i64, task: &Task, relied: Box<[(u32, u64)]>, last: Recorded) -> Self {
+        let seen = if task.hears_from_start() {
+            task.opened.millis()
+        } else {
+            0
+        };
+        let watched = !matches!(task.heartbeat.mode, HeartbeatMode::Off);
+        Self {
+            row,
+            version: task.version,
+            hash: last.hash,
+            deadline: task.deadline,
+            grace: watched.then_some(task.heartbeat.grace),
+            linger: task.lingers_until().map(|(until, _)| until),
+            relied,
+            seen: AtomicU64::new(seen),
+            listed: AtomicU64::new(0),
+            snapshot: last.snapshot,
+        }
+    }
+
+    pub(super) fn decode(&self) -> Result<Task, Unavailable> {
+        serde_json::from_slice(&self.snapshot)
+            .map_err(|error| Unavailable(format!("the state of a task cannot be read: {error}")))
+    }
+
+    pub(super) fn last_seen(&self) -> Option<Time> {
+        match self.seen.load(Ordering::Relaxed) {
+            0 => None,
+            seen => Some(Time::from_millis(seen)),
+        }
+    }
+
+    /// Notes that it was heard; true when that is later than what was known.
+    pub(super) fn hear(&self, at: Time) -> bool {
+        self.seen.fetch_max(at.millis(), Ordering::Relaxed) < at.millis()
+    }
+
+    pub(super) fn heard(&self, hearing: &Hearing) -> Heard {
+        let last_seen = self.last_seen();
+        Heard {
+            last_seen,
+            deaf: last_seen.map_or(Span::ZERO, |seen| hearing.deaf_since(seen)),
+        }
+    }
+
+    /// [`Task::next_due`], without decoding the task.
+    pub(super) fn next_due(&self, hearing: &Hearing) -> Time {
+        let heard = self.heard(hearing);
+        let silent = self
+            .grace
+            .zip(heard.last_seen)
+            .map(|(grace, seen)| seen + grace + heard.deaf + Span::from_millis(1));
+        [silent, self.linger]
+            .into_iter()
+            .flatten()
+            .fold(self.deadline, Time::min)
+    }
+}
+
+/// What the last event of a change left.
+pub(super) struct Recorded {
+    pub(super) hash: Hash,
+    pub(super) snapshot: Box<[u8]>,
+}
+
+impl Epochs {
+    /// The present value; 0 for one that has never moved.
+    pub(super) fn value(&self, of: &EpochOf) -> u64 {
+        self.numbers
+            .get(of)
+            .and_then(|number| self.values.get(*number as usize))
+            .map_or(0, |(_, value)| *value)
+    }
+
+    pub(super) fn number(&self, of: &EpochOf) -> Option<u32> {
+        self.numbers.get(of).copied()
+    }
+
+    /// Sets a value, and numbers the epoch if it has none yet.
+    pub(super) fn set(&mut self, of: &EpochOf, value: u64) -> u32 {
+        if let Some(number) = self.number(of) {
+            if let Some(slot) = self.values.get_mut(number as usize) {
+                slot.1 = value;
+            }
+            return number;
+        }
+        // A number is never reached: each is a declared name.
+        let number = u32::try_from(self.values.len()).unwrap_or(u32::MAX);
+        self.numbers.insert(of.clone(), number);
+        self.values.push((of.clone(), value));
+        number
+    }
+
+    /// The first of these that has moved since.
+    pub(super) fn moved_since(&self, relied: &[(u32, u64)]) -> Option<&EpochOf> {
+        relied.iter().find_map(|(number, at)| {
+            let (of, value) = self.values.get(*number as usize)?;
+            (value != at).then_some(of)
+        })
+    }
+}

@@ -1,0 +1,267 @@
+//! The one writer: gathers what has queued within a short window and commits it all at once.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use dayfly_domain::Time;
+use rusqlite::Connection;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::batch::{Batch, Fate, Order, Reply};
+use super::load::{Keep, keep_heard, load};
+use super::schema::{Sync, open_writer};
+use super::touch::Touched;
+use super::view::{Published, lock};
+use super::{OpenError, SqliteOptions};
+use crate::Unavailable;
+use crate::clock::Stopwatch;
+
+/// How often touches are saved when nothing else is committed, and the least time between two
+/// tries to open a database again.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What goes to the writer.
+pub(super) enum Message {
+    /// An order, with its place in the queue.
+    Order(Order, OwnedSemaphorePermit),
+    /// The store is closed; what came before this is still done.
+    Close,
+}
+
+/// What the writer shares with the readers.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    pub(super) published: Published,
+    pub(super) touched: Mutex<Touched>,
+}
+
+/// The writer of a database file.
+pub(super) struct Writer {
+    pub(super) options: SqliteOptions,
+    pub(super) sync: Sync,
+    pub(super) shared: Arc<Shared>,
+    pub(super) messages: Receiver<Message>,
+    /// The database; none after a commit whose fate is not known, until it is opened again.
+    pub(super) db: Result<(Connection, Keep), Lost>,
+    #[cfg(test)]
+    pub(super) faults: Arc<super::tests::Faults>,
+}
+
+/// A database that is to be opened again, and since when.
+pub(super) struct Lost {
+    tried: Stopwatch,
+    why: Unavailable,
+}
+
+impl Writer {
+    /// Serves until the store is closed.
+    pub(super) fn run(mut self) {
+        loop {
+            let closed = match self.messages.recv_timeout(TICK) {
+                Ok(Message::Order(first, place)) => {
+                    drop(place);
+                    self.serve(Some(first))
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.save_touches();
+                    false
+                }
+                Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => true,
+            };
+            if closed {
+                return self.save_touches();
+            }
+        }
+    }
+
+    fn save_touches(&mut self) {
+        if !lock(&self.shared.touched).is_empty() {
+            self.serve(None);
+        }
+    }
+
+    /// Takes one batch from its first order to its answers; true when the store is closed.
+    fn serve(&mut self, first: Option<Order>) -> bool {
+        if self
+            .db
+            .as_ref()
+            .is_err_and(|lost| lost.tried.elapsed() >= TICK)
+        {
+            self.reopen();
+        }
+        let (db, keep) = match &mut self.db {
+            Ok((db, keep)) => (db, keep),
+            Err(lost) => {
+                if let Some(order) = first {
+                    order.undone().send(&Fate::Undone(lost.why.clone()));
+                }
+                return false;
+            }
+        };
+        let touched = std::mem::take(&mut *lock(&self.shared.touched));
+        let mut gathering = Gathering {
+            messages: &self.messages,
+            options: &self.options,
+            watch: Stopwatch::start(),
+            taken: 1,
+            closed: false,
+        };
+        let transaction = Transaction {
+            db,
+            keep,
+            published: &self.shared.published,
+            touched: &touched,
+            #[cfg(test)]
+            faults: &self.faults,
+        };
+        let now = self.options.clock.now();
+        let (replies, fate) = transaction.run(first, now, &mut gathering);
+        let closed = gathering.closed;
+        match &fate {
+            Fate::Durable => {}
+            Fate::Undone(why) | Fate::Unknown(why) => {
+                tracing::error!(%why, "a batch could not be committed");
+                lock(&self.shared.touched).take_back(touched);
+            }
+        }
+        for reply in replies {
+            reply.send(&fate);
+        }
+        if let Fate::Unknown(_) = fate {
+            self.reopen();
+        }
+        closed
+    }
+
+    /// Opens the database again and reads everything anew, as at start.
+    fn reopen(&mut self) {
+        let lost = |why: String| Lost {
+            tried: Stopwatch::start(),
+            why: Unavailable(why),
+        };
+        // The old connection goes first: its transaction ends with it.
+        self.db = Err(lost("the database is being opened again".into()));
+        let open = || -> Result<_, OpenError> {
+            let db = open_writer(&self.options.path, self.options.cache_mib, self.sync)?;
+            let (view, keep) = load(&db)?;
+            Ok((db, view, keep))
+        };
+        self.db = match open() {
+            Ok((db, view, keep)) => {
+                self.shared.published.change(|old| {
+                    keep_heard(old, &view);
+                    *old = view;
+                });
+                Ok((db, keep))
+            }
+            Err(error) => Err(lost(format!(
+                "the database cannot be opened again: {error}"
+            ))),
+        };
+    }
+}
+
+/// The orders of one batch as they come in.
+struct Gathering<'w> {
+    messages: &'w Receiver<Message>,
+    options: &'w SqliteOptions,
+    watch: Stopwatch,
+    taken: usize,
+    closed: bool,
+}
+
+impl Gathering<'_> {
+    /// The next order of this batch: waits while the window is open, then takes only what is
+    /// there, up to the size of a batch.
+    fn next(&mut self) -> Option<Order> {
+        if self.closed || self.taken >= self.options.batch_max {
+            return None;
+        }
+        let left = self.watch.left_of(self.options.gather);
+        let message = if left.is_zero() {
+            self.messages.try_recv().ok()
+        } else {
+            self.messages.recv_timeout(left).ok()
+        };
+        match message? {
+            Message::Order(order, place) => {
+                drop(place);
+                self.taken += 1;
+                Some(order)
+            }
+            Message::Close => {
+                self.closed = true;
+                None
+            }
+        }
+    }
+}
+
+/// One transaction of the database.
+struct Transaction<'w> {
+    db: &'w Connection,
+    keep: &'w mut Keep,
+    published: &'w Published,
+    touched: &'w Touched,
+    #[cfg(test)]
+    faults: &'w super::tests::Faults,
+}
+
+impl Transaction<'_> {
+    fn run(
+        self,
+        mut first: Option<Order>,
+        now: Time,
+        gathering: &mut Gathering<'_>,
+    ) -> (Vec<Reply>, Fate) {
+        let mut replies = Vec::new();
+        let Self {
+            db,
+            keep,
+            published,
+            ..
+        } = self;
+        let written = Batch::begin(db, published, keep).and_then(|mut batch| {
+            let mut next = first.take();
+            while let Some(order) = next {
+                let (reply, result) = batch.take(order);
+                replies.push(reply);
+                result?;
+                next = gathering.next();
+            }
+            batch.finish(self.touched, now)
+        });
+        replies.extend(first.map(Order::undone));
+        let outcome = match written {
+            Ok(outcome) => outcome,
+            Err(error) => return (replies, undo(db, &error)),
+        };
+        #[cfg(test)]
+        let committed = self.faults.commit(db);
+        #[cfg(not(test))]
+        let committed = commit(db);
+        // From here on a crash is clean: what was committed is read back as it is.
+        match committed {
+            Ok(()) => {
+                outcome.publish(published, keep);
+                (replies, Fate::Durable)
+            }
+            Err(error) => (replies, Fate::Unknown(Unavailable(error.to_string()))),
+        }
+    }
+}
+
+pub(super) fn commit(db: &Connection) -> rusqlite::Result<()> {
+    db.prepare_cached("COMMIT")?.execute([]).map(drop)
+}
+
+/// Rolls a transaction back whose statement failed. SQLite may have done it by itself.
+fn undo(db: &Connection, error: &rusqlite::Error) -> Fate {
+    let why = Unavailable(error.to_string());
+    if db.is_autocommit() || db.execute_batch("ROLLBACK").is_ok() {
+        Fate::Undone(why)
+    } else {
+        Fate::Unknown(why)
+    }
+}

@@ -1,0 +1,154 @@
+// An OAuth client of one task: `oauth4webapi`, with the nonce retried as RFC 9449 says.
+
+import * as oauth from 'oauth4webapi';
+
+export const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer';
+export const EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
+export const ASSERTION_TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer';
+export const TYPE_JWT = 'urn:ietf:params:oauth:token-type:jwt';
+export const TYPE_ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token';
+
+const insecure = { [oauth.allowInsecureRequests]: true };
+
+/** The metadata, found as RFC 8414 says. */
+export async function discover(issuer) {
+  const url = new URL(issuer);
+  const response = await oauth.discoveryRequest(url, { algorithm: 'oauth2', ...insecure });
+  return oauth.processDiscoveryResponse(url, response);
+}
+
+/** A client with a key of its own. */
+export class Client {
+  constructor(as, keys) {
+    this.as = as;
+    this.keys = keys;
+    this.dpop = oauth.DPoP({}, keys);
+  }
+
+  static async of(issuer) {
+    return new Client(await discover(issuer), await newKeys());
+  }
+
+  /** Asks the token endpoint; `auth` is how the client authenticates, by default not at all. */
+  async token(grantType, parameters, { auth = nobody, clientId = '', dpop = this.dpop } = {}) {
+    const client = { client_id: clientId };
+    return withNonce(async () => {
+      const response = await oauth.genericTokenEndpointRequest(
+        this.as, client, auth, grantType, new URLSearchParams(parameters), { ...insecure, ...(dpop && { DPoP: dpop }) },
+      );
+      return oauth.processGenericTokenEndpointResponse(this.as, client, response);
+    });
+  }
+
+  /** A first credential, by a platform's token as `assertion`. */
+  grant(assertion, parameters = {}, options = {}) {
+    return this.token(JWT_BEARER, { assertion, ...parameters }, options);
+  }
+
+  /** A further credential, by the client's own key. */
+  async renew(clientId, parameters = {}, { key = this.keys.privateKey, dpop = this.dpop, modify } = {}) {
+    const client = { client_id: clientId };
+    const auth = oauth.PrivateKeyJwt(key, modify && { [oauth.modifyAssertion]: modify });
+    return withNonce(async () => {
+      const response = await oauth.clientCredentialsGrantRequest(
+        this.as, client, auth, new URLSearchParams(parameters), { ...insecure, ...(dpop && { DPoP: dpop }) },
+      );
+      return oauth.processClientCredentialsResponse(this.as, client, response);
+    });
+  }
+
+  /** Exchanges an own token for one with less access. */
+  narrow(subjectToken, parameters, options) {
+    return this.token(
+      EXCHANGE,
+      { subject_token: subjectToken, subject_token_type: TYPE_ACCESS_TOKEN, ...parameters },
+      options,
+    );
+  }
+
+  /** Calls a task endpoint with a credential and a proof of its key. */
+  async call(method, path, token, body) {
+    const headers = new Headers(body === undefined ? {} : { 'content-type': 'application/json' });
+    const text = body === undefined ? undefined : JSON.stringify(body);
+    return withNonce(async () => {
+      const response = await oauth.protectedResourceRequest(
+        token, method, new URL(`${this.as.issuer}${path}`), headers, text, { ...insecure, DPoP: this.dpop },
+      );
+      return response.json();
+    });
+  }
+
+  /** Gives back a credential, proving the client's key by DPoP. */
+  async revoke(token, clientId, key = this.keys.privateKey) {
+    const client = { client_id: clientId };
+    const response = await oauth.revocationRequest(this.as, client, oauth.PrivateKeyJwt(key), token, insecure);
+    await oauth.processRevocationResponse(response);
+  }
+}
+
+/** What a resource is told about a token. */
+export async function introspect(as, name, secret, token) {
+  const client = { client_id: name };
+  const response = await oauth.introspectionRequest(as, client, oauth.ClientSecretBasic(secret), token, insecure);
+  return oauth.processIntrospectionResponse(as, client, response);
+}
+
+export function newKeys(alg = 'ES256') {
+  return oauth.generateKeyPair(alg, { extractable: true });
+}
+
+/** No client authentication, and no `client_id` unless one is given. */
+export function nobody(_as, client, body) {
+  if (client.client_id) body.set('client_id', client.client_id);
+}
+
+/** Client authentication by a JWT that is not the client's own. */
+export function platformAssertion(jwt) {
+  return (_as, client, body) => {
+    if (client.client_id) body.set('client_id', client.client_id);
+    body.set('client_assertion_type', ASSERTION_TYPE);
+    body.set('client_assertion', jwt);
+  };
+}
+
+/** Sends a form as it stands, for requests that no library would send. */
+export async function post(url, parameters, headers = {}) {
+  const response = await fetch(url, { method: 'POST', body: new URLSearchParams(parameters), headers });
+  return { status: response.status, headers: response.headers, body: await jsonOf(response) };
+}
+
+export async function jsonOf(response) {
+  const text = await response.text();
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
+
+/** The one retry that a demanded nonce costs. */
+async function withNonce(ask) {
+  try {
+    return await ask();
+  } catch (error) {
+    if (!oauth.isDPoPNonceError(error)) throw error;
+    return ask();
+  }
+}
+
+/** What a refusal says on the wire, from the error that the library throws. */
+export async function refused(promise) {
+  try {
+    await promise;
+  } catch (error) {
+    if (error instanceof oauth.ResponseBodyError) {
+      return { status: error.status, error: error.error, rule: error.cause.refused?.rule, ...error.cause };
+    }
+    if (error instanceof oauth.WWWAuthenticateChallengeError) {
+      const body = await jsonOf(error.response);
+      return { status: error.response.status, error: body.error, rule: body.refused?.rule, ...body };
+    }
+    throw error;
+  }
+  throw new Error('the request was granted and should have been refused');
+}

@@ -1,0 +1,2 @@
+//! Everything CI does, as one command.
+fn main() {}
