@@ -7,10 +7,16 @@ mod output;
 mod random;
 mod runner;
 mod secret;
+#[cfg(feature = "server")]
+mod serve;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+/// Many small short-lived allocations on several threads: what this allocator is made for.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 use crate::runner::address::ServerArgs;
 use crate::runner::proof::ProofArgs;
@@ -35,6 +41,9 @@ enum Command {
     Token(TokenArgs),
     /// Prints the claims that the platform gives this job, never the token
     Proof(ProofArgs),
+    /// Runs the server
+    #[cfg(feature = "server")]
+    Serve(serve::ServeArgs),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +52,8 @@ fn main() -> ExitCode {
             Command::Run(args) => runner::run::main(*args, cli.server),
             Command::Token(args) => runner::token::main(args),
             Command::Proof(args) => runner::proof::main(args, cli.server),
+            #[cfg(feature = "server")]
+            Command::Serve(args) => serve::main(&args),
         },
         Err(error) => misused(&error),
     }

@@ -260,6 +260,12 @@ fn issue(task: &Task, number: u32, terms: &Terms<'_>) -> Result<Event, Refusal> 
             .hint("use a credential until it is near its end instead of asking for another"));
     }
     let held = held(client, terms.within);
+    if held.is_empty() {
+        return Err(Refusal::new(Rule::NotCovered)
+            .field("subject_token")
+            .wanted("a token that holds some of the client's access")
+            .got("none of it"));
+    }
     let access = token_access(&held, terms.ceiling, terms.request, terms.catalog)?;
     if access.details.len() > terms.bounds.details {
         return Err(Refusal::new(Rule::DetailsLimit)

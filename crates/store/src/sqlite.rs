@@ -11,6 +11,7 @@ mod partition;
 mod read;
 mod record;
 mod schema;
+mod search;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ use batch::{Order, Waiter};
 use load::load;
 use read::Reader;
 use schema::{Sync, open_reader, open_writer};
+use search::{Search, find_alone};
 use view::{Published, lock};
 use writer::{Message, Shared, Writer};
 
@@ -141,6 +143,7 @@ pub struct SqliteStore {
     reader: Arc<Reader>,
     /// None where the database was opened to read only.
     writing: Option<Writing>,
+    search: Option<Search>,
 }
 
 /// The way to the writer.
@@ -196,6 +199,7 @@ impl SqliteStore {
             .name("dayfly-writer".into())
             .spawn(move || writer.run())
             .map_err(OpenError::Thread)?;
+        let search = Search::start(Arc::clone(&shared), Arc::clone(&reader))?;
         Ok(Self {
             shared,
             reader,
@@ -205,6 +209,7 @@ impl SqliteStore {
                 thread: Some(thread),
                 _lock: lock,
             }),
+            search: Some(search),
         })
     }
 
@@ -225,6 +230,7 @@ impl SqliteStore {
             }),
             reader: Arc::new(reader),
             writing: None,
+            search: None,
         })
     }
 
@@ -326,12 +332,16 @@ impl Store for SqliteStore {
 
     fn find(
         &self,
-        _tenant: &Name,
-        _key: &SearchKey,
-        _cursor: Option<u64>,
-        _limit: usize,
+        tenant: &Name,
+        key: &SearchKey,
+        cursor: Option<u64>,
+        limit: usize,
     ) -> Result<Vec<u64>, Unavailable> {
-        Err(Unavailable("there is no search index yet".into()))
+        let (published, wanted) = (&self.shared.published, (key, cursor, limit));
+        match &self.search {
+            Some(search) => search.find(published, &self.reader, tenant, wanted),
+            None => find_alone(&self.reader, published, tenant, wanted),
+        }
     }
 
     fn head(&self, tenant: &Name) -> Result<TreeHead, Unavailable> {

@@ -9,6 +9,8 @@ export const TYPE_JWT = 'urn:ietf:params:oauth:token-type:jwt';
 export const TYPE_ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token';
 
 const insecure = { [oauth.allowInsecureRequests]: true };
+/** The library wants a client id even where none is sent. */
+const unnamed = { client_id: 'unnamed' };
 
 /** The metadata, found as RFC 8414 says. */
 export async function discover(issuer) {
@@ -29,14 +31,16 @@ export class Client {
     return new Client(await discover(issuer), await newKeys());
   }
 
-  /** Asks the token endpoint; `auth` is how the client authenticates, by default not at all. */
-  async token(grantType, parameters, { auth = nobody, clientId = '', dpop = this.dpop } = {}) {
-    const client = { client_id: clientId };
+  /**
+   * Asks the token endpoint. `auth` is how the client authenticates, by default not at all;
+   * `dpop: null` asks for a bearer token.
+   */
+  async token(grantType, parameters, { auth = nobody, dpop = this.dpop } = {}) {
     return withNonce(async () => {
       const response = await oauth.genericTokenEndpointRequest(
-        this.as, client, auth, grantType, new URLSearchParams(parameters), { ...insecure, ...(dpop && { DPoP: dpop }) },
+        this.as, unnamed, auth, grantType, new URLSearchParams(parameters), { ...insecure, ...(dpop && { DPoP: dpop }) },
       );
-      return oauth.processGenericTokenEndpointResponse(this.as, client, response);
+      return oauth.processGenericTokenEndpointResponse(this.as, unnamed, response);
     });
   }
 
@@ -66,7 +70,7 @@ export class Client {
     );
   }
 
-  /** Calls a task endpoint with a credential and a proof of its key. */
+  /** Calls a task endpoint with a credential and a proof of its key; gives the answer's body. */
   async call(method, path, token, body) {
     const headers = new Headers(body === undefined ? {} : { 'content-type': 'application/json' });
     const text = body === undefined ? undefined : JSON.stringify(body);
@@ -74,15 +78,26 @@ export class Client {
       const response = await oauth.protectedResourceRequest(
         token, method, new URL(`${this.as.issuer}${path}`), headers, text, { ...insecure, DPoP: this.dpop },
       );
-      return response.json();
+      const answer = await response.json();
+      if (!response.ok) throw new Refusal(response.status, answer);
+      return answer;
     });
   }
 
-  /** Gives back a credential, proving the client's key by DPoP. */
+  /** Gives back a credential, proving to be the client by its key. */
   async revoke(token, clientId, key = this.keys.privateKey) {
     const client = { client_id: clientId };
     const response = await oauth.revocationRequest(this.as, client, oauth.PrivateKeyJwt(key), token, insecure);
     await oauth.processRevocationResponse(response);
+  }
+}
+
+/** A refusal that the library does not know as one: of a task endpoint, without a challenge. */
+class Refusal extends Error {
+  constructor(status, body) {
+    super(`${status} ${body.error}: ${body.error_description}`);
+    this.status = status;
+    this.body = body;
   }
 }
 
@@ -97,15 +112,12 @@ export function newKeys(alg = 'ES256') {
   return oauth.generateKeyPair(alg, { extractable: true });
 }
 
-/** No client authentication, and no `client_id` unless one is given. */
-export function nobody(_as, client, body) {
-  if (client.client_id) body.set('client_id', client.client_id);
-}
+/** No client authentication: the grant speaks for itself. */
+function nobody() {}
 
-/** Client authentication by a JWT that is not the client's own. */
+/** Client authentication by a JWT that the library did not make: a platform's token. */
 export function platformAssertion(jwt) {
-  return (_as, client, body) => {
-    if (client.client_id) body.set('client_id', client.client_id);
+  return (_as, _client, body) => {
     body.set('client_assertion_type', ASSERTION_TYPE);
     body.set('client_assertion', jwt);
   };
@@ -141,14 +153,17 @@ export async function refused(promise) {
   try {
     await promise;
   } catch (error) {
-    if (error instanceof oauth.ResponseBodyError) {
-      return { status: error.status, error: error.error, rule: error.cause.refused?.rule, ...error.cause };
-    }
-    if (error instanceof oauth.WWWAuthenticateChallengeError) {
-      const body = await jsonOf(error.response);
-      return { status: error.response.status, error: body.error, rule: body.refused?.rule, ...body };
-    }
-    throw error;
+    const { status, body } = await refusalIn(error);
+    return { status, error: body.error, rule: body.refused?.rule, field: body.refused?.field, body };
   }
   throw new Error('the request was granted and should have been refused');
+}
+
+async function refusalIn(error) {
+  if (error instanceof Refusal) return error;
+  if (error instanceof oauth.ResponseBodyError) return { status: error.status, body: error.cause };
+  if (error instanceof oauth.WWWAuthenticateChallengeError) {
+    return { status: error.response.status, body: await jsonOf(error.response) };
+  }
+  throw error;
 }

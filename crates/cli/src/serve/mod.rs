@@ -73,12 +73,6 @@ async fn serve(file: &Path) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr()?;
-    let admin = http::admin::bind(&config.data)?;
-    let admin = tokio::spawn(http::admin::serve(
-        admin,
-        Arc::clone(&app),
-        until(stopping.clone()),
-    ));
     let sweeping = tokio::spawn(sweep(Arc::clone(&app), stopping.clone()));
     announce(&config, &app, address);
 
@@ -96,7 +90,7 @@ async fn serve(file: &Path) -> anyhow::Result<()> {
     tracing::info!("stopping");
     stop.send_replace(true);
     let drained = tokio::time::timeout(DRAIN, async {
-        let _ended = tokio::join!(serving, sweeping, admin);
+        let _ended = tokio::join!(serving, sweeping);
     })
     .await;
     if drained.is_err() {
@@ -190,13 +184,14 @@ fn announce(config: &Config, app: &App, address: std::net::SocketAddr) {
     tracing::info!(%address, public_url = config.public_url, "listening");
 }
 
-async fn sweep(app: Arc<App>, mut stopping: watch::Receiver<bool>) {
+async fn sweep(app: Arc<App>, stopping: watch::Receiver<bool>) {
+    let mut stopped = std::pin::pin!(until(stopping));
     let mut round = tokio::time::interval(ROUND);
     round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         tokio::select! {
             _ = round.tick() => { app.sweep().await; }
-            _ = stopping.wait_for(|stop| *stop) => return,
+            () = &mut stopped => return,
         }
     }
 }

@@ -23,7 +23,7 @@ pub(super) struct Entry {
 #[derive(Clone, Debug)]
 pub(super) enum Said {
     /// An event of a task.
-    Event(Event),
+    Event(Box<Event>),
     /// Something else.
     Note(Value),
 }
@@ -54,7 +54,7 @@ impl Entry {
         };
         let mut data = serde_json::Deserializer::from_str(leaf.data.get());
         let said = match Event::read(&leaf.kind, &mut data).map_err(|why| damaged(&why))? {
-            Ok(event) => Said::Event(event),
+            Ok(event) => Said::Event(Box::new(event)),
             Err(dayfly_domain::UnknownKind) => {
                 Said::Note(serde_json::from_str(leaf.data.get()).map_err(|why| damaged(&why))?)
             }
@@ -85,7 +85,7 @@ impl Entry {
     }
 
     /// The event, where it is one.
-    pub(super) const fn event(&self) -> Option<&Event> {
+    pub(super) fn event(&self) -> Option<&Event> {
         match &self.said {
             Said::Event(event) => Some(event),
             Said::Note(_) => None,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{Entry, each_of, entry_at};
 use super::error::RecordError;
-use super::gather::{Gathered, Search};
+use super::gather::Search;
 use super::key::TraceKey;
 use super::reading::{Known, Reading};
 use super::standing::{self, Stands};

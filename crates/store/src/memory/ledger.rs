@@ -7,6 +7,7 @@ use dayfly_domain::{
     Limits, Name, Span, Spent, Task, TaskId, TaskState, Time,
 };
 use dayfly_ledger::leaf::LeafError;
+use dayfly_ledger::tile::TILE_WIDTH;
 use dayfly_ledger::{
     Frontier, Hash, Leaf, Link, RawValue, ReadLeaf, annex_hash, empty_root, leaf_hash, node_hash,
 };
@@ -17,6 +18,8 @@ use crate::{
     ALIVE_GAP, Annex, Append, AppendError, Change, ClaimWrite, Committed, Note, Observed,
     OneTimeKey, OpenTask, SearchKey, Spend, StoredEntry, Touch, TreeHead, Unavailable, Use,
 };
+
+const DAY_MILLIS: u64 = 86_400_000;
 
 /// Everything a tenant has.
 #[derive(Clone, Debug)]
@@ -108,7 +111,7 @@ impl Ledger {
         for claim in &append.claims {
             self.check_claim(claim, &append)?;
         }
-        self.check_spends(&append.spends)?;
+        self.check_spends(&append.spends, at)?;
         if let Some((workload, limits)) = &append.limits {
             self.check_limits(workload, *limits, at)?;
         }
@@ -177,10 +180,13 @@ impl Ledger {
         Ok(())
     }
 
-    fn check_spends(&self, spends: &[Spend]) -> Result<(), AppendError> {
+    fn check_spends(&self, spends: &[Spend], at: Time) -> Result<(), AppendError> {
         let mut own: BTreeMap<(Time, Digest), Spent> = BTreeMap::new();
         for (which, spend) in spends.iter().enumerate() {
             let key = (spend.key.at, spend.key.digest);
+            if spend.key.until.millis() / DAY_MILLIS < at.millis() / DAY_MILLIS {
+                return Err(unfit(&"a one-time key is past its keep"));
+            }
             if let Some(by) = self.spent(&spend.key).or_else(|| own.get(&key).copied()) {
                 return Err(AppendError::SpentKey { which, by });
             }
@@ -566,6 +572,7 @@ impl Ledger {
             .saturating_mul(256);
         nodes
             .get(first..first.saturating_add(width.into()))
+            .filter(|_| width <= TILE_WIDTH)
             .map(<[Hash]>::to_vec)
             .ok_or_else(|| Unavailable("the tree does not hold that tile".into()))
     }

@@ -268,7 +268,7 @@ impl Reader {
     }
 
     /// Without a writer that keeps the view, reads everything anew when there was a commit.
-    fn catch_up(&self, published: &Published) -> Result<(), Unavailable> {
+    pub(super) fn catch_up(&self, published: &Published) -> Result<(), Unavailable> {
         if !self.alone {
             return Ok(());
         }

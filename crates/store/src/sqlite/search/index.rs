@@ -1,0 +1,312 @@
+//! The index file itself: hashes of keys with the positions of the entries that have them.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use dayfly_domain::{Name, TaskId};
+use dayfly_ledger::{Hash, ReadLeaf, sha256};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
+
+use crate::SearchKey;
+use crate::keys::{issuer_of, keys_of};
+use crate::sqlite::read::read_entry;
+use crate::sqlite::value::{count, entry_id, int, task, uint};
+
+/// The form of the index; one of another form is built anew.
+const FORM: i64 = 1;
+
+const TABLES: &str = "
+CREATE TABLE keys (tenant INTEGER NOT NULL, hash INTEGER NOT NULL, pos INTEGER NOT NULL,
+  PRIMARY KEY (tenant, hash, pos)) STRICT, WITHOUT ROWID;
+CREATE TABLE held (tenant INTEGER PRIMARY KEY, size INTEGER NOT NULL, last BLOB NOT NULL) STRICT;
+PRAGMA user_version = 1;
+";
+
+/// An index that is being written.
+pub(super) struct Index {
+    db: Connection,
+    /// How many entries of each tenant it holds.
+    sizes: Vec<u64>,
+}
+
+impl Index {
+    /// Opens an index, or begins an empty one where there is none, it is damaged, or it is not of
+    /// these entries.
+    pub(super) fn open(path: &Path, entries: &Connection) -> rusqlite::Result<Self> {
+        match Self::open_there(path, entries) {
+            Ok(Some(index)) => return Ok(index),
+            Ok(None) => {}
+            Err(error) if is_damage(&error) => {
+                tracing::warn!(%error, "the search index is damaged and is built anew");
+            }
+            Err(error) => return Err(error),
+        }
+        for ending in ["", "-wal", "-shm"] {
+            let mut name = path.as_os_str().to_owned();
+            name.push(ending);
+            // A file that cannot be removed is found again when the index is opened.
+            let _ = std::fs::remove_file(name);
+        }
+        let db = open_writer(path)?;
+        db.execute_batch(&format!("BEGIN; {TABLES} COMMIT;"))?;
+        Ok(Self {
+            db,
+            sizes: Vec::new(),
+        })
+    }
+
+    fn open_there(path: &Path, entries: &Connection) -> rusqlite::Result<Option<Self>> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let db = open_writer(path)?;
+        if db.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))? != FORM {
+            return Ok(None);
+        }
+        let mut sizes = Vec::new();
+        let held = db
+            .prepare("SELECT tenant, size, last FROM held ORDER BY tenant")?
+            .query_map([], |row| {
+                Ok((row.get(0)?, count(row, 1)?, Hash(row.get(2)?)))
+            })?
+            .collect::<rusqlite::Result<Vec<(u32, u64, Hash)>>>()?;
+        for (tenant, size, last) in held {
+            if hash_at(entries, tenant, size)? != Some(last) {
+                return Ok(None);
+            }
+            sizes.resize(tenant as usize, 0);
+            sizes.push(size);
+        }
+        Ok(Some(Self { db, sizes }))
+    }
+
+    /// Puts the next entries into the index, up to the size that each tenant has.
+    pub(super) fn write(
+        &mut self,
+        entries: &Connection,
+        targets: &[u64],
+        most: usize,
+    ) -> rusqlite::Result<usize> {
+        self.sizes.resize(self.sizes.len().max(targets.len()), 0);
+        let mut written = 0;
+        for (tenant, target) in (0u32..).zip(targets) {
+            let Some(size) = self.sizes.get_mut(tenant as usize) else {
+                continue;
+            };
+            if *size >= *target || written >= most {
+                continue;
+            }
+            let until = (*target).min(*size + (most - written) as u64);
+            let batch = read_batch(entries, tenant, *size..until)?;
+            write_batch(&mut self.db, tenant, until, &batch)?;
+            written += batch.count;
+            *size = until;
+        }
+        Ok(written)
+    }
+
+    pub(super) fn sizes(&self) -> Vec<u64> {
+        self.sizes.clone()
+    }
+}
+
+/// What the entries of a range are found by.
+struct Batch {
+    /// Hashes of keys with positions, sorted, so that they are written in the order of the table.
+    rows: Vec<(i64, u64)>,
+    last: Hash,
+    count: usize,
+}
+
+fn read_batch(
+    entries: &Connection,
+    tenant: u32,
+    range: std::ops::Range<u64>,
+) -> rusqlite::Result<Batch> {
+    let mut statement = entries.prepare_cached(
+        "SELECT id, leaf, hash, salt, annex, task FROM entries WHERE id >= ?1 AND id < ?2 ORDER BY id",
+    )?;
+    let mut found =
+        statement.query((entry_id(tenant, range.start), entry_id(tenant, range.end)))?;
+    let mut batch = Batch {
+        rows: Vec::new(),
+        last: Hash([0; 32]),
+        count: 0,
+    };
+    let mut issuers = HashMap::new();
+    while let Some(row) = found.next()? {
+        let entry = read_entry(row)?;
+        let of = row.get::<_, Option<[u8; 16]>>(5)?.map(TaskId);
+        let Ok(read) = ReadLeaf::parse(entry.leaf.as_bytes()) else {
+            continue;
+        };
+        if let (Some(of), Some(issuer)) = (of, issuer_of(&read.leaf)) {
+            issuers.insert(of, Some(issuer));
+        }
+        let issuer = || {
+            let of = of?;
+            let known = issuers
+                .entry(of)
+                .or_insert_with(|| issuer_at_start(entries, tenant, of));
+            known.clone()
+        };
+        let annex = entry.annex.as_ref().map(|annex| annex.data.as_str());
+        let keys = keys_of(&read.leaf, annex, issuer);
+        batch
+            .rows
+            .extend(keys.iter().map(|key| (hash_of(key), entry.pos)));
+        batch.last = entry.hash;
+        batch.count += 1;
+    }
+    batch.rows.sort_unstable();
+    Ok(batch)
+}
+
+/// Who vouched for a task, by its first entry.
+fn issuer_at_start(entries: &Connection, tenant: u32, of: TaskId) -> Option<Name> {
+    let leaf: String = entries
+        .prepare_cached(
+            "SELECT leaf FROM entries WHERE task = ?1 AND seq = 1 AND id BETWEEN ?2 AND ?3",
+        )
+        .and_then(|mut first| {
+            let key = (of.0, entry_id(tenant, 0), entry_id(tenant, u64::MAX));
+            first.query_row(key, |row| row.get(0))
+        })
+        .ok()?;
+    issuer_of(&ReadLeaf::parse(leaf.as_bytes()).ok()?.leaf)
+}
+
+fn write_batch(db: &mut Connection, tenant: u32, size: u64, batch: &Batch) -> rusqlite::Result<()> {
+    let transaction = db.transaction()?;
+    {
+        let mut insert = transaction
+            .prepare_cached("INSERT OR IGNORE INTO keys (tenant, hash, pos) VALUES (?1, ?2, ?3)")?;
+        for (hash, pos) in &batch.rows {
+            insert.execute((tenant, hash, int(*pos)))?;
+        }
+        transaction
+            .prepare_cached("INSERT OR REPLACE INTO held (tenant, size, last) VALUES (?1, ?2, ?3)")?
+            .execute((tenant, int(size), batch.last.0))?;
+    }
+    transaction.commit()
+}
+
+/// Positions below `below` under a key, newest first; each is looked at before it is believed.
+pub(super) fn find(
+    index: &Connection,
+    entries: &Connection,
+    tenant: u32,
+    (key, below, limit): (&SearchKey, u64, usize),
+) -> rusqlite::Result<Vec<u64>> {
+    let mut statement = index.prepare_cached(
+        "SELECT pos FROM keys WHERE tenant = ?1 AND hash = ?2 AND pos < ?3 ORDER BY pos DESC",
+    )?;
+    let mut candidates = statement.query((tenant, hash_of(key), int(below)))?;
+    let mut found = Vec::new();
+    while found.len() < limit
+        && let Some(row) = candidates.next()?
+    {
+        let pos = count(row, 0)?;
+        if keys_at(entries, tenant, pos)?.contains(key) {
+            found.push(pos);
+        }
+    }
+    Ok(found)
+}
+
+/// The keys of the entry at a position.
+pub(super) fn keys_at(
+    entries: &Connection,
+    tenant: u32,
+    pos: u64,
+) -> rusqlite::Result<Vec<SearchKey>> {
+    let mut statement = entries
+        .prepare_cached("SELECT id, leaf, hash, salt, annex, task FROM entries WHERE id = ?1")?;
+    let entry = statement
+        .query_row([entry_id(tenant, pos)], |row| {
+            let of = row
+                .get::<_, Option<[u8; 16]>>(5)?
+                .is_some()
+                .then(|| task(row, 5))
+                .transpose()?;
+            Ok((read_entry(row)?, of))
+        })
+        .optional()?;
+    let Some((entry, of)) = entry else {
+        return Ok(Vec::new());
+    };
+    let Ok(read) = ReadLeaf::parse(entry.leaf.as_bytes()) else {
+        return Ok(Vec::new());
+    };
+    let annex = entry.annex.as_ref().map(|annex| annex.data.as_str());
+    Ok(keys_of(&read.leaf, annex, || {
+        issuer_at_start(entries, tenant, of?)
+    }))
+}
+
+/// How many entries of a tenant an index holds; none when it is not of these entries.
+pub(super) fn held(index: &Connection, entries: &Connection, tenant: u32) -> rusqlite::Result<u64> {
+    let held = index
+        .prepare_cached("SELECT size, last FROM held WHERE tenant = ?1")?
+        .query_row([tenant], |row| Ok((uint(row.get(0)?), Hash(row.get(1)?))))
+        .optional()?;
+    match held {
+        Some((size, last)) if hash_at(entries, tenant, size)? == Some(last) => Ok(size),
+        Some(_) | None => Ok(0),
+    }
+}
+
+/// The leaf hash of the last of so many entries.
+fn hash_at(entries: &Connection, tenant: u32, size: u64) -> rusqlite::Result<Option<Hash>> {
+    entries
+        .prepare_cached("SELECT hash FROM entries WHERE id = ?1")?
+        .query_row([entry_id(tenant, size.saturating_sub(1))], |row| {
+            row.get(0).map(Hash)
+        })
+        .optional()
+}
+
+/// Opens an index to read.
+pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags)?;
+    db.query_row("SELECT count(*) FROM held", [], |_| Ok(()))?;
+    Ok(db)
+}
+
+/// What is lost when the machine falls over is derived again; a log that is synced at checkpoints
+/// alone loses the last batches then and never damages the file.
+fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
+    let db = Connection::open(path)?;
+    db.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY;
+         PRAGMA cache_size = -32768; PRAGMA wal_autocheckpoint = 8000;",
+    )?;
+    Ok(db)
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    matches!(
+        code,
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown)
+    )
+}
+
+/// The first eight bytes of a digest of a key.
+fn hash_of(key: &SearchKey) -> i64 {
+    let (kind, text) = match key {
+        SearchKey::Owner(name) => (b'o', name.as_str().to_owned()),
+        SearchKey::Workload(name) => (b'w', name.as_str().to_owned()),
+        SearchKey::Subject(issuer, sub) => (b's', format!("{issuer} {sub}")),
+        SearchKey::Instance(instance) => (b'i', instance.clone()),
+        SearchKey::Run(run) => (b'r', run.clone()),
+        SearchKey::Resource(name) => (b'a', name.as_str().to_owned()),
+        SearchKey::Key(digest) => (b'k', digest.to_string()),
+        SearchKey::Token(digest) => (b't', digest.to_string()),
+    };
+    let mut bytes = vec![kind];
+    bytes.extend_from_slice(text.as_bytes());
+    let [a, b, c, d, e, f, g, h, ..] = sha256(&bytes).0;
+    i64::from_be_bytes([a, b, c, d, e, f, g, h])
+}

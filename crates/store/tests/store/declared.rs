@@ -1,0 +1,254 @@
+//! Epochs, the revision, limits, blocks and documents, judged at the position.
+
+use dayfly_domain::{Block, BlockOn, Cause, Epoch, EpochOf, Limits, TaskId};
+use dayfly_store::{Append, AppendError, Document, FactsQuery, OpenFilter};
+
+use super::fixture::*;
+
+fn team() -> EpochOf {
+    EpochOf::Owner(name("team"))
+}
+
+pub(crate) fn a_moved_epoch_is_stale<S: Subject>() {
+    let mut bench = Bench::<S>::new();
+    let relying = |n, at| {
+        let mut append = start(n).append;
+        append.relies = vec![
+            Epoch {
+                of: EpochOf::Tenant,
+                at: 0,
+            },
+            Epoch { of: team(), at },
+        ];
+        append
+    };
+    bench.commit(relying(1, 0));
+    let task = bench.task(id(1)).unwrap();
+    assert_eq!(task.stale, None);
+    bench.commit(Append {
+        now: NOON,
+        moves: vec![team()],
+        ..Append::default()
+    });
+    assert_eq!(
+        bench.append(relying(2, 0)).unwrap_err(),
+        AppendError::Stale(team())
+    );
+    assert_eq!(bench.task(id(1)).unwrap().stale, Some(team()));
+    bench.subject.reopen();
+    assert_eq!(
+        bench.append(relying(2, 0)).unwrap_err(),
+        AppendError::Stale(team())
+    );
+    assert_eq!(bench.task(id(1)).unwrap().stale, Some(team()));
+    bench.commit(relying(2, 1));
+    let epochs = [team(), EpochOf::Tenant, EpochOf::Issuer(github())];
+    let facts = bench.facts(&FactsQuery {
+        epochs: &epochs,
+        ..FactsQuery::default()
+    });
+    let values: Vec<u64> = facts.epochs.iter().map(|epoch| epoch.at).collect();
+    assert_eq!(values, [1, 0, 0]);
+    assert!(facts.epochs.iter().map(|epoch| &epoch.of).eq(&epochs));
+    // An end asks for nothing.
+    bench.commit(changed(end(&task.task, Cause::OwnerOffboarded)));
+}
+
+pub(crate) fn tasks_on_a_moved_epoch_are_due<S: Subject>() {
+    let mut bench = Bench::<S>::new();
+    bench.start(1);
+    let other = start_with(2, |started| {
+        started.epochs = vec![Epoch {
+            of: EpochOf::Tenant,
+            at: 0,
+        }]
+    });
+    bench.commit(other.append);
+    bench.start(3);
+    let due = |bench: &Bench<S>| -> Vec<TaskId> {
+        let due = bench
+            .store()
+            .open(&acme(), &OpenFilter::Due(NOON), None, 10)
+            .unwrap();
+        due.iter().map(|open| open.task.id).collect()
+    };
+    assert_eq!(due(&bench), []);
+    bench.commit(Append {
+        now: NOON,
+        moves: vec![team()],
+        ..Append::default()
+    });
+    assert_eq!(due(&bench), [id(1), id(3)]);
+    bench.subject.reopen();
+    assert_eq!(due(&bench), [id(1), id(3)]);
+    let task = bench.task(id(1)).unwrap().task;
+    bench.commit(changed(end(&task, Cause::OwnerOffboarded)));
+    assert_eq!(due(&bench), [id(3)]);
+    // One that opens although it relies on what is gone is due as well.
+    bench.start(4);
+    assert_eq!(due(&bench), [id(3), id(4)]);
+}
+
+pub(crate) fn a_moved_revision_is_revised<S: Subject>() {
+    let mut bench = Bench::<S>::new();
+    let under = |n, revision| Append {
+        revision: Some(revision),
+        ..start(n).append
+    };
+    bench.commit(under(1, 0));
+    bench.commit(Append {
+        now: NOON,
+        revises: true,
+        ..Append::default()
+    });
+    assert_eq!(bench.append(under(2, 0)).unwrap_err(), AppendError::Revised);
+    bench.subject.reopen();
+    assert_eq!(bench.append(under(2, 0)).unwrap_err(), AppendError::Revised);
+    bench.commit(under(2, 1));
+    assert_eq!(bench.facts(&FactsQuery::default()).revision, 1);
+}
+
+pub(crate) fn limits_are_counted_at_the_position<S: Subject>() {
+    let mut bench = Bench::<S>::new();
+    let limited = |n, open, starts_per_hour, now| {
+        let limits = Some((
+            release(),
+            Limits {
+                open,
+                starts_per_hour,
+            },
+        ));
+        Append {
+            now,
+            limits,
+            ..start(n).append
+        }
+    };
+    bench.commit(limited(1, Some(2), None, NOON));
+    bench.commit(limited(2, Some(2), None, NOON));
+    assert_eq!(
+        bench.append(limited(3, Some(2), None, NOON)).unwrap_err(),
+        AppendError::Conflict
+    );
+    bench.subject.reopen();
+    assert_eq!(
+        bench.append(limited(3, Some(2), None, NOON)).unwrap_err(),
+        AppendError::Conflict
+    );
+    let counts = |bench: &Bench<S>| {
+        let workload = release();
+        let facts = bench.facts(&FactsQuery {
+            counts: Some(&workload),
+            ..FactsQuery::default()
+        });
+        (facts.counts.open, facts.counts.starts_last_hour)
+    };
+    assert_eq!(counts(&bench), (2, 2));
+    let task = bench.task(id(1)).unwrap().task;
+    bench.commit(changed(end(&task, Cause::Completed)));
+    assert_eq!(counts(&bench), (1, 2));
+    // There is room among the open ones, and none among the starts of the hour.
+    let full = limited(3, Some(2), Some(2), after(1800));
+    assert_eq!(bench.append(full).unwrap_err(), AppendError::Conflict);
+    bench.subject.reopen();
+    assert_eq!(counts(&bench), (1, 2));
+    let later = after(2 * 3600);
+    bench.clock.set(later);
+    assert_eq!(counts(&bench), (1, 0));
+    bench.commit(limited(3, Some(2), Some(2), later));
+    assert_eq!(counts(&bench), (2, 1));
+    bench.subject.reopen();
+    assert_eq!(counts(&bench), (2, 1));
+}
+
+pub(crate) fn blocks_stand_until_lifted<S: Subject>() {
+    let mut bench = Bench::<S>::new();
+    let on = |series: &str| BlockOn::Series {
+        issuer: github(),
+        series: series.into(),
+    };
+    let block = |series: &str| Block {
+        on: on(series),
+        task: Some(id(1)),
+        since: NOON,
+    };
+    let set = |blocks| Append {
+        now: NOON,
+        blocks,
+        ..Append::default()
+    };
+    bench.commit(set(vec![block("a"), block("b")]));
+    bench.commit(set(vec![Block {
+        task: None,
+        ..block("a")
+    }]));
+    let blocks = |bench: &Bench<S>| {
+        let mut blocks = bench.facts(&FactsQuery::default()).blocks;
+        blocks.sort_by_key(|block| block.on.clone());
+        blocks
+    };
+    let wanted = [
+        Block {
+            task: None,
+            ..block("a")
+        },
+        block("b"),
+    ];
+    assert_eq!(blocks(&bench), wanted);
+    bench.subject.reopen();
+    assert_eq!(blocks(&bench), wanted);
+    bench.commit(Append {
+        now: NOON,
+        lifts: vec![on("a"), on("c")],
+        ..Append::default()
+    });
+    assert_eq!(blocks(&bench), wanted[1..]);
+    bench.subject.reopen();
+    assert_eq!(blocks(&bench), wanted[1..]);
+}
+
+pub(crate) fn documents_are_found_by_prefix<S: Subject>() {
+    let mut bench = Bench::<S>::new();
+    let document = |name: &str, bytes: Option<&[u8]>| Document {
+        name: name.into(),
+        bytes: bytes.map(<[u8]>::to_vec),
+    };
+    let write = |documents| Append {
+        now: NOON,
+        documents,
+        ..Append::default()
+    };
+    bench.commit(write(vec![
+        document("key/b", Some(b"2")),
+        document("key/a", Some(b"1")),
+        document("key%", Some(b"3")),
+        document("kez", Some(&[0, 255])),
+    ]));
+    bench.commit(write(vec![
+        document("key/a", Some(b"4")),
+        document("key/none", None),
+    ]));
+    let names = |bench: &Bench<S>, prefix| -> Vec<(String, Vec<u8>)> {
+        bench
+            .facts(&FactsQuery {
+                documents: Some(prefix),
+                ..FactsQuery::default()
+            })
+            .documents
+    };
+    for _ in 0..2 {
+        assert_eq!(
+            names(&bench, "key/"),
+            [
+                ("key/a".to_owned(), b"4".to_vec()),
+                ("key/b".to_owned(), b"2".to_vec())
+            ]
+        );
+        assert_eq!(names(&bench, "kez"), [("kez".to_owned(), vec![0, 255])]);
+        assert_eq!(names(&bench, "").len(), 4);
+        assert_eq!(names(&bench, "z"), []);
+        bench.subject.reopen();
+    }
+    bench.commit(write(vec![document("key/b", None)]));
+    assert_eq!(names(&bench, "key/").len(), 1);
+}

@@ -1,0 +1,74 @@
+//! The search keys under which entries are found.
+
+use dayfly_domain::Cause;
+use dayfly_store::SearchKey;
+
+use super::fixture::*;
+
+pub(crate) fn entries_are_found_under_their_keys<S: Subject>() {
+    let mut bench = Bench::<S>::new();
+    let task = bench.start(1);
+    bench.start(2);
+    bench.commit(changed(renewal(&task, 1)));
+    bench.commit(noted(NOON, r#"{"owner":"team","resource":"other"}"#));
+    let all = [
+        (SearchKey::Owner(name("team")), vec![7, 3, 0]),
+        (SearchKey::Workload(release()), vec![3, 0]),
+        (SearchKey::Subject(github(), "repo:o/r".into()), vec![3, 0]),
+        (
+            SearchKey::Subject(name("gitlab"), "repo:o/r".into()),
+            vec![],
+        ),
+        (SearchKey::Instance("job-2".into()), vec![4]),
+        (SearchKey::Run("repo/run-1/job".into()), vec![0]),
+        (SearchKey::Run("repo/run-1".into()), vec![0]),
+        (SearchKey::Run("run-2".into()), vec![3]),
+        (SearchKey::Run("job".into()), vec![3, 0]),
+        (SearchKey::Run("ru".into()), vec![]),
+        (SearchKey::Resource(name("artifacts")), vec![6, 5, 2]),
+        (SearchKey::Resource(name("other")), vec![7]),
+        (SearchKey::Key(digest("key 2")), vec![4]),
+        (SearchKey::Token(digest("token 1 2")), vec![6]),
+        (SearchKey::Token(digest("token 9 9")), vec![]),
+    ];
+    for _ in 0..2 {
+        for (key, wanted) in &all {
+            let found = bench.store().find(&acme(), key, None, 100).unwrap();
+            assert_eq!(found, *wanted, "{key:?}");
+        }
+        bench.subject.reopen();
+    }
+}
+
+pub(crate) fn found_positions_come_in_pages<S: Subject>() {
+    let bench = Bench::<S>::new();
+    for n in 1..=5 {
+        bench.start(n);
+    }
+    let key = SearchKey::Workload(release());
+    let page =
+        |cursor, limit| -> Vec<u64> { bench.store().find(&acme(), &key, cursor, limit).unwrap() };
+    assert_eq!(page(None, 2), [12, 9]);
+    assert_eq!(page(Some(9), 2), [6, 3]);
+    assert_eq!(page(Some(3), 2), [0]);
+    assert_eq!(page(Some(0), 2), [0; 0]);
+    let other = name("umbrella");
+    assert!(
+        bench
+            .store()
+            .find(&other, &key, None, 9)
+            .unwrap()
+            .is_empty()
+    );
+}
+
+pub(crate) fn what_was_answered_is_found<S: Subject>() {
+    let bench = Bench::<S>::new();
+    for n in 1..=20 {
+        let task = bench.start(n);
+        let found = |key| bench.store().find(&acme(), &key, None, 1).unwrap().len();
+        assert_eq!(found(SearchKey::Key(digest(&format!("key {n}")))), 1);
+        bench.commit(changed(end(&task, Cause::Completed)));
+        assert_eq!(found(SearchKey::Run(format!("run-{n}"))), 1);
+    }
+}

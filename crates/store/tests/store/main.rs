@@ -1,0 +1,78 @@
+//! The conformance suite, run against every backend, and what is particular to each.
+
+#[cfg(test)]
+mod again;
+#[cfg(test)]
+mod declared;
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod found;
+#[cfg(test)]
+mod heard;
+#[cfg(test)]
+mod memory;
+#[cfg(test)]
+mod order;
+#[cfg(test)]
+mod races;
+#[cfg(test)]
+mod sqlite;
+#[cfg(test)]
+mod used;
+
+/// Makes a test of each rule of the contract for one backend.
+macro_rules! conformance {
+    ($subject:ty) => {
+        conformance! { $subject, order:
+            positions_are_contiguous_and_time_never_decreases, an_empty_ledger_reads_as_empty,
+            entries_of_a_task_are_chained_and_counted, ranges_of_entries,
+            tenants_have_ledgers_of_their_own, a_leaf_too_large_leaves_nothing,
+            an_append_that_no_ledger_holds_is_refused, head_and_tiles_are_those_of_a_naive_tree
+        }
+        conformance! { $subject, races:
+            a_version_that_moved_is_a_conflict, a_task_that_ended_never_opens_again,
+            nothing_of_a_loser_is_seen, a_key_is_claimed_once, the_end_of_a_task_marks_its_claim,
+            a_higher_attempt_supersedes_in_one_append,
+            a_task_may_take_its_own_claim_over_as_it_ends,
+            claims_are_kept_as_long_as_asked_and_then_forgotten, a_clock_alone_forgets_nothing,
+            a_claim_outlives_its_task_whatever_was_asked, a_one_time_key_is_spent_once,
+            a_key_past_its_keep_is_not_spent_anew, of_many_that_spend_one_key_one_wins,
+            of_many_that_claim_one_key_one_wins, many_writers_and_readers_see_one_history
+        }
+        conformance! { $subject, declared:
+            a_moved_epoch_is_stale, tasks_on_a_moved_epoch_are_due, a_moved_revision_is_revised,
+            limits_are_counted_at_the_position, blocks_stand_until_lifted,
+            documents_are_found_by_prefix
+        }
+        conformance! { $subject, heard:
+            beats_are_seen_at_once_and_never_go_back,
+            time_in_which_nothing_could_be_heard_is_counted, the_sweep_finds_what_is_due,
+            open_tasks_come_in_pages
+        }
+        conformance! { $subject, found:
+            entries_are_found_under_their_keys, found_positions_come_in_pages,
+            what_was_answered_is_found
+        }
+        conformance! { $subject, used:
+            uses_are_recorded_in_order, a_use_after_the_end_is_told_the_cause,
+            a_use_under_a_moved_epoch_is_stale, uses_are_counted_to_their_bound,
+            a_note_too_large_records_no_use, uses_and_ends_race_to_one_order
+        }
+        conformance! { $subject, again: a_store_opened_again_is_the_same }
+    };
+    ($subject:ty, $module:ident: $($rule:ident),*) => {
+        mod $module {
+            use super::*;
+            $(
+                #[test]
+                fn $rule() {
+                    crate::$module::$rule::<$subject>();
+                }
+            )*
+        }
+    };
+}
+
+#[cfg(test)]
+use conformance;

@@ -1,0 +1,192 @@
+//! Uses of credentials, judged at the position they get.
+
+use dayfly_domain::{Cause, ClientId, Epoch, EpochOf};
+use dayfly_store::{Append, AppendError, Observed, Use, UseLimit};
+
+use super::fixture::*;
+
+fn used(n: u64, most: Option<u64>) -> Use {
+    Use {
+        client: ClientId {
+            task: id(n),
+            number: 1,
+        },
+        now: NOON,
+        relies: Vec::new(),
+        limit: most.map(|most| UseLimit {
+            counter: "read".into(),
+            most,
+        }),
+        note: note("use.allowed", r#"{"about":"x"}"#),
+    }
+}
+
+fn observe<S: Subject>(bench: &Bench<S>, uses: Vec<Use>) -> Vec<Observed> {
+    wait(bench.store().observe(&acme(), uses)).unwrap()
+}
+
+pub(crate) fn uses_are_recorded_in_order<S: Subject>() {
+    let bench = Bench::<S>::new();
+    bench.start(1);
+    let observed = observe(&bench, vec![used(1, None), used(2, None), used(1, None)]);
+    let wanted = [
+        Observed::Recorded(3),
+        Observed::Ended(Cause::Restored),
+        Observed::Recorded(4),
+    ];
+    assert_eq!(observed, wanted);
+    let entries = bench.entries();
+    assert_eq!(entries.len(), 5);
+    assert!(
+        entries[4]
+            .leaf
+            .contains(r#""task":null,"seq":null,"prev":null"#)
+    );
+    assert!(entries[4].leaf.contains("use.allowed"));
+}
+
+pub(crate) fn a_use_after_the_end_is_told_the_cause<S: Subject>() {
+    let mut bench = Bench::<S>::new();
+    let task = bench.start(1);
+    let lingers = start_with(2, |started| {
+        started.linger = dayfly_domain::Span::from_seconds(60)
+    });
+    bench.commit(lingers.append);
+    bench.commit(changed(end(&task, Cause::Operator)));
+    bench.commit(changed(end_client(&lingers.task)));
+    for _ in 0..2 {
+        let observed = observe(&bench, vec![used(1, None), used(2, None)]);
+        let wanted = [
+            Observed::Ended(Cause::Operator),
+            Observed::Ended(Cause::Completed),
+        ];
+        assert_eq!(observed, wanted);
+        bench.subject.reopen();
+    }
+    bench.start(3);
+    let late = Use {
+        now: after(3600),
+        ..used(3, None)
+    };
+    assert_eq!(
+        observe(&bench, vec![late]),
+        [Observed::Ended(Cause::Deadline)]
+    );
+    let mut nobody = used(3, None);
+    nobody.client.number = 2;
+    assert_eq!(
+        observe(&bench, vec![nobody]),
+        [Observed::Ended(Cause::Restored)]
+    );
+}
+
+pub(crate) fn a_use_under_a_moved_epoch_is_stale<S: Subject>() {
+    let bench = Bench::<S>::new();
+    bench.start(1);
+    let issuer = EpochOf::Issuer(github());
+    let relying = Use {
+        relies: vec![Epoch {
+            of: issuer.clone(),
+            at: 0,
+        }],
+        ..used(1, None)
+    };
+    assert_eq!(
+        observe(&bench, vec![relying.clone()]),
+        [Observed::Recorded(3)]
+    );
+    bench.commit(Append {
+        now: NOON,
+        moves: vec![issuer.clone()],
+        ..Append::default()
+    });
+    let observed = observe(&bench, vec![relying, used(1, None)]);
+    assert_eq!(observed, [Observed::Stale(issuer), Observed::Recorded(4)]);
+    // The task itself relies on this one.
+    bench.commit(Append {
+        now: NOON,
+        moves: vec![EpochOf::Tenant],
+        ..Append::default()
+    });
+    assert_eq!(
+        observe(&bench, vec![used(1, None)]),
+        [Observed::Stale(EpochOf::Tenant)]
+    );
+}
+
+pub(crate) fn uses_are_counted_to_their_bound<S: Subject>() {
+    let mut bench = Bench::<S>::new();
+    let task = bench.start(1);
+    bench.start(2);
+    let observed = observe(
+        &bench,
+        vec![
+            used(1, Some(2)),
+            used(2, Some(2)),
+            used(1, Some(2)),
+            used(1, Some(2)),
+        ],
+    );
+    assert_eq!(observed[..3], [6, 7, 8].map(Observed::Recorded));
+    assert_eq!(observed[3], Observed::Exhausted);
+    assert_eq!(
+        observe(&bench, vec![used(1, Some(2))]),
+        [Observed::Exhausted]
+    );
+    bench.subject.reopen();
+    assert_eq!(
+        observe(&bench, vec![used(1, Some(2))]),
+        [Observed::Exhausted]
+    );
+    assert_eq!(
+        observe(&bench, vec![used(1, Some(3))]),
+        [Observed::Recorded(9)]
+    );
+    assert_eq!(
+        observe(&bench, vec![used(2, Some(2))]),
+        [Observed::Recorded(10)]
+    );
+    let mut other = used(1, Some(1));
+    other.limit.as_mut().unwrap().counter = "write".into();
+    assert_eq!(observe(&bench, vec![other]), [Observed::Recorded(11)]);
+    bench.commit(changed(end(&task, Cause::Completed)));
+    assert_eq!(
+        observe(&bench, vec![used(1, Some(9))]),
+        [Observed::Ended(Cause::Completed)]
+    );
+}
+
+pub(crate) fn a_note_too_large_records_no_use<S: Subject>() {
+    let bench = Bench::<S>::new();
+    bench.start(1);
+    let mut large = used(1, Some(5));
+    large.note.data = format!(r#"{{"x":"{}"}}"#, "x".repeat(8192));
+    let result = wait(
+        bench
+            .store()
+            .observe(&acme(), vec![used(1, Some(1)), large]),
+    );
+    assert_eq!(result.unwrap_err(), AppendError::TooLarge);
+    assert_eq!(bench.entries().len(), 3);
+    assert_eq!(
+        observe(&bench, vec![used(1, Some(1))]),
+        [Observed::Recorded(3)]
+    );
+}
+
+pub(crate) fn uses_and_ends_race_to_one_order<S: Subject>() {
+    let bench = Bench::<S>::new();
+    for n in 1..=20 {
+        let task = bench.start(n);
+        let (observed, committed) = std::thread::scope(|scope| {
+            let observing = scope.spawn(|| observe(&bench, vec![used(n, None)]));
+            let ending = scope.spawn(|| bench.commit(changed(end(&task, Cause::Operator))));
+            (observing.join().unwrap(), ending.join().unwrap())
+        });
+        match observed[..] {
+            [Observed::Recorded(pos)] => assert!(pos < committed.positions()[0]),
+            [Observed::Ended(Cause::Operator)] => {}
+            _ => panic!("{observed:?}"),
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! The one place of the bench that reads clocks.
+
+use std::time::{Duration, Instant};
+
+use dayfly_store::clock::{Clock, SystemClock};
+
+/// Measures how long something takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Watch(Instant);
+
+impl Watch {
+    #[expect(clippy::disallowed_methods, reason = "a bench is about what the clock says")]
+    pub(super) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(super) fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
+
+    /// Whole microseconds, at most an hour's.
+    pub(super) fn micros(self) -> u32 {
+        u32::try_from(self.0.elapsed().as_micros()).unwrap_or(u32::MAX)
+    }
+}
+
+/// Now, by the server's own clock.
+pub(super) fn now() -> dayfly_domain::Time {
+    SystemClock.now()
+}
+
+/// Waits a moment between two looks at another process, of which there is no event to wait for.
+#[expect(clippy::disallowed_methods, reason = "another process says nothing when it is ready")]
+pub(super) fn pause() {
+    std::thread::sleep(Duration::from_millis(2));
+}

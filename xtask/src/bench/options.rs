@@ -1,0 +1,98 @@
+//! What the bench was asked to do.
+
+/// What to measure, and how much of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Options {
+    pub(super) quick: bool,
+    row: Option<Row>,
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Row {
+    Issuance,
+    Introspection,
+    Memory,
+    Start,
+}
+
+impl Row {
+    const WORDS: [(&'static str, Self); 4] = [
+        ("issuance", Self::Issuance),
+        ("introspection", Self::Introspection),
+        ("memory", Self::Memory),
+        ("start", Self::Start),
+    ];
+}
+
+impl Options {
+    /// Reads the command line; none when it asks for help.
+    pub(super) fn parse(args: &[String]) -> Result<Option<Self>, String> {
+        let mut options = Self { quick: false, row: None };
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "--help" | "-h" => return Ok(None),
+                "--quick" => options.quick = true,
+                "--row" => {
+                    let word = args.next().ok_or("`--row` wants the name of a row")?;
+                    let found = Row::WORDS.iter().find(|(known, _)| known == word);
+                    let (_, row) = found.ok_or_else(|| format!("there is no row `{word}`"))?;
+                    options.row = Some(*row);
+                }
+                other => return Err(format!("unknown argument `{other}`")),
+            }
+        }
+        Ok(Some(options))
+    }
+
+    /// Whether a row is to be measured.
+    pub(super) fn wants(&self, row: Row) -> bool {
+        self.row.is_none_or(|only| only == row)
+    }
+
+    /// How many grants to measure with 64 and with 256 connections.
+    pub(super) const fn grants(&self) -> [(usize, usize); 2] {
+        if self.quick {
+            [(64, 12_000), (256, 8_000)]
+        } else {
+            [(64, 60_000), (256, 40_000)]
+        }
+    }
+
+    /// How many open tasks to start with.
+    pub(super) const fn open_tasks(&self) -> u64 {
+        if self.quick { 100_000 } else { 1_000_000 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &[&str]) -> Result<Option<Options>, String> {
+        let words: Vec<String> = words.iter().map(ToString::to_string).collect();
+        Options::parse(&words)
+    }
+
+    #[test]
+    fn without_a_row_all_are_wanted() {
+        let options = parse(&["--quick"]).unwrap().unwrap();
+        assert!(options.quick);
+        assert!(Row::WORDS.iter().all(|(_, row)| options.wants(*row)));
+    }
+
+    #[test]
+    fn a_row_is_the_only_one() {
+        let options = parse(&["--row", "start"]).unwrap().unwrap();
+        assert!(options.wants(Row::Start) && !options.wants(Row::Memory) && !options.quick);
+    }
+
+    #[test]
+    fn wrong_words_are_refused() {
+        assert!(parse(&["--row"]).is_err());
+        assert!(parse(&["--row", "offboarding"]).is_err());
+        assert!(parse(&["fast"]).is_err());
+        assert!(parse(&["--help"]).unwrap().is_none());
+    }
+}
