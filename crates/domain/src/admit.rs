@@ -178,8 +178,7 @@ pub fn admit(opening: &Opening<'_>) -> Result<Admission, Refusal> {
         },
         Some(ClaimState::Ended { cause, deadline }) => {
             check_unspent(opening)?;
-            let silent = cause == Cause::Heartbeat;
-            if !(opening.workload.reopen && silent && opening.now < deadline) {
+            if !(opening.workload.reopen.allows(cause) && opening.now < deadline) {
                 return Err(already_ended(opening, cause.word()));
             }
             admit_start(opening, Some(deadline))

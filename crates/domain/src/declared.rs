@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::access::{Detail, Field, Pattern};
 use crate::matching::{Claims, Match};
 use crate::refusal::{Refusal, Rule};
+use crate::task::Cause;
 use crate::text::Name;
 use crate::time::{Span, Time};
 
@@ -43,8 +44,8 @@ pub struct Workload {
     pub access: Vec<Detail>,
     /// How long a task without an active root client stays open.
     pub linger: Span,
-    /// Whether a task that fell silent may start again, up to its first deadline.
-    pub reopen: bool,
+    /// After which ends a task may start again, up to its first deadline.
+    pub reopen: Reopen,
     /// How many tasks may be open or start.
     pub limits: Limits,
 }
@@ -131,6 +132,31 @@ pub enum Repeat {
     Refuse,
     /// It joins as a further root client.
     Join,
+}
+
+/// After which ends the same key may start again, up to the deadline of its first task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reopen {
+    /// After none.
+    #[default]
+    Never,
+    /// After it fell silent.
+    Silent,
+    /// After it fell silent or failed: a container that crashes starts again in the same pod.
+    SilentOrFailed,
+}
+
+impl Reopen {
+    /// Whether a task that ended so may start again.
+    #[must_use]
+    pub const fn allows(self, cause: Cause) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Silent => matches!(cause, Cause::Heartbeat),
+            Self::SilentOrFailed => matches!(cause, Cause::Heartbeat | Cause::Failed),
+        }
+    }
 }
 
 /// Whether credentials must be bound to a key.
@@ -227,7 +253,7 @@ pub struct KeyRule {
 pub struct TaskKey {
     /// The values of the key's claims, joined by `/`.
     pub key: String,
-    /// The values of the series' claims, joined by `/`.
+    /// The names of the series' claims, joined by `,`, a colon, and their values, joined by `/`.
     pub series: String,
     /// Which attempt of the series it is, where the platform counts them.
     pub attempt: Option<u64>,
@@ -255,7 +281,13 @@ impl KeyRule {
         };
         Ok(TaskKey {
             key: self.join(claims, &self.key)?,
-            series: self.join(claims, &self.series)?,
+            // The names stand before the values, so that two rules of one issuer whose values
+            // happen to be the same never share a series.
+            series: format!(
+                "{}:{}",
+                self.series.join(","),
+                self.join(claims, &self.series)?
+            ),
             attempt,
         })
     }

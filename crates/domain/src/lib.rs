@@ -32,7 +32,8 @@ pub use command::{
 };
 pub use decide::decide;
 pub use declared::{
-    Binding, Bounds, Heartbeat, HeartbeatMode, KeyRule, Kind, Limits, Repeat, TaskKey, Workload,
+    Binding, Bounds, Heartbeat, HeartbeatMode, KeyRule, Kind, Limits, Reopen, Repeat, TaskKey,
+    Workload,
 };
 pub use event::{
     ClientEnded, ClientRegistered, CredentialIssued, CredentialRevoked, Event, TaskEnded,

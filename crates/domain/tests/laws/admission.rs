@@ -63,7 +63,11 @@ fn workload(reopen: bool) -> Workload {
         binding: Binding::Optional,
         access: Vec::new(),
         linger: Span::ZERO,
-        reopen,
+        reopen: if reopen {
+            dayfly_domain::Reopen::Silent
+        } else {
+            dayfly_domain::Reopen::Never
+        },
         limits: Limits::default(),
     }
 }

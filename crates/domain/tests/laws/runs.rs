@@ -111,7 +111,7 @@ fn workload() -> impl Strategy<Value = Workload> {
             binding: Binding::Optional,
             access,
             linger: Span::from_millis(linger),
-            reopen: false,
+            reopen: dayfly_domain::Reopen::Never,
             limits: Limits::default(),
         })
 }

@@ -129,7 +129,7 @@ fn plain(text: &str) -> Workload {
         binding: Binding::Required,
         access: Vec::new(),
         linger: Span::ZERO,
-        reopen: false,
+        reopen: Reopen::Never,
         limits: Limits::default(),
     };
     set(&mut workload, "task", "job");
@@ -147,7 +147,13 @@ fn set(workload: &mut Workload, key: &str, value: &str) {
         "ttl" => workload.ttl = span(value),
         "binding" => workload.binding = word(value),
         "linger" => workload.linger = span(value),
-        "reopen" => workload.reopen = value == "true",
+        "reopen" => {
+            workload.reopen = match value {
+                "true" => Reopen::Silent,
+                "failed" => Reopen::SilentOrFailed,
+                _ => Reopen::Never,
+            }
+        }
         "open" => workload.limits.open = value.parse().ok(),
         "starts_per_hour" => workload.limits.starts_per_hour = value.parse().ok(),
         other => panic!("a workload has no `{other}`"),

@@ -12,6 +12,7 @@ use super::plan::{Planning, kept_by_proof};
 use super::refuse::{Refused, Trail, unavailable};
 use super::replay::{KeyProof, replayed};
 use super::{App, Tenant};
+use crate::declared::IssuerKind;
 use crate::mint::{Sealer, details_json, mint};
 use crate::verify::{Entrance, VerifiedProof};
 
@@ -140,7 +141,7 @@ impl App {
     ) -> Result<Verified<'a>, Refusal> {
         let now = self.now();
         let loaded = tenant.loaded();
-        let proof = loaded
+        let mut proof = loaded
             .verifier
             .verify(request.token, request.entrance, now)
             .await?;
@@ -151,6 +152,10 @@ impl App {
             .find(&loaded.declared, proof.proof(), request.workload)?;
         trail.workload = Some(found.workload.name.clone());
         let key = found.workload.key.read(&proof.proof().claims)?;
+        if proof.kind() == IssuerKind::Oidc {
+            // Which claims name an instance of any provider, only the workload's task key says.
+            proof = proof.of_instance(key.series.clone());
+        }
         let keep_until = now + proof.keep();
         if kept_by_proof(proof.kind()) {
             // Shown is shown, granted or not: the claim outlives the last proof by its keep.

@@ -1,6 +1,6 @@
 //! What is known about each kind of issuer: its address, its claims, and how it names a run.
 
-use dayfly_domain::{KeyRule, Span};
+use dayfly_domain::{KeyRule, Reopen, Span};
 
 /// What an issuer is; it decides how its tokens are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,11 +51,13 @@ impl IssuerKind {
         }
     }
 
-    /// Whether a task that fell silent may start again, where the workload does not say.
-    pub(super) const fn reopens(self) -> bool {
-        match self {
-            Self::Kubernetes => true,
-            Self::Github | Self::Gitlab | Self::Oidc => false,
+    /// After which ends a task may start again, by what the workload says of `reopen`. A pod keeps
+    /// its identity while its containers fail and start again.
+    pub(super) const fn reopen(self, declared: Option<bool>) -> Reopen {
+        match (self, declared) {
+            (_, Some(false)) | (Self::Github | Self::Gitlab | Self::Oidc, None) => Reopen::Never,
+            (Self::Kubernetes, Some(true) | None) => Reopen::SilentOrFailed,
+            (Self::Github | Self::Gitlab | Self::Oidc, Some(true)) => Reopen::Silent,
         }
     }
 

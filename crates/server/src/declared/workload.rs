@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dayfly_domain::access::Catalog;
 use dayfly_domain::{
-    Binding, Heartbeat, HeartbeatMode, Kind, Limits, Name, Repeat, Span, Workload,
+    Binding, Heartbeat, HeartbeatMode, Kind, Limits, Name, Reopen, Repeat, Span, Workload,
 };
 
 use super::issuer::Issuer;
@@ -89,7 +89,7 @@ pub(super) fn read(
         binding,
         access: access?,
         linger: times.linger,
-        reopen: reopen.unwrap_or_else(|| platform.is_some_and(|kind| kind.reopens())),
+        reopen: platform.map_or_else(Reopen::default, |kind| kind.reopen(reopen)),
         limits,
     };
     advice::on_workload(node, &workload, platform, report);

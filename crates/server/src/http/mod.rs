@@ -1,5 +1,6 @@
 //! The HTTP faces: each handler parses, calls one use case, and renders.
 
+pub mod admin;
 mod answer;
 mod form;
 mod headers;

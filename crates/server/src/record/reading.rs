@@ -31,6 +31,24 @@ pub(super) enum Reading {
 }
 
 impl Known {
+    /// The names of a tenant's declared state.
+    #[must_use]
+    pub fn of(declared: &crate::declared::Declared) -> Self {
+        let named = |name: &Name, url: &str| (name.clone(), url.to_owned());
+        Self {
+            resources: declared
+                .resources
+                .iter()
+                .map(|(name, of)| named(name, &of.url))
+                .collect(),
+            issuers: declared
+                .issuers
+                .iter()
+                .map(|(name, of)| named(name, &of.url))
+                .collect(),
+        }
+    }
+
     /// Every way to read a key that is no single task, client or credential.
     pub(super) fn readings(&self, key: &TraceKey) -> Vec<Reading> {
         match key {
@@ -130,6 +148,20 @@ impl Reading {
     /// Whether what the index gives under its key must still be looked at.
     pub(super) const fn narrows(&self) -> bool {
         matches!(self, Self::RunUrl(_))
+    }
+
+    /// The word for its kind.
+    pub(super) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Workload(_) => "workload",
+            Self::Owner(_) => "owner",
+            Self::Issuer(_) => "issuer",
+            Self::Subject(..) => "subject",
+            Self::Resource(_) => "resource",
+            Self::Key(_) => "key",
+            Self::Instance(_) => "instance",
+            Self::Run(_) | Self::RunUrl(_) => "run",
+        }
     }
 
     /// What it is, in words.

@@ -343,12 +343,10 @@ fn issued_view(id: CredentialId, entry: &Entry, issued: &CredentialIssued) -> Is
 
 /// Why nothing was found.
 fn nothing(readings: &[Reading]) -> String {
-    if readings.is_empty() {
-        return "it is no declared resource or issuer".to_owned();
+    let mut kinds: Vec<&str> = readings.iter().map(Reading::kind).collect();
+    match kinds.pop() {
+        None => "it is no declared resource or issuer".to_owned(),
+        Some(only) if kinds.is_empty() => format!("no task of that {only}"),
+        Some(last) => format!("no task of that {} or {last}", kinds.join(", ")),
     }
-    let kinds: Vec<String> = readings
-        .iter()
-        .filter_map(|reading| reading.what().split(' ').next().map(str::to_owned))
-        .collect();
-    format!("no task has such a {}", kinds.join(" or "))
 }

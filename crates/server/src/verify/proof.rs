@@ -60,6 +60,14 @@ impl VerifiedProof {
         &self.proof
     }
 
+    /// The same evidence with the instance that the workload's declaration reads off its claims,
+    /// for issuers whose tokens say none by themselves.
+    #[must_use]
+    pub fn of_instance(mut self, instance: String) -> Self {
+        self.proof.instance = instance;
+        self
+    }
+
     /// The evidence, owned.
     #[must_use]
     pub fn into_proof(self) -> Proof {

@@ -1,7 +1,7 @@
 //! Defaults, one by one, and what each kind of issuer brings along.
 
 use dayfly_domain::access::{Field, Pattern, Scalar};
-use dayfly_domain::{Binding, Clause, HeartbeatMode, Limits, Repeat, Span};
+use dayfly_domain::{Binding, Clause, HeartbeatMode, Limits, Reopen, Repeat, Span};
 use dayfly_token::alg::Alg;
 
 use super::{Folder, GOOD, POLICY, context, good_but, good_with, workload};
@@ -23,7 +23,7 @@ fn of_a_workload() {
     assert_eq!(workload.ttl, Span::from_seconds(300));
     assert_eq!(workload.binding, Binding::Required);
     assert_eq!(workload.linger, Span::ZERO);
-    assert!(!workload.reopen);
+    assert_eq!(workload.reopen, Reopen::Never);
     assert_eq!(workload.limits, Limits::default());
 }
 
@@ -99,7 +99,7 @@ fn what_is_written_counts() {
     assert_eq!(workload.ttl.to_string(), "10m");
     assert_eq!(workload.binding, Binding::Optional);
     assert_eq!(workload.linger.to_string(), "90s");
-    assert!(workload.reopen);
+    assert_eq!(workload.reopen, Reopen::Silent);
     assert_eq!(
         workload.limits,
         Limits {
@@ -115,47 +115,47 @@ fn task_keys_follow_the_table_of_the_design() {
         (
             "{ issuer = \"github\", repository_id = \"1\" }",
             "repository_id run_id check_run_id|repository_id run_id|run_attempt",
-            false,
+            Reopen::Never,
         ),
         (
             "{ issuer = \"github\", repository_id = \"1\" }\ntask = \"job\"",
             "repository_id run_id check_run_id|repository_id run_id|run_attempt",
-            false,
+            Reopen::Never,
         ),
         (
             "{ issuer = \"github\", repository_id = \"1\" }\ntask = \"run\"",
             "repository_id run_id|repository_id run_id|run_attempt",
-            false,
+            Reopen::Never,
         ),
         (
             "{ issuer = \"gitlab\", project_id = \"1\" }",
             "job_id|job_id|",
-            false,
+            Reopen::Never,
         ),
         (
             "{ issuer = \"gitlab\", project_id = \"1\" }\ntask = \"pipeline\"",
             "pipeline_id|pipeline_id|",
-            false,
+            Reopen::Never,
         ),
         (
             "{ issuer = \"cluster\", serviceaccount_uid = \"1\" }",
             "pod_uid|pod_uid|",
-            true,
+            Reopen::SilentOrFailed,
         ),
         (
             "{ issuer = \"cluster\", serviceaccount_uid = \"1\" }\nreopen = false",
             "pod_uid|pod_uid|",
-            false,
+            Reopen::Never,
         ),
         (
             "{ issuer = \"idp\", sub = \"1\" }\ntask = { key = [\"/a/b\", \"c\"], attempt = \"n\" }",
             "/a/b c|/a/b c|n",
-            false,
+            Reopen::Never,
         ),
         (
             "{ issuer = \"idp\", sub = \"1\" }\ntask = { key = [\"c\"] }",
             "c|c|",
-            false,
+            Reopen::Never,
         ),
     ];
     for (matching, expected, reopen) in cases {

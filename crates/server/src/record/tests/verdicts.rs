@@ -197,21 +197,30 @@ fn what_the_record_does_not_know() {
     let credential = task.to_string().replace("task_", "cred_") + "_1_2";
     let other = TaskId::new(1, [0; 10]);
     for (key, line) in [
-        (token.clone(), format!("UNKNOWN {token} (tenant acme issued no token with this hash)")),
-        (other.to_string(), format!("UNKNOWN {other} (no entry of this ledger names it)")),
-        (client.clone(), format!("UNKNOWN {client} (its task has no such client)")),
+        (
+            token.clone(),
+            format!("UNKNOWN {token} (tenant acme issued no token with this hash)"),
+        ),
+        (
+            other.to_string(),
+            format!("UNKNOWN {other} (no entry of this ledger names it)"),
+        ),
+        (
+            client.clone(),
+            format!("UNKNOWN {client} (its task has no such client)"),
+        ),
         (
             credential.clone(),
             format!("UNKNOWN {credential} (its client was never issued such a credential)"),
         ),
         (
             "nightly".to_owned(),
-            "UNKNOWN nightly (no task has such a workload or owner or resource or issuer or instance or run)"
+            "UNKNOWN nightly (no task of that workload, owner, resource, issuer, instance or run)"
                 .to_owned(),
         ),
         (
             "https://other.example/x".to_owned(),
-            "UNKNOWN https://other.example/x (no task has such a instance)".to_owned(),
+            "UNKNOWN https://other.example/x (no task of that instance)".to_owned(),
         ),
     ] {
         assert_eq!(hand.verdict(&key, now), line);

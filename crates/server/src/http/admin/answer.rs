@@ -1,0 +1,167 @@
+//! Answers of the admin face, and the one mapping of what went wrong to a status.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use dayfly_domain::{Rule, Stage};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::app::{ApplyError, HeadError, OpenError, Refused};
+use crate::http::answer::json_response;
+use crate::record::RecordError;
+
+/// What a handler gives.
+pub(super) type Answered = Result<Response, Problem>;
+
+/// Why a request was not done.
+#[derive(Debug)]
+pub enum Problem {
+    /// The request is not one that can be answered.
+    Wrong(String),
+    /// There is nothing by that name.
+    NotFound(String),
+    /// The peer is not one who may change something.
+    Forbidden(String),
+    /// What stands there now does not allow it.
+    Conflict(String),
+    /// The declared state does not load.
+    Unfit(String),
+    /// It was refused, and the refusal has an id.
+    Refused(Box<Refused>),
+    /// Try again later.
+    Unavailable(String),
+    /// A fault of this program.
+    Fault(String),
+}
+
+/// A value as an answer.
+pub(super) fn answer(value: &impl Serialize) -> Answered {
+    let body = serde_json::to_string(value).map_err(|why| Problem::Fault(why.to_string()))?;
+    Ok(json_response(StatusCode::OK, &body))
+}
+
+/// A part of a request in its own type.
+pub(super) fn parsed<T: FromStr<Err: Display>>(name: &str, text: &str) -> Result<T, Problem> {
+    text.parse()
+        .map_err(|why| Problem::Wrong(format!("`{name}` is `{text}`: {why}")))
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (status, error) = self.status();
+        let mut body = json!({ "error": error });
+        match self {
+            Self::Wrong(message)
+            | Self::NotFound(message)
+            | Self::Forbidden(message)
+            | Self::Conflict(message)
+            | Self::Unfit(message)
+            | Self::Unavailable(message) => insert(&mut body, "message", message.into()),
+            Self::Fault(why) => {
+                tracing::error!(%why, "the admin face failed");
+                insert(
+                    &mut body,
+                    "message",
+                    "a fault of the server, see its log".into(),
+                );
+            }
+            Self::Refused(refused) => {
+                let refusal = &refused.refusal;
+                insert(&mut body, "message", refusal.rule.says().into());
+                insert(&mut body, "refusal", refused.id.to_string().into());
+                insert(
+                    &mut body,
+                    "refused",
+                    json!({
+                        "stage": refusal.rule.stage().code(), "rule": refusal.rule.code(),
+                        "field": refusal.field, "wanted": refusal.wanted, "got": refusal.got,
+                        "hint": refusal.hint,
+                    }),
+                );
+            }
+        }
+        json_response(status, &body.to_string())
+    }
+}
+
+fn insert(body: &mut Value, name: &str, value: Value) {
+    if let Value::Object(members) = body {
+        members.insert(name.to_owned(), value);
+    }
+}
+
+impl Problem {
+    fn status(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Wrong(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
+            Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
+            Self::Forbidden(_) => (StatusCode::FORBIDDEN, "access_denied"),
+            Self::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
+            Self::Unfit(_) => (StatusCode::UNPROCESSABLE_ENTITY, "declared_state"),
+            Self::Refused(refused) => of_rule(refused.refusal.rule),
+            Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"),
+            Self::Fault(_) => (StatusCode::INTERNAL_SERVER_ERROR, "server_error"),
+        }
+    }
+}
+
+fn of_rule(rule: Rule) -> (StatusCode, &'static str) {
+    if rule == Rule::NotFound {
+        return (StatusCode::NOT_FOUND, "not_found");
+    }
+    match rule.stage() {
+        Stage::Ledger => (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"),
+        Stage::Request => (StatusCode::BAD_REQUEST, "invalid_request"),
+        Stage::Proof | Stage::Binding | Stage::Match | Stage::Task | Stage::Access => {
+            (StatusCode::CONFLICT, "refused")
+        }
+    }
+}
+
+impl From<RecordError> for Problem {
+    fn from(why: RecordError) -> Self {
+        match why {
+            RecordError::Cursor(_) => Self::Wrong(why.to_string()),
+            RecordError::Store(source) => {
+                Self::Unavailable(format!("the store cannot answer: {source}"))
+            }
+            RecordError::Damaged { .. } | RecordError::Tree(_) | RecordError::Head(_) => {
+                Self::Unavailable(format!("{why}: run `dayfly ledger fsck`"))
+            }
+        }
+    }
+}
+
+impl From<HeadError> for Problem {
+    fn from(why: HeadError) -> Self {
+        match why {
+            HeadError::Store(_) => Self::Unavailable(why.to_string()),
+            HeadError::Sign(_) => Self::Fault(why.to_string()),
+        }
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(Box::new(refused))
+    }
+}
+
+impl From<ApplyError> for Problem {
+    fn from(why: ApplyError) -> Self {
+        match why {
+            ApplyError::Load(_) => Self::Unfit(why.to_string()),
+            ApplyError::OpenTasks { .. } | ApplyError::Raced => Self::Conflict(why.to_string()),
+            ApplyError::Open(open) => match open {
+                OpenError::Declared(_) | OpenError::Folder { .. } => Self::Unfit(open.to_string()),
+                OpenError::Store(_) | OpenError::Append(_) => Self::Unavailable(open.to_string()),
+                OpenError::Stored(_) | OpenError::Keys(_) | OpenError::Random(_) => {
+                    Self::Fault(open.to_string())
+                }
+            },
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What an operator changes: each change names a reason, and is recorded with it and who made it.
+
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Request, State};
+use axum::http::request::Parts;
+use dayfly_domain::{BlockOn, TaskId};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::Admin;
+use super::answer::{Answered, Problem, answer, parsed};
+use super::socket::Peer;
+use crate::app::Operator;
+
+/// The most bytes of a body: a signed note is 64 KiB at most, and JSON escapes some of them.
+const BODY: usize = 128 * 1024;
+/// The longest reason, which has to fit into an annex beside who gave it.
+const REASON: usize = 2048;
+
+/// A body in its own type.
+pub(super) struct Wanted<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Wanted<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
+        let body: Bytes = axum::body::to_bytes(request.into_body(), BODY)
+            .await
+            .map_err(|_| Problem::Wrong(format!("the body has more than {BODY} bytes")))?;
+        serde_json::from_slice(&body)
+            .map(Self)
+            .map_err(|why| Problem::Wrong(format!("the body is not what is expected here: {why}")))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Operator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        let peer = parts.extensions.get::<ConnectInfo<Peer>>();
+        match peer.and_then(|ConnectInfo(peer)| peer.uid) {
+            Some(uid) => Ok(Self { uid }),
+            None => Err(Problem::Forbidden(
+                "it is not known who asks, so nothing is changed".to_owned(),
+            )),
+        }
+    }
+}
+
+/// An earlier head to compare with.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EarlierHead {
+    /// The signed note.
+    pub(super) head: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct End {
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Unblock {
+    on: String,
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Apply {
+    #[serde(default)]
+    dry_run: bool,
+    #[serde(default)]
+    reason: String,
+}
+
+pub(super) async fn end(
+    State(admin): State<Admin>,
+    Path((tenant, task)): Path<(String, String)>,
+    by: Operator,
+    body: Wanted<End>,
+) -> Answered {
+    let task: TaskId = parsed("task", &task)?;
+    let reason = checked(&body.0.reason)?;
+    let tenant = admin.tenant(&tenant)?;
+    let ended = admin.app.operator_end(&tenant, task, &by, reason).await?;
+    answer(&json!({
+        "task": ended.task, "cause": ended.cause, "at": ended.at,
+        "last_possible_acceptance": ended.last_possible_acceptance, "head": ended.head,
+    }))
+}
+
+pub(super) async fn unblock(
+    State(admin): State<Admin>,
+    Path(tenant): Path<String>,
+    by: Operator,
+    body: Wanted<Unblock>,
+) -> Answered {
+    let on: BlockOn = parsed("on", &body.0.on)?;
+    let reason = checked(&body.0.reason)?;
+    let tenant = admin.tenant(&tenant)?;
+    admin.app.unblock(&tenant, on, &by, reason).await?;
+    answer(&json!({ "on": body.0.on }))
+}
+
+pub(super) async fn apply(
+    State(admin): State<Admin>,
+    Path(tenant): Path<String>,
+    by: Operator,
+    body: Wanted<Apply>,
+) -> Answered {
+    let Apply { dry_run, reason } = body.0;
+    let reason = if dry_run { "" } else { checked(&reason)? };
+    let tenant = admin.tenant(&tenant)?;
+    let applied = admin.app.apply(&tenant, dry_run, &by, reason).await?;
+    answer(&json!({
+        "changes": applied.changes, "revision": applied.revision,
+        "warnings": applied.warnings, "applied": applied.applied,
+    }))
+}
+
+/// A reason that says something.
+fn checked(reason: &str) -> Result<&str, Problem> {
+    let reason = reason.trim();
+    if reason.is_empty() {
+        return Err(Problem::Wrong("a change needs a `reason`".to_owned()));
+    }
+    if reason.len() > REASON {
+        return Err(Problem::Wrong(format!(
+            "a reason has at most {REASON} bytes"
+        )));
+    }
+    Ok(reason)
+}

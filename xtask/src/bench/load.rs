@@ -1,0 +1,244 @@
+//! The load generator: HTTP/1.1 over connections that stay open, requests rendered before, answers read as far as needed.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use super::clock::Watch;
+use super::failure::{Context, Failure};
+
+/// Requests, and what their answers must be.
+#[derive(Clone)]
+pub(super) struct Load {
+    pub(super) address: SocketAddr,
+    pub(super) requests: Arc<Vec<Vec<u8>>>,
+    /// Text that the body of every good answer holds.
+    pub(super) holds: &'static str,
+    /// Whether the bodies are kept.
+    pub(super) keeps: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub(super) struct Fired {
+    pub(super) elapsed: Duration,
+    /// Microseconds from writing a request to the last byte of its good answer, sorted.
+    latencies: Vec<u32>,
+    /// The bodies of good answers with the numbers of their requests, where they were kept.
+    pub(super) bodies: Vec<(usize, Vec<u8>)>,
+    /// Answers that were not good.
+    pub(super) bad: Vec<Bad>,
+}
+
+/// An answer that was not good.
+#[derive(Debug)]
+pub(super) struct Bad {
+    pub(super) status: u16,
+    pub(super) body: String,
+}
+
+impl Fired {
+    /// How many answers were good.
+    pub(super) fn good(&self) -> usize {
+        self.latencies.len()
+    }
+
+    /// Good answers a second.
+    pub(super) fn rate(&self) -> f64 {
+        self.good() as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// The latency in milliseconds that this share of the good answers stayed within.
+    pub(super) fn quantile(&self, share: f64) -> f64 {
+        let at = (self.good() as f64 * share) as usize;
+        let found = self.latencies.get(at).or(self.latencies.last());
+        f64::from(found.copied().unwrap_or(0)) / 1000.0
+    }
+
+    /// An error when any answer was not good: a bench of wrong answers measures nothing.
+    pub(super) fn demand_good(&self, what: &str) -> Result<(), Failure> {
+        match self.bad.first() {
+            None => Ok(()),
+            Some(first) => Err(Failure::new(format!(
+                "{what}: {} of {} answers were wrong; the first: {} {}",
+                self.bad.len(),
+                self.bad.len() + self.good(),
+                first.status,
+                first.body
+            ))),
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.latencies.extend(other.latencies);
+        self.bodies.extend(other.bodies);
+        self.bad.extend(other.bad);
+    }
+}
+
+impl Load {
+    /// Sends every request once, each connection the next one as soon as it has its answer.
+    pub(super) fn fire(&self, connections: usize) -> Result<Fired, Failure> {
+        // One thread: on few cores a second one would only take time from the server.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("no runtime")?;
+        runtime.block_on(self.fire_all(connections))
+    }
+
+    async fn fire_all(&self, connections: usize) -> Result<Fired, Failure> {
+        let mut streams = Vec::with_capacity(connections);
+        for _ in 0..connections {
+            let stream = TcpStream::connect(self.address).await.context("cannot connect")?;
+            stream.set_nodelay(true).context("cannot connect")?;
+            streams.push(stream);
+        }
+        let next = Arc::new(AtomicUsize::new(0));
+        let mut running = JoinSet::new();
+        let watch = Watch::start();
+        for stream in streams {
+            running.spawn(self.clone().on(stream, Arc::clone(&next)));
+        }
+        let mut fired = Fired::default();
+        while let Some(done) = running.join_next().await {
+            fired.add(done.context("a connection broke off")??);
+        }
+        fired.elapsed = watch.elapsed();
+        fired.latencies.sort_unstable();
+        Ok(fired)
+    }
+
+    async fn on(self, mut stream: TcpStream, next: Arc<AtomicUsize>) -> Result<Fired, Failure> {
+        let mut fired = Fired::default();
+        let mut buffer = Vec::with_capacity(16 * 1024);
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(request) = self.requests.get(number) else {
+                return Ok(fired);
+            };
+            let watch = Watch::start();
+            stream.write_all(request).await.context("a request cannot be sent")?;
+            let (status, body) = answer(&mut stream, &mut buffer).await?;
+            let micros = watch.micros();
+            if status != 200 || !contains(body, self.holds.as_bytes()) {
+                fired.bad.push(Bad { status, body: String::from_utf8_lossy(body).into_owned() });
+                continue;
+            }
+            fired.latencies.push(micros);
+            if self.keeps {
+                fired.bodies.push((number, body.to_vec()));
+            }
+        }
+    }
+}
+
+/// Sends one request and reads its answer.
+pub(super) fn ask(address: SocketAddr, request: &[u8]) -> Result<(u16, String), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("no runtime")?;
+    runtime.block_on(async {
+        let mut stream = TcpStream::connect(address).await.context("cannot connect")?;
+        stream.write_all(request).await.context("a request cannot be sent")?;
+        let mut buffer = Vec::new();
+        let (status, body) = answer(&mut stream, &mut buffer).await?;
+        Ok((status, String::from_utf8_lossy(body).into_owned()))
+    })
+}
+
+/// A GET of this path.
+pub(super) fn get(path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").into_bytes()
+}
+
+/// A POST of a form.
+pub(super) fn post(path: &str, headers: &str, form: &str) -> Vec<u8> {
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\n{headers}\
+         content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{form}",
+        form.len()
+    )
+    .into_bytes()
+}
+
+async fn answer<'b>(
+    stream: &mut TcpStream,
+    buffer: &'b mut Vec<u8>,
+) -> Result<(u16, &'b [u8]), Failure> {
+    buffer.clear();
+    let mut head = None;
+    loop {
+        if stream.read_buf(buffer).await.context("no answer")? == 0 {
+            return Err(Failure::new("the server hung up"));
+        }
+        if head.is_none() {
+            head = Head::read(buffer)?;
+        }
+        if let Some(head) = &head
+            && buffer.len() >= head.end
+        {
+            break;
+        }
+    }
+    let head = head.context("no head of an answer")?;
+    let body = buffer.get(head.begin..head.end).unwrap_or_default();
+    Ok((head.status, body))
+}
+
+/// What is read of the head of an answer.
+struct Head {
+    status: u16,
+    /// Where the body begins and ends.
+    begin: usize,
+    end: usize,
+}
+
+impl Head {
+    fn read(bytes: &[u8]) -> Result<Option<Self>, Failure> {
+        let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
+            return Ok(None);
+        };
+        let text = std::str::from_utf8(bytes.get(..at).unwrap_or_default()).context("an odd head")?;
+        let status = text.get(9..12).and_then(|status| status.parse().ok()).context("an odd head")?;
+        let length: usize = text
+            .split("\r\n")
+            .filter_map(|line| line.split_once(':'))
+            .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+            .and_then(|(_, value)| value.trim().parse().ok())
+            .context("an answer without a length")?;
+        Ok(Some(Self { status, begin: at + 4, end: at + 4 + length }))
+    }
+}
+
+fn contains(text: &[u8], wanted: &[u8]) -> bool {
+    wanted.is_empty() || text.windows(wanted.len()).any(|part| part == wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_tells_where_the_body_lies() {
+        let text = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        assert!(Head::read(text.get(..30).unwrap()).unwrap().is_none());
+        let head = Head::read(text).unwrap().unwrap();
+        assert_eq!((head.status, text.get(head.begin..head.end)), (200, Some(&b"ok"[..])));
+        assert!(Head::read(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
+    }
+
+    #[test]
+    fn quantiles_are_of_good_answers() {
+        let fired = Fired { latencies: (1..=100).map(|n| n * 1000).collect(), ..Fired::default() };
+        assert_eq!(fired.quantile(0.5), 51.0);
+        assert_eq!(fired.quantile(0.99), 100.0);
+        assert_eq!(Fired::default().quantile(0.5), 0.0);
+    }
+}
