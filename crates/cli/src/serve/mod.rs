@@ -15,6 +15,7 @@ use dayfly_server::app::{App, HeadSinks, ServerBounds, Tenant, TenantSetup};
 use dayfly_server::config::{Config, HeadSink};
 use dayfly_server::declared::TenantContext;
 use dayfly_server::http;
+use dayfly_server::http::admin::{AdminSocket, Readiness};
 use dayfly_server::mint::{MasterKey, holds_keys};
 use dayfly_server::verify::{KeyCache, ProofBounds};
 use dayfly_store::clock::{Clock, SystemClock};
@@ -73,6 +74,13 @@ async fn serve(file: &Path) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr()?;
+    let admin = AdminSocket::bind(&config.data).await?;
+    let asked = Arc::clone(&app);
+    let ready: Readiness = Arc::new(move || asked.unready());
+    let admin = tokio::spawn(admin.serve(
+        http::admin::router(Arc::clone(&app), ready),
+        until(stopping.clone()),
+    ));
     let sweeping = tokio::spawn(sweep(Arc::clone(&app), stopping.clone()));
     announce(&config, &app, address);
 
@@ -90,7 +98,7 @@ async fn serve(file: &Path) -> anyhow::Result<()> {
     tracing::info!("stopping");
     stop.send_replace(true);
     let drained = tokio::time::timeout(DRAIN, async {
-        let _ended = tokio::join!(serving, sweeping);
+        let _ended = tokio::join!(serving, sweeping, admin);
     })
     .await;
     if drained.is_err() {

@@ -74,7 +74,7 @@ fn a_signal_reaches_the_whole_group_and_cancels() {
         // The inner shell is a child of the command; both must hear of it.
         let inner =
             format!("trap 'echo inner; exit 0' {name}; echo up; while :; do sleep 0.05; done");
-        let outer = format!("trap 'wait; exit 3' {name}; sh -c \"$INNER\" & wait; exit 4");
+        let outer = format!("trap 'exit 3' {name}; sh -c \"$INNER\"; exit 4");
         let mut command = script(&fake, &[], &outer);
         command.env("INNER", inner);
         let mut running = Running::start(command);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dayfly_domain::{ClientId, CredentialId, Digest, Refusal, Rule, Task, TaskId, Time};
-use dayfly_store::{EntryRange, FactsQuery, OpenTask, Touch};
+use dayfly_store::{FactsQuery, OpenTask, Touch};
 use dayfly_token::access_token::VerifiedAccessToken;
 use dayfly_token::alg::Alg;
 use dayfly_token::dpop::VerifiedDpop;
@@ -15,6 +15,7 @@ use super::grant::check_epochs;
 use super::refuse::{Trail, unavailable};
 use super::replay::KeyProof;
 use super::{App, Tenant};
+use crate::record;
 use crate::verify;
 
 /// How many verified tokens are remembered, so that introspecting one again costs no signature.
@@ -245,77 +246,13 @@ impl App {
         Ok(facts.tasks.into_iter().flatten().next())
     }
 
-    /// The states of a task over its whole life, replayed from the ledger: the last one, and the
-    /// one before its last event.
-    pub(super) fn replayed_task(
+    /// The state of a task, open or ended, as the record has it.
+    pub(super) fn recorded_task(
         &self,
         tenant: &Tenant,
         id: TaskId,
-    ) -> Result<Option<ReplayedTask>, Refusal> {
-        let mut from = 1;
-        let mut replayed = None;
-        loop {
-            let entries = self
-                .store
-                .entries(tenant.name(), EntryRange::Of(id, from), 256)
-                .map_err(|why| unavailable(&why))?;
-            let Some(last) = entries.last() else {
-                return Ok(replayed);
-            };
-            let pos = last.pos;
-            for entry in &entries {
-                replayed = Some(ReplayedTask::step(replayed, id, &entry.leaf)?);
-            }
-            from += entries.len() as u64;
-            if let Some(replayed) = &mut replayed {
-                replayed.last_pos = pos;
-            }
-        }
-    }
-}
-
-/// A task as its entries tell it.
-#[derive(Clone, Debug)]
-pub(super) struct ReplayedTask {
-    /// Its last state.
-    pub(super) task: Task,
-    /// For each client, the latest expiry of a credential in its subtree when it ended.
-    pub(super) acceptable_until: HashMap<u32, Time>,
-    /// The position of its last entry.
-    pub(super) last_pos: u64,
-}
-
-impl ReplayedTask {
-    fn step(before: Option<Self>, id: TaskId, leaf: &str) -> Result<Self, Refusal> {
-        let damaged = || unavailable(&"an entry of the task cannot be read");
-        let read = dayfly_ledger::ReadLeaf::parse(leaf.as_bytes())
-            .map_err(|_| damaged())?
-            .leaf;
-        let mut data = serde_json::Deserializer::from_str(read.data.get());
-        let event = dayfly_domain::Event::read(&read.kind, &mut data)
-            .map_err(|_| damaged())?
-            .map_err(|_| damaged())?;
-        let previous = before.as_ref().map(|before| &before.task);
-        let task = dayfly_domain::apply(previous, id, &event).ok_or_else(damaged)?;
-        let mut acceptable_until = before
-            .as_ref()
-            .map(|before| before.acceptable_until.clone())
-            .unwrap_or_default();
-        if let Some(previous) = previous {
-            for (number, client) in (1u32..).zip(&previous.clients) {
-                let gone = task
-                    .client(number)
-                    .is_none_or(|after| after.credentials.is_empty());
-                if gone && let Some(latest) = client.credentials.iter().map(|c| c.expires).max() {
-                    acceptable_until.insert(number, latest);
-                }
-            }
-        }
-        Ok(Self {
-            task,
-            acceptable_until,
-            last_pos: 0,
-        })
+    ) -> Result<Option<Task>, Refusal> {
+        record::task_state(self.store.as_ref(), tenant.name(), id).map_err(|why| unavailable(&why))
     }
 }
 

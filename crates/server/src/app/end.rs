@@ -158,10 +158,9 @@ impl App {
 
     /// The answer to an end that is committed, read from the record.
     pub(super) fn ended_answer(&self, tenant: &Tenant, end: End) -> Result<Ended, Refusal> {
-        let replayed = self
-            .replayed_task(tenant, end.task())?
+        let task = self
+            .recorded_task(tenant, end.task())?
             .ok_or_else(|| ended("no such task"))?;
-        let task = &replayed.task;
         let of_task = match task.state {
             TaskState::Ended { cause, at } => Some((cause, at)),
             TaskState::Open => None,
@@ -180,15 +179,15 @@ impl App {
             }
         };
         let acceptable_until = match end {
-            End::Task(_) => replayed.acceptable_until.values().max(),
-            End::Client(client) => replayed.acceptable_until.get(&client.number),
+            End::Task(_) => task.last_expiry(),
+            End::Client(client) => task.last_expiry_under(client.number),
         };
         Ok(Ended {
             task: task.id,
             client,
             cause,
             at,
-            last_possible_acceptance: acceptable_until.copied().unwrap_or(at).max(at),
+            last_possible_acceptance: acceptable_until.unwrap_or(at).max(at),
             task_ended: of_task.is_some(),
             head: self.head_note(tenant).map_err(|why| unavailable(&why))?,
         })
@@ -219,11 +218,10 @@ impl App {
         own: &OwnToken,
         now: Time,
     ) -> Result<(), Refusal> {
-        let replayed = self
-            .replayed_task(tenant, own.id.client.task)?
+        let task = self
+            .recorded_task(tenant, own.id.client.task)?
             .ok_or_else(|| ended("no such task"))?;
-        let bound: Option<Digest> = replayed
-            .task
+        let bound: Option<Digest> = task
             .client(own.id.client.number)
             .and_then(|client| client.jkt);
         if bound.is_none() || bound != own.jkt {

@@ -246,6 +246,7 @@ impl App {
         open.task
             .check_client(minted.issued.client, committed.at())?;
         let issued = minted.issued;
+        self.heard(tenant, &open, issued.id(task).client);
         Ok(Granted {
             bound: issued.jkt.is_some(),
             expires_in: issued.expires.since(self.now()).seconds(),

@@ -212,7 +212,6 @@ impl App {
             };
             match self.store.append(tenant.name(), append).await {
                 Ok(committed) => {
-                    self.heard(tenant, &open, further.client);
                     return self.answer(tenant, &committed, open.task.id, &sealer);
                 }
                 Err(dayfly_store::AppendError::SpentKey { which: 0, .. })

@@ -69,10 +69,10 @@ impl App {
             self.authenticate(tenant, presented, trail)?;
         } else {
             self.check_ended_caller(tenant, presented, &own, now)?;
-            let replayed = self
-                .replayed_task(tenant, task)?
+            let recorded = self
+                .recorded_task(tenant, task)?
                 .ok_or_else(|| ended("no such task"))?;
-            if let TaskState::Ended { at, .. } = replayed.task.state
+            if let TaskState::Ended { at, .. } = recorded.state
                 && now > at + REPEAT
             {
                 return Err(Refusal::new(Rule::TaskEnded)

@@ -12,12 +12,12 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{get, post};
-use dayfly_domain::{RefusalId, TaskId, Time};
+use dayfly_domain::{RefusalId, TaskId};
 use serde_json::json;
 
 use super::answer::json_response;
 use crate::app::{App, Tenant};
-use crate::record::{self, Filter, HeadView, Known, RecordError, TraceKey, TraceQuery};
+use crate::record::{self, Filter, HeadView, Known, TraceKey, TraceQuery};
 
 pub use answer::Problem;
 pub use socket::{AdminSocket, BindError, Peer, SOCKET};

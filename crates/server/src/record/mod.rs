@@ -35,7 +35,7 @@ pub use list::{Filter, TaskLine, TaskPage, tasks};
 pub use moment::{moment, one_line};
 pub use reading::Known;
 pub use receipt::receipt;
-pub use task::{task_record, task_view};
+pub use task::{task_record, task_state, task_view};
 pub use timeline::{EntryLine, LedgerEntry, access_line, entries};
 pub use trace::{Trace, TraceQuery, trace};
 pub use verdict::{Verdict, Word};

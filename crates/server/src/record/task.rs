@@ -39,6 +39,18 @@ pub fn task_record(
     Ok(load(store, tenant, task)?.map(|found| found.view()))
 }
 
+/// The state of a task, open or ended.
+///
+/// # Errors
+/// [`RecordError`] when the record cannot be read.
+pub fn task_state(
+    store: &dyn Store,
+    tenant: &Name,
+    task: TaskId,
+) -> Result<Option<Task>, RecordError> {
+    Ok(load(store, tenant, task)?.map(|found| found.task))
+}
+
 /// A task that was found.
 #[derive(Clone, Debug)]
 pub(super) struct Found {

@@ -156,7 +156,7 @@ impl From<ApplyError> for Problem {
             ApplyError::Load(_) => Self::Unfit(why.to_string()),
             ApplyError::OpenTasks { .. } | ApplyError::Raced => Self::Conflict(why.to_string()),
             ApplyError::Open(open) => match open {
-                OpenError::Declared(_) | OpenError::Folder { .. } => Self::Unfit(open.to_string()),
+                OpenError::Declared(_) => Self::Unfit(open.to_string()),
                 OpenError::Store(_) | OpenError::Append(_) => Self::Unavailable(open.to_string()),
                 OpenError::Stored(_) | OpenError::Keys(_) | OpenError::Random(_) => {
                     Self::Fault(open.to_string())

@@ -1,0 +1,201 @@
+//! Row 1: issuance by a platform's token and a DPoP proof, recorded and signed.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use dayfly_domain::CredentialId;
+use dayfly_store::{EntryRange, SqliteOptions, SqliteStore, Store};
+use dayfly_token::access_token::{VerifiedAccessToken, hash_of_token};
+use dayfly_token::alg::Alg;
+use dayfly_token::b64;
+use dayfly_token::jwks::KeySet;
+use serde_json::Value;
+
+use super::failure::{Context, Failure};
+use super::load::{Fired, Load};
+use super::machine::{self, Memory, Meter};
+use super::mill::{Callers, Platform};
+use super::report::{Direction, Line, Report};
+use super::server::Server;
+use super::world::{TENANT, World};
+use super::Bench;
+
+/// How many keys the callers have between them.
+const KEYS: u64 = 4_096;
+/// Grants before anything is measured.
+const WARM: usize = 500;
+/// The floors: grants a second, and CPU as a multiple of what cannot be avoided.
+const RATE: f64 = 10_000.0;
+const EXCESS: f64 = 1.6;
+/// Entries of an opening: the task started, the client registered, the credential issued.
+const ENTRIES: u64 = 3;
+/// Of how many tokens one is looked at closely.
+const SAMPLE: usize = 97;
+
+/// A server with open tasks, and the tokens that it issued.
+pub(super) struct Issued {
+    pub(super) server: Server,
+    pub(super) tokens: Vec<String>,
+    empty: Memory,
+    /// The ledger's size before the first of them, and after the last.
+    size_before: u64,
+}
+
+/// Measures the row.
+pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> Result<Issued, Failure> {
+    let platform = Platform::new()?;
+    let callers = Callers::new(KEYS)?;
+    let world = World::write(bench.folder.join("issuance"), &platform)?;
+    let issuer = world.issuer();
+    let server = Server::start(bench.binary, world)?;
+    let mut rounds = vec![(8, WARM)];
+    rounds.extend(bench.options.grants());
+    let total: usize = rounds.iter().map(|(_, many)| many).sum();
+    eprintln!("bench: signing {total} platform tokens …");
+    let platform_tokens = platform.tokens(&issuer, 0..total as u64)?;
+    let keys = KeySet::parse(server.get("/jwks")?.as_bytes(), Alg::ALL).context("odd keys")?;
+
+    let mut issued = Issued {
+        empty: machine::memory(server.pid())?,
+        size_before: server.ledger_size()?,
+        tokens: Vec::with_capacity(total),
+        server,
+    };
+    let mut first = 0;
+    for (connections, many) in rounds {
+        let tokens = platform_tokens.get(first..first + many).unwrap_or_default();
+        // Proofs are fresh for seconds only, so they are made right before they are shown.
+        let requests = callers.requests(&issuer, first as u64, tokens)?;
+        let load = Load {
+            address: issued.server.world.address,
+            requests: Arc::new(requests),
+            holds: "\"access_token\":\"",
+            keeps: true,
+        };
+        let meter = Meter::start(issued.server.pid())?;
+        let fired = load.fire(connections)?;
+        let usage = meter.stop()?;
+        fired.demand_good("issuance")?;
+        if first > 0 {
+            let what = format!("issuance, {connections} connections");
+            report.row(line(&what, &fired, usage, bench));
+        }
+        let judge = Judge { keys: &keys, callers: &callers, issuer: &issuer };
+        for (at, body) in &fired.bodies {
+            let job = (first + at) as u64;
+            issued.tokens.push(judge.token(job, body, at % SAMPLE == 0)?);
+        }
+        first += many;
+    }
+    check_counts(&issued)?;
+    Ok(issued)
+}
+
+fn line(what: &str, fired: &Fired, usage: machine::Usage, bench: &Bench<'_>) -> Line {
+    let done = fired.good() as f64;
+    let cpu = usage.process * 1e6 / done;
+    let unavoidable = bench.primitives.issuance();
+    Line::new(what, format!("{:.0}/s", fired.rate()))
+        .floor(format!("{RATE:.0}/s"), fired.rate() / RATE, Direction::AtLeast)
+        .latency(fired)
+        .cpu(cpu, unavoidable)
+        .excess(cpu / unavoidable, EXCESS)
+        .note(format!(
+            "{done:.0} grants; of the server's CPU the writer's thread took {:.1} µs each",
+            usage.writer * 1e6 / done
+        ))
+        .shared(fired, usage)
+}
+
+/// What tokens are judged by.
+struct Judge<'a> {
+    keys: &'a KeySet,
+    callers: &'a Callers,
+    issuer: &'a str,
+}
+
+impl Judge<'_> {
+    /// The token of an answer; `closely` verifies its signature and its binding too.
+    fn token(&self, job: u64, body: &[u8], closely: bool) -> Result<String, Failure> {
+        let answer: Value = serde_json::from_slice(body).context("an answer that is no JSON")?;
+        let token = answer.get("access_token").and_then(Value::as_str);
+        let token = token.context("an answer without a token")?;
+        if closely {
+            let verified = VerifiedAccessToken::verify(token, self.keys, Alg::ALL, self.issuer)
+                .context("a token does not verify")?;
+            if verified.jkt() != Some(self.callers.thumbprint(job)?) {
+                return Err(Failure::new("a token is bound to another key than was shown"));
+            }
+        }
+        Ok(token.to_owned())
+    }
+}
+
+/// Every answered grant stands in the ledger, and each opened a task of its own.
+fn check_counts(issued: &Issued) -> Result<(), Failure> {
+    let granted = issued.tokens.len() as u64;
+    let entries = issued.server.ledger_size()? - issued.size_before;
+    if entries != granted * ENTRIES {
+        return Err(Failure::new(format!(
+            "{granted} grants were answered and {entries} entries recorded, not {ENTRIES} each"
+        )));
+    }
+    let mut tasks = HashSet::with_capacity(issued.tokens.len());
+    for token in &issued.tokens {
+        tasks.insert(credential(token)?.client.task);
+    }
+    if tasks.len() as u64 != granted {
+        return Err(Failure::new(format!("{granted} grants opened {} tasks", tasks.len())));
+    }
+    Ok(())
+}
+
+/// The id of a token, read off its claims.
+fn credential(token: &str) -> Result<CredentialId, Failure> {
+    let payload = token.split('.').nth(1).and_then(|text| b64::decode(text).ok());
+    let claims: Value =
+        serde_json::from_slice(&payload.unwrap_or_default()).context("a token without claims")?;
+    let jti = claims.get("jti").and_then(Value::as_str);
+    jti.and_then(|jti| jti.parse().ok()).context("a token without an id")
+}
+
+/// Stops the server and finds a sample of the tokens in the ledger that it left, each by its hash.
+pub(super) fn check_ledger(issued: Issued, report: &mut Report) -> Result<(), Failure> {
+    let Issued { server, tokens, empty, .. } = issued;
+    let memory = machine::memory(server.pid())?;
+    report.note(format!(
+        "after {} grants the server held {:.0} MiB resident ({:.0} MiB before), {:.0} anonymous: \
+         {:.2} KiB a task, caches of the database and of verified tokens included",
+        tokens.len(),
+        mib(memory.resident),
+        mib(empty.resident),
+        mib(memory.anonymous),
+        memory.resident.saturating_sub(empty.resident) as f64 / 1024.0 / tokens.len() as f64,
+    ));
+    let world = server.stop()?;
+    let store = SqliteStore::open_read_only(&SqliteOptions::new(world.database()))
+        .context("the database cannot be opened")?;
+    let tenant = TENANT.parse().context("an odd tenant")?;
+    let mut looked_at = 0;
+    for token in tokens.iter().step_by(SAMPLE) {
+        let task = credential(token)?.client.task;
+        let hash = hash_of_token(token).context("an odd token")?;
+        let wanted = format!("\"hash\":\"{}\"", b64::encode(hash));
+        let entries = store
+            .entries(&tenant, EntryRange::Of(task, 1), 16)
+            .context("the ledger cannot be read")?;
+        if !entries.iter().any(|entry| entry.leaf.contains(&wanted)) {
+            return Err(Failure::new(format!("a token of {task} is in no entry of the ledger")));
+        }
+        looked_at += 1;
+    }
+    drop(store);
+    report.note(format!(
+        "every answered grant is in the ledger by count; {looked_at} tokens were verified and found there by their hash"
+    ));
+    world.remove()
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / 1_048_576.0
+}
