@@ -1,7 +1,7 @@
 //! Under which keys an entry is found: part of the contract, the same for every backend.
 
 use dayfly_domain::{Digest, Name};
-use dayfly_ledger::{Leaf, RawValue};
+use dayfly_ledger::RawValue;
 use serde::Deserialize;
 
 use crate::SearchKey;
@@ -40,13 +40,20 @@ struct Claims {
     sub: Option<String>,
 }
 
+/// What of a leaf its keys are read from. Whether the leaf is one at all is for others to check.
+#[derive(Default, Deserialize)]
+struct Stored<'a> {
+    #[serde(borrow, default)]
+    data: Data<'a>,
+}
+
 /// The keys of an entry. `issuer` tells who vouched for its task where its own data does not.
 pub(crate) fn keys_of(
-    leaf: &Leaf<'_>,
+    leaf: &str,
     annex: Option<&str>,
     issuer: impl FnOnce() -> Option<Name>,
 ) -> Vec<SearchKey> {
-    let data: Data<'_> = serde_json::from_str(leaf.data.get()).unwrap_or_default();
+    let Stored { data } = serde_json::from_str(leaf).unwrap_or_default();
     let mut keys = Vec::new();
     keys.extend(value(data.owner).map(SearchKey::Owner));
     keys.extend(value(data.workload).map(SearchKey::Workload));
@@ -74,8 +81,8 @@ pub(crate) fn keys_of(
 }
 
 /// The name of the issuer that an event itself names.
-pub(crate) fn issuer_of(leaf: &Leaf<'_>) -> Option<Name> {
-    let data: Data<'_> = serde_json::from_str(leaf.data.get()).ok()?;
+pub(crate) fn issuer_of(leaf: &str) -> Option<Name> {
+    let Stored { data } = serde_json::from_str(leaf).ok()?;
     value(data.issuer)
 }
 
@@ -93,15 +100,8 @@ mod tests {
     use super::*;
 
     fn keys(data: &str, annex: Option<&str>) -> Vec<SearchKey> {
-        let data: Box<RawValue> = serde_json::from_str(data).unwrap();
-        let leaf = Leaf {
-            tenant: "acme".into(),
-            link: None,
-            at: 0,
-            kind: "task.started".into(),
-            data: &data,
-            h: None,
-        };
+        let leaf =
+            format!(r#"{{"v":1,"tenant":"acme","kind":"task.started","data":{data},"h":null}}"#);
         keys_of(&leaf, annex, || "asked".parse().ok())
     }
 

@@ -1,6 +1,7 @@
 //! The SQLite backend: one file, one writer thread, open tasks in memory.
 
 mod batch;
+mod body;
 mod draft;
 mod due;
 mod hearing;
@@ -38,6 +39,7 @@ use crate::{
 };
 
 use batch::{Order, Waiter};
+use body::{Ready, ReadyUse};
 use load::load;
 use read::Reader;
 use schema::{Sync, open_reader, open_writer};
@@ -292,11 +294,19 @@ impl Drop for SqliteStore {
 
 impl Store for SqliteStore {
     fn append(&self, tenant: &Name, append: Append) -> Answer<Result<Committed, AppendError>> {
-        self.order(|waiter| Order::Append(tenant.clone(), Box::new(append), waiter))
+        match Ready::new(append) {
+            Ok(ready) => {
+                self.order(|waiter| Order::Append(tenant.clone(), Box::new(ready), waiter))
+            }
+            Err(error) => Box::pin(std::future::ready(Err(error))),
+        }
     }
 
     fn observe(&self, tenant: &Name, uses: Vec<Use>) -> Answer<Result<Vec<Observed>, AppendError>> {
-        self.order(|waiter| Order::Observe(tenant.clone(), uses, waiter))
+        match uses.into_iter().map(ReadyUse::new).collect() {
+            Ok(uses) => self.order(|waiter| Order::Observe(tenant.clone(), uses, waiter)),
+            Err(error) => Box::pin(std::future::ready(Err(error))),
+        }
     }
 
     fn touch(&self, tenant: &Name, touch: Touch) {

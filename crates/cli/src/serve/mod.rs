@@ -24,10 +24,10 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-pub use telemetry::LogFormat;
+pub(crate) use telemetry::LogFormat;
 
 /// The database within the data folder.
-pub const DATABASE: &str = "dayfly.db";
+pub(crate) const DATABASE: &str = "dayfly.db";
 /// How often ends that are due are looked for.
 const ROUND: Duration = Duration::from_millis(500);
 /// How long open requests may take when the server stops.
@@ -35,7 +35,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// Runs the server.
 #[derive(Debug, Args)]
-pub struct ServeArgs {
+pub(crate) struct ServeArgs {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = "dayfly.toml")]
     config: PathBuf,
@@ -45,7 +45,7 @@ pub struct ServeArgs {
 }
 
 /// Runs `serve` until a signal.
-pub fn main(args: &ServeArgs) -> ExitCode {
+pub(crate) fn main(args: &ServeArgs) -> ExitCode {
     let result = telemetry::start(args.log).and_then(|()| {
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()

@@ -9,7 +9,7 @@ use crate::environment;
 
 /// How the log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// A line of text for each event.
     Text,
     /// A JSON object for each event.

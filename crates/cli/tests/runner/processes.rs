@@ -9,10 +9,13 @@ use serde_json::json;
 use crate::fake::{ACTIONS_SECRET, Fake, Reply};
 use crate::harness::{Running, in_job, output, run, script};
 
-fn ended() -> Reply {
-    let body =
-        json!({"error": "invalid_token", "refused": {"stage": "task", "rule": "task_ended"}});
-    Reply::Error(401, body)
+/// What the server answers when the task is over.
+fn ended(status: u16) -> Reply {
+    let refused = json!({"stage": "task", "rule": "task_ended"});
+    Reply::Error(
+        status,
+        json!({"error": "invalid_token", "refused": refused}),
+    )
 }
 
 #[test]
@@ -145,11 +148,8 @@ fn a_stopped_command_hears_that_its_time_is_over() {
 fn an_end_elsewhere_stops_the_command() {
     for status in [401, 403, 404] {
         let fake = Fake::start();
-        let Reply::Error(_, body) = ended() else {
-            unreachable!()
-        };
-        fake.state().beats.push_back(Reply::Error(status, body));
-        fake.state().beats.push_back(ended());
+        // After a 401 a renewed token is tried.
+        fake.state().beats.extend([ended(status), ended(status)]);
         let trap = "trap 'echo stopped; exit 0' TERM; while :; do sleep 0.05; done";
         let (code, stdout, stderr) = output(script(&fake, &[], trap));
         assert_eq!(
@@ -164,8 +164,7 @@ fn an_end_elsewhere_stops_the_command() {
 #[test]
 fn an_end_elsewhere_may_leave_the_command() {
     let fake = Fake::start();
-    fake.state().beats.push_back(ended());
-    fake.state().beats.push_back(ended());
+    fake.state().beats.push_back(ended(403));
     let running = Running::start(run(&fake, &["--on-end", "leave"], &["cat"]));
     running.wait_for("the task was ended elsewhere");
     let (code, _, stderr) = running.end();

@@ -7,6 +7,7 @@ use dayfly_domain::{Name, TaskId, Time};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use super::body::{Ready, ReadyUse};
 use super::draft::Draft;
 use super::judge::{Failure, Place};
 use super::load::Keep;
@@ -16,13 +17,13 @@ use super::tally::minute;
 use super::touch::{Hushed, Touched};
 use super::value::{int, millis};
 use super::view::{Published, TenantView, View, lock};
-use crate::{Append, AppendError, Committed, Observed, Unavailable, Use};
+use crate::{AppendError, Committed, Observed, Unavailable};
 
 /// What a caller asks of the writer, and where it waits for the answer.
 #[derive(Debug)]
 pub(super) enum Order {
-    Append(Name, Box<Append>, Waiter<Committed>),
-    Observe(Name, Vec<Use>, Waiter<Vec<Observed>>),
+    Append(Name, Box<Ready>, Waiter<Committed>),
+    Observe(Name, Vec<ReadyUse>, Waiter<Vec<Observed>>),
 }
 
 pub(super) type Waiter<T> = oneshot::Sender<Result<T, AppendError>>;
@@ -95,7 +96,7 @@ impl<'w> Batch<'w> {
         }
     }
 
-    fn append(&mut self, tenant: &Name, append: Append) -> Result<Committed, Failure> {
+    fn append(&mut self, tenant: &Name, ready: Ready) -> Result<Committed, Failure> {
         let view = { self.published }.read();
         let number = self.number(&view, tenant);
         let published = view.tenants.get(number as usize);
@@ -110,7 +111,7 @@ impl<'w> Batch<'w> {
             view: published,
             partitions: &self.partitions,
         }
-        .judge(&append)?;
+        .judge(&ready)?;
         let mut desk = Desk {
             db: self.db,
             tenant: number,
@@ -119,7 +120,7 @@ impl<'w> Batch<'w> {
             partitions: &mut self.partitions,
             keep: self.keep,
         };
-        Ok(desk.record(append, judged)?)
+        Ok(desk.record(ready, judged)?)
     }
 
     /// The number of a tenant, a new one where it has none.

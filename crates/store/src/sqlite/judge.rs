@@ -1,19 +1,20 @@
 //! Checks everything of an append against what the batch left so far, before any of it is written.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use dayfly_domain::{TaskId, Time};
 use dayfly_ledger::leaf::LeafError;
-use dayfly_ledger::{Hash, Leaf, Link, RawValue, annex_hash, leaf_hash};
+use dayfly_ledger::{Hash, Leaf, Link, leaf_hash};
 use rusqlite::{Connection, OptionalExtension, Row};
-use serde_json::value::to_raw_value;
 
+use super::body::{Body, Ready, unfit};
 use super::draft::Draft;
 use super::partition::{Partitions, claim_day, day};
 use super::tally::admits;
 use super::value::{entry_id, int, task, uint};
 use super::view::{Held, TenantView};
-use crate::{Annex, Append, AppendError, Change, ClaimWrite, Note, Spend, Unavailable};
+use crate::{Append, AppendError, Change, ClaimWrite, Spend};
 
 /// Why an append is not written.
 pub(super) enum Failure {
@@ -48,17 +49,11 @@ pub(super) struct Place<'a> {
 /// An append that holds, ready to be written.
 pub(super) struct Judged {
     pub(super) at: Time,
-    /// For each change the task's present state, its new snapshot and its leaves.
-    pub(super) changes: Vec<JudgedChange>,
+    /// For each change the task as it is now, and the leaves.
+    pub(super) changes: Vec<(Option<Arc<Held>>, Vec<Sealed>)>,
     pub(super) notes: Vec<Sealed>,
     /// For each claim which table it goes into, and from which one it takes another's place.
     pub(super) claims: Vec<(u64, Option<u64>)>,
-}
-
-pub(super) struct JudgedChange {
-    pub(super) held: Option<Arc<Held>>,
-    pub(super) snapshot: Box<[u8]>,
-    pub(super) leaves: Vec<Sealed>,
 }
 
 /// The bytes of an entry and their hash.
@@ -69,7 +64,8 @@ pub(super) struct Sealed {
 
 impl Place<'_> {
     /// Judges an append. Nothing is changed.
-    pub(super) fn judge(&self, append: &Append) -> Result<Judged, Failure> {
+    pub(super) fn judge(&self, ready: &Ready) -> Result<Judged, Failure> {
+        let append = &ready.append;
         let at = self.draft.at.max(append.now);
         let held = self.check_versions(&append.changes)?;
         if append
@@ -92,16 +88,11 @@ impl Place<'_> {
             return Err(AppendError::Conflict.into());
         }
         let mut changes = Vec::with_capacity(append.changes.len());
-        for (change, held) in append.changes.iter().zip(held) {
-            changes.push(JudgedChange {
-                leaves: self.seal_change(change, held.as_deref(), at)?,
-                snapshot: serde_json::to_vec(&change.next)
-                    .map_err(|error| refuse(&error))?
-                    .into(),
-                held,
-            });
+        for ((change, held), (bodies, _)) in append.changes.iter().zip(held).zip(&ready.changes) {
+            let leaves = self.seal_change(change, bodies, held.as_deref(), at)?;
+            changes.push((held, leaves));
         }
-        let notes = append.notes.iter().map(|note| self.seal_note(note, at));
+        let notes = ready.notes.iter().map(|note| self.seal_note(note, at));
         Ok(Judged {
             at,
             changes,
@@ -112,22 +103,20 @@ impl Place<'_> {
 
     fn check_versions(&self, changes: &[Change]) -> Result<Vec<Option<Arc<Held>>>, Failure> {
         let mut found = Vec::with_capacity(changes.len());
-        for (index, change) in changes.iter().enumerate() {
+        let mut seen = HashSet::with_capacity(changes.len());
+        for change in changes {
             let held = self.draft.task(change.task, self.view);
             let present = held.as_ref().map_or(0, |held| held.version);
-            let after = change
-                .expected_version
-                .saturating_add(change.events.len() as u64);
-            let doubled = changes
-                .iter()
-                .take(index)
-                .any(|other| other.task == change.task);
+            let after = present.saturating_add(change.events.len() as u64);
             let fits = present == change.expected_version
                 && change.next.version == after
                 && change.next.id == change.task
                 && !change.events.is_empty();
             // An id whose task has ended is never given again: its chain is closed.
-            if doubled || !fits || (held.is_none() && self.was_open(change.task)?) {
+            if !seen.insert(change.task)
+                || !fits
+                || (held.is_none() && self.was_open(change.task)?)
+            {
                 return Err(AppendError::Conflict.into());
             }
             found.push(held);
@@ -205,7 +194,7 @@ impl Place<'_> {
         for (which, spend) in spends.iter().enumerate() {
             // Whether it was spent may be forgotten by now.
             if day(spend.key.until) < day(at) {
-                return Err(refuse(&"a one-time key is past its keep").into());
+                return Err(unfit(&"a one-time key is past its keep").into());
             }
             let twice = spends
                 .iter()
@@ -225,26 +214,16 @@ impl Place<'_> {
     fn seal_change(
         &self,
         change: &Change,
+        bodies: &[Body],
         held: Option<&Held>,
         at: Time,
-    ) -> Result<Vec<Sealed>, Failure> {
+    ) -> Result<Vec<Sealed>, AppendError> {
         let task = change.task.to_string();
         let mut prev = held.map(|held| held.hash);
-        let mut sealed = Vec::with_capacity(change.events.len());
-        for (seq, drafted) in (change.expected_version + 1..).zip(&change.events) {
-            let data = to_raw_value(&drafted.event).map_err(|error| refuse(&error))?;
-            let entry = seal(&Leaf {
-                tenant: self.draft.name.as_str().into(),
-                link: Some(Link {
-                    task: task.as_str().into(),
-                    seq,
-                    prev,
-                }),
-                at: at.millis(),
-                kind: drafted.event.kind().into(),
-                data: &data,
-                h: drafted.annex.as_ref().map(hash_of),
-            })?;
+        let mut sealed = Vec::with_capacity(bodies.len());
+        for (seq, body) in (change.expected_version + 1..).zip(bodies) {
+            let task = task.as_str().into();
+            let entry = self.seal(body, Some(Link { task, seq, prev }), at)?;
             prev = Some(entry.hash);
             sealed.push(entry);
         }
@@ -252,16 +231,27 @@ impl Place<'_> {
     }
 
     /// The entry of a note.
-    pub(super) fn seal_note(&self, note: &Note, at: Time) -> Result<Sealed, Failure> {
-        let data: &RawValue = serde_json::from_str(&note.data).map_err(|error| refuse(&error))?;
-        seal(&Leaf {
+    pub(super) fn seal_note(&self, body: &Body, at: Time) -> Result<Sealed, AppendError> {
+        self.seal(body, None, at)
+    }
+
+    fn seal(&self, body: &Body, link: Option<Link<'_>>, at: Time) -> Result<Sealed, AppendError> {
+        let leaf = Leaf {
             tenant: self.draft.name.as_str().into(),
-            link: None,
+            link,
             at: at.millis(),
-            kind: note.kind.into(),
-            data,
-            h: note.annex.as_ref().map(hash_of),
-        })
+            kind: body.kind.into(),
+            data: &body.data,
+            h: body.h,
+        };
+        let leaf = leaf.encode().map_err(|error| match error {
+            LeafError::TooLong { .. } => AppendError::TooLarge,
+            LeafError::Data | LeafError::Link | LeafError::Json(_) | LeafError::Spelling { .. } => {
+                unfit(&error)
+            }
+        })?;
+        let hash = leaf_hash(leaf.as_bytes());
+        Ok(Sealed { leaf, hash })
     }
 }
 
@@ -313,27 +303,4 @@ pub(super) fn spent(
 /// Half a digest: 128 bits tell keys apart that nobody can choose freely.
 pub(super) fn short(key: &crate::OneTimeKey) -> &[u8] {
     key.digest.0.split_at(16).0
-}
-
-fn seal(leaf: &Leaf<'_>) -> Result<Sealed, Failure> {
-    let leaf = leaf.encode().map_err(|error| match error {
-        LeafError::TooLong { .. } => AppendError::TooLarge,
-        LeafError::Data | LeafError::Link | LeafError::Json(_) | LeafError::Spelling { .. } => {
-            refuse(&error)
-        }
-    })?;
-    let hash = leaf_hash(leaf.as_bytes());
-    Ok(Sealed { leaf, hash })
-}
-
-fn hash_of(annex: &Annex) -> Hash {
-    annex_hash(&annex.salt, annex.data.as_bytes())
-}
-
-/// An append that no ledger can hold: a fault of the caller's.
-fn refuse(error: &impl ToString) -> AppendError {
-    AppendError::Unavailable(Unavailable(format!(
-        "the append cannot be written: {}",
-        error.to_string()
-    )))
 }

@@ -9,6 +9,7 @@ use rusqlite::OptionalExtension;
 use serde::Deserialize;
 
 use super::batch::Batch;
+use super::body::ReadyUse;
 use super::draft::Draft;
 use super::judge::{Failure, Place, Sealed};
 use super::record::Desk;
@@ -21,7 +22,7 @@ impl Batch<'_> {
     pub(super) fn observe(
         &mut self,
         tenant: &Name,
-        uses: &[Use],
+        uses: &[ReadyUse],
     ) -> Result<Vec<Observed>, Failure> {
         let view = { self.published }.read();
         let number = self.number(&view, tenant);
@@ -44,8 +45,8 @@ impl Batch<'_> {
             counters: self.keep,
         };
         let mut judged = Vec::with_capacity(uses.len());
-        for used in uses {
-            judged.push(bench.judge(used)?);
+        for ready in uses {
+            judged.push(bench.judge(ready)?);
         }
         let counted = bench.counted;
         let mut desk = Desk {
@@ -57,7 +58,7 @@ impl Batch<'_> {
             keep: self.keep,
         };
         let mut observed = Vec::with_capacity(uses.len());
-        for (used, verdict) in uses.iter().zip(judged) {
+        for (ReadyUse { used, .. }, verdict) in uses.iter().zip(judged) {
             observed.push(match verdict {
                 Ok((sealed, at)) => {
                     let position = desk.draft.tree.size();
@@ -85,7 +86,8 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     /// The entry to record and its time, or why there is none.
-    fn judge(&mut self, used: &Use) -> Result<Result<(Sealed, Time), Observed>, Failure> {
+    fn judge(&mut self, ready: &ReadyUse) -> Result<Result<(Sealed, Time), Observed>, Failure> {
+        let used = &ready.used;
         let at = self.place.draft.at.max(used.now);
         let Some(held) = self.place.draft.task(used.client.task, self.place.view) else {
             return Ok(Err(Observed::Ended(self.cause_of(used.client.task)?)));
@@ -102,7 +104,7 @@ impl Bench<'_> {
         {
             return Ok(Err(Observed::Exhausted));
         }
-        Ok(Ok((self.place.seal_note(&used.note, at)?, at)))
+        Ok(Ok((self.place.seal_note(&ready.body, at)?, at)))
     }
 
     /// Why the client is over although its task is still listed as open.

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use dayfly_domain::{Claim, ClaimState, Name, Task, TaskId, TaskState};
+use dayfly_domain::{Claim, ClaimState, Name, Task, TaskId, TaskState, Time};
 use dayfly_ledger::tile::encode_hashes;
 use rusqlite::{Connection, named_params};
 
+use super::body::Ready;
 use super::draft::Draft;
-use super::judge::{Judged, JudgedChange, Sealed, short};
+use super::judge::{Judged, Sealed, short};
 use super::load::{Keep, relied_bytes};
 use super::partition::{Partitions, day};
 use super::tally::first_minute;
@@ -28,14 +29,23 @@ pub(super) struct Desk<'a> {
 
 impl Desk<'_> {
     /// Writes an append. After an error the transaction must be rolled back and the draft dropped.
-    pub(super) fn record(&mut self, append: Append, judged: Judged) -> rusqlite::Result<Committed> {
+    pub(super) fn record(&mut self, ready: Ready, judged: Judged) -> rusqlite::Result<Committed> {
+        let append = ready.append;
         let first = self.draft.tree.size();
         // Claims come first, so that an end in the same append finds its claim.
         for (claim, (day, replaced)) in append.claims.iter().zip(judged.claims) {
             self.write_claim(claim, day, replaced)?;
         }
-        for (change, judged_change) in append.changes.iter().zip(judged.changes) {
-            self.write_change(change, judged_change, judged.at)?;
+        let changes = append.changes.iter().zip(judged.changes).zip(ready.changes);
+        for ((change, (held, leaves)), (_, snapshot)) in changes {
+            self.write_change(change, &leaves, judged.at)?;
+            if let Some(Sealed { hash, .. }) = leaves.last() {
+                let last = Recorded {
+                    hash: *hash,
+                    snapshot,
+                };
+                self.write_state(&change.next, held, last)?;
+            }
         }
         for (note, sealed) in append.notes.iter().zip(&judged.notes) {
             self.write_note(note, sealed, judged.at)?;
@@ -56,36 +66,37 @@ impl Desk<'_> {
     fn write_change(
         &mut self,
         change: &Change,
-        judged: JudgedChange,
-        at: dayfly_domain::Time,
+        leaves: &[Sealed],
+        at: Time,
     ) -> rusqlite::Result<()> {
-        let mut hash = None;
-        for ((seq, drafted), sealed) in (change.expected_version + 1..)
-            .zip(&change.events)
-            .zip(&judged.leaves)
-        {
+        let seqs = change.expected_version + 1..;
+        for ((seq, drafted), sealed) in seqs.zip(&change.events).zip(leaves) {
             self.write_entry(Some((change.task, seq)), sealed, drafted.annex.as_ref())?;
-            hash = Some(sealed.hash);
         }
         self.draft.at = at;
-        let Some(hash) = hash else { return Ok(()) };
-        let last = Recorded {
-            hash,
-            snapshot: judged.snapshot,
-        };
-        let task = &change.next;
-        match (judged.held, task.state) {
-            (None, TaskState::Open) => {
-                self.draft.tally(&task.workload, self.view).start(at);
-                self.insert_task(task, last)
-            }
+        Ok(())
+    }
+
+    fn write_state(
+        &mut self,
+        task: &Task,
+        held: Option<Arc<Held>>,
+        last: Recorded,
+    ) -> rusqlite::Result<()> {
+        if held.is_none() {
+            let at = self.draft.at;
+            self.draft.tally(&task.workload, self.view).start(at);
+        }
+        match (held, task.state) {
+            (None, TaskState::Open) => self.insert_task(task, last),
             (Some(held), TaskState::Open) => self.update_task(task, &held, last),
-            (Some(held), TaskState::Ended { cause, .. }) => {
+            (held, TaskState::Ended { cause, .. }) => {
                 self.draft.tally(&task.workload, self.view).end();
-                self.delete_task(task, &held)?;
+                if let Some(held) = held {
+                    self.delete_task(task, &held)?;
+                }
                 self.end_claim(task, cause)
             }
-            (None, TaskState::Ended { cause, .. }) => self.end_claim(task, cause),
         }
     }
 
@@ -93,7 +104,7 @@ impl Desk<'_> {
         &mut self,
         note: &Note,
         sealed: &Sealed,
-        at: dayfly_domain::Time,
+        at: Time,
     ) -> rusqlite::Result<()> {
         self.draft.at = at;
         self.write_entry(None, sealed, note.annex.as_ref())
@@ -414,18 +425,14 @@ fn write_starts(
 }
 
 /// Forgets starts that count no longer.
-pub(super) fn forget_starts(db: &Connection, now: dayfly_domain::Time) -> rusqlite::Result<()> {
+pub(super) fn forget_starts(db: &Connection, now: Time) -> rusqlite::Result<()> {
     db.prepare_cached("DELETE FROM starts WHERE minute < ?1")?
         .execute([int(first_minute(now))])?;
     Ok(())
 }
 
 /// Writes when a task was heard.
-pub(super) fn write_seen(
-    db: &Connection,
-    row: i64,
-    at: dayfly_domain::Time,
-) -> rusqlite::Result<()> {
+pub(super) fn write_seen(db: &Connection, row: i64, at: Time) -> rusqlite::Result<()> {
     db.prepare_cached("INSERT OR REPLACE INTO seen (row, at) VALUES (?1, ?2)")?
         .execute((row, millis(at)))?;
     Ok(())

@@ -83,7 +83,8 @@ pub(super) fn open_writer(
     // The page size holds for a file that is made now; the others keep theirs.
     db.execute_batch(&format!(
         "PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA synchronous = {};
-         PRAGMA foreign_keys = OFF; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -{};",
+         PRAGMA foreign_keys = OFF; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -{};
+         PRAGMA wal_autocheckpoint = 4000;",
         sync.pragma(),
         u64::from(cache_mib) * 1024,
     ))?;

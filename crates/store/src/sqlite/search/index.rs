@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use dayfly_domain::{Name, TaskId};
-use dayfly_ledger::{Hash, ReadLeaf, sha256};
+use dayfly_ledger::{Hash, sha256};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 
 use crate::SearchKey;
@@ -137,12 +137,6 @@ fn read_batch(
     while let Some(row) = found.next()? {
         let entry = read_entry(row)?;
         let of = row.get::<_, Option<[u8; 16]>>(5)?.map(TaskId);
-        let Ok(read) = ReadLeaf::parse(entry.leaf.as_bytes()) else {
-            continue;
-        };
-        if let (Some(of), Some(issuer)) = (of, issuer_of(&read.leaf)) {
-            issuers.insert(of, Some(issuer));
-        }
         let issuer = || {
             let of = of?;
             let known = issuers
@@ -151,7 +145,7 @@ fn read_batch(
             known.clone()
         };
         let annex = entry.annex.as_ref().map(|annex| annex.data.as_str());
-        let keys = keys_of(&read.leaf, annex, issuer);
+        let keys = keys_of(&entry.leaf, annex, issuer);
         batch
             .rows
             .extend(keys.iter().map(|key| (hash_of(key), entry.pos)));
@@ -173,7 +167,7 @@ fn issuer_at_start(entries: &Connection, tenant: u32, of: TaskId) -> Option<Name
             first.query_row(key, |row| row.get(0))
         })
         .ok()?;
-    issuer_of(&ReadLeaf::parse(leaf.as_bytes()).ok()?.leaf)
+    issuer_of(&leaf)
 }
 
 fn write_batch(db: &mut Connection, tenant: u32, size: u64, batch: &Batch) -> rusqlite::Result<()> {
@@ -235,11 +229,8 @@ pub(super) fn keys_at(
     let Some((entry, of)) = entry else {
         return Ok(Vec::new());
     };
-    let Ok(read) = ReadLeaf::parse(entry.leaf.as_bytes()) else {
-        return Ok(Vec::new());
-    };
     let annex = entry.annex.as_ref().map(|annex| annex.data.as_str());
-    Ok(keys_of(&read.leaf, annex, || {
+    Ok(keys_of(&entry.leaf, annex, || {
         issuer_at_start(entries, tenant, of?)
     }))
 }

@@ -1,0 +1,97 @@
+//! What of an append does not depend on its position, made before the writer takes it.
+
+use dayfly_ledger::{Hash, RawValue, annex_hash};
+use serde_json::value::to_raw_value;
+
+use crate::{Annex, Append, AppendError, Change, Drafted, Note, Unavailable, Use};
+
+/// An append with the bytes that its entries and snapshots will have. The writer is one thread, so
+/// what can be done on others is not done there.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) append: Append,
+    /// For each change the bodies of its events and the task's snapshot.
+    pub(super) changes: Vec<(Vec<Body>, Box<[u8]>)>,
+    pub(super) notes: Vec<Body>,
+}
+
+/// A use with the body of its note.
+#[derive(Debug)]
+pub(super) struct ReadyUse {
+    pub(super) used: Use,
+    pub(super) body: Body,
+}
+
+/// An entry without its place.
+#[derive(Debug)]
+pub(super) struct Body {
+    pub(super) kind: &'static str,
+    pub(super) data: Box<RawValue>,
+    /// The hash of the annex.
+    pub(super) h: Option<Hash>,
+}
+
+impl Ready {
+    pub(super) fn new(append: Append) -> Result<Self, AppendError> {
+        let changes = append
+            .changes
+            .iter()
+            .map(body_of_change)
+            .collect::<Result<_, _>>()?;
+        let notes = append
+            .notes
+            .iter()
+            .map(Body::of_note)
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            append,
+            changes,
+            notes,
+        })
+    }
+}
+
+impl ReadyUse {
+    pub(super) fn new(used: Use) -> Result<Self, AppendError> {
+        let body = Body::of_note(&used.note)?;
+        Ok(Self { used, body })
+    }
+}
+
+fn body_of_change(change: &Change) -> Result<(Vec<Body>, Box<[u8]>), AppendError> {
+    let bodies = change
+        .events
+        .iter()
+        .map(Body::of_event)
+        .collect::<Result<_, _>>()?;
+    let snapshot = serde_json::to_vec(&change.next).map_err(|error| unfit(&error))?;
+    Ok((bodies, snapshot.into()))
+}
+
+impl Body {
+    fn of_event(drafted: &Drafted) -> Result<Self, AppendError> {
+        Ok(Self {
+            kind: drafted.event.kind(),
+            data: to_raw_value(&drafted.event).map_err(|error| unfit(&error))?,
+            h: drafted.annex.as_ref().map(hash_of),
+        })
+    }
+
+    fn of_note(note: &Note) -> Result<Self, AppendError> {
+        Ok(Self {
+            kind: note.kind,
+            data: RawValue::from_string(note.data.clone()).map_err(|error| unfit(&error))?,
+            h: note.annex.as_ref().map(hash_of),
+        })
+    }
+}
+
+fn hash_of(annex: &Annex) -> Hash {
+    annex_hash(&annex.salt, annex.data.as_bytes())
+}
+
+/// An append that no ledger can hold: a fault of the caller's.
+pub(super) fn unfit(error: &impl ToString) -> AppendError {
+    let why = error.to_string();
+    AppendError::Unavailable(Unavailable(format!("the append cannot be written: {why}")))
+}

@@ -1,0 +1,248 @@
+//! Fills a database with open tasks through the store, as that many grants would have left it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+
+use dayfly_domain::access::{Detail, Field, Pattern};
+use dayfly_domain::{
+    Claim, ClaimState, ClientRegistered, CredentialIssued, Digest, Epoch, EpochOf, Event, Heartbeat,
+    Name, Repeat, Span, Spent, Task, TaskId, TaskStarted, Time, apply,
+};
+use dayfly_store::{
+    Annex, Answer, Append, AppendError, Change, ClaimWrite, Committed, Drafted, OneTimeKey, Spend,
+    SqliteOptions, SqliteStore, Store,
+};
+use dayfly_token::hash::sha256_of_parts;
+
+use super::clock;
+use super::failure::{Context, Failure};
+use super::mill::{Callers, check_run_id, claims, run_id};
+use super::world::{
+    OWNER, RESOURCE, RESOURCE_URL, TENANT, WORKLOADS, repository_id, workload_name,
+};
+
+/// Tasks in one append, and appends under way at a time.
+const TASKS: u64 = 200;
+const STEP: usize = 200;
+const UNDER_WAY: usize = 4;
+/// How long the tasks stay open: none may end while the bench looks.
+const WINDOW: Span = Span::from_seconds(24 * 3600);
+
+/// Opens tasks in the database of a server that is not running.
+pub(super) fn open_tasks(database: &Path, issuer: &str, tasks: u64) -> Result<(), Failure> {
+    let options = SqliteOptions { batch_max: 8, cache_mib: 256, ..SqliteOptions::new(database) };
+    let store = SqliteStore::open(options).context("the database cannot be opened")?;
+    let filler = Filler::new(issuer)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("no runtime")?;
+    runtime.block_on(async {
+        let mut under_way: VecDeque<Answer<Result<Committed, AppendError>>> = VecDeque::new();
+        for first in (0..tasks).step_by(STEP) {
+            if under_way.len() >= UNDER_WAY {
+                settle(&mut under_way).await?;
+            }
+            let append = filler.append(first..(first + TASKS).min(tasks))?;
+            under_way.push_back(store.append(&filler.tenant, append));
+        }
+        while !under_way.is_empty() {
+            settle(&mut under_way).await?;
+        }
+        Ok(())
+    })
+}
+
+async fn settle(
+    under_way: &mut VecDeque<Answer<Result<Committed, AppendError>>>,
+) -> Result<(), Failure> {
+    if let Some(answer) = under_way.pop_front() {
+        answer.await.context("open tasks cannot be recorded")?;
+    }
+    Ok(())
+}
+
+/// What all the tasks share.
+struct Filler {
+    tenant: Name,
+    owner: Name,
+    issuer: Name,
+    workloads: Vec<Name>,
+    access: Vec<Detail>,
+    callers: Callers,
+    /// The tenant's issuer identifier.
+    url: String,
+    now: Time,
+}
+
+impl Filler {
+    fn new(url: &str) -> Result<Self, Failure> {
+        let name = |text: &str| text.parse::<Name>().context("an odd name");
+        let workloads = (0..WORKLOADS).map(|workload| name(&workload_name(workload)));
+        Ok(Self {
+            tenant: name(TENANT)?,
+            owner: name(OWNER)?,
+            issuer: name("github")?,
+            workloads: workloads.collect::<Result<_, _>>()?,
+            access: vec![detail(&["read"])?, detail(&["read", "publish"])?],
+            callers: Callers::new(256)?,
+            url: url.to_owned(),
+            now: clock::now(),
+        })
+    }
+
+    fn append(&self, jobs: std::ops::Range<u64>) -> Result<Append, Failure> {
+        let mut append = Append { now: self.now, ..Append::default() };
+        for job in jobs {
+            let id = TaskId::new(self.now.millis() + job / 10, random(job));
+            let task = self.opening(job, id)?;
+            append.claims.push(ClaimWrite {
+                issuer: self.issuer.clone(),
+                series: task.next.series.clone(),
+                claim: Claim {
+                    workload: task.next.workload.clone(),
+                    key: task.next.key.clone(),
+                    attempt: task.next.attempt,
+                    task: id,
+                    state: ClaimState::Open,
+                },
+                replaces: None,
+                until: self.now + Span::from_seconds(36 * 86_400),
+            });
+            append.spends.extend(["platform", "dpop"].map(|which| self.spend(which, job, id)));
+            append.changes.push(task);
+        }
+        Ok(append)
+    }
+
+    fn spend(&self, which: &str, job: u64, task: TaskId) -> Spend {
+        Spend {
+            key: OneTimeKey {
+                digest: digest(which, job),
+                at: Time::from_seconds(self.now.seconds()),
+                until: self.now + Span::from_seconds(2 * 3600),
+            },
+            by: Spent { task, client: 1 },
+        }
+    }
+
+    /// The change that opens a task with one client and one credential.
+    fn opening(&self, job: u64, id: TaskId) -> Result<Change, Failure> {
+        let [started, registered, issued] = self.events(job)?;
+        let annex = Annex {
+            salt: [7; 16],
+            data: format!(
+                r#"{{"claims":{},"entrance":"client_assertion","run_url":null}}"#,
+                claims(&self.url, job, self.now.seconds())
+            ),
+        };
+        let mut next: Option<Task> = None;
+        for event in [&started, &registered, &issued] {
+            let applied = apply(next.as_ref(), id, event);
+            next = Some(applied.context("an event does not fit its task")?);
+        }
+        Ok(Change {
+            task: id,
+            expected_version: 0,
+            events: vec![
+                Drafted { event: started, annex: None },
+                Drafted { event: registered, annex: Some(annex) },
+                Drafted { event: issued, annex: None },
+            ],
+            next: next.context("a task without events")?,
+        })
+    }
+
+    fn events(&self, job: u64) -> Result<[Event; 3], Failure> {
+        let number = job % WORKLOADS;
+        let workload = usize::try_from(number).ok().and_then(|at| self.workloads.get(at));
+        let workload = workload.context("no such workload")?;
+        let (repository, run, check) = (repository_id(number), run_id(job), check_run_id(job));
+        let deadline = self.now + WINDOW;
+        let jkt = Digest(self.callers.thumbprint(job)?.0);
+        let started = TaskStarted {
+            workload: workload.clone(),
+            owner: self.owner.clone(),
+            issuer: self.issuer.clone(),
+            key: format!("{repository}/{run}/{check}"),
+            series: format!("{repository}/{run}"),
+            attempt: Some(1),
+            repeat: Repeat::Refuse,
+            opened: self.now,
+            deadline,
+            heartbeat: Heartbeat::default(),
+            linger: Span::ZERO,
+            epochs: self.epochs(workload),
+            supersedes: Vec::new(),
+        };
+        let registered = ClientRegistered {
+            client: 1,
+            jkt: Some(jkt),
+            jwk: Some(self.callers.jwk(job)?.to_owned()),
+            instance: format!(
+                "repository_id={repository},run_id={run},run_attempt=1,check_run_id={check}"
+            ),
+            proof: digest("proof", job),
+            request: digest("request", job),
+            filled: BTreeMap::new(),
+            access: self.access.clone(),
+            expires: deadline,
+        };
+        let issued = CredentialIssued {
+            client: 1,
+            credential: 1,
+            resource: RESOURCE.parse().context("an odd name")?,
+            audience: RESOURCE_URL.to_owned(),
+            access: self.access.clone(),
+            scope: vec!["artifacts:read".to_owned(), "artifacts:publish".to_owned()],
+            issued: self.now,
+            expires: self.now + Span::from_seconds(1800),
+            jkt: Some(jkt),
+            alg: "ES256".to_owned(),
+            kid: "aqPFiXQ3b0LMeQ6hMTSQNzWmcSy4zzbvSYNn3OXoz9U".to_owned(),
+            hash: digest("token", job),
+        };
+        Ok([
+            Event::TaskStarted(started),
+            Event::ClientRegistered(registered),
+            Event::CredentialIssued(issued),
+        ])
+    }
+
+    fn epochs(&self, workload: &Name) -> Vec<Epoch> {
+        [
+            EpochOf::Tenant,
+            EpochOf::Issuer(self.issuer.clone()),
+            EpochOf::Owner(self.owner.clone()),
+            EpochOf::Workload(workload.clone()),
+        ]
+        .map(|of| Epoch { of, at: 0 })
+        .into()
+    }
+}
+
+/// One of the two details that each workload declares.
+fn detail(actions: &[&str]) -> Result<Detail, Failure> {
+    let set = Field::Set(actions.iter().map(ToString::to_string).collect());
+    let path = Field::Path(vec![Pattern::declared("octo-repo/*").context("an odd path")?]);
+    Ok(Detail {
+        kind: "artifact".to_owned(),
+        resource: RESOURCE.parse().context("an odd name")?,
+        fields: BTreeMap::from([("actions".to_owned(), set), ("identifier".to_owned(), path)]),
+        scope: actions.last().map(|action| format!("artifacts:{action}")),
+    })
+}
+
+/// A digest that no other thing of a job has.
+fn digest(what: &str, job: u64) -> Digest {
+    Digest(sha256_of_parts(&[what.as_bytes(), &job.to_be_bytes()]))
+}
+
+/// Ten bytes that no other job has and that look drawn at random.
+fn random(job: u64) -> [u8; 10] {
+    let mut bytes = [0; 10];
+    for (to, from) in bytes.iter_mut().zip(digest("id", job).0) {
+        *to = from;
+    }
+    bytes
+}
