@@ -1,8 +1,12 @@
 //! The one binary: reads the command line and runs the command it names.
 
 mod clock;
+#[cfg(feature = "server")]
+mod demo;
 mod environment;
 mod http;
+#[cfg(feature = "server")]
+mod init;
 mod output;
 mod random;
 mod runner;
@@ -44,6 +48,12 @@ enum Command {
     /// Runs the server
     #[cfg(feature = "server")]
     Serve(serve::ServeArgs),
+    /// Writes a commented configuration with one tenant, never over anything
+    #[cfg(feature = "server")]
+    Init(init::InitArgs),
+    /// Shows in under a minute what tasks are for, with a server, an issuer and services of its own
+    #[cfg(feature = "server")]
+    Demo(demo::DemoArgs),
 }
 
 fn main() -> ExitCode {
@@ -54,6 +64,10 @@ fn main() -> ExitCode {
             Command::Proof(args) => runner::proof::main(args, cli.server),
             #[cfg(feature = "server")]
             Command::Serve(args) => serve::main(&args),
+            #[cfg(feature = "server")]
+            Command::Init(args) => init::main(&args),
+            #[cfg(feature = "server")]
+            Command::Demo(args) => demo::main(&args),
         },
         Err(error) => misused(&error),
     }

@@ -14,6 +14,8 @@
 )]
 #[path = "../tests/store/fixture.rs"]
 mod fixture;
+#[global_allocator]
+static A: mimalloc::MiMalloc = mimalloc::MiMalloc;
 use dayfly_domain::*;
 use dayfly_store::clock::*;
 use dayfly_store::*;

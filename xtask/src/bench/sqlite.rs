@@ -11,7 +11,7 @@ use super::failure::{Context, Failure};
 use super::machine;
 
 /// How many issuances share a transaction.
-const BATCH: u64 = 128;
+const BATCH: u32 = 128;
 
 /// Three entries, a task, a claim, two one-time keys, in the pages that such tables have.
 const TABLES: &str = "
@@ -50,7 +50,7 @@ pub(super) fn issuance(folder: &Path, quick: bool) -> Result<(f64, f64), Failure
     for _ in 0..batches {
         work.transaction().context(failed)?;
     }
-    let done = (batches * BATCH) as f64;
+    let done = f64::from(batches * BATCH);
     let nanos = machine::own_thread_nanos()?.saturating_sub(before);
     let elapsed = watch.elapsed().as_secs_f64();
     drop(db);
@@ -63,7 +63,7 @@ pub(super) fn issuance(folder: &Path, quick: bool) -> Result<(f64, f64), Failure
 
 struct Work<'d> {
     db: &'d Connection,
-    next: u64,
+    next: i64,
     texts: [String; 3],
     annex: String,
 }
@@ -98,7 +98,7 @@ impl<'d> Work<'d> {
             *to = from;
         }
         let mut entries = self.db.prepare_cached("INSERT INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
-        for (seq, leaf) in (0_u64..).zip(&self.texts) {
+        for (seq, leaf) in (0_i64..).zip(&self.texts) {
             let annex = (seq == 1).then_some((&self.annex, [0_u8; 16]));
             let (text, salt) = (annex.map(|(text, _)| text), annex.map(|(_, salt)| salt));
             entries.execute(params![n * 3 + seq, id, seq, leaf, [7_u8; 32], salt, text])?;
@@ -110,9 +110,9 @@ impl<'d> Work<'d> {
             .prepare_cached("INSERT INTO claims VALUES (?1, ?2, ?3)")?
             .execute(params![format!("1000001/{n}"), format!("1000001/{n}/{n}"), id])?;
         let mut spent = self.db.prepare_cached("INSERT INTO spent VALUES (?1, ?2, ?3)")?;
-        for which in 0..2_u64 {
+        for which in 0..2_i64 {
             // A digest is spread over all values, which these bits are too.
-            let spread = (n * 2 + which).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let spread = (n * 2 + which).wrapping_mul(-0x61c8_8646_80b5_83eb);
             let digest = [spread.to_be_bytes(), spread.to_le_bytes()].concat();
             spent.execute(params![n / 10_000, digest, id])?;
         }

@@ -7,52 +7,38 @@ use dayfly_server::http::{Face, render};
 use dayfly_server::verify::Entrance;
 use serde_json::Value;
 
-/// The faces, as the document names them.
-const FACES: [(Face, &str); 8] = [
-    (Face::Grant(Entrance::Assertion), "`assertion`"),
-    (Face::Grant(Entrance::ClientAssertion), "`client_assertion`"),
-    (Face::Grant(Entrance::SubjectToken), "`subject_token`"),
-    (Face::Renewal, "renewal"),
-    (Face::Exchange, "exchange"),
-    (Face::Introspection, "introspection"),
-    (Face::Revocation, "revocation"),
-    (Face::Task, "tasks"),
+/// The columns of the table: faces that answer alike, as the document's head says.
+const COLUMNS: [&[Face]; 5] = [
+    &[Face::Grant(Entrance::Assertion), Face::Renewal],
+    &[Face::Grant(Entrance::ClientAssertion)],
+    &[Face::Grant(Entrance::SubjectToken), Face::Exchange],
+    &[Face::Introspection, Face::Revocation],
+    &[Face::Task],
 ];
 
-/// The rows of the table: rule, stage, what it says, and how it is answered.
+/// The rows of the table: rule, stage, what it says, and how it is answered in each column.
 pub(crate) fn table() -> Vec<String> {
     Rule::ALL
         .iter()
         .map(|rule| {
-            format!(
-                "| `{}` | {} | {} | {} |",
+            let mut row = format!(
+                "| `{}` | {} | {} |",
                 rule.code(),
                 rule.stage().code(),
-                rule.says(),
-                answers(*rule)
-            )
+                rule.says()
+            );
+            let mut before = String::new();
+            for faces in COLUMNS {
+                let answers: Vec<String> = faces.iter().map(|face| answer(*rule, *face)).collect();
+                let first = answers[0].clone();
+                assert!(answers.iter().all(|answer| *answer == first), "{rule:?}");
+                let shown = if first == before { "=" } else { &first };
+                row.push_str(&format!(" {shown} |"));
+                before = first;
+            }
+            row
         })
         .collect()
-}
-
-/// The answer that most faces give, then those that differ.
-fn answers(rule: Rule) -> String {
-    let mut groups: Vec<(String, Vec<&str>)> = Vec::new();
-    for (face, name) in FACES {
-        let answer = answer(rule, face);
-        match groups.iter_mut().find(|(known, _)| *known == answer) {
-            Some((_, names)) => names.push(name),
-            None => groups.push((answer, vec![name])),
-        }
-    }
-    if let [(answer, _)] = groups.as_slice() {
-        return answer.clone();
-    }
-    let parts: Vec<String> = groups
-        .iter()
-        .map(|(answer, names)| format!("{answer} ({})", names.join(", ")))
-        .collect();
-    parts.join("; ")
 }
 
 fn answer(rule: Rule, face: Face) -> String {

@@ -9,8 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
+use tokio::process::{Child, Command};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -80,14 +80,26 @@ pub(super) struct Finished {
 impl Process {
     /// Starts it with nothing on its standard input.
     pub(super) fn start(command: &mut Command, running: &Running) -> Result<Self> {
-        let program = command.as_std().get_program().to_owned();
-        let started = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn();
-        let mut child = started.with_context(|| format!("cannot start {}", program.display()))?;
+        Self::watch(spawn(command.stdin(Stdio::null()))?, running)
+    }
+
+    /// Starts it with `input` on its standard input.
+    pub(super) async fn start_with(
+        command: &mut Command,
+        input: &str,
+        running: &Running,
+    ) -> Result<Self> {
+        let mut child = spawn(command.stdin(Stdio::piped()))?;
+        let stdin = child.stdin.take();
+        let process = Self::watch(child, running)?;
+        if let Some(mut stdin) = stdin {
+            // A program that has seen enough may close it; what it says of that is heard all the same.
+            let _closed = stdin.write_all(input.as_bytes()).await;
+        }
+        Ok(process)
+    }
+
+    fn watch(mut child: Child, running: &Running) -> Result<Self> {
         let id = child.id().and_then(|id| i32::try_from(id).ok());
         let id = id.context("a started process has no id")?;
         running.groups().insert(id);
@@ -169,6 +181,16 @@ impl Finished {
         let lines: Vec<&str> = lines.map(|line| line.text.as_str()).collect();
         lines.join("\n")
     }
+}
+
+fn spawn(command: &mut Command) -> Result<Child> {
+    let program = command.as_std().get_program().to_owned();
+    command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("cannot start {}", program.display()))
 }
 
 fn texts(lines: &[Line]) -> String {

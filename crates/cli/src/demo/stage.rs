@@ -234,7 +234,7 @@ impl Stage {
         }
         symlink(&self.program, self.path("bin/dayfly"))?;
         if !self.has_curl {
-            self.write("bin/curl", "#!/bin/sh\nexec dayfly demo fetch \"$@\"\n", 0o755)?;
+            self.write("bin/curl", "#!/bin/sh\nexec dayfly demo --fetch -- \"$@\"\n", 0o755)?;
         }
         Ok(())
     }

@@ -38,8 +38,11 @@ pub(crate) fn main(args: ProofArgs, server: ServerArgs) -> ExitCode {
     }
 }
 
-/// The claims of this job's platform token, not verified.
-async fn claims(args: &ProofArgs, server: &ServerArgs) -> Result<Map<String, Value>, Failure> {
+/// The claims of this job's platform token, not verified: all that whoever compares them with workloads needs.
+pub(crate) async fn claims(
+    args: &ProofArgs,
+    server: &ServerArgs,
+) -> Result<Map<String, Value>, Failure> {
     let audience = match &args.audience {
         Some(audience) => Some(audience.clone()),
         None => server.address()?.map(|address| address.issuer().to_owned()),

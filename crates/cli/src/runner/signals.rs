@@ -49,6 +49,11 @@ impl Deaths {
         }
     }
 
+    /// Whether orphans fall to this process.
+    pub(crate) fn are_ours(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Returns when at least one more process has died; never where that is not ours to see to.
     pub(crate) async fn next(&mut self) {
         next_of(self.0.as_mut()).await;

@@ -51,6 +51,10 @@ pub(crate) async fn supervise(
     rules: Rules,
 ) -> io::Result<Verdict> {
     let mut deaths = Deaths::watch()?;
+    // Whoever died before the watch began is buried now.
+    if deaths.are_ours() {
+        group.bury_orphans();
+    }
     let mut ended = pin!(ended);
     let mut watching = true;
     let mut limit = rules.limit.map(clock::after);
@@ -94,7 +98,9 @@ fn pass_on(group: &Group, signal: Signal, told: Told) -> Told {
             Told::BySignal
         }
         Told::BySignal | Told::TaskEnded | Told::OutOfTime => {
-            say(format_args!("{signal} again, killing the command"));
+            say(format_args!(
+                "{signal} while it is ending, killing the command"
+            ));
             group.signal(Signal::SIGKILL);
             told
         }

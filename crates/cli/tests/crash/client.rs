@@ -81,7 +81,8 @@ impl Client {
             .http
             .post(format!("{}/introspect", stage.issuer))
             .basic_auth("artifacts", Some("a+secret+of+the+test"))
-            .form(&[("token", self.token.as_str())])
+            .header("content-type", FORM)
+            .body(encoded(&[("token", self.token.as_str())]))
             .send()
             .await
             .unwrap()
@@ -131,6 +132,14 @@ impl Client {
     }
 }
 
+const FORM: &str = "application/x-www-form-urlencoded";
+
+fn encoded(form: &[(&str, &str)]) -> String {
+    url::form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(form)
+        .finish()
+}
+
 fn grant_form(proof: &str) -> [(&str, &str); 2] {
     [
         ("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"),
@@ -148,7 +157,8 @@ async fn post_token(
         .http
         .post(&url)
         .header("dpop", dpop(key, &url, None, None))
-        .form(form)
+        .header("content-type", FORM)
+        .body(encoded(form))
         .send()
         .await
         .ok()?;

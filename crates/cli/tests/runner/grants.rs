@@ -307,3 +307,16 @@ fn proofs_come_from_a_variable_or_a_file_as_well() {
     assert_eq!(output(command).0, 0);
     assert_eq!(fake.grants()[1].form["assertion"], token);
 }
+
+#[test]
+fn a_server_on_this_machine_needs_nobodys_certificates_and_no_proxy() {
+    let fake = Fake::start();
+    let mut command = run(&fake, &[], &["true"]);
+    command
+        .env("SSL_CERT_FILE", "/nonexistent")
+        .env("SSL_CERT_DIR", "/nonexistent")
+        .env("http_proxy", "http://127.0.0.1:9")
+        .env("HTTPS_PROXY", "http://127.0.0.1:9");
+    let (code, _, stderr) = output(command);
+    assert_eq!(code, 0, "{stderr}");
+}

@@ -1,6 +1,11 @@
 //! The runner against a small server that checks every proof and remembers every call.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 mod fake;
 mod harness;

@@ -277,6 +277,31 @@ fn the_command_inherits_no_proof_and_one_secret() {
 }
 
 #[test]
+fn the_command_cannot_look_into_the_run() {
+    let fake = Fake::start();
+    let look = "head -c 1 /proc/$PPID/environ >/dev/null 2>&1 || echo closed; id -u";
+    let folder = tempfile::tempdir_in("/tmp").unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let binary = folder.path().join("dayfly");
+    std::fs::copy(env!("CARGO_BIN_EXE_dayfly"), &binary).unwrap();
+    // Root looks into everything, so root runs this as nobody.
+    let mut command = match nix::unistd::Uid::effective().is_root() {
+        true => {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+            command.arg(&binary);
+            command
+        }
+        false => Command::new(&binary),
+    };
+    command.args(["run", "--", "sh", "-c", look]);
+    let (code, stdout, stderr) = output(in_job(command, &fake));
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.starts_with("closed\n"), "{stdout}");
+    assert_ne!(stdout, "closed\n0\n", "root cannot show anything here");
+}
+
+#[test]
 fn as_process_1_it_buries_orphans_and_passes_signals_on() {
     let namespaces = ["--pid", "--fork", "--mount-proc", "--kill-child"];
     let allowed = Command::new("unshare")

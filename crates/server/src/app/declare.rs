@@ -96,10 +96,14 @@ impl App {
             warnings: warnings.iter().map(ToString::to_string).collect(),
             applied: false,
         };
-        if dry_run || source.hash() == before.source.hash() {
+        let now = self.now();
+        if dry_run {
             return Ok(applied);
         }
-        let now = self.now();
+        if source.hash() == before.source.hash() {
+            tenant.refresh(self.store.as_ref(), now).await?;
+            return Ok(applied);
+        }
         let annex = signed_by(by, reason).map_err(OpenError::from)?;
         match self
             .store

@@ -181,6 +181,26 @@ impl Tenant {
             return Ok(());
         }
         let source = source.ok_or_else(|| OpenError::Stored("it is gone".to_owned()))?;
+        self.take(store, revision, source, now).await
+    }
+
+    /// Loads the revision in force once more: files that it names, like secrets, may have changed.
+    ///
+    /// # Errors
+    /// [`OpenError`]; what was loaded before then stays.
+    pub(super) async fn refresh(&self, store: &dyn Store, now: Time) -> Result<(), OpenError> {
+        let held = self.loaded();
+        self.take(store, held.revision, held.source.clone(), now)
+            .await
+    }
+
+    async fn take(
+        &self,
+        store: &dyn Store,
+        revision: u64,
+        source: Source,
+        now: Time,
+    ) -> Result<(), OpenError> {
         let loaded = load(
             store,
             &self.setup,
@@ -193,7 +213,7 @@ impl Tenant {
         .await?;
         let mut held = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
         // Two reloads may race: the later revision stays.
-        if held.revision < loaded.revision {
+        if held.revision <= loaded.revision {
             *held = Arc::new(loaded);
         }
         Ok(())

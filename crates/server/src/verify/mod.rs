@@ -22,6 +22,7 @@ mod proof;
 
 mod keys;
 mod origin;
+mod preview;
 
 mod address;
 mod fetch;
@@ -33,5 +34,6 @@ mod tests;
 pub use entrance::{Entrance, Recipient};
 pub use explain::{assertion, credential, key_proof};
 pub use keys::{KeyCache, KeyStatus};
+pub use preview::{Preview, preview};
 pub use proof::VerifiedProof;
 pub use verifier::{ProofBounds, Verifier};

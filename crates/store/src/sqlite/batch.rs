@@ -284,7 +284,7 @@ impl Outcome {
                 if draft.is_new {
                     // INVARIANT: drafts go by number, so new tenants come in the order of theirs.
                     view.numbers.insert(draft.name.clone(), number);
-                    view.tenants.push(TenantView::new(draft.name.clone()));
+                    view.tenants.push(TenantView::default());
                 }
                 if let Some(tenant) = view.tenant_mut(number) {
                     replaced.push(draft.publish(tenant));

@@ -38,7 +38,7 @@ impl Draft {
         let from = match view {
             Some(view) => view,
             None => {
-                empty = TenantView::new(name.clone());
+                empty = TenantView::default();
                 &empty
             }
         };

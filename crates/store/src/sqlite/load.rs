@@ -80,13 +80,13 @@ fn load_tenants(db: &Connection, view: &mut View) -> Result<(), OpenError> {
         let alive = row
             .get::<_, Option<i64>>(6)?
             .map(|at| Time::from_millis(uint(at)));
-        view.numbers.insert(name.clone(), number);
+        view.numbers.insert(name, number);
         view.tenants.push(TenantView {
             tree,
             at: time(row, 3)?,
             revision: count(row, 5)?,
             hearing: Mutex::new(Hearing::restored(alive, load_deaf(db, number)?)),
-            ..TenantView::new(name)
+            ..TenantView::default()
         });
     }
     Ok(())

@@ -35,9 +35,8 @@ pub(super) struct View {
 }
 
 /// One tenant's part.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct TenantView {
-    pub(super) name: Name,
     /// The right edge of the tree.
     pub(super) tree: TileWriter,
     /// The `at` of the last entry.
@@ -136,21 +135,6 @@ impl View {
 }
 
 impl TenantView {
-    pub(super) fn new(name: Name) -> Self {
-        Self {
-            name,
-            tree: TileWriter::new(),
-            at: Time::default(),
-            open: BTreeMap::new(),
-            epochs: Arc::default(),
-            revision: 0,
-            blocks: Arc::default(),
-            tallies: HashMap::new(),
-            hearing: Mutex::default(),
-            due: Mutex::default(),
-        }
-    }
-
     /// An open task as far as it can be read under the lock: cheap, still to be decoded.
     pub(super) fn peek(&self, held: &Arc<Held>, hearing: &Hearing) -> Peeked {
         Peeked {

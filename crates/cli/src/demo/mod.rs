@@ -1,0 +1,212 @@
+//! `dayfly demo`: ten scenes with a server, an issuer and services of its own, each of which fails if a promise does.
+
+mod fetch;
+mod guard;
+mod issuer;
+mod paint;
+mod present;
+mod process;
+mod scenes;
+mod services;
+mod stage;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::clock;
+use crate::output::say;
+use paint::Paint;
+use scenes::{
+    APP, Scene, again, batch, ceiling, ended, killed, leaked, publish, receipt, restart, stolen,
+};
+use stage::{CONFIG, OFFLINE_SECONDS, Stage};
+
+/// Options of `dayfly demo`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DemoArgs {
+    /// Leave everything running until Ctrl-C, and print what to try next
+    #[arg(long)]
+    keep: bool,
+    /// Send one request, as the jobs of the demo do where there is no curl
+    #[arg(long, hide = true, conflicts_with = "keep")]
+    fetch: bool,
+    /// The words of a curl command
+    #[arg(last = true, hide = true, requires = "fetch")]
+    words: Vec<String>,
+}
+
+/// How long the whole story may take.
+const DEADLINE: Duration = Duration::from_secs(90);
+/// What a program that Ctrl-C ended is said to have ended with.
+const INTERRUPTED: u8 = 130;
+/// How much of the server's log a failure shows.
+const LOG_LINES: usize = 30;
+
+/// Plays the demo.
+pub(crate) fn main(args: &DemoArgs) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime");
+    let played = runtime.and_then(|runtime| match args.fetch {
+        true => runtime.block_on(fetch::fetch(&args.words)),
+        false => runtime.block_on(demo(args.keep)),
+    });
+    match played {
+        Ok(code) => code,
+        Err(why) => {
+            say(format_args!("{why:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn demo(keep: bool) -> Result<ExitCode> {
+    let began = clock::instant();
+    let paint = Paint::of_stdout();
+    let mut stop = Stop::catch()?;
+    paint.title("dayfly demo: an identity for one task, and nothing after it");
+    paint.busy("starting a server, an issuer and three services");
+    let stage = tokio::select! {
+        stage = Stage::set() => stage?,
+        () = stop.comes() => return Ok(INTERRUPTED.into()),
+    };
+    introduce(&stage, paint).await;
+    let scene = Scene {
+        stage: &stage,
+        paint,
+    };
+    let told = tokio::select! {
+        told = tokio::time::timeout(DEADLINE, story(scene)) => {
+            told.unwrap_or_else(|_| Err(anyhow!("it was not over within {} s", DEADLINE.as_secs())))
+        }
+        () = stop.comes() => {
+            stage.clear().await;
+            return Ok(INTERRUPTED.into());
+        }
+    };
+    let code = match told {
+        Ok(last) => {
+            paint.text("");
+            let took = (clock::instant() - began).as_secs_f64();
+            paint.title(&format!("All ten went as promised, in {took:.1} s."));
+            if keep {
+                invite(&stage, paint, &last)?;
+                stop.comes().await;
+            }
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            paint.fails(&format!("{why:#}"));
+            say(format_args!("the server's log ends:\n{}", stage.log_tail(LOG_LINES)));
+            ExitCode::FAILURE
+        }
+    };
+    paint.busy("ending what still runs");
+    stage.clear().await;
+    paint.text("");
+    Ok(code)
+}
+
+async fn introduce(stage: &Stage, paint: Paint) {
+    let id = stage.server_id().await.unwrap_or_default();
+    let services = &stage.services;
+    paint.fact("folder", &format!("{} (goes at the end)", stage.path("").display()));
+    paint.fact("server", &format!("{} (process {id}, an empty ledger)", stage.tenant_url()));
+    paint.fact(
+        "issuer",
+        &format!("{} (tokens and endpoint as GitHub Actions has them)", stage.issuer.url()),
+    );
+    for service in [&services.artifacts, &services.queue] {
+        let text = format!("{} (asks the server at every request)", service.url());
+        paint.fact(service.name(), &text);
+    }
+    paint.fact(
+        services.results.name(),
+        &format!(
+            "{} (offline: accepts until exp, at most {OFFLINE_SECONDS} s after the end)",
+            services.results.url()
+        ),
+    );
+    if !stage.has_curl {
+        paint.text("    There is no curl on the PATH: the jobs call a small stand-in by its name.");
+    }
+}
+
+/// The ten scenes in their order; gives the task that the last one was about.
+async fn story(scene: Scene<'_>) -> Result<String> {
+    let paint = scene.paint;
+    paint.scene(1, "A shell script publishes with plain curl");
+    publish::play(scene).await?;
+    paint.scene(2, "One token, before the end of its task and after it");
+    let over = ended::play(scene).await?;
+    paint.scene(3, "The ended run proves itself again");
+    again::play(scene, &over.job).await?;
+    paint.scene(4, "A job is killed with SIGKILL");
+    killed::play(scene).await?;
+    paint.scene(5, "A token is stolen from a running job");
+    let token = stolen::play(scene).await?;
+    paint.scene(6, "A job asks for more than it may have");
+    ceiling::play(scene).await?;
+    paint.scene(7, "A batch job reads a queue and writes one result set");
+    batch::play(scene).await?;
+    paint.scene(8, "The server is killed with SIGKILL while a job is at work");
+    restart::play(scene).await?;
+    paint.scene(9, "A leaked token is found");
+    leaked::play(scene, &token).await?;
+    paint.scene(10, "A receipt is verified offline, tampered with, and cut short");
+    receipt::play(scene, &over.task).await?;
+    Ok(over.task)
+}
+
+/// What to try while everything is left running.
+fn invite(stage: &Stage, paint: Paint, task: &str) -> Result<()> {
+    let job = stage.issuer.any_job(APP)?;
+    paint.text("");
+    paint.text("Everything runs on until Ctrl-C. In another terminal:");
+    for line in [
+        format!("cd {}", stage.path("").display()),
+        format!("dayfly task list --config {CONFIG}"),
+        format!("dayfly trace {task} --config {CONFIG}"),
+        format!("dayfly ledger fsck --config {CONFIG}"),
+    ] {
+        paint.text(&format!("    {line}"));
+    }
+    paint.text("or as a job of octo-org/app, of another run each time:");
+    for line in [
+        format!("export DAYFLY_SERVER={}", stage.tenant_url()),
+        format!("export ACTIONS_ID_TOKEN_REQUEST_URL='{}'", job.url),
+        format!("export ACTIONS_ID_TOKEN_REQUEST_TOKEN={}", job.token),
+        "dayfly proof".to_owned(),
+        "dayfly run --workload release --proxy artifacts -- sh publish.sh".to_owned(),
+    ] {
+        paint.text(&format!("    {line}"));
+    }
+    Ok(())
+}
+
+/// Ctrl-C and its like.
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    fn catch() -> Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).context("cannot catch signals")?,
+            terminate: signal(SignalKind::terminate()).context("cannot catch signals")?,
+        })
+    }
+
+    async fn comes(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

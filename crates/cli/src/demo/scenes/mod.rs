@@ -1,0 +1,103 @@
+//! The ten scenes, each of which does something real and fails where it does not go as promised.
+
+pub(super) mod again;
+pub(super) mod batch;
+pub(super) mod ceiling;
+pub(super) mod ended;
+pub(super) mod killed;
+pub(super) mod leaked;
+pub(super) mod publish;
+pub(super) mod receipt;
+pub(super) mod restart;
+pub(super) mod stolen;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::issuer::Repository;
+use super::paint::Paint;
+use super::process::Finished;
+use super::stage::{CONFIG, Stage};
+
+/// Whose jobs are the workload `release`.
+pub(super) const APP: Repository = Repository {
+    name: "app",
+    id: "1296269",
+    workflow: "release",
+    event: "push",
+};
+/// Whose jobs are the workload `preview`.
+const PREVIEW: Repository = Repository {
+    name: "preview",
+    id: "1296270",
+    workflow: "preview",
+    event: "push",
+};
+/// Whose jobs are the workload `nightly`.
+const REPORTS: Repository = Repository {
+    name: "reports",
+    id: "1296271",
+    workflow: "nightly",
+    event: "schedule",
+};
+
+/// What a scene plays with.
+#[derive(Clone, Copy)]
+pub(super) struct Scene<'a> {
+    pub(super) stage: &'a Stage,
+    pub(super) paint: Paint,
+}
+
+impl Scene<'_> {
+    /// Runs a command of an operator, which must end with this code, and shows it.
+    async fn operate(&self, arguments: &[&str], code: i32) -> Result<Finished> {
+        self.paint.does(&format!("dayfly {}", arguments.join(" ")));
+        self.stage.operate(arguments).await?.with_code(code)
+    }
+
+    /// Asks why a request was refused, and shows what the answer begins with.
+    async fn why(&self, refused: &Finished) -> Result<()> {
+        let id = refusal_of(refused)?;
+        let why = self.operate(&["why", id, "--config", CONFIG], 0).await?;
+        for line in why.out().lines().take(WHY_LINES) {
+            self.paint.says(line);
+        }
+        Ok(())
+    }
+}
+
+const WHY_LINES: usize = 4;
+
+/// The task that a run opened.
+fn task_of(run: &Finished) -> Result<&str> {
+    named(run, "task_")
+}
+
+/// The refusal that a command met.
+fn refusal_of(run: &Finished) -> Result<&str> {
+    named(run, "ref_")
+}
+
+fn named<'a>(run: &'a Finished, prefix: &str) -> Result<&'a str> {
+    run.line(prefix)?
+        .text
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .find(|word| word.starts_with(prefix))
+        .with_context(|| format!("no id begins with `{prefix}`"))
+}
+
+/// What a run says at its end, without the head, which is for machines.
+fn end_of(run: &Finished) -> Result<&str> {
+    let line = &run.line(" ended ")?.text;
+    let line = line.strip_prefix("dayfly: ").unwrap_or(line);
+    Ok(line.split("; head ").next().unwrap_or(line))
+}
+
+/// A span as people read it: milliseconds, or seconds where there are many.
+fn shown(span: Duration) -> String {
+    match span.as_millis() {
+        millis @ 0..1_000 => format!("{millis} ms"),
+        _ => format!("{:.1} s", span.as_secs_f64()),
+    }
+}
