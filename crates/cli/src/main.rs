@@ -1,5 +1,7 @@
 //! The one binary: reads the command line and runs the command it names.
 
+#[cfg(feature = "server")]
+mod admin_socket;
 mod clock;
 #[cfg(feature = "server")]
 mod demo;
@@ -7,6 +9,8 @@ mod environment;
 mod http;
 #[cfg(feature = "server")]
 mod init;
+#[cfg(feature = "server")]
+mod operator;
 mod output;
 mod random;
 mod runner;
@@ -54,6 +58,9 @@ enum Command {
     /// Shows in under a minute what tasks are for, with a server, an issuer and services of its own
     #[cfg(feature = "server")]
     Demo(demo::DemoArgs),
+    #[cfg(feature = "server")]
+    #[command(flatten)]
+    Operator(operator::OperatorCommand),
 }
 
 fn main() -> ExitCode {
@@ -68,6 +75,8 @@ fn main() -> ExitCode {
             Command::Init(args) => init::main(&args),
             #[cfg(feature = "server")]
             Command::Demo(args) => demo::main(&args),
+            #[cfg(feature = "server")]
+            Command::Operator(command) => operator::main(command, cli.server.tenant.as_deref()),
         },
         Err(error) => misused(&error),
     }

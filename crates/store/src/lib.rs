@@ -8,4 +8,6 @@ pub mod sqlite;
 
 pub use contract::*;
 pub use memory::{Fault, MemoryStore};
-pub use sqlite::{OpenError, SqliteOptions, SqliteStore};
+pub use sqlite::{
+    FsckFailure, FsckReport, OpenError, SqliteOptions, SqliteStore, TenantReport, fsck,
+};

@@ -4,6 +4,7 @@ mod batch;
 mod body;
 mod draft;
 mod due;
+mod fsck;
 mod hearing;
 mod judge;
 mod load;
@@ -31,6 +32,8 @@ use std::time::Duration;
 use dayfly_domain::{Name, TaskId};
 use dayfly_ledger::Hash;
 use tokio::sync::{Semaphore, oneshot};
+
+pub use fsck::{FsckFailure, FsckReport, TenantReport, fsck};
 
 use crate::clock::{Clock, SystemClock};
 use crate::{

@@ -34,7 +34,7 @@ const USAGE: &str = "usage: cargo xtask bench [--quick] [--row issuance|introspe
 Exit code: 0 also when a floor is missed, 1 when an answer was wrong or the bench could not run.";
 
 /// Runs the bench with what follows `bench` on the command line.
-pub fn main(args: &[String]) -> ExitCode {
+pub(crate) fn main(args: &[String]) -> ExitCode {
     if args.first().map(String::as_str) == Some(probe::ARGUMENT) {
         return finish(probe::main(args));
     }

@@ -22,7 +22,7 @@ use paint::Paint;
 use scenes::{
     APP, Scene, again, batch, ceiling, ended, killed, leaked, publish, receipt, restart, stolen,
 };
-use stage::{CONFIG, OFFLINE_SECONDS, Stage};
+use stage::{CONFIG, LOG_LINES, OFFLINE_SECONDS, Stage};
 
 /// Options of `dayfly demo`.
 #[derive(Debug, clap::Args)]
@@ -42,8 +42,6 @@ pub(crate) struct DemoArgs {
 const DEADLINE: Duration = Duration::from_secs(90);
 /// What a program that Ctrl-C ended is said to have ended with.
 const INTERRUPTED: u8 = 130;
-/// How much of the server's log a failure shows.
-const LOG_LINES: usize = 30;
 
 /// Plays the demo.
 pub(crate) fn main(args: &DemoArgs) -> ExitCode {

@@ -29,6 +29,8 @@ pub(super) const CONFIG: &str = "dayfly.toml";
 pub(super) const OFFLINE_SECONDS: u64 = 6;
 
 const LOG: &str = "server.log";
+/// How much of its log a failure shows.
+pub(super) const LOG_LINES: usize = 30;
 /// How long the server may take to be ready.
 const READY: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(10);
@@ -83,7 +85,8 @@ impl Stage {
             running: Running::default(),
         };
         stage.write_files(listen)?;
-        stage.start_server().await?;
+        let started = stage.start_server().await;
+        started.with_context(|| format!("the server's log ends:\n{}", stage.log_tail(LOG_LINES)))?;
         Ok(stage)
     }
 

@@ -3,11 +3,11 @@
 mod files;
 mod github;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::environment;
 use crate::http::Clients;

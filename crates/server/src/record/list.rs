@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::entry::{Entry, entry_at};
 use super::error::RecordError;
 use super::task::{Found, load};
-use super::view::{Standing, TaskView};
+use super::view::{ClientView, Standing, TaskView};
 
 /// Which tasks.
 #[derive(Clone, Debug, Default)]
@@ -114,7 +114,7 @@ impl Listing<'_> {
                     let next = tasks.last().map(|line| line.task.to_string());
                     return Ok(TaskPage { tasks, next });
                 }
-                tasks.push(line(&found.view()));
+                tasks.push(found.view().line());
             }
         }
     }
@@ -138,7 +138,7 @@ impl Listing<'_> {
                     return Ok(TaskPage { tasks, next });
                 }
                 last_pos = entry.pos;
-                tasks.push(line(&found.view()));
+                tasks.push(found.view().line());
             }
         }
     }
@@ -190,21 +190,22 @@ impl Listing<'_> {
     }
 }
 
-fn line(view: &TaskView) -> TaskLine {
-    TaskLine {
-        task: view.task,
-        standing: view.standing.clone(),
-        workload: view.workload.clone(),
-        owner: view.owner.clone(),
-        key: view.key.clone(),
-        attempt: view.attempt,
-        opened: view.opened,
-        deadline: view.deadline,
-        clients: view.clients.len() as u64,
-        live: view
-            .clients
-            .iter()
-            .map(|client| client.credentials.len() as u64)
-            .sum(),
+impl TaskView {
+    /// The task in one line.
+    #[must_use]
+    pub fn line(&self) -> TaskLine {
+        let live = |client: &ClientView| client.credentials.len() as u64;
+        TaskLine {
+            task: self.task,
+            standing: self.standing.clone(),
+            workload: self.workload.clone(),
+            owner: self.owner.clone(),
+            key: self.key.clone(),
+            attempt: self.attempt,
+            opened: self.opened,
+            deadline: self.deadline,
+            clients: self.clients.len() as u64,
+            live: self.clients.iter().map(live).sum(),
+        }
     }
 }

@@ -75,6 +75,10 @@ impl Partitions {
         self.claims.iter().rev().copied()
     }
 
+    pub(super) fn spent(&self) -> impl Iterator<Item = u64> {
+        self.spent.iter().copied()
+    }
+
     /// Whether a table is over on this day.
     pub(super) fn has_passed(&self, day: u64) -> bool {
         let passed = |days: &BTreeSet<u64>| days.first().is_some_and(|first| *first < day);

@@ -186,7 +186,12 @@ impl Held {
     }
 
     pub(super) fn decode(&self) -> Result<Task, Unavailable> {
-        serde_json::from_slice(&self.snapshot)
+        Self::read(&self.snapshot)
+    }
+
+    /// Reads the bytes of a snapshot.
+    pub(super) fn read(snapshot: &[u8]) -> Result<Task, Unavailable> {
+        serde_json::from_slice(snapshot)
             .map_err(|error| Unavailable(format!("the state of a task cannot be read: {error}")))
     }
 

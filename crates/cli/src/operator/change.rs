@@ -1,0 +1,152 @@
+//! What an operator changes, by a running server, each time with a reason.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use dayfly_domain::{BlockOn, Cause, TaskId, Time};
+use dayfly_server::record::{moment, one_line};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::place::PlaceArgs;
+use super::record::now;
+use super::{print, print_json};
+
+/// Options of `dayfly task end`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TaskEndArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// The task
+    #[arg(value_name = "TASK")]
+    task: TaskId,
+    /// Why; it stands in the record
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Options of `dayfly unblock`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct UnblockArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// What may start again, as `dayfly block list` shows it
+    #[arg(value_name = "BLOCK", value_parser = block_on)]
+    on: BlockOn,
+    /// Why; it stands in the record
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+}
+
+/// Options of `dayfly apply`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ApplyArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Only print what would change
+    #[arg(long)]
+    dry_run: bool,
+    /// Why; it stands in the record
+    #[arg(long, value_name = "TEXT", required_unless_present = "dry_run")]
+    reason: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn block_on(text: &str) -> Result<BlockOn, String> {
+    text.parse().map_err(|why: &str| why.to_owned())
+}
+
+/// The answer to an end.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Ended {
+    pub(super) task: TaskId,
+    pub(super) cause: Cause,
+    pub(super) at: Time,
+    pub(super) last_possible_acceptance: Time,
+    pub(super) head: String,
+}
+
+pub(super) async fn end(args: &TaskEndArgs, tenant: Option<&str>) -> Result<ExitCode> {
+    says_something(&args.reason)?;
+    let served = args.place.served(tenant).await?;
+    let body = json!({ "reason": args.reason });
+    let ended: Ended = served.post(&format!("tasks/{}/end", args.task), &body).await?;
+    if args.json {
+        return print_json(&ended);
+    }
+    print(&ended_line(&ended, &args.reason, now()))
+}
+
+/// The end of a task in a line, as a trace of it begins.
+pub(super) fn ended_line(ended: &Ended, reason: &str, now: Time) -> String {
+    format!(
+        "GONE {} ({}: {}); last possible acceptance {}\n",
+        moment(ended.at, now),
+        ended.cause.word(),
+        one_line(reason.trim()),
+        moment(ended.last_possible_acceptance, now)
+    )
+}
+
+pub(super) async fn unblock(args: &UnblockArgs, tenant: Option<&str>) -> Result<ExitCode> {
+    says_something(&args.reason)?;
+    let served = args.place.served(tenant).await?;
+    let body = json!({ "on": args.on.to_string(), "reason": args.reason });
+    let _: Value = served.post("unblock", &body).await?;
+    print(&format!("lifted {}\n", one_line(&args.on.to_string())))
+}
+
+/// The answer to an apply.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Applied {
+    pub(super) changes: Vec<String>,
+    pub(super) revision: u64,
+    pub(super) warnings: Vec<String>,
+    pub(super) applied: bool,
+}
+
+pub(super) async fn apply(args: &ApplyArgs, tenant: Option<&str>) -> Result<ExitCode> {
+    let reason = args.reason.as_deref().unwrap_or_default();
+    if !args.dry_run {
+        says_something(reason)?;
+    }
+    let served = args.place.served(tenant).await?;
+    let body = json!({ "dry_run": args.dry_run, "reason": reason });
+    let applied: Applied = served.post("apply", &body).await?;
+    if args.json {
+        return print_json(&applied);
+    }
+    print(&applied_lines(&applied, args.dry_run))
+}
+
+/// The difference, and what became of it.
+pub(super) fn applied_lines(applied: &Applied, dry_run: bool) -> String {
+    let mut text = String::new();
+    for change in &applied.changes {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{}", one_line(change));
+    }
+    for warning in &applied.warnings {
+        let _ = writeln!(text, "warning: {}", one_line(warning));
+    }
+    let _ = match (applied.applied, dry_run) {
+        (true, _) => writeln!(text, "applied as revision {}", applied.revision),
+        (false, true) if applied.changes.is_empty() => {
+            writeln!(text, "nothing would change, revision {}", applied.revision)
+        }
+        (false, true) => writeln!(text, "nothing is applied yet, revision {}", applied.revision),
+        (false, false) => writeln!(text, "nothing to apply, revision {}", applied.revision),
+    };
+    text
+}
+
+fn says_something(reason: &str) -> Result<()> {
+    ensure!(!reason.trim().is_empty(), "`--reason` says nothing");
+    Ok(())
+}

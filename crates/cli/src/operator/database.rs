@@ -1,0 +1,140 @@
+//! The database of a server that does not run, opened to be read only.
+
+use anyhow::{Context, Result};
+use dayfly_domain::{Name, TaskId, Time};
+use dayfly_ledger::{Head, Receipt, SignerKey, sign_head};
+use dayfly_server::config::Config;
+use dayfly_server::declared::{Declared, Source, TenantContext};
+use dayfly_server::mint::{Keyring, MasterKey};
+use dayfly_server::record::{self, Comparison, HeadView, Known, RecordError};
+use dayfly_store::clock::{Clock, SystemClock};
+use dayfly_store::{FactsQuery, SqliteOptions, SqliteStore, Store};
+
+use crate::output::say;
+use crate::serve::DATABASE;
+
+/// A tenant's part of a database.
+pub(super) struct Database {
+    config: Config,
+    store: SqliteStore,
+    tenant: Name,
+}
+
+/// Opens the database of a server, whether it runs or not.
+pub(super) fn open(config: &Config) -> Result<SqliteStore> {
+    let path = config.data.join(DATABASE);
+    anyhow::ensure!(
+        path.exists(),
+        "there is no database {} yet: `dayfly serve` makes it",
+        path.display()
+    );
+    SqliteStore::open_read_only(&SqliteOptions::new(&path))
+        .with_context(|| format!("the database {} does not open", path.display()))
+}
+
+impl Database {
+    pub(super) fn open(config: &Config, tenant: Name) -> Result<Self> {
+        Ok(Self {
+            store: open(config)?,
+            config: config.clone(),
+            tenant,
+        })
+    }
+
+    pub(super) fn store(&self) -> &dyn Store {
+        &self.store
+    }
+
+    pub(super) const fn tenant(&self) -> &Name {
+        &self.tenant
+    }
+
+    pub(super) fn now(&self) -> Time {
+        SystemClock.now()
+    }
+
+    /// The names of declared URLs. Without them a trace by such a URL finds less, which is said.
+    pub(super) fn known(&self) -> Known {
+        match self.declared() {
+            Ok(Some(declared)) => Known::of(&declared),
+            Ok(None) => Known::default(),
+            Err(why) => {
+                say(format_args!("the declared state is not read, so its URLs are not known: {why:#}"));
+                Known::default()
+            }
+        }
+    }
+
+    fn declared(&self) -> Result<Option<Declared>> {
+        const DECLARED: &str = "declared";
+        let query = FactsQuery {
+            documents: Some(DECLARED),
+            ..FactsQuery::default()
+        };
+        let documents = self.store.facts(&self.tenant, &query)?.documents;
+        let Some((_, bytes)) = documents.iter().find(|(name, _)| name == DECLARED) else {
+            return Ok(None);
+        };
+        let source = Source::from_bytes(bytes, &self.config.tenant_folder(&self.tenant))?;
+        let context = TenantContext::new(&self.config, &self.tenant);
+        match Declared::load(&source, &context) {
+            Ok((declared, _)) => Ok(Some(declared)),
+            Err(errors) => {
+                let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+                anyhow::bail!("{}", errors.join("; "))
+            }
+        }
+    }
+
+    /// The origin of the ledger: the tenant's URL without the scheme.
+    fn origin(&self) -> String {
+        let issuer = self.config.issuer(&self.tenant);
+        match issuer.split_once("://") {
+            Some((_, rest)) => rest.to_owned(),
+            None => issuer,
+        }
+    }
+
+    /// The head of the committed ledger, signed with the server's own key.
+    pub(super) async fn head(&self) -> Result<HeadView> {
+        let tree = self.store.head(&self.tenant)?;
+        anyhow::ensure!(tree.size > 0, "tenant {} has no ledger yet", self.tenant);
+        let origin = self.origin();
+        let keyring = self.keyring(&origin).await?;
+        let signer: &SignerKey = keyring.ledger();
+        let head = Head {
+            origin,
+            size: tree.size,
+            root: tree.root,
+        };
+        let note = sign_head(&head, signer)?;
+        Ok(record::head_view(&note, signer.verifier())?)
+    }
+
+    async fn keyring(&self, origin: &str) -> Result<Keyring> {
+        let file = &self.config.key_file;
+        let master = MasterKey::load(file, true)
+            .with_context(|| format!("a head is signed with the key in {}", file.display()))?;
+        Keyring::load(&self.store, &master, &self.tenant, origin, &[], self.now())
+            .await
+            .context("the keys of the tenant cannot be read")
+    }
+
+    pub(super) async fn receipt(&self, task: TaskId, with_annex: bool) -> Result<Option<Receipt>> {
+        let HeadView { origin, note, .. } = self.head().await?;
+        Ok(record::receipt(&self.store, &self.tenant, &origin, &note, task, with_annex)?)
+    }
+
+    pub(super) async fn compare(&self, held: &str) -> Result<Comparison> {
+        let present = self.head().await?;
+        let key = present.verifier_key.parse()?;
+        Ok(record::compare(&self.store, &self.tenant, held, present, &key)?)
+    }
+
+    pub(super) fn read<T>(
+        &self,
+        read: impl FnOnce(&dyn Store, &Name) -> Result<T, RecordError>,
+    ) -> Result<T> {
+        Ok(read(&self.store, &self.tenant)?)
+    }
+}

@@ -1,0 +1,165 @@
+//! The operator's side: reads the record of a server or of its database, and changes what runs.
+
+mod change;
+mod database;
+mod ledger;
+mod list;
+mod place;
+mod receipt;
+mod record;
+mod show;
+mod table;
+#[cfg(test)]
+mod tests;
+mod trace;
+mod tree;
+mod verify;
+mod when;
+mod why;
+
+use std::future::Future;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Subcommand;
+
+use crate::output::say;
+
+/// The commands of an operator.
+#[derive(Debug, Subcommand)]
+pub(crate) enum OperatorCommand {
+    /// Makes the declared folder the declared state, and prints the difference
+    Apply(change::ApplyArgs),
+    /// Tasks: what runs and what ran
+    #[command(subcommand)]
+    Task(TaskCommand),
+    /// Who had access, and is it gone? The verdict first, then tasks and what happened
+    Trace(trace::TraceArgs),
+    /// The whole explanation of a refusal
+    Why(why::WhyArgs),
+    /// All entries of a task with their proofs, for anyone to verify offline
+    Receipt(receipt::ReceiptArgs),
+    /// Verifies a receipt, offline. Exits with 0 when it holds, 1 when it does not, 2 on wrong use
+    Verify(verify::VerifyArgs),
+    /// The ledger as a whole
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
+    /// The keys that sign
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// What may not start again
+    #[command(subcommand)]
+    Block(BlockCommand),
+    /// Lifts a block
+    Unblock(change::UnblockArgs),
+}
+
+/// What is done with tasks.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TaskCommand {
+    /// Lists open tasks, or all of them
+    List(list::TaskListArgs),
+    /// Shows one task with its clients
+    Show(show::TaskShowArgs),
+    /// Ends a task; nothing of its series starts again until `dayfly unblock`
+    End(change::TaskEndArgs),
+}
+
+/// What is done with the ledger.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LedgerCommand {
+    /// Checks every entry in the database, and names the first position that differs
+    Fsck(ledger::FsckArgs),
+    /// Prints the signed head of the ledger
+    Head(ledger::HeadArgs),
+    /// Checks that the ledger still begins with an earlier head
+    Verify(ledger::VerifyArgs),
+    /// Prints the latest entries
+    Tail(ledger::TailArgs),
+}
+
+/// What is done with keys.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Lists them
+    List(list::ListArgs),
+}
+
+/// What is done with blocks.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BlockCommand {
+    /// Lists them
+    List(list::ListArgs),
+}
+
+/// Runs a command of the operator; `tenant` is what `--tenant` says.
+pub(crate) fn main(command: OperatorCommand, tenant: Option<&str>) -> ExitCode {
+    match command {
+        OperatorCommand::Verify(args) => verify::main(&args),
+        OperatorCommand::Ledger(LedgerCommand::Fsck(args)) => ledger::fsck(&args, tenant),
+        OperatorCommand::Apply(args) => block_on(change::apply(&args, tenant)),
+        OperatorCommand::Task(TaskCommand::List(args)) => block_on(list::tasks(&args, tenant)),
+        OperatorCommand::Task(TaskCommand::Show(args)) => block_on(show::task(&args, tenant)),
+        OperatorCommand::Task(TaskCommand::End(args)) => block_on(change::end(&args, tenant)),
+        OperatorCommand::Trace(args) => block_on(trace::trace(&args, tenant)),
+        OperatorCommand::Why(args) => block_on(why::why(&args, tenant)),
+        OperatorCommand::Receipt(args) => block_on(receipt::receipt(&args, tenant)),
+        OperatorCommand::Ledger(LedgerCommand::Head(args)) => block_on(ledger::head(&args, tenant)),
+        OperatorCommand::Ledger(LedgerCommand::Verify(args)) => {
+            block_on(ledger::verify(&args, tenant))
+        }
+        OperatorCommand::Ledger(LedgerCommand::Tail(args)) => block_on(ledger::tail(&args, tenant)),
+        OperatorCommand::Keys(KeysCommand::List(args)) => block_on(list::keys(&args, tenant)),
+        OperatorCommand::Block(BlockCommand::List(args)) => block_on(list::blocks(&args, tenant)),
+        OperatorCommand::Unblock(args) => block_on(change::unblock(&args, tenant)),
+    }
+}
+
+fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime");
+    match runtime.and_then(|runtime| runtime.block_on(command)) {
+        Ok(code) => code,
+        Err(why) => failed(&why),
+    }
+}
+
+/// Says why a command failed.
+fn failed(why: &anyhow::Error) -> ExitCode {
+    say(dayfly_server::record::one_line(&format!("{why:#}")));
+    ExitCode::FAILURE
+}
+
+/// Prints a text that ends its own lines.
+fn print(text: &str) -> anyhow::Result<ExitCode> {
+    use std::io::Write as _;
+    let mut stdout = std::io::stdout().lock();
+    stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+        .context("cannot write the answer")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a value as one line of JSON.
+fn print_json(value: &impl serde::Serialize) -> anyhow::Result<ExitCode> {
+    let mut text = serde_json::to_string(value)?;
+    text.push('\n');
+    print(&text)
+}
+
+/// Reads a file, or standard input where it is called `-`.
+fn read_file(path: &std::path::Path) -> anyhow::Result<Vec<u8>> {
+    use std::io::Read as _;
+    if path != std::path::Path::new("-") {
+        return std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    }
+    let mut bytes = Vec::new();
+    std::io::stdin()
+        .lock()
+        .read_to_end(&mut bytes)
+        .context("cannot read standard input")?;
+    Ok(bytes)
+}

@@ -1,0 +1,195 @@
+//! The record, wherever it is: behind the socket of a server that runs, or in its database.
+
+use anyhow::{Context, Result};
+use dayfly_domain::{Name, TaskId, Time};
+use dayfly_ledger::Receipt;
+use dayfly_server::record::{
+    self, BlockView, Comparison, Filter, HeadView, KeyView, LedgerEntry, TaskPage, TaskView, Trace,
+    TraceKey, TraceQuery,
+};
+use dayfly_store::clock::{Clock, SystemClock};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::database::Database;
+use crate::admin_socket::{AdminSocket, escaped};
+
+/// Where the record is.
+pub(super) enum Record {
+    /// A server runs and answers.
+    Served(Served),
+    /// None does; its database is read.
+    Offline(Box<Database>),
+}
+
+/// A tenant of a server that runs.
+pub(super) struct Served {
+    pub(super) socket: AdminSocket,
+    pub(super) tenant: Name,
+}
+
+impl Served {
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        self.socket.get(&self.path(path)).await
+    }
+
+    pub(super) async fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T> {
+        self.socket.post(&self.path(path), body).await
+    }
+
+    fn path(&self, path: &str) -> String {
+        format!("/admin/{}/{path}", self.tenant)
+    }
+}
+
+/// Now, by the clock of this machine.
+pub(super) fn now() -> Time {
+    SystemClock.now()
+}
+
+/// Parameters of a query, those that are there.
+#[derive(Default)]
+struct Query(String);
+
+impl Query {
+    fn with(mut self, name: &str, value: Option<impl ToString>) -> Self {
+        if let Some(value) = value {
+            self.0.push(if self.0.is_empty() { '?' } else { '&' });
+            self.0.push_str(name);
+            self.0.push('=');
+            self.0.push_str(&escaped(&value.to_string()));
+        }
+        self
+    }
+
+    fn flag(self, name: &str, set: bool) -> Self {
+        self.with(name, set.then_some(1))
+    }
+}
+
+impl Record {
+    pub(super) async fn task(&self, id: TaskId) -> Result<TaskView> {
+        match self {
+            Self::Served(served) => served.get(&format!("tasks/{id}")).await,
+            Self::Offline(database) => database
+                .read(|store, tenant| record::task_record(store, tenant, id))?
+                .with_context(|| unknown_task(id)),
+        }
+    }
+
+    pub(super) async fn tasks(
+        &self,
+        filter: &Filter,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<TaskPage> {
+        match self {
+            Self::Served(served) => {
+                let query = Query::default()
+                    .with("workload", filter.workload.as_ref())
+                    .with("owner", filter.owner.as_ref())
+                    .flag("ended", filter.ended)
+                    .with("cursor", cursor)
+                    .with("limit", Some(limit));
+                served.get(&format!("tasks{}", query.0)).await
+            }
+            Self::Offline(database) => database
+                .read(|store, tenant| record::tasks(store, tenant, filter, cursor, limit)),
+        }
+    }
+
+    pub(super) async fn trace(
+        &self,
+        key: &TraceKey,
+        since: Option<Time>,
+        until: Option<Time>,
+    ) -> Result<Trace> {
+        match self {
+            Self::Served(served) => {
+                let query = Query::default()
+                    .with("key", Some(key))
+                    .with("since", since.map(Time::millis))
+                    .with("until", until.map(Time::millis));
+                served.get(&format!("trace{}", query.0)).await
+            }
+            Self::Offline(database) => {
+                let query = TraceQuery {
+                    key: key.clone(),
+                    since,
+                    until,
+                    now: database.now(),
+                };
+                let known = database.known();
+                database.read(|store, tenant| record::trace(store, tenant, &known, &query))
+            }
+        }
+    }
+
+    pub(super) async fn receipt(&self, id: TaskId, with_annex: bool) -> Result<Receipt> {
+        match self {
+            Self::Served(served) => {
+                let query = Query::default().flag("annex", with_annex);
+                served.get(&format!("receipt/{id}{}", query.0)).await
+            }
+            Self::Offline(database) => database
+                .receipt(id, with_annex)
+                .await?
+                .with_context(|| unknown_task(id)),
+        }
+    }
+
+    pub(super) async fn head(&self) -> Result<HeadView> {
+        match self {
+            Self::Served(served) => served.get("ledger/head").await,
+            Self::Offline(database) => database.head().await,
+        }
+    }
+
+    pub(super) async fn compare(&self, held: &str) -> Result<Comparison> {
+        match self {
+            Self::Served(served) => served.post("ledger/verify", &json!({ "head": held })).await,
+            Self::Offline(database) => database.compare(held).await,
+        }
+    }
+
+    pub(super) async fn entries(&self, from: u64, limit: usize) -> Result<Vec<LedgerEntry>> {
+        match self {
+            Self::Served(served) => {
+                let query = Query::default()
+                    .with("from", Some(from))
+                    .with("limit", Some(limit));
+                served.get(&format!("ledger/entries{}", query.0)).await
+            }
+            Self::Offline(database) => {
+                let now = database.now();
+                database.read(|store, tenant| record::entries(store, tenant, from, limit, now))
+            }
+        }
+    }
+
+    pub(super) async fn keys(&self) -> Result<Vec<KeyView>> {
+        match self {
+            Self::Served(served) => served.get("keys").await,
+            Self::Offline(database) => database.read(record::keys),
+        }
+    }
+
+    pub(super) async fn blocks(&self) -> Result<Vec<BlockView>> {
+        match self {
+            Self::Served(served) => served.get("blocks").await,
+            Self::Offline(database) => database.read(record::blocks),
+        }
+    }
+
+    /// How many entries the ledger has, which takes no key.
+    pub(super) async fn size(&self) -> Result<u64> {
+        match self {
+            Self::Served(served) => Ok(served.get::<HeadView>("ledger/head").await?.size),
+            Self::Offline(database) => Ok(database.store().head(database.tenant())?.size),
+        }
+    }
+}
+
+fn unknown_task(id: TaskId) -> String {
+    format!("no entry of this ledger names {id}")
+}
