@@ -2,20 +2,69 @@
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { createServer } from 'node:http';
+import { once } from 'node:events';
+import * as oauth from 'oauth4webapi';
 import { ARTIFACTS, run, startDayfly } from './lib/dayfly.mjs';
+import { discover } from './lib/client.mjs';
 import { startPlatform } from './lib/platform.mjs';
 
 let platform;
 let dayfly;
+let store;
 
 before(async () => {
   platform = await startPlatform();
-  dayfly = await startDayfly(platform);
+  store = await startStore();
+  dayfly = await startDayfly(platform, `
+[resource.store]
+url = "${store.url}"
+
+[workload.archive]
+owner = "team-platform"
+kind = "ci"
+purpose = "keep what was built"
+match = { issuer = "ci", repository_id = "1296269", ref = "refs/heads/archive" }
+access = [{ resource = "store", type = "object", actions = ["write"], identifier = "octo-repo/*" }]
+`);
 });
 after(async () => {
   await dayfly?.stop();
+  await store?.close();
   await platform?.close();
 });
+
+/** A resource that verifies tokens and proofs by itself, as RFC 9068 and RFC 9449 say. */
+async function startStore() {
+  const resource = { url: '', seen: [] };
+  const server = createServer(async (message, response) => {
+    const request = new Request(new URL(message.url, resource.url), {
+      method: message.method,
+      headers: new Headers(Object.entries(message.headers)),
+    });
+    try {
+      const as = await discover(dayfly.issuer('strict'));
+      const claims = await oauth.validateJwtAccessToken(as, request, resource.url, {
+        [oauth.allowInsecureRequests]: true,
+        requireDPoP: true,
+      });
+      resource.seen.push({ path: message.url, claims });
+      response.end(`stored for ${claims.sub}\n`);
+    } catch (error) {
+      response.statusCode = 401;
+      response.end(`${error.message}\n`);
+    }
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  resource.url = `http://127.0.0.1:${server.address().port}`;
+  resource.close = async () => {
+    server.closeAllConnections();
+    server.close();
+    await once(server, 'close');
+  };
+  return resource;
+}
 
 /** The environment of a job with `permissions: id-token: write`. */
 function job(workflow = platform.run()) {
@@ -30,7 +79,7 @@ function job(workflow = platform.run()) {
 
 /** What the record says of a task. */
 async function recorded(task) {
-  const shown = await run(['--config', dayfly.config, '--tenant', 'strict', 'task', 'show', task, '--json']);
+  const shown = await dayfly.operate('task', 'show', task, '--json');
   assert.equal(shown.code, 0, shown.stderr);
   return shown.stdout;
 }
@@ -51,7 +100,7 @@ test("the command's exit code comes through and the task fails with it", async (
 
 test('a command gets fresh tokens over loopback', async () => {
   const done = await run(
-    ['run', '--', process.execPath, '-e', `
+    ['run', '--resource', 'artifacts', '--', process.execPath, '-e', `
       const { DAYFLY_TOKEN_URL: url, DAYFLY_TOKEN_SECRET: secret } = process.env;
       fetch(url + '?resource=artifacts', { headers: { authorization: 'Bearer ' + secret } })
         .then((response) => response.json())
@@ -63,6 +112,17 @@ test('a command gets fresh tokens over loopback', async () => {
   const text = JSON.stringify(JSON.parse(done.stdout));
   const [, payload] = text.match(/ey[\w-]+\.(ey[\w-]+)\.[\w-]+/);
   assert.equal(JSON.parse(Buffer.from(payload, 'base64url')).aud, ARTIFACTS);
+});
+
+test('plain curl reaches a resource and never holds a token', async () => {
+  const workflow = platform.run({ ref: 'refs/heads/archive' });
+  const script = 'curl --silent --show-error --fail --request PUT --data x "${DAYFLY_STORE_URL}octo-repo/app.tgz"';
+  const done = await run(['run', '--proxy', 'store', '--', 'sh', '-c', script], { env: job(workflow) });
+  assert.equal(done.code, 0, done.stderr);
+  assert.equal(done.stdout, 'stored for workload:archive\n');
+  const { path, claims } = store.seen.at(-1);
+  assert.equal(path, '/octo-repo/app.tgz');
+  assert.match(await recorded(claims.task), /completed/);
 });
 
 test('a refused job exits with 126 and says which rule refused', async () => {

@@ -140,22 +140,28 @@ test('a task from its first credential to its receipt', async () => {
 
 /** Anyone with the tenant's public ledger key can check a receipt, and sees when it was changed. */
 async function verifies(receipt) {
-  const head = await run(['--config', dayfly.config, '--tenant', 'strict', 'ledger', 'head', '--json']);
+  const head = await dayfly.operate('ledger', 'head', '--json');
   assert.equal(head.code, 0, head.stderr);
   const { verifier_key: key } = JSON.parse(head.stdout);
   const file = join(dayfly.folder, `${receipt.task}.json`);
   await writeFile(file, JSON.stringify(receipt));
   const holds = await run(['verify', file, '--key', key]);
   assert.equal(holds.code, 0, holds.stderr);
+  assert.match(holds.stdout, /complete/);
 
   const text = await readFile(file, 'utf8');
   const forged = text.replace('completed', 'cancelled');
   assert.notEqual(forged, text);
   await writeFile(file, forged);
   assert.equal((await run(['verify', file, '--key', key])).code, 1);
-  const shortened = { ...receipt, entries: receipt.entries.slice(0, -1) };
-  await writeFile(file, JSON.stringify(shortened));
+  const without = (place) => ({ ...receipt, entries: receipt.entries.toSpliced(place, 1) });
+  await writeFile(file, JSON.stringify(without(2)));
   assert.equal((await run(['verify', file, '--key', key])).code, 1);
+  // Without its end a receipt is one of an open task, and says so.
+  await writeFile(file, JSON.stringify(without(-1)));
+  const open = await run(['verify', file, '--key', key]);
+  assert.equal(open.code, 0, open.stderr);
+  assert.doesNotMatch(open.stdout, /complete/);
 }
 
 for (const tenant of ['strict', 'plain']) {

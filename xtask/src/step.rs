@@ -46,7 +46,11 @@ pub(crate) fn run_all(steps: &[Step]) -> ExitCode {
             }
         }
     }
-    println!("all {} steps passed in {}", steps.len(), seconds(began.elapsed()));
+    println!(
+        "all {} steps passed in {}",
+        steps.len(),
+        seconds(began.elapsed())
+    );
     ExitCode::SUCCESS
 }
 
@@ -207,7 +211,7 @@ mod tests {
     #[test]
     fn the_first_failure_is_the_last_step() {
         fn never() -> Result<(), String> {
-            unreachable!("a step after the one that failed")
+            panic!("a step after the one that failed")
         }
         let steps = [
             Step::run_of("passes", Invocation::of("true", "")),

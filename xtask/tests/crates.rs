@@ -1,4 +1,8 @@
 //! What may depend on what: the direction between our crates, and no second copy of anybody's.
+#![expect(
+    clippy::expect_used,
+    reason = "a test says what went wrong by panicking"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -15,7 +19,12 @@ const DIRECTION: [(&str, &[&str]); 7] = [
     ("dayfly-store", &["dayfly-domain", "dayfly-ledger"]),
     (
         "dayfly-server",
-        &["dayfly-domain", "dayfly-ledger", "dayfly-store", "dayfly-token"],
+        &[
+            "dayfly-domain",
+            "dayfly-ledger",
+            "dayfly-store",
+            "dayfly-token",
+        ],
     ),
     // The binary wires everything together (docs/architecture.md).
     (
@@ -53,13 +62,21 @@ fn crates_know_only_what_they_may() {
     for package in packages(&metadata) {
         found.insert(name(package), known_by(package).collect());
     }
-    let ours: BTreeSet<&str> = found.keys().copied().filter(|name| *name != "xtask").collect();
+    let ours: BTreeSet<&str> = found
+        .keys()
+        .copied()
+        .filter(|name| *name != "xtask")
+        .collect();
     for (name, may) in DIRECTION {
         let Some(knows) = found.get(name) else {
             // The crate is not there yet.
             continue;
         };
-        let may: BTreeSet<&str> = may.iter().copied().filter(|name| ours.contains(name)).collect();
+        let may: BTreeSet<&str> = may
+            .iter()
+            .copied()
+            .filter(|name| ours.contains(name))
+            .collect();
         assert_eq!(*knows, may, "{name}");
     }
     let named: BTreeSet<&str> = DIRECTION.iter().map(|(name, _)| *name).collect();
@@ -80,7 +97,10 @@ fn the_client_alone_knows_neither_server_nor_store() {
         .filter_map(of_workspace)
         .collect();
     let may = BTreeSet::from(CLIENT);
-    assert!(always.is_subset(&may), "{always:?} without the feature `server`");
+    assert!(
+        always.is_subset(&may),
+        "{always:?} without the feature `server`"
+    );
 }
 
 #[test]
@@ -92,7 +112,11 @@ fn domain_and_ledger_do_without_std() {
         assert!(lines.contains(&"#![no_std]"), "{}", path.display());
         for (before, line) in lines.iter().zip(lines.iter().skip(1)) {
             let for_tests = *before == "#[cfg(test)]";
-            assert!(for_tests || *line != "extern crate std;", "{}", path.display());
+            assert!(
+                for_tests || *line != "extern crate std;",
+                "{}",
+                path.display()
+            );
         }
     }
 }

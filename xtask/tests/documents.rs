@@ -1,4 +1,10 @@
 //! Documents that cannot fall behind: first sentences of files, links, and the table of HTTP errors.
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test says what went wrong by panicking"
+)]
 
 mod support;
 
@@ -112,5 +118,8 @@ fn the_table_of_http_errors_is_what_the_server_answers() {
 }
 
 fn shown(path: &Path) -> String {
-    path.strip_prefix(root()).unwrap_or(path).display().to_string()
+    path.strip_prefix(root())
+        .unwrap_or(path)
+        .display()
+        .to_string()
 }

@@ -60,7 +60,12 @@ impl AdminSocket {
             Ok(_) => Ok(Some(Self {
                 path: path.to_owned(),
             })),
-            Err(why) if matches!(why.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+            Err(why)
+                if matches!(
+                    why.kind(),
+                    ErrorKind::NotFound | ErrorKind::ConnectionRefused
+                ) =>
+            {
                 Ok(None)
             }
             Err(why) => Err(why).with_context(|| {
@@ -133,7 +138,11 @@ impl fmt::Display for Declined {
             return Ok(());
         };
         write!(f, " ({refusal}: {} {}", rule.stage, rule.rule)?;
-        for (word, text) in [("at", &rule.field), ("wanted", &rule.wanted), ("got", &rule.got)] {
+        for (word, text) in [
+            ("at", &rule.field),
+            ("wanted", &rule.wanted),
+            ("got", &rule.got),
+        ] {
             if !text.is_empty() {
                 write!(f, ", {word} {text}")?;
             }

@@ -175,10 +175,19 @@ impl SqliteStore {
     /// # Errors
     /// [`OpenError`].
     pub fn open(options: SqliteOptions) -> Result<Self, OpenError> {
-        Self::open_with(options, Sync::Full)
+        Self::open_with(
+            options,
+            Sync::Full,
+            #[cfg(test)]
+            Arc::default(),
+        )
     }
 
-    fn open_with(options: SqliteOptions, sync: Sync) -> Result<Self, OpenError> {
+    fn open_with(
+        options: SqliteOptions,
+        sync: Sync,
+        #[cfg(test)] faults: Arc<tests::Faults>,
+    ) -> Result<Self, OpenError> {
         let lock = lock_file(&options.path)?;
         let db = open_writer(&options.path, options.cache_mib, sync)?;
         let (view, keep) = load(&db)?;
@@ -198,7 +207,7 @@ impl SqliteStore {
             messages: taken,
             db: Ok((db, keep)),
             #[cfg(test)]
-            faults: Arc::default(),
+            faults,
         };
         let thread = std::thread::Builder::new()
             .name("dayfly-writer".into())

@@ -8,14 +8,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const target = process.env.DAYFLY_BIN ?? fileURLToPath(new URL('../../../target/debug/dayfly', import.meta.url));
+const binary = process.env.DAYFLY_BIN ?? fileURLToPath(new URL('../../../target/debug/dayfly', import.meta.url));
 
 /** Every character that clients of `client_secret_basic` are known to get wrong. */
 export const SECRET = 's3cr:et % + & = ü end';
 export const ARTIFACTS = 'https://artifacts.example';
 export const DEPLOY = 'https://deploy.example/api';
 
-function tenant(platform, { nonce }) {
+function tenant(platform, nonce, more) {
   return `
 dpop_nonce = "${nonce}"
 
@@ -63,11 +63,11 @@ token = { ttl = "5m", binding = "optional" }
 access = [
   { resource = "artifacts", type = "artifact", actions = ["read"], identifier = "octo-repo/*", scope = "artifacts:read" },
 ]
-`;
+${more}`;
 }
 
-/** Starts a server with the tenants `strict` (a nonce is demanded) and `plain`. */
-export async function startDayfly(platform) {
+/** Starts a server with the tenants `strict` (a nonce is demanded) and `plain`; `more` is declared too. */
+export async function startDayfly(platform, more = '') {
   const folder = await mkdtemp(join(tmpdir(), 'dayfly-e2e-'));
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
@@ -79,7 +79,7 @@ export async function startDayfly(platform) {
   for (const [name, nonce] of [['strict', 'required'], ['plain', 'optional']]) {
     const path = join(folder, 'tenants', name);
     await mkdir(path, { recursive: true });
-    await writeFile(join(path, 'tenant.toml'), tenant(platform, { nonce }));
+    await writeFile(join(path, 'tenant.toml'), tenant(platform, nonce, more));
     await writeFile(join(path, 'artifacts.secret'), `${SECRET}\n`, { mode: 0o600 });
     await writeFile(join(path, 'deploy.secret'), 'of-the-deployer\n', { mode: 0o600 });
   }
@@ -89,7 +89,7 @@ export async function startDayfly(platform) {
 
   /** Starts the process and waits until it answers. */
   dayfly.start = async () => {
-    server = spawn(target, ['serve', '--config', config], { stdio: ['ignore', 'pipe', 'pipe'] });
+    server = spawn(binary, ['serve', '--config', config], { stdio: ['ignore', 'pipe', 'pipe'] });
     const keep = (text) => { dayfly.log = (dayfly.log + text).slice(-65_536); };
     server.stdout.setEncoding('utf8').on('data', keep);
     server.stderr.setEncoding('utf8').on('data', keep);
@@ -116,13 +116,16 @@ export async function startDayfly(platform) {
     await rm(folder, { recursive: true, force: true });
   };
 
+  /** Runs an operator's command for the tenant `strict`. */
+  dayfly.operate = (...args) => run([...args, '--tenant', 'strict', '--config', config]);
+
   await dayfly.start();
   return dayfly;
 }
 
 /** Runs a command of the binary to its end. */
 export async function run(args, { env = {}, input } = {}) {
-  const child = spawn(target, args, {
+  const child = spawn(binary, args, {
     env: { PATH: process.env.PATH, HOME: process.env.HOME, ...env },
     stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
   });

@@ -101,21 +101,22 @@ fn run(options: &Options) -> Result<(), Failure> {
         .prefix("dayfly-bench-")
         .tempdir_in(&target)
         .context("no folder to work in")?;
+    let measured = measure(options, &binary, folder.path());
+    // What a wrong answer came from is worth a look.
+    measured.map_err(|why| {
+        let kept = folder.keep();
+        Failure::new(format!("{why}; the files are kept in {}", kept.display()))
+    })
+}
+
+fn measure(options: &Options, binary: &Path, folder: &Path) -> Result<(), Failure> {
     let mut report = Report::new(machine::line());
     println!("{}\n", report.machine());
-    let primitives = Primitives::measure(folder.path(), options.quick)?;
+    let primitives = Primitives::measure(folder, options.quick)?;
     report.primitives(&primitives);
-    let bench = Bench {
-        options,
-        binary: &binary,
-        folder: folder.path(),
-        primitives: &primitives,
-    };
-    let mut issued = None;
+    let bench = Bench { options, binary, folder, primitives: &primitives };
     if options.wants(Row::Issuance) || options.wants(Row::Introspection) {
-        issued = Some(issuance::run(&bench, &mut report)?);
-    }
-    if let Some(issued) = issued {
+        let issued = issuance::run(&bench, &mut report)?;
         finish_served(&bench, issued, &mut report)?;
     }
     if options.wants(Row::Memory) || options.wants(Row::Start) {

@@ -17,15 +17,17 @@ pub(crate) fn links(text: &str) -> Vec<String> {
 
 /// The anchors of headings, as they are made from their text.
 pub(crate) fn anchors(text: &str) -> impl Iterator<Item = String> + '_ {
-    prose(text).filter(|line| line.starts_with('#')).map(|line| {
-        line.trim_start_matches('#')
-            .trim()
-            .to_lowercase()
-            .chars()
-            .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
-            .map(|c| if c == ' ' { '-' } else { c })
-            .collect()
-    })
+    prose(text)
+        .filter(|line| line.starts_with('#'))
+        .map(|line| {
+            line.trim_start_matches('#')
+                .trim()
+                .to_lowercase()
+                .chars()
+                .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
+                .map(|c| if c == ' ' { '-' } else { c })
+                .collect()
+        })
 }
 
 /// The lines outside blocks of code.

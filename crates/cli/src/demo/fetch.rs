@@ -58,7 +58,11 @@ impl Words {
         let mut read = Self::default();
         let mut words = words.iter();
         while let Some(word) = words.next() {
-            let mut next = || words.next().with_context(|| format!("nothing follows {word}"));
+            let mut next = || {
+                words
+                    .next()
+                    .with_context(|| format!("nothing follows {word}"))
+            };
             match word.as_str() {
                 "-s" | "-S" | "-sS" => {}
                 "-X" => read.method = Some(next()?.clone()),
@@ -70,7 +74,9 @@ impl Words {
                 "-d" | "--data-binary" => read.data = Some(data(next()?)?),
                 "-o" => read.output = Some(next()?.clone()),
                 "-w" => read.write_out = Some(next()?.clone()),
-                option if option.starts_with('-') => bail!("the stand-in for curl knows no {option}"),
+                option if option.starts_with('-') => {
+                    bail!("the stand-in for curl knows no {option}")
+                }
                 url => read.url = Some(url.to_owned()),
             }
         }
@@ -92,7 +98,18 @@ mod tests {
 
     #[test]
     fn the_words_of_the_scripts_are_understood() {
-        let words = ["-sS", "-w", "%{http_code}\\n", "-X", "PUT", "-H", "A: b:c", "-d", "x", "http://u"];
+        let words = [
+            "-sS",
+            "-w",
+            "%{http_code}\\n",
+            "-X",
+            "PUT",
+            "-H",
+            "A: b:c",
+            "-d",
+            "x",
+            "http://u",
+        ];
         let words: Vec<String> = words.map(str::to_owned).to_vec();
         let read = Words::read(&words).unwrap();
         assert_eq!(read.url.as_deref(), Some("http://u"));

@@ -37,7 +37,10 @@ pub(super) enum Check {
     /// It asks the server at every request (RFC 7662): an end counts at once.
     Introspection { issuer: String, secret: String },
     /// It looks at the token alone: an end counts when the token expires.
-    Offline { issuer: String, keys: OnceCell<KeySet> },
+    Offline {
+        issuer: String,
+        keys: OnceCell<KeySet>,
+    },
 }
 
 /// What a request needs.
@@ -173,7 +176,11 @@ impl Guard {
         let mut proofs = headers.get_all("dpop").iter();
         let proof = match (proofs.next(), proofs.next()) {
             (Some(proof), None) if scheme.eq_ignore_ascii_case("dpop") => proof.to_str(),
-            _ => return Err(unauthorized("the token is bound to a key, and no proof of it came")),
+            _ => {
+                return Err(unauthorized(
+                    "the token is bound to a key, and no proof of it came",
+                ));
+            }
         };
         let proof = proof.map_err(|_| unauthorized("the proof is no text"))?;
         let htu = Htu::parse(&format!("{}{path}", self.url))
@@ -233,7 +240,11 @@ fn presented(headers: &HeaderMap) -> Result<(&str, &str), Denied> {
     };
     value
         .split_once(' ')
-        .filter(|(scheme, _)| ["dpop", "bearer"].iter().any(|known| scheme.eq_ignore_ascii_case(known)))
+        .filter(|(scheme, _)| {
+            ["dpop", "bearer"]
+                .iter()
+                .any(|known| scheme.eq_ignore_ascii_case(known))
+        })
         .ok_or_else(|| unauthorized("no token came"))
 }
 

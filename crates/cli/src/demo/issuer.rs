@@ -225,7 +225,9 @@ async fn jwks(State(book): State<Arc<Book>>) -> Response {
 
 /// A token for the audience that the job asks for, as `core.getIDToken(audience)` gets it.
 async fn id_token(State(book): State<Arc<Book>>, headers: HeaderMap, uri: Uri) -> Response {
-    let shown = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let shown = headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
     let listed = shown
         .and_then(|shown| shown.strip_prefix("Bearer "))
         .and_then(|token| book.jobs().get(token).copied());

@@ -22,7 +22,7 @@ use paint::Paint;
 use scenes::{
     APP, Scene, again, batch, ceiling, ended, killed, leaked, publish, receipt, restart, stolen,
 };
-use stage::{CONFIG, LOG_LINES, OFFLINE_SECONDS, Stage};
+use stage::{LOG_LINES, OFFLINE_SECONDS, Stage};
 
 /// Options of `dayfly demo`.
 #[derive(Debug, clap::Args)]
@@ -100,7 +100,10 @@ async fn demo(keep: bool) -> Result<ExitCode> {
         }
         Err(why) => {
             paint.fails(&format!("{why:#}"));
-            say(format_args!("the server's log ends:\n{}", stage.log_tail(LOG_LINES)));
+            say(format_args!(
+                "the server's log ends:\n{}",
+                stage.log_tail(LOG_LINES)
+            ));
             ExitCode::FAILURE
         }
     };
@@ -113,11 +116,20 @@ async fn demo(keep: bool) -> Result<ExitCode> {
 async fn introduce(stage: &Stage, paint: Paint) {
     let id = stage.server_id().await.unwrap_or_default();
     let services = &stage.services;
-    paint.fact("folder", &format!("{} (goes at the end)", stage.path("").display()));
-    paint.fact("server", &format!("{} (process {id}, an empty ledger)", stage.tenant_url()));
+    paint.fact(
+        "folder",
+        &format!("{} (removed at the end)", stage.path("").display()),
+    );
+    paint.fact(
+        "server",
+        &format!("{} (process {id}, an empty ledger)", stage.tenant_url()),
+    );
     paint.fact(
         "issuer",
-        &format!("{} (tokens and endpoint as GitHub Actions has them)", stage.issuer.url()),
+        &format!(
+            "{} (tokens and endpoint as GitHub Actions has them)",
+            stage.issuer.url()
+        ),
     );
     for service in [&services.artifacts, &services.queue] {
         let text = format!("{} (asks the server at every request)", service.url());
@@ -152,12 +164,18 @@ async fn story(scene: Scene<'_>) -> Result<String> {
     ceiling::play(scene).await?;
     paint.scene(7, "A batch job reads a queue and writes one result set");
     batch::play(scene).await?;
-    paint.scene(8, "The server is killed with SIGKILL while a job is at work");
-    restart::play(scene).await?;
+    paint.scene(
+        8,
+        "The server is killed with SIGKILL while a job is at work",
+    );
+    let head = restart::play(scene).await?;
     paint.scene(9, "A leaked token is found");
     leaked::play(scene, &token).await?;
-    paint.scene(10, "A receipt is verified offline, tampered with, and cut short");
-    receipt::play(scene, &over.task).await?;
+    paint.scene(
+        10,
+        "A receipt is verified offline, tampered with, and the ledger is cut off",
+    );
+    receipt::play(scene, &over.task, &head).await?;
     Ok(over.task)
 }
 
@@ -168,9 +186,10 @@ fn invite(stage: &Stage, paint: Paint, task: &str) -> Result<()> {
     paint.text("Everything runs on until Ctrl-C. In another terminal:");
     for line in [
         format!("cd {}", stage.path("").display()),
-        format!("dayfly task list --config {CONFIG}"),
-        format!("dayfly trace {task} --config {CONFIG}"),
-        format!("dayfly ledger fsck --config {CONFIG}"),
+        "dayfly task list --all".to_owned(),
+        format!("dayfly trace {task}"),
+        "dayfly trace workload:release".to_owned(),
+        "dayfly ledger fsck".to_owned(),
     ] {
         paint.text(&format!("    {line}"));
     }

@@ -38,7 +38,8 @@ pub(super) struct Answer {
 impl Signed {
     /// Reads what a script left.
     pub(super) fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         serde_json::from_slice(&text).context("the run gave no signed request")
     }
 
@@ -58,7 +59,12 @@ impl Signed {
     }
 
     /// Sends the request.
-    pub(super) async fn send(&self, clients: &Clients, method: Method, url: &str) -> Result<Answer> {
+    pub(super) async fn send(
+        &self,
+        clients: &Clients,
+        method: Method,
+        url: &str,
+    ) -> Result<Answer> {
         let url = Url::parse(url)?;
         let answer = clients
             .of(&url)

@@ -138,7 +138,10 @@ impl Process {
                 return Ok(line);
             }
         }
-        bail!("a process ended without saying `{mark}`:\n{}", texts(&self.seen))
+        bail!(
+            "a process ended without saying `{mark}`:\n{}",
+            texts(&self.seen)
+        )
     }
 
     /// Kills it with SIGKILL, and nothing of its group besides.
@@ -164,8 +167,14 @@ impl Finished {
     pub(super) fn with_code(self, wanted: i32) -> Result<Self> {
         match self.code {
             Some(code) if code == wanted => Ok(self),
-            Some(code) => bail!("exit code {code} instead of {wanted}:\n{}", texts(&self.lines)),
-            None => bail!("killed instead of exit code {wanted}:\n{}", texts(&self.lines)),
+            Some(code) => bail!(
+                "exit code {code} instead of {wanted}:\n{}",
+                texts(&self.lines)
+            ),
+            None => bail!(
+                "killed instead of exit code {wanted}:\n{}",
+                texts(&self.lines)
+            ),
         }
     }
 
@@ -194,7 +203,10 @@ fn spawn(command: &mut Command) -> Result<Child> {
 }
 
 fn texts(lines: &[Line]) -> String {
-    let lines: Vec<String> = lines.iter().map(|line| format!("  {}", line.text)).collect();
+    let lines: Vec<String> = lines
+        .iter()
+        .map(|line| format!("  {}", line.text))
+        .collect();
     lines.join("\n")
 }
 

@@ -80,7 +80,12 @@ impl Ports {
         queue.put("orders", ORDERS.as_bytes());
         queue.put("payroll", b"2001 5000\n");
         Ok(Services {
-            artifacts: Service::start("artifacts", self.artifacts, online()?, ("artifact", "publish"))?,
+            artifacts: Service::start(
+                "artifacts",
+                self.artifacts,
+                online()?,
+                ("artifact", "publish"),
+            )?,
             queue,
             results: Service::start("results", self.results, offline, ("result", "write"))?,
         })
@@ -214,7 +219,8 @@ async fn answer(State(room): State<Arc<Room>>, request: Request) -> Response {
             let text = format!("{}: {}\n", room.guard.name, denied.why);
             let mut response = (denied.status, text).into_response();
             if denied.status == StatusCode::UNAUTHORIZED {
-                let challenge = axum::http::HeaderValue::from_static("DPoP error=\"invalid_token\"");
+                let challenge =
+                    axum::http::HeaderValue::from_static("DPoP error=\"invalid_token\"");
                 response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
             }
             response

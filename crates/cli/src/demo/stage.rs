@@ -24,7 +24,9 @@ use crate::environment;
 /// The only tenant.
 pub(super) const TENANT: &str = "demo";
 /// The server's configuration, in the folder where every command of the demo runs.
-pub(super) const CONFIG: &str = "dayfly.toml";
+const CONFIG: &str = "dayfly.toml";
+/// The folder of an older copy of the data, with a configuration of its own.
+pub(super) const OLD: &str = "old";
 /// How long the tokens of the batch job live, which is how long an offline check may err.
 pub(super) const OFFLINE_SECONDS: u64 = 6;
 
@@ -86,7 +88,8 @@ impl Stage {
         };
         stage.write_files(listen)?;
         let started = stage.start_server().await;
-        started.with_context(|| format!("the server's log ends:\n{}", stage.log_tail(LOG_LINES)))?;
+        started
+            .with_context(|| format!("the server's log ends:\n{}", stage.log_tail(LOG_LINES)))?;
         Ok(stage)
     }
 
@@ -143,6 +146,15 @@ impl Stage {
         }
     }
 
+    /// Writes the configuration of a server whose data is the older copy.
+    pub(super) fn configure_old(&self) -> Result<()> {
+        fs::create_dir_all(self.path(OLD).join("data"))?;
+        let config = fs::read_to_string(self.path(CONFIG))?
+            .replace("\"tenants\"", "\"../tenants\"")
+            + "key_file   = \"../dayfly.key\"\n";
+        self.write(&format!("{OLD}/{CONFIG}"), &config, 0o644)
+    }
+
     /// Runs a script as a job of the platform, within `dayfly run` with these options.
     pub(super) fn run(&self, job: &Job, options: &[&str], command: &[&str]) -> Result<Process> {
         let mut run = self.command(&self.program);
@@ -171,15 +183,27 @@ impl Stage {
         process.end().await
     }
 
-    /// Sends a request with curl and gives what it printed: the answer, a space, and its status.
+    /// Runs a line of shell, which must succeed, and gives what it printed.
+    pub(super) async fn shell(&self, line: &str) -> Result<String> {
+        let mut command = self.command(Path::new("sh"));
+        command.args(["-c", line]);
+        let finished = Process::start(&mut command, &self.running)?.end().await?;
+        Ok(finished.with_code(0)?.out())
+    }
+
+    /// Sends a request with curl and gives the status of the answer and its first line.
     pub(super) async fn curl(&self, arguments: &[&str]) -> Result<String> {
         let mut command = self.command(Path::new("sh"));
         command
-            .args(["-c", r#"exec curl "$@""#, "sh", "-sS", "-w", " %{http_code}"])
+            .args(["-c", r#"exec curl "$@""#, "sh", "-sS", "-w", "%{http_code}"])
             .args(arguments);
         let process = Process::start(&mut command, &self.running)?;
         let said = process.end().await?.with_code(0)?.out();
-        Ok(said.replace('\n', ""))
+        let (text, status) = said.rsplit_once('\n').unwrap_or(("", &said));
+        Ok(format!(
+            "{status} {}",
+            text.lines().next().unwrap_or_default()
+        ))
     }
 
     /// Ends everything that runs. The folder goes when the stage is dropped.
@@ -188,7 +212,8 @@ impl Stage {
         if let Some(mut child) = self.server.lock().await.take() {
             let group = child.id().and_then(|id| i32::try_from(id).ok());
             if let Some(group) = group {
-                let _gone = nix::sys::signal::kill(nix::unistd::Pid::from_raw(group), Signal::SIGKILL);
+                let _gone =
+                    nix::sys::signal::kill(nix::unistd::Pid::from_raw(group), Signal::SIGKILL);
             }
             let _buried = child.wait().await;
         }
@@ -208,7 +233,10 @@ impl Stage {
         path.push(":");
         path.push(environment::path());
         let mut command = Command::new(program);
-        command.current_dir(self.folder.path()).env_clear().env("PATH", path);
+        command
+            .current_dir(self.folder.path())
+            .env_clear()
+            .env("PATH", path);
         command
     }
 
@@ -237,7 +265,11 @@ impl Stage {
         }
         symlink(&self.program, self.path("bin/dayfly"))?;
         if !self.has_curl {
-            self.write("bin/curl", "#!/bin/sh\nexec dayfly demo --fetch -- \"$@\"\n", 0o755)?;
+            self.write(
+                "bin/curl",
+                "#!/bin/sh\nexec dayfly demo --fetch -- \"$@\"\n",
+                0o755,
+            )?;
         }
         Ok(())
     }

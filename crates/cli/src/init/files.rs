@@ -105,7 +105,10 @@ impl Folder {
             .collect();
         match there.is_empty() {
             true => Ok(()),
-            false => bail!("nothing is overwritten, and there is already {}", there.join(", ")),
+            false => bail!(
+                "nothing is overwritten, and there is already {}",
+                there.join(", ")
+            ),
         }
     }
 

@@ -10,7 +10,7 @@ use reqwest::header::ACCEPT;
 use serde_json::Value;
 use url::Url;
 
-use crate::http::Clients;
+use crate::http::{Clients, is_loopback};
 
 const MEDIA_TYPE: &str = "application/vnd.github+json";
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
@@ -65,6 +65,11 @@ pub(super) async fn ask(
     let url = format!("{}/repos/{repository}", base.trim_end_matches('/'));
     let url = Url::parse(&url).with_context(|| format!("`{base}` is not a URL"))?;
     let host = url.host_str().unwrap_or_default().to_owned();
+    // Whoever changed the answer on its way would choose whose jobs match.
+    ensure!(
+        url.scheme() == "https" || is_loopback(&url),
+        "`{base}` is neither https nor on this machine"
+    );
     let request = clients
         .of(&url)
         .get(url)
@@ -98,7 +103,10 @@ fn read(body: &[u8]) -> Result<Pinned> {
     let branch = answer.get("default_branch").and_then(Value::as_str);
     Ok(Pinned {
         id: id.context("no `id`")?,
-        branch: branch.filter(|name| is_plain(name)).unwrap_or("main").to_owned(),
+        branch: branch
+            .filter(|name| is_plain(name))
+            .unwrap_or("main")
+            .to_owned(),
     })
 }
 
@@ -115,10 +123,25 @@ mod tests {
     #[test]
     fn repositories_are_two_plain_names() {
         let shown = |text: &str| text.parse::<Repository>().map(|found| found.to_string());
-        assert_eq!(shown("octo-org/octo.repo_1").unwrap(), "octo-org/octo.repo_1");
+        assert_eq!(
+            shown("octo-org/octo.repo_1").unwrap(),
+            "octo-org/octo.repo_1"
+        );
         for text in [
-            "", "octo", "/", "a/", "/b", "a/b/c", "a/..", "../b", "a b/c", "a/b*", "a/b\"", "a/{b}",
-            "https://github.com/a/b", "a/é",
+            "",
+            "octo",
+            "/",
+            "a/",
+            "/b",
+            "a/b/c",
+            "a/..",
+            "../b",
+            "a b/c",
+            "a/b*",
+            "a/b\"",
+            "a/{b}",
+            "https://github.com/a/b",
+            "a/é",
         ] {
             assert!(shown(text).is_err(), "{text}");
         }

@@ -46,33 +46,49 @@ pub(crate) fn main(args: &InitArgs) -> ExitCode {
 fn init(args: &InitArgs) -> Result<String> {
     let folder = Folder::new(&args.folder);
     folder.refuse_existing()?;
-    let pinned = args.github.as_ref().map(ask_github).transpose()?;
-    let files = files::all(args.github.as_ref(), pinned.as_ref().and_then(known))?;
+    let pinned = match &args.github {
+        Some(repository) => ask_github(repository)?,
+        None => Asked::Nothing,
+    };
+    let files = files::all(args.github.as_ref(), pinned.known())?;
     let written = folder.write(&files)?;
-    Ok(report(args, &written, pinned.as_ref()))
+    Ok(report(args, &written, &pinned))
 }
 
-/// What GitHub says of a repository, or why it says nothing: that is no reason to fail.
-fn ask_github(repository: &Repository) -> Result<std::result::Result<Pinned, String>> {
+/// What was learnt of a repository.
+enum Asked {
+    /// None was named.
+    Nothing,
+    /// What GitHub says.
+    Known(Pinned),
+    /// Why GitHub says nothing, which is no reason to fail.
+    Unknown(String),
+}
+
+impl Asked {
+    fn known(&self) -> Option<&Pinned> {
+        match self {
+            Self::Known(pinned) => Some(pinned),
+            Self::Nothing | Self::Unknown(_) => None,
+        }
+    }
+}
+
+fn ask_github(repository: &Repository) -> Result<Asked> {
     let base = environment::variable(GITHUB_API_URL).unwrap_or_else(|| GITHUB_API.to_owned());
     let clients = Clients::new().context("cannot make HTTP requests")?;
-    let asked = tokio::runtime::Builder::new_current_thread()
+    let answer = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?
         .block_on(github::ask(&clients, &base, repository, PATIENCE));
-    Ok(asked.map_err(|why| format!("{why:#}")))
+    Ok(match answer {
+        Ok(pinned) => Asked::Known(pinned),
+        Err(why) => Asked::Unknown(format!("{why:#}")),
+    })
 }
 
-fn known(asked: &std::result::Result<Pinned, String>) -> Option<&Pinned> {
-    asked.as_ref().ok()
-}
-
-fn report(
-    args: &InitArgs,
-    written: &[&File],
-    pinned: Option<&std::result::Result<Pinned, String>>,
-) -> String {
+fn report(args: &InitArgs, written: &[&File], asked: &Asked) -> String {
     let shown = |path: &str| args.folder.join(path).display().to_string();
     let width = written.iter().map(|file| shown(file.path).len()).max();
     let width = width.unwrap_or_default();
@@ -87,34 +103,27 @@ fn report(
         ));
     }
     lines.push(String::new());
-    lines.extend(match pinned {
-        Some(Ok(pinned)) => pinned_lines(args, pinned),
-        Some(Err(why)) => unfinished_lines(args, Some(why)),
-        None => unfinished_lines(args, None),
-    });
+    lines.extend(match_lines(args, asked));
     lines.push(String::new());
     lines.extend(next_lines(args));
     lines.join("\n")
 }
 
-fn pinned_lines(args: &InitArgs, pinned: &Pinned) -> Vec<String> {
+fn match_lines(args: &InitArgs, asked: &Asked) -> Vec<String> {
     let repository = args.github.as_ref().map(ToString::to_string);
-    vec![format!(
-        "GitHub says that {} has the id {} and the default branch {}: jobs on that branch match.",
-        repository.unwrap_or_default(),
-        pinned.id,
-        pinned.branch
-    )]
-}
-
-fn unfinished_lines(args: &InitArgs, why: Option<&str>) -> Vec<String> {
-    let tenant = args.folder.join(files::TENANT);
-    let because = match (why, &args.github) {
-        (Some(why), Some(repository)) => format!("the id of {repository} is not known: {why}"),
-        (Some(_) | None, _) => "no repository was named with --github".to_owned(),
+    let repository = repository.unwrap_or_default();
+    let why = match asked {
+        Asked::Known(Pinned { id, branch }) => {
+            return vec![format!(
+                "{repository} has the id {id} and the default branch {branch}: jobs on that branch match."
+            )];
+        }
+        Asked::Nothing => "no repository was named with --github".to_owned(),
+        Asked::Unknown(why) => format!("the id of {repository} is not known: {why}"),
     };
+    let tenant = args.folder.join(files::TENANT);
     vec![
-        format!("The workload `release` is unfinished, {because}."),
+        format!("The workload `release` is unfinished, {why}."),
         "It refuses every proof until its `match` pins a repository. To find the id, let a job run".to_owned(),
         "`dayfly proof` (the job needs `permissions: id-token: write`), take `repository_id` from what".to_owned(),
         format!("it prints, and put it into {} where its comment says.", tenant.display()),

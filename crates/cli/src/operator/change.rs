@@ -76,7 +76,9 @@ pub(super) async fn end(args: &TaskEndArgs, tenant: Option<&str>) -> Result<Exit
     says_something(&args.reason)?;
     let served = args.place.served(tenant).await?;
     let body = json!({ "reason": args.reason });
-    let ended: Ended = served.post(&format!("tasks/{}/end", args.task), &body).await?;
+    let ended: Ended = served
+        .post(&format!("tasks/{}/end", args.task), &body)
+        .await?;
     if args.json {
         return print_json(&ended);
     }
@@ -140,7 +142,11 @@ pub(super) fn applied_lines(applied: &Applied, dry_run: bool) -> String {
         (false, true) if applied.changes.is_empty() => {
             writeln!(text, "nothing would change, revision {}", applied.revision)
         }
-        (false, true) => writeln!(text, "nothing is applied yet, revision {}", applied.revision),
+        (false, true) => writeln!(
+            text,
+            "nothing is applied yet, revision {}",
+            applied.revision
+        ),
         (false, false) => writeln!(text, "nothing to apply, revision {}", applied.revision),
     };
     text

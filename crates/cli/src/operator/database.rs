@@ -1,5 +1,7 @@
 //! The database of a server that does not run, opened to be read only.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result};
 use dayfly_domain::{Name, TaskId, Time};
 use dayfly_ledger::{Head, Receipt, SignerKey, sign_head};
@@ -20,22 +22,24 @@ pub(super) struct Database {
     tenant: Name,
 }
 
-/// Opens the database of a server, whether it runs or not.
-pub(super) fn open(config: &Config) -> Result<SqliteStore> {
+/// Where the database of a server is; it must be there.
+pub(super) fn path(config: &Config) -> Result<PathBuf> {
     let path = config.data.join(DATABASE);
     anyhow::ensure!(
         path.exists(),
         "there is no database {} yet: `dayfly serve` makes it",
         path.display()
     );
-    SqliteStore::open_read_only(&SqliteOptions::new(&path))
-        .with_context(|| format!("the database {} does not open", path.display()))
+    Ok(path)
 }
 
 impl Database {
     pub(super) fn open(config: &Config, tenant: Name) -> Result<Self> {
+        let path = path(config)?;
+        let store = SqliteStore::open_read_only(&SqliteOptions::new(&path))
+            .with_context(|| format!("the database {} does not open", path.display()))?;
         Ok(Self {
-            store: open(config)?,
+            store,
             config: config.clone(),
             tenant,
         })
@@ -59,7 +63,9 @@ impl Database {
             Ok(Some(declared)) => Known::of(&declared),
             Ok(None) => Known::default(),
             Err(why) => {
-                say(format_args!("the declared state is not read, so its URLs are not known: {why:#}"));
+                say(format_args!(
+                    "the declared state is not read, so its URLs are not known: {why:#}"
+                ));
                 Known::default()
             }
         }
@@ -122,13 +128,26 @@ impl Database {
 
     pub(super) async fn receipt(&self, task: TaskId, with_annex: bool) -> Result<Option<Receipt>> {
         let HeadView { origin, note, .. } = self.head().await?;
-        Ok(record::receipt(&self.store, &self.tenant, &origin, &note, task, with_annex)?)
+        Ok(record::receipt(
+            &self.store,
+            &self.tenant,
+            &origin,
+            &note,
+            task,
+            with_annex,
+        )?)
     }
 
     pub(super) async fn compare(&self, held: &str) -> Result<Comparison> {
         let present = self.head().await?;
         let key = present.verifier_key.parse()?;
-        Ok(record::compare(&self.store, &self.tenant, held, present, &key)?)
+        Ok(record::compare(
+            &self.store,
+            &self.tenant,
+            held,
+            present,
+            &key,
+        )?)
     }
 
     pub(super) fn read<T>(

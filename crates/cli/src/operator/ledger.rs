@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use dayfly_ledger::VerifierKey;
-use dayfly_server::record::{CheckError, LedgerEntry, check, moment, one_line};
+use dayfly_ledger::{FsckError, VerifierKey};
+use dayfly_server::record::{LedgerEntry, moment, one_line};
+use dayfly_store::{FsckFailure, TenantReport};
 use serde_json::{Value, json};
 
 use super::place::PlaceArgs;
@@ -20,7 +21,7 @@ use crate::output::say;
 pub(crate) struct FsckArgs {
     #[command(flatten)]
     place: PlaceArgs,
-    /// Print JSON, a line for each tenant
+    /// Print JSON, a line for each tenant that holds, or one for the first thing that differs
     #[arg(long)]
     json: bool,
 }
@@ -76,44 +77,72 @@ pub(super) fn fsck(args: &FsckArgs, tenant: Option<&str>) -> ExitCode {
     }
 }
 
-/// Checks the ledger of each tenant; false when one differs.
+/// Checks the database, served or not; false when it differs.
 fn fsck_all(args: &FsckArgs, tenant: Option<&str>) -> Result<bool> {
     let place = args.place.read()?;
-    let store = database::open(&place.config)?;
-    let mut all_hold = true;
-    for tenant in place.tenants(tenant)? {
-        let checked = check(&store, &tenant);
-        all_hold &= checked.is_ok();
-        let text = match (&checked, args.json) {
-            (Ok(ledger), true) => {
-                let line = json!({
-                    "tenant": tenant, "holds": true, "size": ledger.size, "root": ledger.root,
-                    "open": ledger.open, "erased": ledger.erased,
-                });
-                format!("{line}\n")
-            }
-            (Ok(ledger), false) => format!(
-                "{tenant}: {} entries hold, root {}, {} open tasks, {} annexes erased\n",
-                ledger.size, ledger.root, ledger.open, ledger.erased
-            ),
-            (Err(why), true) => {
-                let line = json!({
-                    "tenant": tenant, "holds": false, "position": why.position(), "why": said(why),
-                });
-                format!("{line}\n")
-            }
-            (Err(why), false) => match why.position() {
-                Some(pos) => format!("{tenant}: differs at position {pos}: {}\n", said(why)),
-                None => format!("{tenant}: differs: {}\n", said(why)),
-            },
-        };
-        print(&text)?;
+    // A name that is mistyped must not look like a ledger that holds.
+    let wanted = place.tenants(tenant)?;
+    let checked = dayfly_store::fsck(&database::path(&place.config)?);
+    print(&match &checked {
+        Ok(report) => {
+            let tenants = report.tenants.iter();
+            let lines = tenants
+                .filter(|of| wanted.contains(&of.name))
+                .map(|of| holds(of, args.json));
+            lines.collect::<String>()
+        }
+        Err(why) => differs(why, args.json),
+    })?;
+    Ok(checked.is_ok())
+}
+
+fn holds(ledger: &TenantReport, json: bool) -> String {
+    let TenantReport {
+        name,
+        size,
+        root,
+        open,
+    } = ledger;
+    if json {
+        let line = json!({
+            "tenant": name, "holds": true, "size": size, "root": root, "open": open,
+        });
+        return format!("{line}\n");
     }
-    Ok(all_hold)
+    format!("{name}: {size} entries hold, root {root}, {open} open tasks\n")
+}
+
+/// The first thing that differs, and where.
+pub(super) fn differs(why: &FsckFailure, json: bool) -> String {
+    let (tenant, position) = match why {
+        FsckFailure::Open(_) | FsckFailure::Database(_) | FsckFailure::Integrity(_) => (None, None),
+        FsckFailure::Ledger { tenant, source } => (Some(tenant), first_position(source)),
+        FsckFailure::Beside { tenant, pos, .. } => (Some(tenant), Some(*pos)),
+        FsckFailure::Tile { tenant, .. } | FsckFailure::Hot { tenant, .. } => (Some(tenant), None),
+    };
+    let said = said(why);
+    if json {
+        let line = json!({
+            "tenant": tenant, "holds": false, "position": position, "why": said,
+        });
+        return format!("{line}\n");
+    }
+    match position {
+        Some(position) => format!("differs at position {position}: {said}\n"),
+        None => format!("differs: {said}\n"),
+    }
+}
+
+fn first_position(why: &FsckError) -> Option<u64> {
+    match why {
+        FsckError::Entry { pos, .. } => Some(*pos),
+        FsckError::Size { wanted, got } => Some(*wanted.min(got)),
+        FsckError::Root { .. } => None,
+    }
 }
 
 /// What differs, with all its causes.
-fn said(why: &CheckError) -> String {
+fn said(why: &FsckFailure) -> String {
     let mut text = why.to_string();
     let mut source = std::error::Error::source(why);
     while let Some(why) = source {

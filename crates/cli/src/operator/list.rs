@@ -46,6 +46,20 @@ pub(crate) struct ListArgs {
     json: bool,
 }
 
+#[cfg(test)]
+impl TaskListArgs {
+    pub(super) const fn place(&self) -> &PlaceArgs {
+        &self.place
+    }
+}
+
+#[cfg(test)]
+impl ListArgs {
+    pub(super) const fn place(&self) -> &PlaceArgs {
+        &self.place
+    }
+}
+
 /// How many tasks are asked for at once.
 const PAGE: usize = 500;
 
@@ -63,7 +77,9 @@ pub(super) async fn tasks(args: &TaskListArgs, tenant: Option<&str>) -> Result<E
     };
     loop {
         let left = limit - listed.tasks.len();
-        let page = record.tasks(&filter, listed.next.as_deref(), left.min(PAGE)).await?;
+        let page = record
+            .tasks(&filter, listed.next.as_deref(), left.min(PAGE))
+            .await?;
         listed.tasks.extend(page.tasks);
         listed.next = page.next;
         if listed.next.is_none() || listed.tasks.len() >= limit {
@@ -86,9 +102,14 @@ pub(super) fn table(tasks: &[TaskLine]) -> String {
         return "no task\n".to_owned();
     }
     let now = now();
-    let mut table = Table::new(&["TASK", "STATE", "WORKLOAD", "OWNER", "KEY", "OPENED", "CLIENTS", "LIVE"]);
+    let mut table = Table::new(&[
+        "TASK", "STATE", "WORKLOAD", "OWNER", "KEY", "OPENED", "CLIENTS", "LIVE",
+    ]);
     for task in tasks {
-        let attempt = task.attempt.map(|attempt| format!(" #{attempt}")).unwrap_or_default();
+        let attempt = task
+            .attempt
+            .map(|attempt| format!(" #{attempt}"))
+            .unwrap_or_default();
         table.row([
             task.task.to_string(),
             state(&task.standing, now),
@@ -107,7 +128,10 @@ pub(super) fn table(tasks: &[TaskLine]) -> String {
 pub(super) fn state(standing: &Standing, now: dayfly_domain::Time) -> String {
     match standing {
         Standing::Ended { cause, at, .. } => format!("{} {}", cause.word(), moment(*at, now)),
-        Standing::Open { rights_removed: Some(whose), .. } => format!("over: rights of {whose} removed"),
+        Standing::Open {
+            rights_removed: Some(whose),
+            ..
+        } => format!("over: rights of {whose} removed"),
         Standing::Open { due, due_cause, .. } if now >= *due => {
             format!("over: {} {}", due_cause.word(), moment(*due, now))
         }

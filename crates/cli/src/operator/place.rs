@@ -32,7 +32,9 @@ impl PlaceArgs {
         let file = match &self.config {
             Some(file) => file.as_path(),
             None if Path::new(DEFAULT).exists() => Path::new(DEFAULT),
-            None => bail!("there is no {DEFAULT} in this folder: name the server's with --config"),
+            None => bail!(
+                "there is no {DEFAULT} in this folder: name it with --config, on the machine of the server"
+            ),
         };
         let config = Config::load(file).map_err(|why| anyhow!("{why}"))?;
         Ok(Place { config })
@@ -44,7 +46,10 @@ impl PlaceArgs {
         let tenant = place.tenant(tenant)?;
         match place.socket().await? {
             Some(socket) => Ok(Record::Served(Served { socket, tenant })),
-            None => Ok(Record::Offline(Box::new(Database::open(&place.config, tenant)?))),
+            None => Ok(Record::Offline(Box::new(Database::open(
+                &place.config,
+                tenant,
+            )?))),
         }
     }
 

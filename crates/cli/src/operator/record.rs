@@ -93,8 +93,9 @@ impl Record {
                     .with("limit", Some(limit));
                 served.get(&format!("tasks{}", query.0)).await
             }
-            Self::Offline(database) => database
-                .read(|store, tenant| record::tasks(store, tenant, filter, cursor, limit)),
+            Self::Offline(database) => {
+                database.read(|store, tenant| record::tasks(store, tenant, filter, cursor, limit))
+            }
         }
     }
 

@@ -18,7 +18,8 @@ impl Table {
     }
 
     pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().map(|cell| one_line(&cell)).collect());
+        self.rows
+            .push(cells.into_iter().map(|cell| one_line(&cell)).collect());
     }
 
     /// The rows as lines, each column as wide as its widest cell, the last one as it is.
@@ -49,7 +50,10 @@ impl Table {
 
 /// Names and values, a line each, the values one below the other.
 pub(super) fn pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, String)>) -> String {
-    let pairs: Vec<(&str, String)> = pairs.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+    let pairs: Vec<(&str, String)> = pairs
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .collect();
     let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let mut lines = String::new();
     for (name, value) in pairs {
@@ -67,7 +71,11 @@ mod tests {
         let mut table = Table::new(&["TASK", "STATE"]);
         table.row(["task_1".to_owned(), "open\u{1b}[2J".to_owned()]);
         assert_eq!(table.lines(), "TASK    STATE\ntask_1  open\\u{1b}[2J\n");
-        let text = pairs([("a", "1".to_owned()), ("none", String::new()), ("long", "2\n3".to_owned())]);
+        let text = pairs([
+            ("a", "1".to_owned()),
+            ("none", String::new()),
+            ("long", "2\n3".to_owned()),
+        ]);
         assert_eq!(text, "a     1\nlong  2\\u{a}3\n");
     }
 }

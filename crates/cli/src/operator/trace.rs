@@ -45,13 +45,22 @@ const TREES: usize = 3;
 
 pub(super) async fn trace(args: &TraceArgs, tenant: Option<&str>) -> Result<ExitCode> {
     let now = now();
-    let time = |text: &Option<String>| text.as_deref().map(|text| when::parse(text, now)).transpose();
+    let time = |text: &Option<String>| {
+        text.as_deref()
+            .map(|text| when::parse(text, now))
+            .transpose()
+    };
     let (since, until) = (time(&args.since)?, time(&args.until)?);
     let key = match args.key.as_str() {
         "-" => TraceKey::Token(read_hash(std::io::stdin().lock())?),
         text => text.parse()?,
     };
-    let trace = args.place.record(tenant).await?.trace(&key, since, until).await?;
+    let trace = args
+        .place
+        .record(tenant)
+        .await?
+        .trace(&key, since, until)
+        .await?;
     if args.json {
         return print_json(&trace);
     }
@@ -67,7 +76,10 @@ pub(super) fn read_hash(from: impl std::io::Read) -> Result<Digest> {
     let mut token = text.trim();
     // As it stands in a log, with its header and scheme before it.
     for before in ["authorization:", "bearer ", "dpop "] {
-        if token.get(..before.len()).is_some_and(|start| start.eq_ignore_ascii_case(before)) {
+        if token
+            .get(..before.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(before))
+        {
             token = token.get(before.len()..).unwrap_or_default().trim();
         }
     }
@@ -88,8 +100,9 @@ pub(super) fn written(trace: &Trace, now: Time) -> String {
     }
     if !trace.timeline.is_empty() {
         text.push('\n');
+        let several = trace.tasks.len() > 1;
         for line in &trace.timeline {
-            timeline(&mut text, line, now);
+            timeline(&mut text, line, several, now);
         }
     }
     for note in &trace.notes {
@@ -109,18 +122,32 @@ fn credential(issued: &IssuedView, now: Time) -> String {
         ("may", access_line(&issued.access)),
         ("expires", moment(issued.expires, now)),
         ("revoked", time(issued.revoked)),
-        ("bound to", issued.jkt.map_or("nothing: whoever has it may use it".to_owned(), |jkt| jkt.to_string())),
+        (
+            "bound to",
+            issued
+                .jkt
+                .map_or("nothing: whoever has it may use it".to_owned(), |jkt| {
+                    jkt.to_string()
+                }),
+        ),
         ("hash", issued.hash.to_string()),
     ])
 }
 
 fn tasks(trace: &Trace, now: Time) -> String {
     if trace.tasks.len() <= TREES {
-        let trees: Vec<String> = trace.tasks.iter().map(|task| tree::task(task, now)).collect();
+        let trees: Vec<String> = trace
+            .tasks
+            .iter()
+            .map(|task| tree::task(task, now))
+            .collect();
         return trees.join("\n");
     }
     let counts = trace.counts;
-    let mut text = format!("{} live, {} over, {} ended", counts.live, counts.over, counts.ended);
+    let mut text = format!(
+        "{} live, {} over, {} ended",
+        counts.live, counts.over, counts.ended
+    );
     if counts.more {
         text.push_str(", and more that were not looked at");
     }
@@ -134,8 +161,17 @@ fn tasks(trace: &Trace, now: Time) -> String {
     text
 }
 
-fn timeline(text: &mut String, line: &EntryLine, now: Time) {
-    let _ = write!(text, "{}  {:>6}  {:<18}  {}", moment(line.at, now), line.pos, line.kind, one_line(&line.what));
+fn timeline(text: &mut String, line: &EntryLine, several: bool, now: Time) {
+    let task = line.task.filter(|_| several);
+    let task = task.map(|task| format!("{task} ")).unwrap_or_default();
+    let _ = write!(
+        text,
+        "{}  {:>6}  {:<18}  {task}{}",
+        moment(line.at, now),
+        line.pos,
+        line.kind,
+        one_line(&line.what)
+    );
     for (word, said) in [("by", &line.note.by), ("reason", &line.note.reason)] {
         if let Some(said) = said {
             let _ = write!(text, "; {word} {}", one_line(said));

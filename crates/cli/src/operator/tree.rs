@@ -33,7 +33,12 @@ pub(super) fn task(task: &TaskView, now: Time) -> String {
         ("owner", task.owner.to_string()),
         ("issuer", task.issuer.to_string()),
         ("key", task.key.clone()),
-        ("attempt", task.attempt.map(|attempt| attempt.to_string()).unwrap_or_default()),
+        (
+            "attempt",
+            task.attempt
+                .map(|attempt| attempt.to_string())
+                .unwrap_or_default(),
+        ),
         ("opened", moment(task.opened, now)),
         ("deadline", moment(task.deadline, now)),
         ("heartbeat", heartbeat(task)),
@@ -51,7 +56,10 @@ pub(super) fn task(task: &TaskView, now: Time) -> String {
 
 fn heartbeat(task: &TaskView) -> String {
     use dayfly_domain::HeartbeatMode::{Auto, Off, Required};
-    let every = format!("every {}, grace {}", task.heartbeat.every, task.heartbeat.grace);
+    let every = format!(
+        "every {}, grace {}",
+        task.heartbeat.every, task.heartbeat.grace
+    );
     match task.heartbeat.mode {
         Off => "off".to_owned(),
         Auto => format!("auto, {every}"),
@@ -77,7 +85,11 @@ fn client(text: &mut String, client: &ClientView, now: Time) {
         one_line(&client.instance),
         client.issued
     );
-    let _ = writeln!(text, "{indent}  may  {}", one_line(&access_line(&client.access)));
+    let _ = writeln!(
+        text,
+        "{indent}  may  {}",
+        one_line(&access_line(&client.access))
+    );
     for credential in &client.credentials {
         let _ = writeln!(
             text,

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use dayfly_domain::Time;
 use dayfly_ledger::receipt::{VerifiedAnnex, VerifiedEntry};
-use dayfly_ledger::{Receipt, ReceiptError, VerifierKey, Verified};
+use dayfly_ledger::{Receipt, ReceiptError, Verified, VerifierKey};
 use dayfly_server::record::one_line;
 
 use super::{print, read_file};

@@ -11,7 +11,9 @@ pub(super) fn parse(text: &str, now: Time) -> Result<Time> {
     }
     match date_and_time(text) {
         Some(time) => Ok(time),
-        None => bail!("`{text}` is no time: write 2026-11-21, 2026-11-21T03:12:07Z or 2h for two hours ago"),
+        None => bail!(
+            "`{text}` is no time: write 2026-11-21, 2026-11-21T03:12:07Z or 2h for two hours ago"
+        ),
     }
 }
 
@@ -56,7 +58,9 @@ fn numbers(text: &str, separator: char, digits: [usize; 3]) -> Option<[u64; 3]> 
 const fn days_of(year: u64, month: u64) -> u64 {
     match month {
         4 | 6 | 9 | 11 => 30,
-        2 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => 29,
+        2 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => {
+            29
+        }
         2 => 28,
         _ => 31,
     }
@@ -85,14 +89,29 @@ mod tests {
             let time = Time::from_millis(millis);
             assert_eq!(parse(&time.to_string(), now).unwrap(), time);
         }
-        assert_eq!(parse("2026-11-21", now).unwrap().to_string(), "2026-11-21T00:00:00.000Z");
-        assert_eq!(parse("2026-11-21 03:12:07", now).unwrap().to_string(), "2026-11-21T03:12:07.000Z");
+        assert_eq!(
+            parse("2026-11-21", now).unwrap().to_string(),
+            "2026-11-21T00:00:00.000Z"
+        );
+        assert_eq!(
+            parse("2026-11-21 03:12:07", now).unwrap().to_string(),
+            "2026-11-21T03:12:07.000Z"
+        );
         assert_eq!(parse("2h", now).unwrap().millis(), now.millis() - 7_200_000);
     }
 
     #[test]
     fn other_texts_are_refused() {
-        for text in ["", "now", "2026-13-01", "2026-02-29", "2026-11-21T24:00:00Z", "21.11.2026", "03:12", "2026-11-21T03:12:07+01:00"] {
+        for text in [
+            "",
+            "now",
+            "2026-13-01",
+            "2026-02-29",
+            "2026-11-21T24:00:00Z",
+            "21.11.2026",
+            "03:12",
+            "2026-11-21T03:12:07+01:00",
+        ] {
             assert!(parse(text, Time::from_seconds(0)).is_err(), "{text}");
         }
     }

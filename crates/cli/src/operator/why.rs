@@ -41,7 +41,10 @@ pub(super) fn written(explained: &Map<String, Value>, now: Time) -> String {
         Some(Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
     };
-    let at = explained.get("at").and_then(Value::as_u64).map(Time::from_millis);
+    let at = explained
+        .get("at")
+        .and_then(Value::as_u64)
+        .map(Time::from_millis);
     let mut lines = pairs([
         ("refused", format!("{} ({})", text("says"), text("refusal"))),
         ("at", at.map(|at| moment(at, now)).unwrap_or_default()),
@@ -61,7 +64,9 @@ pub(super) fn written(explained: &Map<String, Value>, now: Time) -> String {
     if let Some(Value::Object(claims)) = explained.get("claims") {
         lines.push_str("claims of the proof\n");
         let claims = claims.iter().map(|(name, value)| {
-            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let value = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
             (name.as_str(), value)
         });
         for line in pairs(claims).lines() {

@@ -48,7 +48,7 @@ pub(crate) async fn keep(session: &Session) -> Refusal {
 async fn beat(session: &Session) -> Result<Option<Duration>, Failure> {
     let token = session.any_token().await?;
     match send(session, &token).await {
-        Err(Failure::Refused(refusal)) if refusal.status == 401 => {
+        Err(Failure::Refused(refusal)) if refusal.status == 401 && !refusal.means_ended() => {
             let token = session.another_token().await?;
             send(session, &token).await
         }

@@ -296,7 +296,15 @@ mod tests {
             shown("https://a.example/v1", ""),
             "https://a.example/v1/?q=1"
         );
-        for rest in ["../x", "..", "a/../../x", "%2e%2e/x", "..\\x", ".%2E/x"] {
+        for rest in [
+            "../x",
+            "../v1x",
+            "..",
+            "a/../../x",
+            "%2e%2e/x",
+            "..\\x",
+            ".%2E/x",
+        ] {
             assert_eq!(place("https://a.example/v1", rest), None, "{rest}");
         }
     }

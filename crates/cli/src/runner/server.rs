@@ -296,22 +296,19 @@ impl Reply {
                 retry_after: self.retry_after,
             })
         };
-        match self.status {
-            200..=299 if self.body.is_empty() => Ok(Map::new()),
-            200..=299 => self
-                .members()
-                .ok_or_else(|| away("its answer is not a JSON object".to_owned())),
-            // What answers without an OAuth error is not Dayfly but something on the way to it.
-            400..=499 if !matches!(self.status, 408 | 429) => {
-                let refusal = self
-                    .members()
-                    .and_then(|members| Refusal::read(self.status, &members));
-                match refusal {
-                    Some(refusal) => Err(Failure::Refused(Box::new(refusal))),
-                    None => Err(away(format!("it answered {}", self.status))),
-                }
+        let members = self.members();
+        let refusal = members
+            .as_ref()
+            .and_then(|members| Refusal::read(self.status, members));
+        match (self.status, refusal) {
+            (200..=299, _) if self.body.is_empty() => Ok(Map::new()),
+            (200..=299, _) => members.ok_or_else(|| away("its answer is not a JSON object".into())),
+            (400..=499, Some(refusal)) if !matches!(self.status, 408 | 429) => {
+                Err(Failure::Refused(Box::new(refusal)))
             }
-            status => Err(away(format!("it answered {status}"))),
+            (status, Some(refusal)) => Err(away(format!("it answered {status}, {refusal}"))),
+            // What answers without an OAuth error is not Dayfly but something on the way to it.
+            (status, None) => Err(away(format!("it answered {status}"))),
         }
     }
 }

@@ -82,7 +82,7 @@ pub(crate) async fn supervise(
                 say("the command did not end, killing it");
                 group.signal(Signal::SIGKILL);
             }
-            
+            () = deaths.next() => group.bury_orphans(),
         }
     };
     Ok(verdict(status, told))

@@ -60,6 +60,8 @@ pub(crate) struct State {
     pub(crate) grants: VecDeque<Reply>,
     pub(crate) beats: VecDeque<Reply>,
     pub(crate) ends: VecDeque<Reply>,
+    /// Seconds between beats.
+    pub(crate) every: u64,
     /// Seconds from now at which platform tokens expire.
     pub(crate) proof_seconds: i64,
     /// Wrong issuer in the metadata.
@@ -93,6 +95,7 @@ impl Fake {
         let shared = Arc::new(Inner {
             state: Mutex::new(State {
                 proof_seconds: 300,
+                every: 3_600,
                 ..State::default()
             }),
             changed: Condvar::new(),
@@ -282,7 +285,7 @@ fn respond(inner: &Inner, call: &Call) -> Response<Body> {
         "/acme/revoke" => Response::new(Body::empty()),
         "/acme/ledger/checkpoint" => Response::new(Body::from(HEAD)),
         path if path.ends_with("/heartbeat") => {
-            let usual = json!({"every": 3600, "grace": 7200});
+            let usual = json!({"every": state.every, "grace": 7_200});
             answer_as(state.beats.pop_front(), usual)
         }
         path if path.ends_with("/end") => {

@@ -166,6 +166,19 @@ fn a_busy_server_is_not_waited_for_longer_than_allowed() {
 }
 
 #[test]
+fn a_limit_that_does_not_pass_is_named() {
+    let fake = Fake::start();
+    let body = json!({"error": "temporarily_unavailable", "error_description": "too many starts"});
+    fake.state().grants.push_back(Reply::Error(429, body));
+    let (code, _, stderr) = output(run(&fake, &["--wait", "0s"], &["true"]));
+    assert_eq!(code, 125, "{stderr}");
+    assert!(
+        stderr.contains("429, `temporarily_unavailable`: `too many starts`"),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn a_server_that_is_down_is_waited_for() {
     let reserved = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = reserved.local_addr().unwrap().port();

@@ -130,9 +130,8 @@ fn a_signal_before_the_command_starts_nothing() {
 #[test]
 fn a_command_out_of_time_is_stopped() {
     let fake = Fake::start();
-    let trap = "trap 'echo stopped; exit 0' TERM; while :; do sleep 0.05; done";
-    let (code, stdout, stderr) = output(script(&fake, &["--for", "1s"], trap));
-    assert_eq!((code, stdout.as_str()), (124, "stopped\n"), "{stderr}");
+    let (code, _, stderr) = output(run(&fake, &["--for", "1s"], &["sleep", "600"]));
+    assert_eq!(code, 124, "{stderr}");
     assert_eq!(fake.ends(), ["cancelled"]);
     assert!(stderr.contains("1s of --for are over"), "{stderr}");
 }
@@ -148,10 +147,12 @@ fn a_stopped_command_hears_that_its_time_is_over() {
 fn an_end_elsewhere_stops_the_command() {
     for status in [401, 403, 404] {
         let fake = Fake::start();
-        // After a 401 a renewed token is tried.
-        fake.state().beats.extend([ended(status), ended(status)]);
-        let trap = "trap 'echo stopped; exit 0' TERM; while :; do sleep 0.05; done";
-        let (code, stdout, stderr) = output(script(&fake, &[], trap));
+        fake.state().every = 1;
+        let trap = "trap 'echo stopped; exit 0' TERM; echo up; while :; do sleep 0.05; done";
+        let mut running = Running::start(script(&fake, &[], trap));
+        assert_eq!(running.line(), "up");
+        fake.state().beats.push_back(ended(status));
+        let (code, stdout, stderr) = running.end();
         assert_eq!(
             (code, stdout.as_str()),
             (124, "stopped\n"),

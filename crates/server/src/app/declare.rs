@@ -7,15 +7,13 @@ use dayfly_store::{Annex, Append, AppendError, FactsQuery, Note, OpenFilter, Ope
 use serde_json::json;
 
 use super::authenticate::ended;
-use super::end::{End, Ended};
+use super::end::{ATTEMPTS, End, Ended};
 use super::plan::change;
 use super::refuse::{Refused, Trail, unavailable};
 use super::tenant::{OpenError, declare};
 use super::{App, Tenant};
 use crate::declared::{Declared, LoadError, Source, diff};
 use crate::random;
-
-const ATTEMPTS: usize = 16;
 
 /// A person at the admin socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,12 +2,14 @@
 
 use dayfly_domain::access::AccessRequest;
 use dayfly_domain::{
-    ClientId, Digest, EpochOf, Name, NewClient, Refusal, Rule, TaskId, TaskKey, Time,
+    BlockOn, Cause, ClientId, Digest, EpochOf, Name, NewClient, Refusal, Rule, TaskId, TaskKey,
+    Time,
 };
 use dayfly_store::{AppendError, Committed, FactsQuery, OpenTask, Touch};
 use dayfly_token::dpop::VerifiedDpop;
 use serde_json::Value;
 
+use super::end::End;
 use super::plan::{Planning, kept_by_proof};
 use super::refuse::{Refused, Trail, unavailable};
 use super::replay::{KeyProof, replayed};
@@ -59,6 +61,8 @@ pub struct Granted {
 
 /// Everything verified about a request, before any state is read.
 pub(super) struct Verified<'a> {
+    /// The revision of the declared state that it was verified and matched under.
+    revision: u64,
     pub(super) proof: VerifiedProof,
     pub(super) workload: Name,
     pub(super) key: TaskKey,
@@ -93,16 +97,14 @@ impl App {
         trail: &mut Trail,
     ) -> Result<Granted, Refusal> {
         let mut verified = self.verify_request(tenant, request, trail).await?;
+        self.check_asked(&request.access)?;
+        let mut turn = None;
         for _ in 0..ATTEMPTS {
             let loaded = tenant.loaded();
-            let Some(found) = loaded.declared.workloads.get(&verified.workload) else {
-                // The declared state changed since the match: match again.
-                let found = loaded.index.find(
-                    &loaded.declared,
-                    verified.proof.proof(),
-                    request.workload,
-                )?;
-                verified.workload = found.workload.name.clone();
+            let found = loaded.declared.workloads.get(&verified.workload);
+            let Some(found) = found.filter(|_| loaded.revision == verified.revision) else {
+                // The declared state changed: issuer, match and key are judged by it anew.
+                verified = self.verify_request(tenant, request, trail).await?;
                 continue;
             };
             let workload = &found.workload;
@@ -120,11 +122,20 @@ impl App {
                 return Err(too_large(self.bounds.token_bytes));
             }
             match self.store.append(tenant.name(), plan.append).await {
-                Ok(committed) => return self.answer(tenant, &committed, plan.task, &sealer),
+                Ok(committed) => {
+                    if plan.starts {
+                        self.check_not_blocked(tenant, plan.task, &verified).await?;
+                    }
+                    return self.answer(tenant, &committed, plan.task, &sealer);
+                }
                 Err(error) => {
                     let proof_first = plan.spends_proof;
                     self.after_failure(tenant, error, proof_first).await?;
                 }
+            }
+            if turn.is_none() {
+                let (issuer, series) = (&verified.proof.proof().issuer, &verified.key.series);
+                turn = self.turns.take(tenant.name(), issuer, series).await;
             }
         }
         Err(Refusal::new(Rule::Busy)
@@ -182,6 +193,7 @@ impl App {
             digest: request.digest,
         };
         Ok(Verified {
+            revision: loaded.revision,
             workload: found.workload.name.clone(),
             proof,
             key,
@@ -190,6 +202,45 @@ impl App {
             request,
             keep_until,
         })
+    }
+
+    /// Checks that a request asks for no more than a client may hold, before it is decided.
+    pub(super) fn check_asked(&self, access: &AccessRequest) -> Result<(), Refusal> {
+        let most = self.bounds.domain.details;
+        if access.details.len() <= most {
+            return Ok(());
+        }
+        Err(Refusal::new(Rule::DetailsLimit)
+            .field("authorization_details")
+            .wanted(format!("at most {most} details"))
+            .got(access.details.len().to_string()))
+    }
+
+    /// Ends a task again that started while a block was set on its series: the append does not
+    /// read blocks, and nothing starts once a block is acknowledged.
+    async fn check_not_blocked(
+        &self,
+        tenant: &Tenant,
+        task: TaskId,
+        verified: &Verified<'_>,
+    ) -> Result<(), Refusal> {
+        let on = BlockOn::Series {
+            issuer: verified.proof.proof().issuer.clone(),
+            series: verified.key.series.clone(),
+        };
+        let blocks = self.blocks(tenant).map_err(|why| unavailable(&why))?;
+        if blocks.iter().all(|block| block.on != on) {
+            return Ok(());
+        }
+        if let Some(open) = self.open_task(tenant, task)? {
+            self.commit_end(tenant, End::Task(task), Cause::Operator, open)
+                .await?;
+        }
+        Err(Refusal::new(Rule::Blocked)
+            .field("block")
+            .wanted("no block")
+            .got(on.to_string())
+            .hint("an operator lifts it with `dayfly unblock`"))
     }
 
     /// Judges a failed append: `Ok` means decide again.

@@ -18,6 +18,7 @@ mod show;
 mod sinks;
 mod sweep;
 mod tenant;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -63,6 +64,7 @@ pub struct App {
     replays: replay::Replays,
     refusals: refuse::Refusals,
     sweeps: sweep::SweepState,
+    turns: turns::Turns,
     head_sinks: HeadSinks,
 }
 
@@ -93,6 +95,7 @@ impl App {
             replays: replay::Replays::default(),
             refusals: refuse::Refusals::default(),
             sweeps: sweep::SweepState::default(),
+            turns: turns::Turns::default(),
             head_sinks,
         })
     }

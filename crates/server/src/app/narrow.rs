@@ -99,6 +99,7 @@ impl App {
                 access: &issued.access,
                 expires: issued.expires,
             }),
+            by_assertion: request.assertion.is_some(),
             spends: keys.into_iter().map(|key| Spend { key, by }).collect(),
         };
         self.issue_further(tenant, &further, open).await

@@ -33,6 +33,8 @@ pub(super) struct Planning<'a> {
 /// An append that is ready, and the task whose credential it records.
 pub(super) struct Plan {
     pub(super) task: TaskId,
+    /// Whether it opens that task.
+    pub(super) starts: bool,
     /// Whether the first one-time key it spends is the platform's proof.
     pub(super) spends_proof: bool,
     pub(super) append: Append,
@@ -188,6 +190,7 @@ impl Planning<'_> {
         changes.push(change(None, id, events, Some(annex))?);
         Ok(Plan {
             task: id,
+            starts: true,
             spends_proof: root.proof.one_time,
             append: Append {
                 now,
@@ -267,6 +270,7 @@ impl Planning<'_> {
         let spends_proof = annex.is_some() && self.verified.proof.proof().one_time;
         Ok(Plan {
             task: held.task.id,
+            starts: false,
             spends_proof,
             append: Append {
                 now: self.app.now(),

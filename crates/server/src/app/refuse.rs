@@ -16,6 +16,9 @@ use crate::random;
 const RING: usize = 8192;
 /// How many refusals of one workload or client become leaves within a minute.
 const LEAVES_A_MINUTE: u32 = 10;
+/// How much of a caller's own text a refusal keeps: enough to know it by, and no way to fill the
+/// ring, the log or a leaf.
+const KEPT_BYTES: usize = 512;
 /// How many workloads and clients are told apart within a minute; beyond, they share one count.
 const SUBJECTS: usize = 4096;
 
@@ -97,6 +100,11 @@ struct Minute {
 impl App {
     /// Gives a refusal its id, remembers it, and records it where DESIGN section 9 says so.
     pub(super) fn refuse(&self, tenant: &Tenant, trail: &Trail, refusal: Refusal) -> Refused {
+        let refusal = Refusal {
+            field: kept(refusal.field),
+            got: kept(refusal.got),
+            ..refusal
+        };
         let now = self.now();
         let id = random::refusal_id(now);
         let explained = Arc::new(Explained {
@@ -278,6 +286,15 @@ impl Minute {
             })
             .collect()
     }
+}
+
+/// The beginning of a text, where it is long.
+fn kept(text: Box<str>) -> Box<str> {
+    if text.len() <= KEPT_BYTES {
+        return text;
+    }
+    let (beginning, _) = text.split_at(text.floor_char_boundary(KEPT_BYTES));
+    format!("{beginning}…").into()
 }
 
 fn annex_of(explained: &Explained) -> Option<Annex> {

@@ -42,6 +42,8 @@ pub(super) struct Further<'a> {
     pub(super) request: &'a AccessRequest,
     pub(super) within: Option<dayfly_domain::Within<'a>>,
     pub(super) spends: Vec<Spend>,
+    /// Whether the first of these is an assertion rather than a DPoP proof.
+    pub(super) by_assertion: bool,
 }
 
 impl App {
@@ -85,6 +87,7 @@ impl App {
             request: &request.access,
             within: None,
             spends,
+            by_assertion: true,
         };
         self.issue_further(tenant, &further, open).await
     }
@@ -178,6 +181,8 @@ impl App {
         further: &Further<'_>,
         mut open: OpenTask,
     ) -> Result<Granted, Refusal> {
+        self.check_asked(further.request)?;
+        let mut turn = None;
         for _ in 0..ATTEMPTS {
             check_epochs(&open)?;
             let loaded = tenant.loaded();
@@ -215,7 +220,7 @@ impl App {
                     return self.answer(tenant, &committed, open.task.id, &sealer);
                 }
                 Err(dayfly_store::AppendError::SpentKey { which: 0, .. })
-                    if further.spends.len() > 1 =>
+                    if further.by_assertion =>
                 {
                     return Err(Refusal::new(Rule::AssertionSpent)
                         .field("client_assertion jti")
@@ -223,6 +228,10 @@ impl App {
                         .got("one that was used"));
                 }
                 Err(error) => self.after_failure(tenant, error, false).await?,
+            }
+            if turn.is_none() {
+                let (issuer, series) = (&open.task.issuer, &open.task.series);
+                turn = self.turns.take(tenant.name(), issuer, series).await;
             }
             open = self
                 .open_task(tenant, open.task.id)?

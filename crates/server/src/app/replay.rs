@@ -14,8 +14,8 @@ use crate::declared::DpopNonce;
 use crate::verify;
 
 /// For how long after a start proofs that are remembered in memory only must carry a nonce: any
-/// proof made before the start is older than a proof may be by then.
-const NONCE_AFTER_START_SECONDS: u64 = MAX_AGE_SECONDS;
+/// proof shown before the start, one dated ahead too, is older than a proof may be by then.
+const NONCE_AFTER_START_SECONDS: u64 = MAX_AGE_SECONDS + MAX_AHEAD_SECONDS;
 /// How many proofs the memory holds for one bucket of time.
 const REMEMBERED: usize = 1 << 20;
 
@@ -91,7 +91,8 @@ impl App {
             .0
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if buckets.number != bucket {
+        // Only forward: a request that read its clock just before the turn may come just after it.
+        if buckets.number < bucket {
             let young = std::mem::take(&mut buckets.young);
             buckets.old = if buckets.number + 1 == bucket {
                 young

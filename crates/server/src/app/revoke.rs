@@ -3,13 +3,12 @@
 use dayfly_domain::{Command, Digest, Refusal, Revoke, Rule, decide};
 use dayfly_store::{Append, Spend};
 
+use super::end::ATTEMPTS;
 use super::plan::change;
 use super::refuse::{Refused, Trail, unavailable};
 use super::renew::assertion_key;
 use super::replay::{KeyProof, one_time};
 use super::{App, Tenant};
-
-const ATTEMPTS: usize = 16;
 
 impl App {
     /// Revokes a client's own credential: the newest ends the client and its subtree, an older one

@@ -19,8 +19,15 @@ const VANISHED_AT_LEAST: u64 = 10;
 pub(super) struct SweepState {
     beats: Minutes,
     silences: Minutes,
-    held: Mutex<Option<Time>>,
+    held: Mutex<Option<Hold>>,
     last_head_minute: AtomicU64,
+}
+
+/// A span in which ends by heartbeat wait.
+#[derive(Clone, Copy)]
+struct Hold {
+    from: Time,
+    until: Time,
 }
 
 /// A count for this minute and the one before.
@@ -58,12 +65,17 @@ impl App {
     /// Until when ends by heartbeat wait because too many tasks fell silent at once.
     #[must_use]
     pub fn heartbeat_held_until(&self) -> Option<Time> {
-        let held = *self
+        self.last_hold()
+            .map(|hold| hold.until)
+            .filter(|until| self.now() < *until)
+    }
+
+    fn last_hold(&self) -> Option<Hold> {
+        *self
             .sweeps
             .held
             .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        held.filter(|until| self.now() < *until)
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why this server should not be given work now; empty when it is ready.
@@ -164,9 +176,14 @@ impl App {
     }
 
     /// Leaves out tasks that fell silent together with more than a fifth of the others: then the
-    /// silence may be ours, and each of them gets one more grace.
+    /// silence may be ours, and each of them gets one more grace. A task that was not heard since
+    /// it got one gets no other.
     fn without_vanished(&self, tenant: &Tenant, due: Vec<OpenTask>, now: Time) -> Vec<OpenTask> {
-        let silent = |open: &OpenTask| open.task.lapsed(now, open.heard) == Some(Cause::Heartbeat);
+        let last = self.last_hold();
+        let silent = |open: &OpenTask| {
+            let since = last.is_none_or(|hold| open.heard.last_seen > Some(hold.from));
+            since && open.task.lapsed(now, open.heard) == Some(Cause::Heartbeat)
+        };
         let silences = due.iter().filter(|open| silent(open)).count() as u64;
         if silences == 0 {
             return due;
@@ -200,7 +217,10 @@ impl App {
             .sweeps
             .held
             .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(now + grace);
+            .unwrap_or_else(PoisonError::into_inner) = Some(Hold {
+            from: now,
+            until: now + grace,
+        });
         due.into_iter().filter(|open| !silent(open)).collect()
     }
 

@@ -4,6 +4,8 @@ mod answer;
 mod change;
 mod query;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

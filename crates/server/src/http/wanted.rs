@@ -1,6 +1,6 @@
 //! What a request asks for: `scope`, `authorization_details`, `resource` and `audience`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dayfly_domain::access::{AccessRequest, RawField, RequestDetail};
 use dayfly_domain::{Digest, Refusal, Rule};
@@ -12,11 +12,12 @@ use crate::declared::Declared;
 
 /// Reads what a form asks for.
 pub(super) fn access(form: &Form, declared: &Declared) -> Result<AccessRequest, Refusal> {
+    let mut named = BTreeSet::new();
     let scopes = form
         .get("scope")
         .unwrap_or_default()
         .split(' ')
-        .filter(|scope| !scope.is_empty())
+        .filter(|scope| !scope.is_empty() && named.insert(*scope))
         .map(str::to_owned)
         .collect();
     let details = match form.get("authorization_details") {

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use dayfly_domain::{Name, TaskId, Time};
-use dayfly_store::{OpenFilter, SearchKey, Store};
+use dayfly_domain::{Event, Name, TaskId, Time};
+use dayfly_store::{EntryRange, OpenFilter, SearchKey, Store};
 
-use super::entry::entry_at;
+use super::entry::{Entry, entry_at};
 use super::error::RecordError;
 use super::reading::Reading;
 use super::standing::{self, Stands};
@@ -114,10 +114,13 @@ impl Search<'_> {
         seen: &mut BTreeSet<TaskId>,
         (open, ended): (&mut Newest, &mut Newest),
     ) -> Result<(), RecordError> {
-        let Some(key) = reading.search_key() else {
-            return Ok(());
+        let ids = match reading.search_key() {
+            Some(key) => self.tasks_under(&key, seen, &mut gathered.more)?,
+            // Looking through entries is for those who ask for nothing else.
+            None if gathered.is_other_than(reading) => return Ok(()),
+            None => self.tasks_back(reading, seen, &mut gathered.more)?,
         };
-        for id in self.tasks_under(&key, seen, &mut gathered.more)? {
+        for id in ids {
             if gathered.ended >= READ as u64 {
                 gathered.more = true;
                 return Ok(());
@@ -177,6 +180,37 @@ impl Search<'_> {
         }
     }
 
+    /// The same for what the index does not know: by the entries themselves, from the newest back.
+    fn tasks_back(
+        &self,
+        reading: &Reading,
+        seen: &BTreeSet<TaskId>,
+        more: &mut bool,
+    ) -> Result<Vec<TaskId>, RecordError> {
+        let mut ids = Vec::new();
+        let mut end = self.store.head(self.tenant)?.size;
+        let stop = end.saturating_sub(LOOKED_AT as u64);
+        while end > stop && ids.len() <= READ {
+            let first = end.saturating_sub(PAGE as u64);
+            let count = usize::try_from(end - first).unwrap_or(PAGE);
+            let page = self
+                .store
+                .entries(self.tenant, EntryRange::From(first), count)?;
+            for stored in page.iter().rev() {
+                let entry = Entry::read(stored)?;
+                if let (Some(id), Some(Event::TaskStarted(started))) = (entry.task, entry.event())
+                    && reading.started(started)
+                    && !seen.contains(&id)
+                {
+                    ids.push(id);
+                }
+            }
+            end = first;
+        }
+        *more |= end > 0;
+        Ok(ids)
+    }
+
     /// Whether a task was open at some time of the window asked for.
     fn within(&self, task: &TaskView) -> bool {
         let ended = match task.standing {
@@ -191,6 +225,12 @@ impl Search<'_> {
 }
 
 impl Gathered {
+    /// Whether the key was something else than this.
+    fn is_other_than(&self, reading: &Reading) -> bool {
+        let what = reading.what();
+        self.read_as.iter().any(|other| *other != what)
+    }
+
     fn note(&mut self, reading: &Reading) {
         let what = reading.what();
         if !self.read_as.contains(&what) {

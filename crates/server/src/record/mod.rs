@@ -7,7 +7,6 @@
 mod end;
 mod entry;
 mod error;
-mod fsck;
 mod gather;
 mod key;
 mod keys;
@@ -19,7 +18,7 @@ mod receipt;
 mod standing;
 mod task;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod timeline;
 mod trace;
 mod verdict;
@@ -27,7 +26,6 @@ mod view;
 
 pub use end::EndNote;
 pub use error::RecordError;
-pub use fsck::{CheckError, Checked, check};
 pub use key::{KeyError, RunUrl, TraceKey};
 pub use keys::{BlockView, KeyView, blocks, keys};
 pub use ledger::{Comparison, HeadView, HeldView, compare, head_view};

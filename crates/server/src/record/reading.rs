@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dayfly_domain::{Digest, Name, Task};
+use dayfly_domain::{Digest, Name, Task, TaskStarted};
 use dayfly_store::SearchKey;
 
 use super::key::{RunUrl, TraceKey};
@@ -92,8 +92,7 @@ fn any(text: &str) -> Vec<Reading> {
         readings.extend([
             Reading::Workload(name.clone()),
             Reading::Owner(name.clone()),
-            Reading::Resource(name.clone()),
-            Reading::Issuer(name),
+            Reading::Resource(name),
         ]);
     }
     if let Ok(jkt) = text.parse() {
@@ -101,6 +100,8 @@ fn any(text: &str) -> Vec<Reading> {
     }
     readings.push(Reading::Instance(text.to_owned()));
     readings.push(Reading::Run(text.to_owned()));
+    // After all that is indexed.
+    readings.extend(text.parse().map(Reading::Issuer));
     readings
 }
 
@@ -143,6 +144,11 @@ impl Reading {
                     && run.job.as_ref().is_none_or(|job| of_job(task, run, job))
             }
         }
+    }
+
+    /// Whether a task that starts so has it, for what is not indexed.
+    pub(super) fn started(&self, started: &TaskStarted) -> bool {
+        matches!(self, Self::Issuer(name) if started.issuer == *name)
     }
 
     /// Whether what the index gives under its key must still be looked at.

@@ -216,7 +216,7 @@ impl Tracing<'_> {
         }
         .run()?;
         let verdict = match (gathered.all(), gathered.shown.as_slice()) {
-            (0, _) => self.unknown(&nothing(readings)).verdict,
+            (0, _) => self.unknown(&nothing(readings, gathered.more)).verdict,
             (1, [only]) if !gathered.more => verdict::on_task(only, self.query.now),
             _ => verdict::on_many(&gathered, self.query.now),
         };
@@ -227,16 +227,6 @@ impl Tracing<'_> {
             ended: gathered.ended,
             more: gathered.more,
         };
-        if readings
-            .iter()
-            .any(|reading| reading.search_key().is_none())
-            && gathered.live + gathered.over > 0
-        {
-            trace.notes.push(
-                "tasks of an issuer are found while they are open; trace a workload or a run for those that ended"
-                    .to_owned(),
-            );
-        }
         trace.read_as = gathered.read_as;
         Ok(trace)
     }
@@ -342,11 +332,16 @@ fn issued_view(id: CredentialId, entry: &Entry, issued: &CredentialIssued) -> Is
 }
 
 /// Why nothing was found.
-fn nothing(readings: &[Reading]) -> String {
+fn nothing(readings: &[Reading], more: bool) -> String {
     let mut kinds: Vec<&str> = readings.iter().map(Reading::kind).collect();
-    match kinds.pop() {
-        None => "it is no declared resource or issuer".to_owned(),
+    let what = match kinds.pop() {
+        None => return "it is no declared resource or issuer".to_owned(),
         Some(only) if kinds.is_empty() => format!("no task of that {only}"),
         Some(last) => format!("no task of that {} or {last}", kinds.join(", ")),
+    };
+    if more {
+        what + "; for an issuer only the latest entries were looked through"
+    } else {
+        what
     }
 }

@@ -54,7 +54,7 @@ pub enum FsckFailure {
         /// The tenant.
         tenant: Name,
         /// The first position that differs, what was wanted and what was got.
-        source: dayfly_ledger::FsckError,
+        source: Box<dayfly_ledger::FsckError>,
     },
     /// What is stored beside an entry does not fit it.
     #[error("the {what} of `{tenant}` at position {pos} is {got} instead of {wanted}")]
@@ -145,9 +145,9 @@ struct Tenant {
 }
 
 fn check_tenant(db: &Connection, tenant: Tenant) -> Result<TenantReport, FsckFailure> {
-    let ledger = |source| FsckFailure::Ledger {
+    let ledger = |error| FsckFailure::Ledger {
         tenant: tenant.name.clone(),
-        source,
+        source: Box::new(error),
     };
     let mut fsck = Fsck::new(tenant.name.as_str());
     let mut replay = Replay::new(&tenant.name);

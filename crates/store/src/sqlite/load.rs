@@ -23,8 +23,11 @@ pub(super) struct Keep {
     /// The minute up to which starts that count no longer are forgotten.
     pub(super) starts_forgotten: u64,
     /// How often a client did what is counted.
-    pub(super) counters: HashMap<(u32, TaskId), HashMap<(u32, String), u64>>,
+    pub(super) counters: Counters,
 }
+
+/// Counts of uses, by tenant and task, then by client and name.
+type Counters = HashMap<(u32, TaskId), HashMap<(u32, String), u64>>;
 
 /// Reads everything that is held in memory, all at one position.
 pub(super) fn load(db: &Connection) -> Result<(View, Keep), OpenError> {
@@ -196,7 +199,10 @@ fn each(
     Ok(())
 }
 
-fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+pub(super) fn json<T: serde::de::DeserializeOwned>(
+    row: &Row<'_>,
+    column: usize,
+) -> rusqlite::Result<T> {
     serde_json::from_str(row.get_ref(column)?.as_str()?)
         .map_err(|error| rusqlite::types::FromSqlError::Other(error.into()).into())
 }
@@ -242,7 +248,8 @@ fn count_open(open: &mut HashMap<(u32, String), u64>, tenant: u32, workload: &st
     *open.entry((tenant, workload.to_owned())).or_default() += 1;
 }
 
-fn read_held(row: &Row<'_>) -> rusqlite::Result<Held> {
+/// Reads an open task beside its snapshot.
+pub(super) fn read_held(row: &Row<'_>) -> rusqlite::Result<Held> {
     let at = |column| -> rusqlite::Result<Option<u64>> {
         Ok(row.get::<_, Option<i64>>(column)?.map(uint))
     };
@@ -281,10 +288,8 @@ fn relied_from(bytes: &[u8]) -> Box<[(u32, u64)]> {
         .collect()
 }
 
-fn load_counters(
-    db: &Connection,
-) -> rusqlite::Result<HashMap<(u32, TaskId), HashMap<(u32, String), u64>>> {
-    let mut counters: HashMap<_, HashMap<_, _>> = HashMap::new();
+fn load_counters(db: &Connection) -> rusqlite::Result<Counters> {
+    let mut counters = Counters::new();
     let mut statement = db.prepare("SELECT tenant, task, client, name, n FROM counters")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {

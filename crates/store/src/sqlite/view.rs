@@ -186,12 +186,7 @@ impl Held {
     }
 
     pub(super) fn decode(&self) -> Result<Task, Unavailable> {
-        Self::read(&self.snapshot)
-    }
-
-    /// Reads the bytes of a snapshot.
-    pub(super) fn read(snapshot: &[u8]) -> Result<Task, Unavailable> {
-        serde_json::from_slice(snapshot)
+        serde_json::from_slice(&self.snapshot)
             .map_err(|error| Unavailable(format!("the state of a task cannot be read: {error}")))
     }
 

@@ -70,8 +70,19 @@ impl Writer {
                 Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => true,
             };
             if closed {
-                return self.save_touches();
+                self.save_touches();
+                return self.settle();
             }
+        }
+    }
+
+    /// Moves the log into the database, so that one file holds everything while nobody serves it.
+    /// Whoever opens it next does the same with what is left.
+    fn settle(&self) {
+        if let Ok((db, _)) = &self.db
+            && let Err(error) = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        {
+            tracing::warn!(%error, "the write-ahead log could not be moved into the database");
         }
     }
 

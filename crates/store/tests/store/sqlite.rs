@@ -2,18 +2,23 @@
 
 use std::sync::Arc;
 
+use dayfly_domain::Cause;
 use dayfly_store::clock::ManualClock;
-use dayfly_store::{SqliteOptions, SqliteStore, Store};
+use dayfly_store::{
+    Append, AppendError, OpenError, SearchKey, SqliteOptions, SqliteStore, Store, fsck,
+};
+use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::conformance;
 use super::fixture::*;
+use super::races::state;
 
 pub(crate) struct Sqlite {
     /// Dropped before its folder.
     store: Option<SqliteStore>,
     options: SqliteOptions,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Subject for Sqlite {
@@ -25,7 +30,7 @@ impl Subject for Sqlite {
         Self {
             store,
             options,
-            _folder: folder,
+            folder,
         }
     }
 
@@ -40,3 +45,262 @@ impl Subject for Sqlite {
 }
 
 conformance!(Sqlite);
+
+fn open(subject: &Sqlite) -> Result<SqliteStore, OpenError> {
+    SqliteStore::open(subject.options.clone())
+}
+
+#[test]
+fn a_database_is_served_once() {
+    let mut bench = Bench::<Sqlite>::new();
+    assert!(matches!(
+        open(&bench.subject),
+        Err(OpenError::Locked { .. })
+    ));
+    bench.start(1);
+    bench.subject.reopen();
+    assert!(matches!(
+        open(&bench.subject),
+        Err(OpenError::Locked { .. })
+    ));
+}
+
+#[test]
+fn other_versions_and_other_files_are_refused() {
+    let mut bench = Bench::<Sqlite>::new();
+    bench.start(1);
+    bench.subject.store = None;
+    let path = bench.subject.options.path.clone();
+    let set = |pragma: &str| {
+        Connection::open(&path)
+            .unwrap()
+            .execute_batch(pragma)
+            .unwrap()
+    };
+    set("PRAGMA user_version = 2");
+    let error = open(&bench.subject).unwrap_err();
+    assert!(matches!(
+        error,
+        OpenError::Version {
+            found: 2,
+            supported: 1
+        }
+    ));
+    assert!(error.to_string().contains("version 2"), "{error}");
+    assert!(SqliteStore::open_read_only(&bench.subject.options).is_err());
+    set("PRAGMA user_version = 1; PRAGMA application_id = 7");
+    assert!(matches!(open(&bench.subject), Err(OpenError::Foreign)));
+    std::fs::write(&path, "some text that is no database").unwrap();
+    assert!(matches!(open(&bench.subject), Err(OpenError::Database(_))));
+}
+
+#[test]
+fn a_ledger_cut_short_is_not_served() {
+    let mut bench = Bench::<Sqlite>::new();
+    bench.start(1);
+    bench.subject.store = None;
+    let db = Connection::open(&bench.subject.options.path).unwrap();
+    db.execute_batch("DELETE FROM entries WHERE id = (SELECT max(id) FROM entries)")
+        .unwrap();
+    drop(db);
+    assert!(open(&bench.subject).is_err());
+}
+
+#[test]
+fn a_read_only_store_follows_the_one_that_serves() {
+    let mut bench = Bench::<Sqlite>::new();
+    let mut start = start(1);
+    start.append.claims.push(claim(&start.task));
+    bench.commit(start.append);
+    let reading = Bench {
+        clock: Arc::clone(&bench.clock),
+        subject: ReadOnly(SqliteStore::open_read_only(&bench.subject.options).unwrap()),
+    };
+    let same = |bench: &Bench<Sqlite>| {
+        assert_eq!(state(&reading), state(bench));
+        let key = SearchKey::Workload(release());
+        let found = |store: &dyn Store| store.find(&acme(), &key, None, 10).unwrap();
+        assert_eq!(found(reading.store()), found(bench.store()));
+        let tile = |store: &dyn Store| store.tile(&acme(), 0, 0, 3).unwrap();
+        assert_eq!(tile(reading.store()), tile(bench.store()));
+    };
+    same(&bench);
+    bench.start(2);
+    same(&bench);
+    let refused = reading.append(noted(NOON, "{}")).unwrap_err();
+    assert!(matches!(refused, AppendError::Unavailable(_)));
+    let before = state(&bench);
+    bench.subject.store = None;
+    assert_eq!(state(&reading), before);
+    // Without an index there is one less way to find, and the same to be found.
+    std::fs::remove_file(bench.subject.folder.path().join("dayfly.db.search")).unwrap();
+    let alone = SqliteStore::open_read_only(&bench.subject.options).unwrap();
+    let found = alone.find(&acme(), &SearchKey::Workload(release()), None, 10);
+    assert_eq!(found.unwrap(), [3, 0]);
+}
+
+struct ReadOnly(SqliteStore);
+
+impl Subject for ReadOnly {
+    fn fresh(_: Arc<ManualClock>) -> Self {
+        panic!("a store that is read only is not begun")
+    }
+
+    fn store(&self) -> &dyn Store {
+        &self.0
+    }
+
+    fn reopen(&mut self) {}
+}
+
+#[test]
+fn the_search_index_is_built_anew_when_it_is_not_of_these_entries() {
+    let mut bench = Bench::<Sqlite>::new();
+    for n in 1..=3 {
+        bench.start(n);
+    }
+    let key = SearchKey::Workload(release());
+    let found = |bench: &Bench<Sqlite>| bench.store().find(&acme(), &key, None, 10).unwrap();
+    assert_eq!(found(&bench), [6, 3, 0]);
+    let index = bench.subject.folder.path().join("dayfly.db.search");
+    type Damage = fn(&std::path::Path);
+    let damages: [Damage; 5] = [
+        |index| std::fs::remove_file(index).unwrap(),
+        |index| std::fs::write(index, "no database").unwrap(),
+        |index| std::fs::write(index, [0; 9000]).unwrap(),
+        |index| {
+            Connection::open(index)
+                .unwrap()
+                .execute_batch("PRAGMA user_version = 9")
+                .unwrap()
+        },
+        |index| {
+            let other = "UPDATE held SET last = zeroblob(32); DELETE FROM keys";
+            Connection::open(index)
+                .unwrap()
+                .execute_batch(other)
+                .unwrap();
+        },
+    ];
+    for damage in damages {
+        bench.subject.store = None;
+        damage(&index);
+        bench.subject.reopen();
+        assert_eq!(found(&bench), [6, 3, 0]);
+    }
+}
+
+#[test]
+fn a_stray_hash_in_the_index_is_not_believed() {
+    let mut bench = Bench::<Sqlite>::new();
+    bench.start(1);
+    let key = SearchKey::Workload(release());
+    assert_eq!(bench.store().find(&acme(), &key, None, 10).unwrap(), [0]);
+    bench.subject.store = None;
+    let index = Connection::open(bench.subject.folder.path().join("dayfly.db.search")).unwrap();
+    let stray = "INSERT OR IGNORE INTO keys SELECT tenant, hash, 1 FROM keys";
+    index.execute_batch(stray).unwrap();
+    drop(index);
+    bench.subject.reopen();
+    assert_eq!(bench.store().find(&acme(), &key, None, 10).unwrap(), [0]);
+}
+
+/// A database with some of everything.
+fn full() -> Bench<Sqlite> {
+    let bench = Bench::<Sqlite>::new();
+    for n in 1..=6 {
+        let mut start = start(n);
+        start.append.claims.push(claim(&start.task));
+        start.append.spends.push(spend(&format!("proof {n}"), n));
+        bench.commit(start.append);
+        if n > 3 {
+            bench.commit(changed(end(&start.task, Cause::Completed)));
+        }
+    }
+    let notes = vec![note("finding.opened", "{}"); 300];
+    bench.commit(Append {
+        now: NOON,
+        notes,
+        ..Append::default()
+    });
+    wait(bench.store().append(&name("umbrella"), start(1).append)).unwrap();
+    bench
+}
+
+#[test]
+fn a_database_that_holds_is_found_to() {
+    let bench = full();
+    let report = fsck(&bench.subject.options.path).unwrap();
+    let summary: Vec<_> = report
+        .tenants
+        .iter()
+        .map(|tenant| (tenant.name.as_str(), tenant.size, tenant.open))
+        .collect();
+    assert_eq!(summary, [("acme", 321, 3), ("umbrella", 3, 1)]);
+    assert_eq!(
+        report.tenants[0].root,
+        bench.store().head(&acme()).unwrap().root
+    );
+}
+
+#[test]
+fn every_damage_is_found_where_it_is() {
+    // Each line: what is done, and what is said about it.
+    let table = [
+        ("UPDATE entries SET leaf = replace(leaf, 'job-2', 'job-9') WHERE id = 4", "position 4"),
+        ("UPDATE entries SET hash = zeroblob(32) WHERE id = 7", "position 7"),
+        ("DELETE FROM entries WHERE id = 320", "320 entries"),
+        ("DELETE FROM entries WHERE id = 100", "position 100"),
+        ("UPDATE entries SET annex = '{}' WHERE id = 3", "annex"),
+        ("UPDATE entries SET salt = zeroblob(16) WHERE id = 3", "annex"),
+        ("UPDATE entries SET seq = 9 WHERE id = 5", "link"),
+        ("UPDATE entries SET task = NULL WHERE id = 5", "link"),
+        ("UPDATE tiles SET hashes = zeroblob(8192)", "tile 0 of level 0"),
+        ("DELETE FROM tiles", "tile 0 of level 0"),
+        ("INSERT INTO tiles VALUES (0, 0, 1, zeroblob(8192))", "tile 1 of level 0"),
+        ("UPDATE tenants SET size = 320 WHERE id = 0", "321 entries"),
+        ("UPDATE tenants SET root = zeroblob(32) WHERE id = 0", "root"),
+        ("UPDATE tenants SET at = at + 1 WHERE id = 0", "time"),
+        ("DELETE FROM tasks WHERE row = 2", "tasks"),
+        ("INSERT INTO tasks SELECT 99, tenant, id, version, hash, workload, deadline, grace, linger,
+            relied, snapshot FROM tasks WHERE row = 1", "tasks"),
+        ("UPDATE tasks SET version = 7 WHERE row = 1", "tasks"),
+        ("UPDATE tasks SET deadline = deadline + 1 WHERE row = 1", "tasks"),
+        ("UPDATE tasks SET hash = zeroblob(32) WHERE row = 1", "tasks"),
+        ("UPDATE tasks SET workload = 'deploy' WHERE row = 1", "tasks"),
+        ("UPDATE tasks SET snapshot =
+                CAST(replace(CAST(snapshot AS TEXT), 'job-1', 'job-9') AS BLOB) WHERE row = 1", "tasks"),
+        ("UPDATE tasks SET snapshot = x'7b' WHERE row = 1", "tasks"),
+        ("UPDATE claims_20468 SET cause = NULL", "claims"),
+        ("UPDATE claims_20468 SET cause = 'completed', deadline = 1", "claims"),
+        ("UPDATE spent_20467 SET task = zeroblob(16)", "spent keys"),
+        ("INSERT INTO counters VALUES (0, zeroblob(16), 1, 'x', 1)", "counters"),
+    ];
+    for (damage, said) in table {
+        let mut bench = full();
+        bench.subject.store = None;
+        let db = Connection::open(&bench.subject.options.path).unwrap();
+        db.execute_batch(damage).unwrap();
+        assert!(db.changes() > 0, "{damage} changes nothing");
+        drop(db);
+        let failure = fsck(&bench.subject.options.path).unwrap_err();
+        let mut text = failure.to_string();
+        let mut source = std::error::Error::source(&failure);
+        while let Some(error) = source {
+            text = format!("{text}: {error}");
+            source = error.source();
+        }
+        assert!(text.contains(said), "{damage}: {text}");
+    }
+}
+
+#[test]
+fn a_damaged_file_is_found() {
+    let mut bench = full();
+    bench.subject.store = None;
+    let path = &bench.subject.options.path;
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[8192..].fill(7);
+    std::fs::write(path, bytes).unwrap();
+    assert!(fsck(path).is_err());
+}

@@ -8,7 +8,7 @@ use crate::demo::issuer::Job;
 pub(in crate::demo) async fn play(scene: Scene<'_>, job: &Job) -> Result<()> {
     let Scene { stage, paint } = scene;
     paint.does(&format!(
-        "dayfly run --workload release -- true    # run {} once more, with a fresh token of the platform",
+        "dayfly run --workload release -- true    # run {} again, with a fresh token of GitHub's kind",
         job.run_id
     ));
     let run = stage.run(job, &["--workload", "release"], &["true"])?;

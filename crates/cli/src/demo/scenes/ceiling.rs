@@ -10,8 +10,14 @@ const TOO_MUCH: &str =
 pub(in crate::demo) async fn play(scene: Scene<'_>) -> Result<()> {
     let Scene { stage, paint } = scene;
     let job = stage.issuer.job(APP)?;
-    paint.does(&format!("dayfly run --workload release --access '{TOO_MUCH}' -- true"));
-    let run = stage.run(&job, &["--workload", "release", "--access", TOO_MUCH], &["true"])?;
+    paint.does(&format!(
+        "dayfly run --workload release --access '{TOO_MUCH}' -- true"
+    ));
+    let run = stage.run(
+        &job,
+        &["--workload", "release", "--access", TOO_MUCH],
+        &["true"],
+    )?;
     let run = run.end().await?.with_code(126)?;
     paint.says(&run.line("refused")?.text);
     scene.why(&run).await?;

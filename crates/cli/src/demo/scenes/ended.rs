@@ -1,7 +1,5 @@
 //! One token, presented before the end of its task and after it.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 
@@ -20,10 +18,15 @@ pub(in crate::demo) struct Over {
 pub(in crate::demo) async fn play(scene: Scene<'_>) -> Result<Over> {
     let Scene { stage, paint } = scene;
     let clients = Clients::new().context("cannot make HTTP requests")?;
-    let url = format!("{}/octo-org/app/app-1.0.tgz", stage.services.artifacts.url());
+    let url = format!(
+        "{}/octo-org/app/app-1.0.tgz",
+        stage.services.artifacts.url()
+    );
     let job = stage.issuer.job(APP)?;
     let options = ["--workload", "release", "--resource", "artifacts"];
-    paint.does(&format!("dayfly run --workload release --resource artifacts -- sh sign.sh {url}"));
+    paint.does(&format!(
+        "dayfly run --workload release --resource artifacts -- sh sign.sh {url}"
+    ));
     let mut run = stage.run(&job, &options, &["sh", "sign.sh", &url])?;
     let accepted = run.until("200").await?;
     let later = Signed::read(&stage.path("later.json"))?;
@@ -38,16 +41,19 @@ pub(in crate::demo) async fn play(scene: Scene<'_>) -> Result<Over> {
         answer.status,
         answer.text
     );
-    paint.says(&format!("{} before the end: 200", shown(ended.at - accepted.at)));
+    let (before, after) = (ended.at - accepted.at, refused - ended.at);
+    paint.says(&format!(
+        "200 from artifacts, {} before the next line",
+        shown(before)
+    ));
     paint.says(end_of(&run)?);
     paint.says(&format!(
-        "{} after that line: 401 {}",
-        shown(refused - ended.at),
-        answer.text
+        "401 from {}, {} after that line",
+        answer.text,
+        shown(after)
     ));
     paint.shows(&format!(
-        "the end counted at once, though the token itself says that it lives for another {}",
-        shown(Duration::from_secs(left))
+        "who asks sees the end at once, though the token itself says that it lives for another {left} s"
     ));
     let task = super::task_of(&run)?.to_owned();
     Ok(Over { job, task })

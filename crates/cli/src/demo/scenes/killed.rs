@@ -11,7 +11,6 @@ use super::{PREVIEW, Scene, shown};
 use crate::clock;
 use crate::demo::present::is_active;
 use crate::demo::process::Process;
-use crate::demo::stage::CONFIG;
 use crate::http::Clients;
 
 /// How often the service asks about the token.
@@ -37,46 +36,53 @@ pub(in crate::demo) async fn play(scene: Scene<'_>) -> Result<()> {
     if !is_active(stage, &clients, token).await? {
         bail!("the token of the running job is not active");
     }
-    kill(&run, &group)?;
+    let group = kill(&run, &group)?;
     let killed = clock::instant();
-    paint.does(&format!("kill -KILL {} and the whole job with it", run.id()));
+    paint.does(&format!(
+        "kill -KILL {} -{group}    # dayfly run, and the process group of its command",
+        run.id()
+    ));
     paint.busy("waiting until its heartbeat is missed");
     let deadline = clock::after(PATIENCE);
     while is_active(stage, &clients, token).await? {
         if clock::instant() > deadline {
-            bail!("the token of a killed job is active for {}", shown(PATIENCE));
+            bail!(
+                "the token of a killed job is active for {}",
+                shown(PATIENCE)
+            );
         }
         sleep(ASK).await;
     }
     let silent = clock::instant() - killed;
     run.end().await?;
     paint.says(&format!(
-        "its token was active for another {}, then no more: one beat a second, given up after two",
+        "its token was active for another {}, then no more: it is to beat every second, and is given up after two",
         shown(silent)
     ));
     let verdict = recorded_verdict(scene, task).await?;
-    paint.does(&format!("dayfly trace {task} --config {CONFIG}"));
+    paint.does(&format!("dayfly trace {task}"));
     paint.says(&verdict);
     paint.shows("nothing cleaned up after the job, and nothing had to");
     Ok(())
 }
 
 /// The run first, so that it cannot end the task when its command is gone.
-fn kill(run: &Process, group: &str) -> Result<()> {
+fn kill(run: &Process, group: &str) -> Result<Pid> {
     let group = group.strip_prefix("group ").and_then(|id| id.parse().ok());
-    let group = group.context("the script does not say who it is")?;
+    let group = Pid::from_raw(group.context("the script does not say who it is")?);
     run.kill()?;
-    killpg(Pid::from_raw(group), Signal::SIGKILL).context("cannot kill the script")
+    killpg(group, Signal::SIGKILL).context("cannot kill the script")?;
+    Ok(group)
 }
 
 /// The first line of the task's trace, once the end stands in the ledger.
 async fn recorded_verdict(scene: Scene<'_>, task: &str) -> Result<String> {
     let deadline = clock::after(PATIENCE);
     loop {
-        let trace = scene.stage.operate(&["trace", task, "--config", CONFIG]).await?;
+        let trace = scene.stage.operate(&["trace", task]).await?;
         let out = trace.with_code(0)?.out();
         let first = out.lines().next().unwrap_or_default();
-        if first.contains("(heartbeat") {
+        if first.contains("(heartbeat)") {
             return Ok(first.to_owned());
         }
         if clock::instant() > deadline {

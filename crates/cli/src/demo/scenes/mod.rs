@@ -13,12 +13,12 @@ pub(super) mod stolen;
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::issuer::Repository;
 use super::paint::Paint;
 use super::process::Finished;
-use super::stage::{CONFIG, Stage};
+use super::stage::Stage;
 
 /// Whose jobs are the workload `release`.
 pub(super) const APP: Repository = Repository {
@@ -56,18 +56,22 @@ impl Scene<'_> {
         self.stage.operate(arguments).await?.with_code(code)
     }
 
-    /// Asks why a request was refused, and shows what the answer begins with.
+    /// Asks why a request was refused, and shows those lines of the answer that say it.
     async fn why(&self, refused: &Finished) -> Result<()> {
         let id = refusal_of(refused)?;
-        let why = self.operate(&["why", id, "--config", CONFIG], 0).await?;
-        for line in why.out().lines().take(WHY_LINES) {
+        let why = self.operate(&["why", id], 0).await?.out();
+        let said = |line: &&str| SAY_WHY.iter().any(|word| line.starts_with(word));
+        let lines: Vec<&str> = why.lines().filter(said).collect();
+        ensure!(!lines.is_empty(), "`dayfly why` does not say why:\n{why}");
+        for line in lines {
             self.paint.says(line);
         }
         Ok(())
     }
 }
 
-const WHY_LINES: usize = 4;
+/// The first words of the lines of `dayfly why` that a scene shows.
+const SAY_WHY: [&str; 3] = ["field", "wanted", "got"];
 
 /// The task that a run opened.
 fn task_of(run: &Finished) -> Result<&str> {
@@ -94,10 +98,20 @@ fn end_of(run: &Finished) -> Result<&str> {
     Ok(line.split("; head ").next().unwrap_or(line))
 }
 
+/// The head of the ledger that a run leaves in its log, a signed note.
+fn head_of(run: &Finished) -> Result<String> {
+    let line = &run.line(" ended ")?.text;
+    let (_, head) = line
+        .split_once("; head ")
+        .context("the run printed no head")?;
+    serde_json::from_str(head).context("the head in the run's log is no text")
+}
+
 /// A span as people read it: milliseconds, or seconds where there are many.
 fn shown(span: Duration) -> String {
     match span.as_millis() {
-        millis @ 0..1_000 => format!("{millis} ms"),
+        0..10 => format!("{:.1} ms", span.as_secs_f64() * 1_000.0),
+        millis @ 10..1_000 => format!("{millis} ms"),
         _ => format!("{:.1} s", span.as_secs_f64()),
     }
 }

@@ -16,14 +16,15 @@ pub(in crate::demo) async fn play(scene: Scene<'_>) -> Result<()> {
     let stored = &run.line("stored ")?.text;
     run.line("201")?;
     paint.says(&format!(
-        "curl -X PUT --data-binary @app-1.0.tgz ${{DAYFLY_ARTIFACTS_URL}}{PATH}: 201 {stored}"
+        "publish.sh: curl -X PUT --data-binary @app-1.0.tgz ${{DAYFLY_ARTIFACTS_URL}}{PATH}"
     ));
+    paint.says(&format!("201 from artifacts: {stored}"));
     let there = stage.services.artifacts.object(PATH);
     ensure!(
         there.as_deref() == Some(b"the first release"),
         "artifacts does not hold what was published"
     );
     paint.says(end_of(&run)?);
-    paint.shows("the script knew a URL and held no token; the service saw one, with a proof of its key");
+    paint.shows("the script knew a URL and held no token; the service saw one with a proof of its key, and asked");
     Ok(())
 }

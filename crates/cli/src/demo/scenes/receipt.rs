@@ -1,69 +1,63 @@
-//! The receipt of a task is verified offline, then tampered with, then cut short.
+//! The receipt of a task is verified offline and tampered with, and the ledger is cut off.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::Scene;
-use crate::demo::stage::CONFIG;
+use crate::demo::process::Finished;
+use crate::demo::stage::OLD;
 
-pub(in crate::demo) async fn play(scene: Scene<'_>, task: &str) -> Result<()> {
+/// Plays it with the receipt of a task, and with a head of the ledger from the log of a later job.
+pub(in crate::demo) async fn play(scene: Scene<'_>, task: &str, head: &str) -> Result<()> {
     let Scene { stage, paint } = scene;
-    let receipt = scene.operate(&["receipt", task, "--config", CONFIG], 0).await?.out();
-    let head = stage.operate(&["ledger", "head", "--json", "--config", CONFIG]).await?;
+    let key = key(scene).await?;
+    std::fs::write(stage.path("head.note"), head)?;
+    let shell = async |line: &str| {
+        paint.does(line);
+        stage.shell(line).await
+    };
+    shell(&format!("dayfly receipt {task} > receipt.json")).await?;
+    paint.does(&format!("KEY={key}    # from `dayfly ledger head --json`"));
+    let verify = async |file: &str, code: i32| -> Result<()> {
+        paint.does(&format!("dayfly verify {file} --key $KEY"));
+        let arguments = ["verify", file, "--key", &key];
+        first_line(scene, &stage.operate(&arguments).await?.with_code(code)?)
+    };
+    verify("receipt.json", 0).await?;
+    shell("sed s/completed/cancelled/ receipt.json > tampered.json").await?;
+    verify("tampered.json", 1).await?;
+
+    let old = format!("{OLD}/dayfly.toml");
+    let fsck = scene
+        .operate(&["ledger", "fsck", "--config", &old], 0)
+        .await?;
+    first_line(scene, &fsck)?;
+    for (config, code) in [(old.as_str(), 1), ("dayfly.toml", 0)] {
+        let arguments = ["ledger", "verify", "head.note", "--config", config];
+        let verified = scene.operate(&arguments, code).await?;
+        first_line(scene, &verified)?;
+    }
+    paint.shows(
+        "a changed word is caught by anyone; a tail that was cut off, by whoever kept a later head: here the job's log of scene 8",
+    );
+    Ok(())
+}
+
+/// The key that verifies the ledger.
+async fn key(scene: Scene<'_>) -> Result<String> {
+    let head = scene.stage.operate(&["ledger", "head", "--json"]).await?;
     let head: Value = serde_json::from_str(&head.with_code(0)?.out())?;
     let key = head.get("verifier_key").and_then(Value::as_str);
-    let key = key.context("the head names no key")?;
-    let whole: Value = serde_json::from_str(&receipt)?;
-    let entries = entries(&whole)?.len();
-    std::fs::write(stage.path("receipt.json"), &receipt)?;
-    std::fs::write(stage.path("tampered.json"), tampered(&whole)?.to_string())?;
-    std::fs::write(stage.path("cut.json"), cut(&whole)?.to_string())?;
+    Ok(key.context("the head names no key")?.to_owned())
+}
 
-    verify(scene, "receipt.json", key, 0).await?;
-    verify(scene, "tampered.json", key, 1).await?;
-    verify(scene, "cut.json", key, 1).await?;
-    paint.shows(&format!(
-        "{entries} entries hold without the server; one changed word is caught, and so is a missing end"
-    ));
-    ensure!(entries > 1, "a receipt of one entry shows little");
+fn first_line(scene: Scene<'_>, finished: &Finished) -> Result<()> {
+    let said = finished
+        .lines
+        .iter()
+        .find(|line| !line.text.trim().is_empty());
+    scene
+        .paint
+        .says(&said.context("the command said nothing")?.text);
     Ok(())
-}
-
-/// Verifies a file with nothing but the key, and shows the verdict.
-async fn verify(scene: Scene<'_>, file: &str, key: &str, code: i32) -> Result<()> {
-    scene.paint.does(&format!("dayfly verify {file} --key {key}"));
-    let verified = scene.stage.operate(&["verify", file, "--key", key]).await?.with_code(code)?;
-    let said = verified.lines.iter().find(|line| !line.text.trim().is_empty());
-    scene.paint.says(said.map_or("", |line| &line.text));
-    Ok(())
-}
-
-/// The receipt with one word of its last entry changed.
-fn tampered(receipt: &Value) -> Result<Value> {
-    let mut changed = receipt.clone();
-    let entry = entries_mut(&mut changed)?.last_mut();
-    let leaf = entry.and_then(|entry| entry.get_mut("leaf"));
-    let leaf = leaf.context("the receipt has no last entry")?;
-    let text = leaf.as_str().unwrap_or_default();
-    ensure!(text.contains("completed"), "the last entry does not say `completed`");
-    *leaf = Value::from(text.replace("completed", "cancelled"));
-    Ok(changed)
-}
-
-/// The receipt without its last entry, as if the task had never ended.
-fn cut(receipt: &Value) -> Result<Value> {
-    let mut shorter = receipt.clone();
-    let last = entries_mut(&mut shorter)?.pop();
-    last.context("the receipt has no last entry")?;
-    Ok(shorter)
-}
-
-fn entries(receipt: &Value) -> Result<&Vec<Value>> {
-    let entries = receipt.get("entries").and_then(Value::as_array);
-    entries.context("the receipt has no entries")
-}
-
-fn entries_mut(receipt: &mut Value) -> Result<&mut Vec<Value>> {
-    let entries = receipt.get_mut("entries").and_then(Value::as_array_mut);
-    entries.context("the receipt has no entries")
 }

@@ -15,7 +15,10 @@ use crate::random;
 pub(in crate::demo) async fn play(scene: Scene<'_>) -> Result<String> {
     let Scene { stage, paint } = scene;
     let clients = Clients::new().context("cannot make HTTP requests")?;
-    let url = format!("{}/octo-org/app/app-1.0.tgz", stage.services.artifacts.url());
+    let url = format!(
+        "{}/octo-org/app/app-1.0.tgz",
+        stage.services.artifacts.url()
+    );
     let job = stage.issuer.job(APP)?;
     let options = ["--workload", "release", "--resource", "artifacts"];
     paint.does("dayfly run --workload release --resource artifacts -- sh leak.sh &");
@@ -27,7 +30,10 @@ pub(in crate::demo) async fn play(scene: Scene<'_>) -> Result<String> {
     paint.does(&format!("curl -H \"Authorization: Bearer $STOLEN\" {url}"));
     let bearer = format!("Authorization: Bearer {token}");
     let bare = stage.curl(&["-H", &bearer, &url]).await?;
-    ensure!(bare.ends_with(" 401"), "a token without its key was answered: {bare}");
+    ensure!(
+        bare.starts_with("401 "),
+        "a token without its key was answered: {bare}"
+    );
     paint.says(&bare);
 
     paint.does(&format!(
@@ -36,7 +42,10 @@ pub(in crate::demo) async fn play(scene: Scene<'_>) -> Result<String> {
     let bound = format!("Authorization: DPoP {token}");
     let proof = format!("DPoP: {}", proof_by_another_key(&token, &url)?);
     let forged = stage.curl(&["-H", &bound, "-H", &proof, &url]).await?;
-    ensure!(forged.ends_with(" 401"), "another key's proof was answered: {forged}");
+    ensure!(
+        forged.starts_with("401 "),
+        "another key's proof was answered: {forged}"
+    );
     paint.says(&forged);
 
     let live = is_active(stage, &clients, &token).await?;

@@ -37,8 +37,12 @@ fn each_kind_finds_its_tasks() {
             vec![second, first],
             "resource artifacts",
         ),
-        ("github", vec![second], "issuer github"),
-        ("https://token.example", vec![second], "issuer github"),
+        ("github", vec![second, first], "issuer github"),
+        (
+            "https://token.example",
+            vec![second, first],
+            "issuer github",
+        ),
         (
             "subject:github:repo:octo/1",
             vec![first],
@@ -242,4 +246,23 @@ fn keys_are_written_as_they_are_read() {
             job: Some("9".to_owned()),
         }))
     );
+}
+
+#[test]
+fn an_issuer_is_not_looked_for_where_the_name_is_something_else() {
+    let mut hand = Hand::new();
+    let spec = Spec {
+        workload: "github",
+        ..Spec::default()
+    };
+    let of_issuer = hand.start(at(3, 0, 0), &Spec::default());
+    let of_workload = hand.start(at(3, 1, 0), &spec);
+    hand.end(at(3, 2, 0), of_issuer, Cause::Completed, None);
+    hand.end(at(3, 3, 0), of_workload, Cause::Completed, None);
+    let found = |key: &str| {
+        let tasks = hand.trace(key, at(3, 5, 0)).tasks;
+        tasks.iter().map(|task| task.task).collect::<Vec<_>>()
+    };
+    assert_eq!(found("github"), [of_workload]);
+    assert_eq!(found("issuer:github"), [of_workload, of_issuer]);
 }

@@ -28,43 +28,43 @@ use super::{Known, Trace, TraceKey, TraceQuery, trace};
 
 /// 2026-11-21T00:00:00Z.
 const MIDNIGHT: u64 = 1_795_219_200_000;
-pub(super) const ORIGIN: &str = "dayfly.example/acme";
+pub(crate) const ORIGIN: &str = "dayfly.example/acme";
 const ARTIFACTS: &str = "https://artifacts.example";
 
 /// A time of that day.
-pub(super) fn at(hour: u64, minute: u64, second: u64) -> Time {
+pub(crate) fn at(hour: u64, minute: u64, second: u64) -> Time {
     Time::from_millis(MIDNIGHT + ((hour * 60 + minute) * 60 + second) * 1000)
 }
 
-pub(super) fn name(text: &str) -> Name {
+pub(crate) fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
-pub(super) fn digest(seed: u8) -> Digest {
+pub(crate) fn digest(seed: u8) -> Digest {
     Digest([seed; 32])
 }
 
 /// A tenant whose tasks are made by hand.
-pub(super) struct Hand {
-    pub(super) clock: Arc<ManualClock>,
-    pub(super) store: Arc<MemoryStore>,
-    pub(super) tenant: Name,
-    pub(super) signer: SignerKey,
+pub(crate) struct Hand {
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) tenant: Name,
+    pub(crate) signer: SignerKey,
     made: u8,
 }
 
 /// What a task is made of.
 #[derive(Clone)]
-pub(super) struct Spec {
-    pub(super) workload: &'static str,
-    pub(super) owner: &'static str,
-    pub(super) key: &'static str,
-    pub(super) series: &'static str,
-    pub(super) attempt: Option<u64>,
-    pub(super) instance: &'static str,
-    pub(super) deadline: Time,
-    pub(super) expires: Time,
-    pub(super) heartbeat: HeartbeatMode,
+pub(crate) struct Spec {
+    pub(crate) workload: &'static str,
+    pub(crate) owner: &'static str,
+    pub(crate) key: &'static str,
+    pub(crate) series: &'static str,
+    pub(crate) attempt: Option<u64>,
+    pub(crate) instance: &'static str,
+    pub(crate) deadline: Time,
+    pub(crate) expires: Time,
+    pub(crate) heartbeat: HeartbeatMode,
 }
 
 impl Default for Spec {
@@ -84,7 +84,7 @@ impl Default for Spec {
 }
 
 impl Hand {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let clock = Arc::new(ManualClock::at(at(3, 0, 0)));
         Self {
             store: Arc::new(MemoryStore::new(clock.clone())),
@@ -97,7 +97,7 @@ impl Hand {
 
     /// Starts a task with one client, bound to a key, and one credential, whose token has the
     /// hash that the task's number fills.
-    pub(super) fn start(&mut self, when: Time, spec: &Spec) -> TaskId {
+    pub(crate) fn start(&mut self, when: Time, spec: &Spec) -> TaskId {
         self.made += 1;
         let made = self.made;
         let id = TaskId::new(when.millis(), [made; 10]);
@@ -145,7 +145,7 @@ impl Hand {
     }
 
     /// Records events of a task; `shape` may change the state after them.
-    pub(super) fn append(
+    pub(crate) fn append(
         &self,
         when: Time,
         id: TaskId,
@@ -192,11 +192,11 @@ impl Hand {
         });
     }
 
-    pub(super) fn commit(&self, append: Append) {
+    pub(crate) fn commit(&self, append: Append) {
         answer(self.store.append(&self.tenant, append)).unwrap();
     }
 
-    pub(super) fn issue(&self, when: Time, id: TaskId, number: u32, hash: u8, expires: Time) {
+    pub(crate) fn issue(&self, when: Time, id: TaskId, number: u32, hash: u8, expires: Time) {
         self.append(
             when,
             id,
@@ -206,7 +206,7 @@ impl Hand {
     }
 
     /// Ends a task; an annex is what a person said.
-    pub(super) fn end(&self, when: Time, id: TaskId, cause: Cause, annex: Option<&str>) {
+    pub(crate) fn end(&self, when: Time, id: TaskId, cause: Cause, annex: Option<&str>) {
         let query = FactsQuery {
             tasks: &[id],
             ..FactsQuery::default()
@@ -222,7 +222,7 @@ impl Hand {
         self.append(when, id, vec![(ended, annex.map(str::to_owned))], |_| {});
     }
 
-    pub(super) fn end_client(&self, when: Time, id: TaskId, client: u32, cause: Cause) {
+    pub(crate) fn end_client(&self, when: Time, id: TaskId, client: u32, cause: Cause) {
         let ended = Event::ClientEnded(ClientEnded {
             client,
             cause,
@@ -232,7 +232,7 @@ impl Hand {
         self.append(when, id, vec![(ended, None)], |_| {});
     }
 
-    pub(super) fn revoke(&self, when: Time, id: TaskId, credential: u32) {
+    pub(crate) fn revoke(&self, when: Time, id: TaskId, credential: u32) {
         let revoked = Event::CredentialRevoked(CredentialRevoked {
             client: 1,
             credential,
@@ -240,7 +240,7 @@ impl Hand {
         self.append(when, id, vec![(revoked, None)], |_| {});
     }
 
-    pub(super) fn block(&self, when: Time, id: TaskId) {
+    pub(crate) fn block(&self, when: Time, id: TaskId) {
         let on = BlockOn::Series {
             issuer: name("github"),
             series: "1296269/77".to_owned(),
@@ -262,7 +262,7 @@ impl Hand {
     }
 
     /// A signed head of the ledger as it is.
-    pub(super) fn head(&self) -> String {
+    pub(crate) fn head(&self) -> String {
         let TreeHead { size, root, .. } = self.store.head(&self.tenant).unwrap();
         let head = Head {
             origin: ORIGIN.to_owned(),
@@ -272,11 +272,11 @@ impl Hand {
         sign_head(&head, &self.signer).unwrap()
     }
 
-    pub(super) fn trace(&self, key: &str, now: Time) -> Trace {
+    pub(crate) fn trace(&self, key: &str, now: Time) -> Trace {
         self.trace_over(self.store.as_ref(), key, now)
     }
 
-    pub(super) fn trace_over(&self, store: &dyn Store, key: &str, now: Time) -> Trace {
+    pub(crate) fn trace_over(&self, store: &dyn Store, key: &str, now: Time) -> Trace {
         let query = TraceQuery {
             key: key.parse::<TraceKey>().unwrap(),
             since: None,
@@ -286,19 +286,19 @@ impl Hand {
         trace(store, &self.tenant, &known(), &query).unwrap()
     }
 
-    pub(super) fn verdict(&self, key: &str, now: Time) -> String {
+    pub(crate) fn verdict(&self, key: &str, now: Time) -> String {
         self.trace(key, now).verdict.line
     }
 }
 
-pub(super) fn known() -> Known {
+pub(crate) fn known() -> Known {
     Known {
         resources: [(name("artifacts"), ARTIFACTS.to_owned())].into(),
         issuers: [(name("github"), "https://token.example".to_owned())].into(),
     }
 }
 
-pub(super) fn access() -> Detail {
+pub(crate) fn access() -> Detail {
     Detail {
         kind: "artifact".to_owned(),
         resource: name("artifacts"),
@@ -325,7 +325,7 @@ fn issued(client: u32, credential: u32, hash: u8, when: Time, expires: Time) -> 
 }
 
 /// The answer of a store that never waits.
-pub(super) fn answer<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn answer<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,
         Poll::Pending => panic!("the in-memory store does not wait"),
@@ -333,9 +333,9 @@ pub(super) fn answer<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// A store whose entries were tampered with.
-pub(super) struct Tampered<F> {
-    pub(super) store: Arc<MemoryStore>,
-    pub(super) with: F,
+pub(crate) struct Tampered<F> {
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) with: F,
 }
 
 impl<F> Store for Tampered<F>

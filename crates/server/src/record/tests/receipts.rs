@@ -1,10 +1,10 @@
-//! Receipts, heads and the check of the whole ledger, held and tampered with.
+//! Receipts and heads, held and tampered with.
 
 use dayfly_domain::Cause;
 use dayfly_ledger::Receipt;
 
 use super::*;
-use crate::record::{CheckError, check, compare, head_view, receipt};
+use crate::record::{compare, head_view, receipt};
 
 fn busy() -> (Hand, TaskId) {
     let mut hand = Hand::new();
@@ -151,71 +151,4 @@ fn an_earlier_head_is_compared_with_the_present() {
             .unwrap()
             .starts_with("the earlier head is not one of this ledger")
     );
-}
-
-#[test]
-fn a_whole_ledger_holds() {
-    let (hand, _) = busy();
-    let checked = check(hand.store.as_ref(), &hand.tenant).unwrap();
-    assert_eq!(checked.size, hand.store.head(&hand.tenant).unwrap().size);
-    assert!(checked.size > 256, "a full tile is compared");
-    assert_eq!((checked.open, checked.erased), (14, 0));
-}
-
-#[test]
-fn the_first_position_that_differs_is_named() {
-    let (hand, _) = busy();
-    let position = |with: fn(&mut StoredEntry)| {
-        let tampered = Tampered {
-            store: Arc::clone(&hand.store),
-            with,
-        };
-        check(&tampered, &hand.tenant).unwrap_err().position()
-    };
-    let leaf = position(|entry| {
-        if entry.pos == 41 {
-            entry.leaf = entry.leaf.replace("artifacts", "artifactz");
-        }
-    });
-    assert_eq!(leaf, Some(41));
-    let hash = position(|entry| {
-        if entry.pos == 300 {
-            entry.hash = Hash([0; 32]);
-        }
-    });
-    assert_eq!(hash, Some(300));
-    let annex = position(|entry| {
-        if let Some(annex) = &mut entry.annex {
-            annex.data = annex.data.replace("done with", "never mind");
-        }
-    });
-    assert_eq!(annex, Some(18));
-    let gap = position(|entry| {
-        if entry.pos >= 100 {
-            entry.pos += 1;
-        }
-    });
-    assert_eq!(gap, Some(100));
-}
-
-#[test]
-fn an_erased_annex_still_holds() {
-    let (hand, _) = busy();
-    let erased = Tampered {
-        store: Arc::clone(&hand.store),
-        with: |entry: &mut StoredEntry| entry.annex = None,
-    };
-    assert_eq!(check(&erased, &hand.tenant).unwrap().erased, 40 + 26);
-}
-
-#[test]
-fn an_open_task_that_its_entries_do_not_make_is_named() {
-    let mut hand = Hand::new();
-    let task = hand.start(at(3, 0, 0), &Spec::default());
-    let events = vec![(issued(1, 2, 50, at(3, 1, 0), at(3, 20, 0)), None)];
-    hand.append(at(3, 1, 0), task, events, |next| {
-        next.deadline = at(9, 0, 0)
-    });
-    let differs = check(hand.store.as_ref(), &hand.tenant).unwrap_err();
-    assert!(matches!(differs, CheckError::Open { pos: 3, task: named } if named == task));
 }

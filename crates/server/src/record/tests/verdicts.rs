@@ -215,7 +215,7 @@ fn what_the_record_does_not_know() {
         ),
         (
             "nightly".to_owned(),
-            "UNKNOWN nightly (no task of that workload, owner, resource, issuer, instance or run)"
+            "UNKNOWN nightly (no task of that workload, owner, resource, instance, run or issuer)"
                 .to_owned(),
         ),
         (

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use dayfly_domain::{ClaimState, Name, Task, TaskId};
+use dayfly_domain::{ClaimState, EpochOf, HeartbeatMode, Name, Task, TaskId};
 use dayfly_ledger::Hash;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::FsckFailure;
 use super::replay::Open;
+use crate::sqlite::load::{json, read_held};
 use crate::sqlite::partition::Partitions;
 use crate::sqlite::read::read_claim;
-use crate::sqlite::value::{count, task, time};
-use crate::sqlite::view::Held;
+use crate::sqlite::value::task;
 
 /// Checks all tables of a tenant that follow from its entries.
 pub(super) fn check(db: &Connection, tenant: (u32, &Name), open: &Open) -> Result<(), FsckFailure> {
@@ -36,19 +36,21 @@ struct Hot<'a> {
 impl Hot<'_> {
     fn check_tasks(&self) -> Result<(), FsckFailure> {
         let mut seen = BTreeSet::new();
+        let epochs = self.epochs()?;
         let mut tasks = self.db.prepare(
-            "SELECT id, version, hash, deadline, workload, snapshot FROM tasks WHERE tenant = ?1",
+            "SELECT tenant, row, id, version, hash, deadline, grace, linger, relied, snapshot, workload
+             FROM tasks WHERE tenant = ?1",
         )?;
         let mut rows = tasks.query([self.tenant.0])?;
         while let Some(row) = rows.next()? {
-            let id = task(row, 0)?;
+            let id = task(row, 2)?;
             let Some((wanted, last)) = self.open.get(&id) else {
                 return Err(self.differs("tasks", id, "no open task", "one"));
             };
             if !seen.insert(id) {
                 return Err(self.differs("tasks", id, "one row", "two"));
             }
-            self.check_task(row, wanted, *last)?;
+            self.check_task(row, &epochs, wanted, *last)?;
         }
         match self.open.keys().find(|id| !seen.contains(*id)) {
             Some(id) => Err(self.differs("tasks", *id, "an open task", "none")),
@@ -56,31 +58,52 @@ impl Hot<'_> {
         }
     }
 
-    fn check_task(&self, row: &Row<'_>, wanted: &Task, last: Hash) -> Result<(), FsckFailure> {
-        let differs = |wanted: &dyn std::fmt::Debug, got: &dyn std::fmt::Debug, id| {
-            Err(self.differs("tasks", id, format!("{wanted:?}"), format!("{got:?}")))
-        };
-        let workload = row.get::<_, String>(4)?;
+    /// Compares a row with the task that the entries give, in all that is read without decoding it
+    /// and in the snapshot itself.
+    fn check_task(
+        &self,
+        row: &Row<'_>,
+        epochs: &[EpochOf],
+        wanted: &Task,
+        last: Hash,
+    ) -> Result<(), FsckFailure> {
+        let held = read_held(row)?;
+        let of = |number: u32| epochs.get(number as usize).cloned();
+        let relied = held.relied.iter().map(|(number, at)| (of(*number), *at));
         let beside = (
-            count(row, 1)?,
-            Hash(row.get(2)?),
-            time(row, 3)?,
-            workload.as_str(),
+            (held.version, held.hash, row.get::<_, String>(10)?),
+            (held.deadline, held.grace, held.linger),
+            relied.collect::<Vec<_>>(),
         );
+        let watched = !matches!(wanted.heartbeat.mode, HeartbeatMode::Off);
+        let grace = watched.then_some(wanted.heartbeat.grace);
+        let linger = wanted.lingers_until().map(|(until, _)| until);
+        let relies = wanted
+            .epochs
+            .iter()
+            .map(|epoch| (Some(epoch.of.clone()), epoch.at));
         let fits = (
-            wanted.version,
-            last,
-            wanted.deadline,
-            wanted.workload.as_str(),
+            (wanted.version, last, wanted.workload.to_string()),
+            (wanted.deadline, grace, linger),
+            relies.collect::<Vec<_>>(),
         );
+        let differs = |wanted: String, got: String, id| Err(self.differs("tasks", id, wanted, got));
         if beside != fits {
-            return differs(&fits, &beside, wanted.id);
+            return differs(format!("{fits:?}"), format!("{beside:?}"), wanted.id);
         }
-        match Held::read(row.get_ref(5)?.as_blob().map_err(rusqlite::Error::from)?) {
+        match held.decode() {
             Ok(got) if got == *wanted => Ok(()),
-            Ok(got) => differs(wanted, &got, wanted.id),
-            Err(why) => differs(wanted, &why.0, wanted.id),
+            Ok(got) => differs(format!("{wanted:?}"), format!("{got:?}"), wanted.id),
+            Err(why) => differs(format!("{wanted:?}"), why.0, wanted.id),
         }
+    }
+
+    /// The tenant's epochs, by their numbers.
+    fn epochs(&self) -> rusqlite::Result<Vec<EpochOf>> {
+        self.db
+            .prepare("SELECT of FROM epochs WHERE tenant = ?1 ORDER BY id")?
+            .query_map([self.tenant.0], |row| json(row, 0))?
+            .collect()
     }
 
     /// An open claim is that of an open task, under that task's own key, and an ended one is not.
@@ -122,33 +145,32 @@ impl Hot<'_> {
 
     /// A key was spent by a task that the ledger knows.
     fn check_spent(&self, day: u64) -> Result<(), FsckFailure> {
-        self.check_none(
-            "spent keys",
-            &format!(
-                "SELECT task FROM spent_{day} WHERE tenant = ?1
-                   AND NOT EXISTS (SELECT 1 FROM entries WHERE entries.task = spent_{day}.task)"
-            ),
-        )
-    }
-
-    fn check_counters(&self) -> Result<(), FsckFailure> {
-        self.check_none(
-            "counters",
-            "SELECT task FROM counters WHERE tenant = ?1 AND NOT EXISTS
-               (SELECT 1 FROM tasks WHERE tasks.tenant = ?1 AND tasks.id = counters.task)",
-        )
-    }
-
-    /// Checks that a query for what must not be finds nothing.
-    fn check_none(&self, table: &'static str, sql: &str) -> Result<(), FsckFailure> {
-        let mut strays = self.db.prepare(sql)?;
+        let mut strays = self.db.prepare(&format!(
+            "SELECT task FROM spent_{day} WHERE tenant = ?1
+               AND NOT EXISTS (SELECT 1 FROM entries WHERE entries.task = spent_{day}.task)"
+        ))?;
         let stray = strays
             .query_row([self.tenant.0], |row| task(row, 0))
             .optional()?;
         match stray {
-            Some(id) => Err(self.differs(table, id, "a task that the ledger knows", "none")),
+            Some(id) => Err(self.differs("spent keys", id, "a task that the ledger knows", "none")),
             None => Ok(()),
         }
+    }
+
+    /// Uses are counted for open tasks only.
+    fn check_counters(&self) -> Result<(), FsckFailure> {
+        let mut counters = self
+            .db
+            .prepare("SELECT DISTINCT task FROM counters WHERE tenant = ?1")?;
+        let mut rows = counters.query([self.tenant.0])?;
+        while let Some(row) = rows.next()? {
+            let id = task(row, 0)?;
+            if !self.open.contains_key(&id) {
+                return Err(self.differs("counters", id, "an open task", "none"));
+            }
+        }
+        Ok(())
     }
 
     fn differs(

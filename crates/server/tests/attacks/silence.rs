@@ -1,0 +1,72 @@
+//! Silence ends a task, once or many at a time, and nobody keeps a task alive but its own clients.
+
+use super::job::proof;
+use super::world::World;
+
+async fn sweep_for(world: &World, seconds: u64) {
+    for _ in 0..seconds / 5 {
+        world.wait(5);
+        world.app.sweep().await;
+    }
+}
+
+#[tokio::test]
+async fn a_silent_task_ends_and_a_beat_after_the_miss_is_refused() {
+    let world = World::new().await;
+    let job = world.job(1).await;
+    world.app.sweep().await;
+    assert_eq!(world.beat(&job).await.status, 200);
+    sweep_for(&world, 200).await;
+    let renewed = world.renew(&job, &[]).await;
+    let job = super::job::Job { token: renewed.str("access_token").to_owned(), ..job };
+    sweep_for(&world, 295).await;
+    let renewed = world.renew(&job, &[]).await;
+    assert_eq!(renewed.status, 200, "the renewal counted as a beat");
+    let job = super::job::Job { token: renewed.str("access_token").to_owned(), ..job };
+    sweep_for(&world, 300).await;
+    assert!(world.is_open(&job.task));
+    // Silent by a moment, and nobody has swept yet.
+    world.wait(1);
+    assert_eq!(world.beat(&job).await.rule(), "silent");
+    assert!(!world.is_active(&job.token).await);
+    assert_eq!(world.renew(&job, &[]).await.rule(), "silent");
+    world.app.sweep().await;
+    assert!(!world.is_open(&job.task));
+}
+
+/// A machine with many jobs dies for good: one more grace, and not one after another.
+#[tokio::test]
+async fn many_that_vanish_together_wait_one_more_grace_and_no_more() {
+    let world = World::new().await;
+    world.app.sweep().await;
+    let mut jobs = Vec::new();
+    for run in 1..=14 {
+        let job = world.job(run).await;
+        assert_eq!(world.beat(&job).await.status, 200);
+        jobs.push(job);
+    }
+    sweep_for(&world, 310).await;
+    assert!(jobs.iter().all(|job| world.is_open(&job.task)), "one more grace");
+    assert!(!world.app.unready().is_empty());
+    sweep_for(&world, 310).await;
+    let open = jobs.iter().filter(|job| world.is_open(&job.task)).count();
+    assert_eq!(open, 0, "{open} tasks wait for another grace");
+}
+
+#[tokio::test]
+async fn nobody_beats_for_another_task() {
+    let world = World::new().await;
+    let (job, other) = (world.job(1).await, world.job(2).await);
+    let path = format!("/tasks/{}/heartbeat", job.task);
+    let nonce = world.app.nonce();
+    let by_other = proof(&world, &other.key, "POST", &path, Some(&nonce), Some(&other.token));
+    let reply = world
+        .call_with(&format!("DPoP {}", other.token), Some(&by_other), "POST", &path, "")
+        .await;
+    assert_eq!((reply.status, reply.rule()), (404, "not_found"));
+    let stolen = proof(&world, &other.key, "POST", &path, Some(&nonce), Some(&job.token));
+    let reply = world
+        .call_with(&format!("DPoP {}", job.token), Some(&stolen), "POST", &path, "")
+        .await;
+    assert_eq!((reply.status, reply.rule()), (401, "other_key"));
+}

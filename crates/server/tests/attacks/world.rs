@@ -1,0 +1,508 @@
+//! A server in this process: two tenants, a clock that is set by hand, and a door in front of the store.
+
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use dayfly_domain::{Bounds, Name, Span, TaskId, Time};
+use dayfly_server::app::{App, HeadSinks, ServerBounds, Tenant, TenantSetup};
+use dayfly_server::config;
+use dayfly_server::declared::TenantContext;
+use dayfly_server::http;
+use dayfly_server::mint::MasterKey;
+use dayfly_server::verify::{KeyCache, ProofBounds};
+use dayfly_store::clock::{Clock, ManualClock};
+use dayfly_store::{
+    Answer, Append, AppendError, Change, Committed, EntryRange, Facts, FactsQuery, MemoryStore, Observed,
+    OpenFilter, OpenTask, SearchKey, SqliteOptions, SqliteStore, Store, StoredEntry, Touch,
+    TreeHead, Unavailable, Use,
+};
+use dayfly_token::alg::Alg;
+use dayfly_token::sign::SigningKey;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// When every world begins: a multiple of every bucket of time that the server counts in.
+pub(crate) const BEGIN: u64 = 1_800_000_000;
+/// What clients see; the port they reach is another.
+pub(crate) const PUBLIC: &str = "https://dayfly.example";
+pub(crate) const ISSUER: &str = "https://dayfly.example/acme";
+pub(crate) const ARTIFACTS: &str = "https://artifacts.example/api";
+pub(crate) const QUEUE: &str = "https://queue.example/api";
+
+/// The declared state of both tenants, unless a test brings its own.
+pub(crate) const TENANT: &str = r#"
+[issuer.github]
+kind = "github"
+jwks = { file = "jwks.json" }
+
+[owner.team]
+name    = "Team"
+contact = "team@example.com"
+members = ["group:team"]
+
+[resource.artifacts]
+url = "https://artifacts.example/api"
+secret_file = "artifacts.secret"
+
+[resource.queue]
+url = "https://queue.example/api"
+secret_file = "queue.secret"
+
+[type.artifact]
+fields = { bytes = "max", region = "exact" }
+
+[workload.release]
+owner   = "team"
+kind    = "ci"
+purpose = "publish"
+match   = { issuer = "github", repository_id = "1" }
+heartbeat = { mode = "auto", every = "30s", grace = "5m" }
+access  = [
+  { resource = "artifacts", type = "artifact", actions = ["read", "publish"], identifier = "octo/*", bytes = 100, region = ["eu", "us"], scope = "artifacts:publish" },
+  { resource = "queue", type = "message", actions = ["read"], identifier = "jobs/*", scope = "queue:read" },
+]
+
+[workload.matrix]
+owner   = "team"
+kind    = "ci"
+purpose = "many jobs of one run"
+match   = { issuer = "github", repository_id = "2" }
+task    = "run"
+repeat  = "join"
+access  = [
+  { resource = "artifacts", type = "artifact", actions = ["read"], identifier = "octo/*", scope = "artifacts:read" },
+]
+
+[workload.legacy]
+owner   = "team"
+kind    = "ci"
+purpose = "a client without a key"
+match   = { issuer = "github", repository_id = "3" }
+token   = { ttl = "5m", binding = "optional" }
+access  = [
+  { resource = "artifacts", type = "artifact", actions = ["read", "publish"], identifier = "octo/*" },
+  { resource = "queue", type = "message", actions = ["read"], identifier = "jobs/*" },
+]
+"#;
+
+pub(crate) struct World {
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) store: Arc<Door>,
+    pub(crate) app: Arc<App>,
+    pub(crate) http: reqwest::Client,
+    pub(crate) folder: Arc<TempDir>,
+    address: String,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+impl World {
+    /// A server over SQLite.
+    pub(crate) async fn new() -> Self {
+        Self::declared(TENANT).await
+    }
+
+    /// A server over SQLite whose tenants declare this.
+    pub(crate) async fn declared(tenant: &str) -> Self {
+        Self::build(tenant, |folder, clock| {
+            let mut options = SqliteOptions::new(folder.join("dayfly.db"));
+            options.clock = clock;
+            Arc::new(SqliteStore::open(options).unwrap())
+        })
+        .await
+    }
+
+    /// A server over a store in memory, which fails on demand.
+    pub(crate) async fn in_memory() -> (Self, Arc<MemoryStore>) {
+        let memory = OnceLock::new();
+        let world = Self::build(TENANT, |_, clock| {
+            let store = Arc::new(MemoryStore::new(clock));
+            assert!(memory.set(Arc::clone(&store)).is_ok());
+            store
+        })
+        .await;
+        let memory = memory.into_inner().unwrap();
+        (world, memory)
+    }
+
+    async fn build(
+        tenant: &str,
+        store: impl FnOnce(&Path, Arc<dyn Clock>) -> Arc<dyn Store>,
+    ) -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        for name in ["acme", "other"] {
+            write_tenant(&folder.path().join(name), tenant);
+        }
+        let clock = Arc::new(ManualClock::at(Time::from_seconds(BEGIN)));
+        let store = store(folder.path(), clock.clone());
+        let store = Arc::new(Door {
+            inner: store,
+            first: Mutex::default(),
+            before_ends: Mutex::default(),
+            reads: AtomicU64::new(0),
+        });
+        Self::serve(folder, clock, store).await
+    }
+
+    /// The same store and folder under a server that has just started.
+    pub(crate) async fn restarted(&self) -> Self {
+        Self::serve(
+            Arc::clone(&self.folder),
+            Arc::clone(&self.clock),
+            Arc::clone(&self.store),
+        )
+        .await
+    }
+
+    async fn serve(folder: Arc<TempDir>, clock: Arc<ManualClock>, store: Arc<Door>) -> Self {
+        let master = Arc::new(MasterKey::load(&folder.path().join("master.key"), false).unwrap());
+        let keys = Arc::new(KeyCache::new());
+        let mut tenants = Vec::new();
+        for name in ["acme", "other"] {
+            let setup = TenantSetup {
+                name: name.parse().unwrap(),
+                folder: folder.path().join(name),
+                context: TenantContext {
+                    issuer: format!("{PUBLIC}/{name}"),
+                    bounds: config::Bounds::default(),
+                },
+                proofs: ProofBounds::default(),
+                keys: Arc::clone(&keys),
+            };
+            tenants.push(
+                Tenant::open(store.as_ref(), setup, Arc::clone(&master), clock.now())
+                    .await
+                    .unwrap(),
+            );
+        }
+        let bounds = ServerBounds {
+            domain: Bounds::default(),
+            token_bytes: 4096,
+            request_bytes: 65_536,
+        };
+        let app = App::new(
+            store.clone(),
+            clock.clone(),
+            bounds,
+            tenants,
+            HeadSinks::new(Vec::new()),
+        )
+        .unwrap();
+        let app = Arc::new(app);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let router = http::router(Arc::clone(&app));
+        let serving = tokio::spawn(async move {
+            axum::serve(listener, router).await.unwrap();
+        });
+        #[expect(clippy::disallowed_methods, reason = "the test is its own client")]
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        Self {
+            clock,
+            store,
+            app,
+            http,
+            folder,
+            address,
+            serving,
+        }
+    }
+
+    pub(crate) fn tenant(&self) -> Arc<Tenant> {
+        Arc::clone(self.app.tenant("acme").unwrap())
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        self.clock.now().seconds()
+    }
+
+    pub(crate) fn wait(&self, seconds: u64) {
+        self.clock.advance(Span::from_seconds(seconds));
+    }
+
+    /// How many entries the ledger of `acme` holds.
+    pub(crate) fn size(&self) -> u64 {
+        self.store.head(&acme()).unwrap().size
+    }
+
+    /// All leaves of `acme`.
+    pub(crate) fn leaves(&self) -> Vec<Value> {
+        let mut leaves = Vec::new();
+        loop {
+            let from = EntryRange::From(leaves.len() as u64);
+            let page = self.store.entries(&acme(), from, 1000).unwrap();
+            if page.is_empty() {
+                return leaves;
+            }
+            leaves.extend(
+                page.iter()
+                    .map(|entry| serde_json::from_str::<Value>(&entry.leaf).unwrap()),
+            );
+        }
+    }
+
+    /// How many leaves of a kind there are about a task.
+    pub(crate) fn count(&self, kind: &str, task: &str) -> usize {
+        let of = |leaf: &&Value| leaf["kind"] == kind && leaf["task"] == task;
+        self.leaves().iter().filter(of).count()
+    }
+
+    /// Whether a task is open.
+    pub(crate) fn is_open(&self, task: &str) -> bool {
+        let id: TaskId = task.parse().unwrap();
+        let query = FactsQuery {
+            tasks: &[id],
+            ..FactsQuery::default()
+        };
+        let facts = self.store.facts(&acme(), &query).unwrap();
+        facts.tasks.into_iter().flatten().next().is_some()
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Sends a request below the tenant `acme`.
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Vec<u8>>,
+    ) -> Reply {
+        self.send_to(method, &format!("/acme{path}"), headers, body)
+            .await
+    }
+
+    pub(crate) async fn send_to(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Vec<u8>>,
+    ) -> Reply {
+        let url = format!("http://{}{path}", self.address);
+        let mut request = self
+            .http
+            .request(method.parse().unwrap(), url)
+            .body(body.into());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.send().await.unwrap();
+        let status = answer.status().as_u16();
+        let headers = answer.headers().clone();
+        let text = answer.text().await.unwrap();
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Reply {
+            status,
+            headers,
+            text,
+            body,
+        }
+    }
+
+    /// Sends a form below the tenant `acme`.
+    pub(crate) async fn form(
+        &self,
+        path: &str,
+        form: &[(&str, &str)],
+        headers: &[(&str, &str)],
+    ) -> Reply {
+        let mut all = vec![("content-type", FORM)];
+        all.extend_from_slice(headers);
+        self.send("POST", path, &all, encoded(form)).await
+    }
+}
+
+/// An answer of the server.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) text: String,
+    pub(crate) body: Value,
+}
+
+impl Reply {
+    /// Status, OAuth error and rule.
+    pub(crate) fn refusal(&self) -> (u16, &str, &str) {
+        (
+            self.status,
+            self.body["error"].as_str().unwrap_or_default(),
+            self.rule(),
+        )
+    }
+
+    pub(crate) fn rule(&self) -> &str {
+        self.body["refused"]["rule"].as_str().unwrap_or_default()
+    }
+
+    pub(crate) fn str(&self, member: &str) -> &str {
+        self.body[member]
+            .as_str()
+            .unwrap_or_else(|| panic!("no `{member}` in {self:?}"))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+pub(crate) const FORM: &str = "application/x-www-form-urlencoded";
+
+pub(crate) fn encoded(form: &[(&str, &str)]) -> String {
+    url::form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(form)
+        .finish()
+}
+
+pub(crate) fn acme() -> Name {
+    "acme".parse().unwrap()
+}
+
+/// The key of the platform that every world trusts.
+pub(crate) fn platform() -> &'static SigningKey {
+    static KEY: OnceLock<SigningKey> = OnceLock::new();
+    KEY.get_or_init(|| SigningKey::generate(Alg::Rs256).unwrap())
+}
+
+/// A name that nothing else has.
+pub(crate) fn unique() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    format!("unique-{}", NEXT.fetch_add(1, Ordering::SeqCst))
+}
+
+pub(crate) fn write_tenant(folder: &Path, tenant: &str) {
+    std::fs::create_dir_all(folder).unwrap();
+    let jwk = platform().public_jwk().published("k1", Alg::Rs256);
+    let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+    write("jwks.json", &json!({"keys": [jwk]}).to_string());
+    write("artifacts.secret", "secret of artifacts\n");
+    write("queue.secret", "secret of queue\n");
+    write("tenant.toml", tenant);
+}
+
+/// What goes on before an append is handed over.
+type Before = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A store that lets something happen in the moment before a decision is recorded.
+pub(crate) struct Door {
+    inner: Arc<dyn Store>,
+    first: Mutex<Option<Before>>,
+    before_ends: Mutex<Vec<Before>>,
+    reads: AtomicU64,
+}
+
+impl Door {
+    /// Before the next append that changes a task is handed over, this goes first.
+    pub(crate) fn before_next(&self, first: impl Future<Output = ()> + Send + 'static) {
+        *self.first.lock().unwrap() = Some(Box::pin(first));
+    }
+
+    /// Before each append that ends a task, one of these goes first.
+    pub(crate) fn before_end(&self, first: impl Future<Output = ()> + Send + 'static) {
+        self.before_ends.lock().unwrap().push(Box::pin(first));
+    }
+
+    /// How often entries were read.
+    pub(crate) fn reads(&self) -> u64 {
+        self.reads.load(Ordering::SeqCst)
+    }
+
+    fn before(&self, append: &Append) -> Option<Before> {
+        let ends = |change: &Change| !change.next.is_open();
+        let next = if append.changes.is_empty() {
+            None
+        } else {
+            self.first.lock().unwrap().take()
+        };
+        next.or_else(|| {
+            append
+                .changes
+                .iter()
+                .any(ends)
+                .then(|| self.before_ends.lock().unwrap().pop())?
+        })
+    }
+}
+
+impl Store for Door {
+    fn append(&self, tenant: &Name, append: Append) -> Answer<Result<Committed, AppendError>> {
+        let Some(first) = self.before(&append) else {
+            return self.inner.append(tenant, append);
+        };
+        let inner = Arc::clone(&self.inner);
+        let tenant = tenant.clone();
+        Box::pin(async move {
+            first.await;
+            inner.append(&tenant, append).await
+        })
+    }
+
+    fn observe(&self, tenant: &Name, uses: Vec<Use>) -> Answer<Result<Vec<Observed>, AppendError>> {
+        self.inner.observe(tenant, uses)
+    }
+
+    fn touch(&self, tenant: &Name, touch: Touch) {
+        self.inner.touch(tenant, touch);
+    }
+
+    fn facts(&self, tenant: &Name, query: &FactsQuery<'_>) -> Result<Facts, Unavailable> {
+        self.inner.facts(tenant, query)
+    }
+
+    fn open(
+        &self,
+        tenant: &Name,
+        filter: &OpenFilter,
+        cursor: Option<TaskId>,
+        limit: usize,
+    ) -> Result<Vec<OpenTask>, Unavailable> {
+        self.inner.open(tenant, filter, cursor, limit)
+    }
+
+    fn entries(
+        &self,
+        tenant: &Name,
+        range: EntryRange,
+        limit: usize,
+    ) -> Result<Vec<StoredEntry>, Unavailable> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        self.inner.entries(tenant, range, limit)
+    }
+
+    fn find(
+        &self,
+        tenant: &Name,
+        key: &SearchKey,
+        cursor: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<u64>, Unavailable> {
+        self.inner.find(tenant, key, cursor, limit)
+    }
+
+    fn head(&self, tenant: &Name) -> Result<TreeHead, Unavailable> {
+        self.inner.head(tenant)
+    }
+
+    fn tile(
+        &self,
+        tenant: &Name,
+        level: u8,
+        index: u64,
+        width: u16,
+    ) -> Result<Vec<dayfly_ledger::Hash>, Unavailable> {
+        self.inner.tile(tenant, level, index, width)
+    }
+}

@@ -1,0 +1,107 @@
+//! Shows by its system calls that every commit is synced before it is answered.
+//!
+//! The test runs itself under `strace`. In the child, each answer is followed by a write to a
+//! marker file; so between the last write to the write-ahead log and the marker there must be a
+//! sync of that log. The same is shown to be missed where the writer syncs at checkpoints only.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use super::append;
+use crate::sqlite::schema::Sync;
+use crate::sqlite::{SqliteOptions, SqliteStore};
+
+const APPENDS: usize = 5;
+
+#[test]
+fn every_answer_comes_after_a_sync() {
+    assert_eq!(unsynced_answers("full"), Ok(()));
+}
+
+#[test]
+fn an_answer_without_a_sync_is_noticed() {
+    assert!(unsynced_answers("normal").is_err());
+}
+
+/// What is traced; on its own, run among all tests, it only shows that it works.
+#[test]
+fn child() {
+    let folder = TempDir::new().unwrap();
+    let here = std::env::current_dir().unwrap();
+    let mode = std::fs::read_to_string(here.join("mode")).unwrap_or_default();
+    let at = if mode.is_empty() {
+        folder.path()
+    } else {
+        &here
+    };
+    let sync = if mode == "normal" {
+        Sync::Normal
+    } else {
+        Sync::Full
+    };
+    let options = SqliteOptions::new(at.join("db"));
+    let store = SqliteStore::open_with(options, sync, Arc::default()).unwrap();
+    let mut marker = File::create(at.join("marker")).unwrap();
+    for _ in 0..APPENDS {
+        append(&store).unwrap();
+        marker.write_all(b"answered").unwrap();
+    }
+}
+
+/// Traces the child and looks at each answer; tells of the first that was not synced.
+fn unsynced_answers(mode: &str) -> Result<(), String> {
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("mode"), mode).unwrap();
+    let trace = folder.path().join("trace");
+    let status = Command::new("strace")
+        .args([
+            "-f",
+            "-y",
+            "-e",
+            "trace=write,pwrite64,fsync,fdatasync",
+            "-o",
+        ])
+        .arg(&trace)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "sqlite::tests::durability::child"])
+        .current_dir(folder.path())
+        .output()
+        .expect("the package `strace` must be installed");
+    assert!(status.status.success(), "{status:?}");
+    check(&trace)
+}
+
+fn check(trace: &Path) -> Result<(), String> {
+    let (mut written, mut synced, mut answers) = (false, false, 0);
+    for line in std::fs::read_to_string(trace).unwrap().lines() {
+        let of_log = line.contains("/db-wal>");
+        // A call that another thread interrupts is told in two lines; it counts when it returns,
+        // and the second line does not name the file, so syncs are counted by their end.
+        if of_log && line.contains("write") {
+            (written, synced) = (true, false);
+        } else if is_sync_end(line) {
+            synced = written;
+        } else if line.contains("/marker>") && line.contains("write(") {
+            answers += 1;
+            if !(written && synced) {
+                return Err(format!("answer {answers} came without a sync"));
+            }
+            (written, synced) = (false, false);
+        }
+    }
+    assert_eq!(answers, APPENDS, "the trace does not show the answers");
+    Ok(())
+}
+
+/// Whether a sync of the log returned here. Only the log is synced between a commit and its
+/// answer, so a call resumed after an interruption is one of the log.
+fn is_sync_end(line: &str) -> bool {
+    let resumed = line.contains("<... fdatasync resumed>") || line.contains("<... fsync resumed>");
+    let whole = line.contains("sync(") && line.contains("/db-wal>") && !line.contains("unfinished");
+    (resumed || whole) && line.ends_with("= 0")
+}
