@@ -2,6 +2,7 @@
 
 mod batch;
 mod body;
+mod checkpoint;
 mod draft;
 mod due;
 mod fsck;
@@ -14,6 +15,7 @@ mod read;
 mod record;
 mod schema;
 mod search;
+mod spend;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -43,6 +45,7 @@ use crate::{
 
 use batch::{Order, Waiter};
 use body::{Ready, ReadyUse};
+use checkpoint::Checkpoints;
 use load::load;
 use read::Reader;
 use schema::{Sync, open_reader, open_writer};
@@ -156,6 +159,7 @@ struct Writing {
     messages: Sender<Message>,
     places: Arc<Semaphore>,
     thread: Option<JoinHandle<()>>,
+    checkpoints: Option<Checkpoints>,
     /// Held until the writer has ended, so that nobody else serves the file.
     _lock: File,
 }
@@ -214,6 +218,7 @@ impl SqliteStore {
             .spawn(move || writer.run())
             .map_err(OpenError::Thread)?;
         let search = Search::start(Arc::clone(&shared), Arc::clone(&reader))?;
+        let checkpoints = Checkpoints::start(reader.path.clone(), Arc::clone(&shared))?;
         Ok(Self {
             shared,
             reader,
@@ -221,6 +226,7 @@ impl SqliteStore {
                 messages,
                 places,
                 thread: Some(thread),
+                checkpoints: Some(checkpoints),
                 _lock: lock,
             }),
             search: Some(search),
@@ -295,6 +301,7 @@ impl Drop for SqliteStore {
     fn drop(&mut self) {
         if let Some(writing) = &mut self.writing {
             writing.places.close();
+            writing.checkpoints = None;
             // Neither can fail but when the writer has already ended.
             let _ = writing.messages.send(Message::Close);
             if let Some(Err(_)) = writing.thread.take().map(JoinHandle::join) {

@@ -29,8 +29,8 @@ pub(super) fn now() -> dayfly_domain::Time {
     SystemClock.now()
 }
 
-/// Waits a moment between two looks at another process, of which there is no event to wait for.
-#[expect(clippy::disallowed_methods, reason = "another process says nothing when it is ready")]
-pub(super) fn pause() {
-    std::thread::sleep(Duration::from_millis(2));
+/// Waits: another process says nothing when it is ready or has come to rest.
+#[expect(clippy::disallowed_methods, reason = "there is no event of another process to wait for")]
+pub(super) fn wait(span: Duration) {
+    std::thread::sleep(span);
 }

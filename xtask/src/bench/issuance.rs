@@ -56,7 +56,7 @@ pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> Result<Issued, Fail
     let keys = KeySet::parse(server.get("/jwks")?.as_bytes(), Alg::ALL).context("odd keys")?;
 
     let mut issued = Issued {
-        empty: machine::memory(server.pid())?,
+        empty: server.memory_at_rest()?,
         size_before: server.ledger_size()?,
         tokens: Vec::with_capacity(total),
         server,
@@ -162,7 +162,7 @@ fn credential(token: &str) -> Result<CredentialId, Failure> {
 /// Stops the server and finds a sample of the tokens in the ledger that it left, each by its hash.
 pub(super) fn check_ledger(issued: Issued, report: &mut Report) -> Result<(), Failure> {
     let Issued { server, tokens, empty, .. } = issued;
-    let memory = machine::memory(server.pid())?;
+    let memory = server.memory_at_rest()?;
     report.note(format!(
         "after {} grants the server held {:.0} MiB resident ({:.0} MiB before), {:.0} anonymous: \
          {:.2} KiB a task, caches of the database and of verified tokens included",

@@ -10,13 +10,17 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::clock::{Watch, pause};
+use super::clock::{Watch, wait};
 use super::failure::{Context, Failure};
 use super::load;
+use super::machine::{self, Memory};
 use super::world::{TENANT, World};
 
 /// How long a start may take before it counts as failed.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// How often to look whether it is ready, and how long to let it come to rest after that.
+const LOOK: Duration = Duration::from_millis(2);
+const REST: Duration = Duration::from_secs(2);
 
 /// A server that is ready.
 pub(super) struct Server {
@@ -55,9 +59,15 @@ impl Server {
                 let _ = child.wait();
                 return Err(gone("the server was not ready in time"));
             }
-            pause();
+            wait(LOOK);
         }
         Ok(Self { child, world, ready_after: watch.elapsed() })
+    }
+
+    /// What the server holds in memory once it has come to rest.
+    pub(super) fn memory_at_rest(&self) -> Result<Memory, Failure> {
+        wait(REST);
+        machine::memory(self.pid())
     }
 
     pub(super) fn pid(&self) -> u32 {

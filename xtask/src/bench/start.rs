@@ -22,7 +22,7 @@ pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> Result<(), Failure>
     let issuer = world.issuer();
     // The first start makes keys and records the declared state.
     let empty = Server::start(bench.binary, world)?;
-    let before = machine::memory(empty.pid())?;
+    let before = empty.memory_at_rest()?;
     let empty_ready = empty.ready_after;
     let world = empty.stop()?;
 
@@ -38,14 +38,14 @@ pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> Result<(), Failure>
     ));
 
     let server = Server::start(bench.binary, world)?;
-    let after = machine::memory(server.pid())?;
+    let cpu = machine::process_cpu(server.pid())?;
+    let after = server.memory_at_rest()?;
     check_serving(&server, &platform, tasks)?;
     if bench.options.wants(Row::Memory) {
         report.row(memory_line(tasks, before, after));
     }
     if bench.options.wants(Row::Start) {
         let ready = server.ready_after.as_secs_f64();
-        let cpu = machine::process_cpu(server.pid())?;
         report.row(
             Line::new(&format!("start, {tasks} open tasks"), format!("{ready:.2} s"))
                 .floor(format!("{SECONDS} s"), ready / SECONDS, Direction::AtMost)

@@ -120,6 +120,9 @@ impl<'w> Batch<'w> {
             partitions: &mut self.partitions,
             keep: self.keep,
         };
+        if let Some((which, by)) = desk.spend(&ready.append.spends)? {
+            return Err(AppendError::SpentKey { which, by }.into());
+        }
         Ok(desk.record(ready, judged)?)
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dayfly_domain::{TaskId, Time};
 use dayfly_ledger::leaf::LeafError;
 use dayfly_ledger::{Hash, Leaf, Link, leaf_hash};
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, Row};
 
 use super::body::{Body, Ready, unfit};
 use super::draft::Draft;
@@ -14,7 +14,7 @@ use super::partition::{Partitions, claim_day, day};
 use super::tally::admits;
 use super::value::{entry_id, int, task, uint};
 use super::view::{Held, TenantView};
-use crate::{Append, AppendError, Change, ClaimWrite, Spend};
+use crate::{Append, AppendError, Change, ClaimWrite};
 
 /// Why an append is not written.
 pub(super) enum Failure {
@@ -63,7 +63,9 @@ pub(super) struct Sealed {
 }
 
 impl Place<'_> {
-    /// Judges an append. Nothing is changed.
+    /// Judges an append in all but its one-time keys, which [`Desk::spend`] does. Nothing is changed.
+    ///
+    /// [`Desk::spend`]: super::record::Desk::spend
     pub(super) fn judge(&self, ready: &Ready) -> Result<Judged, Failure> {
         let append = &ready.append;
         let at = self.draft.at.max(append.now);
@@ -81,7 +83,14 @@ impl Place<'_> {
         for claim in &append.claims {
             claims.push(self.check_claim(claim, append, at)?);
         }
-        self.check_spends(&append.spends, at)?;
+        // Whether such a key was spent may be forgotten by now.
+        if append
+            .spends
+            .iter()
+            .any(|spend| day(spend.key.until) < day(at))
+        {
+            return Err(unfit(&"a one-time key is past its keep").into());
+        }
         if let Some((workload, limits)) = &append.limits
             && !admits(*limits, self.draft.counts(workload, self.view, at))
         {
@@ -190,27 +199,6 @@ impl Place<'_> {
             .collect()
     }
 
-    fn check_spends(&self, spends: &[Spend], at: Time) -> Result<(), Failure> {
-        for (which, spend) in spends.iter().enumerate() {
-            // Whether it was spent may be forgotten by now.
-            if day(spend.key.until) < day(at) {
-                return Err(unfit(&"a one-time key is past its keep").into());
-            }
-            let twice = spends
-                .iter()
-                .take(which)
-                .find(|other| other.key == spend.key);
-            let by = match twice {
-                Some(other) => Some(other.by),
-                None => spent(self.db, self.partitions, self.tenant, &spend.key)?,
-            };
-            if let Some(by) = by {
-                return Err(AppendError::SpentKey { which, by }.into());
-            }
-        }
-        Ok(())
-    }
-
     fn seal_change(
         &self,
         change: &Change,
@@ -275,32 +263,4 @@ impl Rival {
             is_open: row.get_ref(5)? == rusqlite::types::ValueRef::Null,
         })
     }
-}
-
-/// Who spent a one-time key, if anyone did.
-pub(super) fn spent(
-    db: &Connection,
-    partitions: &Partitions,
-    tenant: u32,
-    key: &crate::OneTimeKey,
-) -> rusqlite::Result<Option<dayfly_domain::Spent>> {
-    let day = day(key.until);
-    if !partitions.has_spent(day) {
-        return Ok(None);
-    }
-    db.prepare_cached(&format!(
-        "SELECT task, client FROM spent_{day} WHERE tenant = ?1 AND at = ?2 AND digest = ?3"
-    ))?
-    .query_row((tenant, int(key.at.seconds()), short(key)), |row| {
-        Ok(dayfly_domain::Spent {
-            task: task(row, 0)?,
-            client: row.get(1)?,
-        })
-    })
-    .optional()
-}
-
-/// Half a digest: 128 bits tell keys apart that nobody can choose freely.
-pub(super) fn short(key: &crate::OneTimeKey) -> &[u8] {
-    key.digest.0.split_at(16).0
 }

@@ -12,10 +12,10 @@ use serde::Deserialize;
 
 use super::SqliteOptions;
 use super::due::{compare_epochs, due_ids};
-use super::judge::spent;
 use super::load::{Tiles, commits, load};
 use super::partition::Partitions;
 use super::schema::open_reader;
+use super::spend::spent;
 use super::value::{count, entry_id, int, parsed, position, task, uint};
 use super::view::{Peeked, Published, TenantView, lock};
 use crate::clock::Clock;

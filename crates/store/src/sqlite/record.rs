@@ -8,13 +8,13 @@ use rusqlite::{Connection, named_params};
 
 use super::body::Ready;
 use super::draft::Draft;
-use super::judge::{Judged, Sealed, short};
+use super::judge::{Judged, Sealed};
 use super::load::{Keep, relied_bytes};
-use super::partition::{Partitions, day};
+use super::partition::Partitions;
 use super::tally::first_minute;
 use super::value::{entry_id, int, millis};
 use super::view::{Held, Recorded, TenantView};
-use crate::{Annex, Append, Change, ClaimWrite, Committed, Note, Spend};
+use crate::{Annex, Append, Change, ClaimWrite, Committed, Note};
 
 /// Where an append is written.
 pub(super) struct Desk<'a> {
@@ -49,9 +49,6 @@ impl Desk<'_> {
         }
         for (note, sealed) in append.notes.iter().zip(&judged.notes) {
             self.write_note(note, sealed, judged.at)?;
-        }
-        for spend in &append.spends {
-            self.write_spend(spend)?;
         }
         self.write_declared(&append)?;
         let size = self.draft.tree.size();
@@ -322,25 +319,6 @@ impl Desk<'_> {
                 task.0,
                 cause,
                 deadline,
-            ))?;
-        Ok(())
-    }
-
-    fn write_spend(&mut self, spend: &Spend) -> rusqlite::Result<()> {
-        let day = day(spend.key.until);
-        if !self.partitions.has_spent(day) {
-            Arc::make_mut(self.partitions).add_spent(self.db, day)?;
-        }
-        self.db
-            .prepare_cached(&format!(
-                "INSERT INTO spent_{day} (tenant, at, digest, task, client) VALUES (?1, ?2, ?3, ?4, ?5)"
-            ))?
-            .execute((
-                self.tenant,
-                int(spend.key.at.seconds()),
-                short(&spend.key),
-                spend.by.task.0,
-                spend.by.client,
             ))?;
         Ok(())
     }

@@ -72,6 +72,9 @@ impl Sync {
 /// How long a statement waits for a lock that only a backup could hold.
 const BUSY: Duration = Duration::from_secs(5);
 
+/// At how many pages of 8 KiB the writer itself moves what is left of the log: 128 MiB.
+const LOG_PAGES: u32 = 16_384;
+
 /// Opens the database to write, makes it when it is not there, and brings it to this version.
 pub(super) fn open_writer(
     path: &Path,
@@ -84,12 +87,21 @@ pub(super) fn open_writer(
     db.execute_batch(&format!(
         "PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA synchronous = {};
          PRAGMA foreign_keys = OFF; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -{};
-         PRAGMA wal_autocheckpoint = 4000;",
+         PRAGMA wal_autocheckpoint = {LOG_PAGES};",
         sync.pragma(),
         u64::from(cache_mib) * 1024,
     ))?;
     db.set_prepared_statement_cache_capacity(512);
     migrate(&db)?;
+    Ok(db)
+}
+
+/// Opens the database to move its log.
+pub(super) fn open_checkpointer(path: &Path) -> Result<Connection, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags)?;
+    // What is moved is synced before the log may be written over.
+    db.execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;")?;
     Ok(db)
 }
 

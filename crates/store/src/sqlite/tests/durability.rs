@@ -77,31 +77,54 @@ fn unsynced_answers(mode: &str) -> Result<(), String> {
 }
 
 fn check(trace: &Path) -> Result<(), String> {
-    let (mut written, mut synced, mut answers) = (false, false, 0);
+    let mut log = Log::default();
+    let mut answers = 0;
     for line in std::fs::read_to_string(trace).unwrap().lines() {
-        let of_log = line.contains("/db-wal>");
-        // A call that another thread interrupts is told in two lines; it counts when it returns,
-        // and the second line does not name the file, so syncs are counted by their end.
-        if of_log && line.contains("write") {
-            (written, synced) = (true, false);
-        } else if is_sync_end(line) {
-            synced = written;
-        } else if line.contains("/marker>") && line.contains("write(") {
+        let (thread, call) = line.split_once(' ').unwrap_or((line, ""));
+        log.see(thread, call.trim_start());
+        if call.contains("/marker>") && call.contains("write(") {
             answers += 1;
-            if !(written && synced) {
+            if !log.synced {
                 return Err(format!("answer {answers} came without a sync"));
             }
-            (written, synced) = (false, false);
+            log.synced = false;
         }
     }
     assert_eq!(answers, APPENDS, "the trace does not show the answers");
     Ok(())
 }
 
-/// Whether a sync of the log returned here. Only the log is synced between a commit and its
-/// answer, so a call resumed after an interruption is one of the log.
-fn is_sync_end(line: &str) -> bool {
-    let resumed = line.contains("<... fdatasync resumed>") || line.contains("<... fsync resumed>");
-    let whole = line.contains("sync(") && line.contains("/db-wal>") && !line.contains("unfinished");
-    (resumed || whole) && line.ends_with("= 0")
+/// What the trace has told of the write-ahead log so far.
+#[derive(Default)]
+struct Log {
+    /// The thread that wrote to it last.
+    writer: String,
+    /// Whether that thread has synced it since.
+    synced: bool,
+    /// Whether that thread is within a sync of it: a call that others interrupt is told in two
+    /// lines, the second of which names no file.
+    syncing: bool,
+}
+
+impl Log {
+    fn see(&mut self, thread: &str, call: &str) {
+        let of_log = call.contains("/db-wal>");
+        if of_log && (call.starts_with("write(") || call.starts_with("pwrite64(")) {
+            *self = Self {
+                writer: thread.into(),
+                ..Self::default()
+            };
+        }
+        if thread != self.writer {
+            return;
+        }
+        let begins = call.starts_with("fsync(") || call.starts_with("fdatasync(");
+        self.syncing |= begins && of_log;
+        let is_whole = !call.contains("unfinished");
+        let ends = is_whole && (begins || call.starts_with("<... f")) && call.contains("sync");
+        if self.syncing && ends {
+            self.syncing = false;
+            self.synced = call.ends_with("= 0");
+        }
+    }
 }

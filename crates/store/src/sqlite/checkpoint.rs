@@ -1,0 +1,78 @@
+//! Moves the write-ahead log into the database beside the writer, so that grants do not wait for it.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::OpenError;
+use super::schema::open_checkpointer;
+use super::view::lock;
+use super::writer::Shared;
+
+/// How often the log is moved, when there was a commit.
+const EVERY: Duration = Duration::from_millis(250);
+
+/// The thread that moves it.
+///
+/// What it has moved, the writer need not: SQLite begins the log anew at the next commit that
+/// finds it moved whole, and has the writer itself move the rest when it grows too long, so the
+/// log is bounded whether this keeps pace or not.
+pub(super) struct Checkpoints {
+    closed: Arc<(Mutex<bool>, Condvar)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Checkpoints {
+    pub(super) fn start(path: PathBuf, shared: Arc<Shared>) -> Result<Self, OpenError> {
+        let closed = Arc::<(Mutex<bool>, Condvar)>::default();
+        let watched = Arc::clone(&closed);
+        let thread = std::thread::Builder::new()
+            .name("dayfly-log".into())
+            .spawn(move || run(&path, &shared, &watched))
+            .map_err(OpenError::Thread)?;
+        Ok(Self {
+            closed,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Checkpoints {
+    fn drop(&mut self) {
+        *lock(&self.closed.0) = true;
+        self.closed.1.notify_all();
+        if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
+            tracing::error!("the thread that moves the log ended by a panic");
+        }
+    }
+}
+
+fn run(path: &PathBuf, shared: &Shared, (closed, woken): &(Mutex<bool>, Condvar)) {
+    let mut db: Option<Connection> = None;
+    let mut moved = 0;
+    loop {
+        let rested = woken.wait_timeout_while(lock(closed), EVERY, |closed| !*closed);
+        if *rested.unwrap_or_else(PoisonError::into_inner).0 {
+            return;
+        }
+        let commits = shared.published.read().commits;
+        if commits == moved {
+            continue;
+        }
+        // A connection that failed, or lost its file, is opened again at the next turn.
+        db = db.or_else(|| open_checkpointer(path).ok());
+        let checkpoint =
+            |db: &Connection| db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        match db.as_ref().map(checkpoint) {
+            Some(Ok(())) => moved = commits,
+            Some(Err(error)) => {
+                tracing::warn!(%error, "the write-ahead log could not be moved");
+                db = None;
+            }
+            None => {}
+        }
+    }
+}
