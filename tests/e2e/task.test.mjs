@@ -157,9 +157,12 @@ async function verifies(receipt) {
   const without = (place) => ({ ...receipt, entries: receipt.entries.toSpliced(place, 1) });
   await writeFile(file, JSON.stringify(without(2)));
   assert.equal((await run(['verify', file, '--key', key])).code, 1);
-  // Without its end a receipt is one of an open task, and says so.
+  // Without its end a receipt is one of an open task: it holds only where that is asked for.
   await writeFile(file, JSON.stringify(without(-1)));
-  const open = await run(['verify', file, '--key', key]);
+  const cut = await run(['verify', file, '--key', key]);
+  assert.equal(cut.code, 1, cut.stdout);
+  assert.match(cut.stderr, /cut off/);
+  const open = await run(['verify', file, '--key', key, '--open']);
   assert.equal(open.code, 0, open.stderr);
   assert.doesNotMatch(open.stdout, /complete/);
 }

@@ -411,7 +411,7 @@ async fn a_receipt_is_judged_offline() {
     let key = record.head().await.unwrap().verifier_key.parse().unwrap();
     let receipt =
         serde_json::to_string(&record.receipt(folder.task, false).await.unwrap()).unwrap();
-    match judge(receipt.as_bytes(), &key) {
+    match judge(receipt.as_bytes(), &key, false) {
         Found::Holds(text) => {
             let first = format!(
                 "holds: {TASK}, 4 entries, complete: the task has ended and nothing is left out"
@@ -420,7 +420,7 @@ async fn a_receipt_is_judged_offline() {
         }
         Found::Not(why) => panic!("{why}"),
     }
-    let not = |json: &str| match judge(json.as_bytes(), &key) {
+    let not = |json: &str| match judge(json.as_bytes(), &key, false) {
         Found::Holds(text) => panic!("{text}"),
         Found::Not(why) => why,
     };
@@ -431,9 +431,14 @@ async fn a_receipt_is_judged_offline() {
         not(&tampered)
     );
     assert!(not("{}").starts_with("not a receipt"));
+    let mut cut: serde_json::Value = serde_json::from_str(&receipt).unwrap();
+    cut["entries"].as_array_mut().unwrap().pop();
+    let cut = cut.to_string();
+    assert!(not(&cut).contains("entries may have been cut off"), "{}", not(&cut));
+    assert!(matches!(judge(cut.as_bytes(), &key, true), Found::Holds(_)));
     let stranger = SignerKey::from_seed("127.0.0.1:8440/acme", &[9; 32]).unwrap();
     assert!(matches!(
-        judge(receipt.as_bytes(), stranger.verifier()),
+        judge(receipt.as_bytes(), stranger.verifier(), false),
         Found::Not(_)
     ));
 }
