@@ -51,7 +51,7 @@ fn by_cargo() -> Vec<Step> {
             cargo("clippy --locked --package dayfly --no-default-features -- -D warnings"),
         ),
         // Among them: dependency direction, second copies of crates and the documents (xtask/tests),
-        // and twenty rounds of `kill -9` under load (crates/cli/tests/crash).
+        // and twenty rounds of `kill -9` under load (crates/cli/tests/serve).
         Step::run_of("tests", cargo("test --locked --workspace --all-features")),
         Step::run_of(
             "reference",

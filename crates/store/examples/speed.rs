@@ -85,6 +85,21 @@ fn main() {
         .map_or(100_000, |a| a.parse().unwrap());
     let wide: usize = std::env::args().nth(2).map_or(128, |a| a.parse().unwrap());
     let dir = std::path::PathBuf::from("/work/main/target/speed");
+    if total == 0 {
+        let r0 = rss();
+        let t = Instant::now();
+        let store = SqliteStore::open(SqliteOptions::new(dir.join("db"))).unwrap();
+        println!("open: {:?}, rss +{} MiB", t.elapsed(), (rss() - r0) >> 20);
+        let n = { let mut c = None; let mut n = 0; loop { let p = store.open(&acme(), &OpenFilter::All, c, 10000).unwrap(); n += p.len(); match p.last() { Some(l) => c = Some(l.task.id), None => break } } n };
+        println!("{n} open, {} B each", (rss() - r0) / n as u64);
+        let t = Instant::now();
+        println!("due: {} in {:?}", store.open(&acme(), &OpenFilter::Due(SystemClock.now()), None, 100).unwrap().len(), t.elapsed());
+        let t = Instant::now();
+        println!("due: {} in {:?}", store.open(&acme(), &OpenFilter::Due(SystemClock.now()), None, 100).unwrap().len(), t.elapsed());
+        let t = Instant::now();
+        let r = fsck(&dir.join("db")); println!("fsck {} in {:?}", r.is_ok(), t.elapsed());
+        return;
+    }
     let _ = std::fs::remove_dir_all(&dir);
     std::fs::create_dir_all(&dir).unwrap();
     let options = SqliteOptions::new(dir.join("db"));

@@ -2,19 +2,20 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
+use std::time::Duration;
 
 use dayfly_domain::access::{Detail, Field, Pattern};
 use dayfly_domain::{
     Claim, ClaimState, ClientRegistered, CredentialIssued, Digest, Epoch, EpochOf, Event, Heartbeat,
-    Name, Repeat, Span, Spent, Task, TaskId, TaskStarted, Time, apply,
+    KeyRule, Name, Repeat, Span, Spent, Task, TaskId, TaskKey, TaskStarted, Time, apply,
 };
 use dayfly_store::{
-    Annex, Answer, Append, AppendError, Change, ClaimWrite, Committed, Drafted, OneTimeKey, Spend,
-    SqliteOptions, SqliteStore, Store,
+    Annex, Answer, Append, AppendError, Change, ClaimWrite, Committed, Drafted, OneTimeKey,
+    SearchKey, Spend, SqliteOptions, SqliteStore, Store,
 };
 use dayfly_token::hash::sha256_of_parts;
 
-use super::clock;
+use super::clock::{self, Watch};
 use super::failure::{Context, Failure};
 use super::mill::{Callers, check_run_id, claims, run_id};
 use super::world::{
@@ -27,6 +28,8 @@ const STEP: usize = 200;
 const UNDER_WAY: usize = 4;
 /// How long the tasks stay open: none may end while the bench looks.
 const WINDOW: Span = Span::from_seconds(24 * 3600);
+/// How long the search index may take to catch up.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Opens tasks in the database of a server that is not running.
 pub(super) fn open_tasks(database: &Path, issuer: &str, tasks: u64) -> Result<(), Failure> {
@@ -49,8 +52,16 @@ pub(super) fn open_tasks(database: &Path, issuer: &str, tasks: u64) -> Result<()
         while !under_way.is_empty() {
             settle(&mut under_way).await?;
         }
-        Ok(())
-    })
+        Ok::<_, Failure>(())
+    })?;
+    // The search index follows the commits; a server that is started finds it caught up.
+    let watch = Watch::start();
+    while let Err(why) = store.find(&filler.tenant, &SearchKey::Instance("none".into()), None, 1) {
+        if watch.elapsed() > PATIENCE {
+            return Err(Failure::new(format!("the search index does not catch up: {why}")));
+        }
+    }
+    Ok(())
 }
 
 async fn settle(
@@ -69,6 +80,7 @@ struct Filler {
     issuer: Name,
     workloads: Vec<Name>,
     access: Vec<Detail>,
+    rule: KeyRule,
     callers: Callers,
     /// The tenant's issuer identifier.
     url: String,
@@ -85,6 +97,7 @@ impl Filler {
             issuer: name("github")?,
             workloads: workloads.collect::<Result<_, _>>()?,
             access: vec![detail(&["read"])?, detail(&["read", "publish"])?],
+            rule: rule(),
             callers: Callers::new(256)?,
             url: url.to_owned(),
             now: clock::now(),
@@ -158,15 +171,20 @@ impl Filler {
         let workload = usize::try_from(number).ok().and_then(|at| self.workloads.get(at));
         let workload = workload.context("no such workload")?;
         let (repository, run, check) = (repository_id(number), run_id(job), check_run_id(job));
+        let named = [("repository_id", repository), ("run_id", run), ("run_attempt", 1), ("check_run_id", check)];
+        let named = named.map(|(claim, value)| (claim.to_owned(), value.to_string()));
+        let read = self.rule.read(&BTreeMap::from(named));
+        let TaskKey { key, series, attempt } =
+            read.map_err(|_| Failure::new("a job without a task key"))?;
         let deadline = self.now + WINDOW;
         let jkt = Digest(self.callers.thumbprint(job)?.0);
         let started = TaskStarted {
             workload: workload.clone(),
             owner: self.owner.clone(),
             issuer: self.issuer.clone(),
-            key: format!("{repository}/{run}/{check}"),
-            series: format!("{repository}/{run}"),
-            attempt: Some(1),
+            key,
+            series,
+            attempt,
             repeat: Repeat::Refuse,
             opened: self.now,
             deadline,
@@ -218,6 +236,17 @@ impl Filler {
         ]
         .map(|of| Epoch { of, at: 0 })
         .into()
+    }
+}
+
+/// How a job names its task: the rule `task = "job"` of the kind `github`.
+fn rule() -> KeyRule {
+    let claims = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+    KeyRule {
+        key: claims(&["repository_id", "run_id", "check_run_id"]),
+        series: claims(&["repository_id", "run_id"]),
+        attempt: Some("run_attempt".to_owned()),
+        hint: String::new(),
     }
 }
 

@@ -72,6 +72,10 @@ impl Words {
                     read.headers.push(header);
                 }
                 "-d" | "--data-binary" => read.data = Some(data(next()?)?),
+                "-T" => {
+                    read.data = Some(data(&format!("@{}", next()?))?);
+                    read.method = Some("PUT".to_owned());
+                }
                 "-o" => read.output = Some(next()?.clone()),
                 "-w" => read.write_out = Some(next()?.clone()),
                 option if option.starts_with('-') => {

@@ -118,7 +118,7 @@ async fn introduce(stage: &Stage, paint: Paint) {
     let services = &stage.services;
     paint.fact(
         "folder",
-        &format!("{} (removed at the end)", stage.path("").display()),
+        &format!("{} (removed at the end)", stage.folder().display()),
     );
     paint.fact(
         "server",
@@ -185,7 +185,7 @@ fn invite(stage: &Stage, paint: Paint, task: &str) -> Result<()> {
     paint.text("");
     paint.text("Everything runs on until Ctrl-C. In another terminal:");
     for line in [
-        format!("cd {}", stage.path("").display()),
+        format!("cd {}; PATH=$PWD/bin:$PATH", stage.folder().display()),
         "dayfly task list --all".to_owned(),
         format!("dayfly trace {task}"),
         "dayfly trace workload:release".to_owned(),

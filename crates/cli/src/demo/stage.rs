@@ -98,6 +98,11 @@ impl Stage {
         format!("{}/{TENANT}", self.public_url)
     }
 
+    /// The folder, where every command of the demo runs.
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// A place in the folder.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)

@@ -6,6 +6,7 @@ pub(crate) mod token;
 
 pub(crate) mod address;
 mod child;
+mod clauses;
 mod end;
 mod heartbeat;
 mod loopback;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::http::Clients;
 use crate::output::{self, answer, say};
 use crate::runner::address::ServerArgs;
-use crate::runner::block_on;
+use crate::runner::{block_on, clauses};
 use crate::runner::proof_source::ProofSource;
 use crate::runner::wire::Failure;
 
@@ -21,12 +21,19 @@ pub(crate) struct ProofArgs {
     /// Print the claims as one JSON object
     #[arg(long)]
     json: bool,
+    /// The workload to ask the server about, where more than one may match
+    #[arg(long, value_name = "NAME")]
+    workload: Option<String>,
+    /// Compare the claims with the workloads of this configuration's folder instead of asking a server
+    #[cfg(feature = "server")]
+    #[arg(long, value_name = "FILE")]
+    config: Option<std::path::PathBuf>,
 }
 
-/// Prints the claims.
+/// Prints the claims, and which clause of which workload they fail.
 pub(crate) fn main(args: ProofArgs, server: ServerArgs) -> ExitCode {
-    match block_on(claims(&args, &server)) {
-        Ok(Ok(claims)) => print(&claims, &args, &server),
+    match block_on(show(&args, &server)) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(failure)) => {
             failure.say();
             failure.exit_code().into()
@@ -38,8 +45,21 @@ pub(crate) fn main(args: ProofArgs, server: ServerArgs) -> ExitCode {
     }
 }
 
+async fn show(args: &ProofArgs, server: &ServerArgs) -> Result<(), Failure> {
+    let claims = claims(args, server).await?;
+    print(&claims, args.json);
+    #[cfg(feature = "server")]
+    if let Some(config) = &args.config {
+        for line in clauses::declared(config, server.tenant.as_deref(), &claims)? {
+            say(line);
+        }
+        return Ok(());
+    }
+    clauses::asked(server, args.workload.as_deref()).await
+}
+
 /// The claims of this job's platform token, not verified: all that whoever compares them with workloads needs.
-pub(crate) async fn claims(
+async fn claims(
     args: &ProofArgs,
     server: &ServerArgs,
 ) -> Result<Map<String, Value>, Failure> {
@@ -54,22 +74,17 @@ pub(crate) async fn claims(
     Ok(proof.claims().clone())
 }
 
-fn print(claims: &Map<String, Value>, args: &ProofArgs, server: &ServerArgs) -> ExitCode {
-    if args.json {
-        return answer(Value::Object(claims.clone()));
+fn print(claims: &Map<String, Value>, json: bool) {
+    if json {
+        let _printed = answer(Value::Object(claims.clone()));
+        return;
     }
     let mut lines: Vec<String> = claims
         .iter()
         .map(|(name, value)| format!("{} = {}", escaped(name), shown(value)))
         .collect();
     lines.sort();
-    let code = answer(lines.join("\n"));
-    if server.server.is_some() {
-        say(
-            "a server would spend the proof by looking at it: `dayfly run` names the clause that fails, `dayfly why` explains it",
-        );
-    }
-    code
+    let _printed = answer(lines.join("\n"));
 }
 
 /// A text as it stands, anything else as JSON.

@@ -9,7 +9,6 @@ use super::refuse::{Refused, Trail, unavailable};
 use super::renew::assertion_key;
 use super::{App, Tenant};
 use crate::declared::{JwksSource, ResourceAuth};
-use crate::verify;
 
 /// How a resource authenticates.
 #[derive(Clone, Copy)]
@@ -118,7 +117,8 @@ impl App {
                     self.spend_assertion(tenant, &verified).await?;
                     return Ok(name);
                 }
-                Err(why) => last = verify::assertion(&why),
+                // Only the operator is told why: it would tell that the resource exists.
+                Err(why) => last = unauthenticated().hint(why.to_string()),
             }
         }
         Err(last)

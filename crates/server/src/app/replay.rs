@@ -15,7 +15,7 @@ use crate::verify;
 
 /// For how long after a start proofs that are remembered in memory only must carry a nonce: any
 /// proof shown before the start, one dated ahead too, is older than a proof may be by then.
-const NONCE_AFTER_START_SECONDS: u64 = MAX_AGE_SECONDS + MAX_AHEAD_SECONDS;
+const NONCE_AFTER_START_SECONDS: u64 = MAX_AGE_SECONDS + MAX_AHEAD_SECONDS + 1;
 /// How many proofs the memory holds for one bucket of time.
 const REMEMBERED: usize = 1 << 20;
 

@@ -1,9 +1,10 @@
 //! What happens by itself: ends that are due, refusal counts, heads every minute.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dayfly_domain::{Cause, Command, Span, Sweep, Time, decide};
+use dayfly_domain::{Cause, Command, Name, Span, Sweep, Time, decide};
 use dayfly_store::{Append, AppendError, OpenFilter, OpenTask, Touch};
 
 use super::plan::change;
@@ -19,11 +20,11 @@ const VANISHED_AT_LEAST: u64 = 10;
 pub(super) struct SweepState {
     beats: Minutes,
     silences: Minutes,
-    held: Mutex<Option<Hold>>,
+    held: Mutex<BTreeMap<Name, Hold>>,
     last_head_minute: AtomicU64,
 }
 
-/// A span in which ends by heartbeat wait.
+/// A span in which a tenant's ends by heartbeat wait.
 #[derive(Clone, Copy)]
 struct Hold {
     from: Time,
@@ -65,17 +66,14 @@ impl App {
     /// Until when ends by heartbeat wait because too many tasks fell silent at once.
     #[must_use]
     pub fn heartbeat_held_until(&self) -> Option<Time> {
-        self.last_hold()
-            .map(|hold| hold.until)
-            .filter(|until| self.now() < *until)
-    }
-
-    fn last_hold(&self) -> Option<Hold> {
-        *self
+        let now = self.now();
+        let held = self
             .sweeps
             .held
             .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+            .unwrap_or_else(PoisonError::into_inner);
+        let until = held.values().map(|hold| hold.until);
+        until.filter(|until| now < *until).max()
     }
 
     /// Why this server should not be given work now; empty when it is ready.
@@ -179,7 +177,13 @@ impl App {
     /// silence may be ours, and each of them gets one more grace. A task that was not heard since
     /// it got one gets no other.
     fn without_vanished(&self, tenant: &Tenant, due: Vec<OpenTask>, now: Time) -> Vec<OpenTask> {
-        let last = self.last_hold();
+        let last = self
+            .sweeps
+            .held
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(tenant.name())
+            .copied();
         let silent = |open: &OpenTask| {
             let since = last.is_none_or(|hold| open.heard.last_seen > Some(hold.from));
             since && open.task.lapsed(now, open.heard) == Some(Cause::Heartbeat)
@@ -192,7 +196,7 @@ impl App {
         let vanished = self.sweeps.silences.recent(now);
         let heard = self.sweeps.beats.recent(now);
         let many = vanished >= VANISHED_AT_LEAST && vanished > (vanished + heard) / 5;
-        if !many || self.heartbeat_held_until().is_some() {
+        if !many || last.is_some_and(|hold| now < hold.until) {
             return due;
         }
         let grace = due
@@ -213,14 +217,17 @@ impl App {
                 to: now,
             },
         );
-        *self
-            .sweeps
+        self.sweeps
             .held
             .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(Hold {
-            from: now,
-            until: now + grace,
-        });
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(
+                tenant.name().clone(),
+                Hold {
+                    from: now,
+                    until: now + grace,
+                },
+            );
         due.into_iter().filter(|open| !silent(open)).collect()
     }
 

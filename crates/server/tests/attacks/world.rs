@@ -51,6 +51,10 @@ secret_file = "artifacts.secret"
 url = "https://queue.example/api"
 secret_file = "queue.secret"
 
+[resource.keyed]
+url = "https://keyed.example/api"
+jwks = { file = "keyed.json" }
+
 [type.artifact]
 fields = { bytes = "max", region = "exact" }
 
@@ -255,14 +259,22 @@ impl World {
         self.leaves().iter().filter(of).count()
     }
 
+    pub(crate) fn store_size(&self, tenant: &str) -> u64 {
+        self.store.head(&tenant.parse().unwrap()).unwrap().size
+    }
+
     /// Whether a task is open.
     pub(crate) fn is_open(&self, task: &str) -> bool {
+        self.is_open_at("acme", task)
+    }
+
+    pub(crate) fn is_open_at(&self, tenant: &str, task: &str) -> bool {
         let id: TaskId = task.parse().unwrap();
         let query = FactsQuery {
             tasks: &[id],
             ..FactsQuery::default()
         };
-        let facts = self.store.facts(&acme(), &query).unwrap();
+        let facts = self.store.facts(&tenant.parse().unwrap(), &query).unwrap();
         facts.tasks.into_iter().flatten().next().is_some()
     }
 
@@ -390,6 +402,7 @@ pub(crate) fn write_tenant(folder: &Path, tenant: &str) {
     write("jwks.json", &json!({"keys": [jwk]}).to_string());
     write("artifacts.secret", "secret of artifacts\n");
     write("queue.secret", "secret of queue\n");
+    write("keyed.json", &json!({"keys": [platform().public_jwk().published("r1", Alg::Rs256)]}).to_string());
     write("tenant.toml", tenant);
 }
 

@@ -34,7 +34,7 @@ pub(in crate::demo) async fn play(scene: Scene<'_>) -> Result<()> {
     let total = run.until("total ").await?.text;
     let stored = run.until("stored ").await?.text;
     let denied = run.until("queue: ").await?.text;
-    run.until("403").await?;
+    run.until("answered 403").await?;
     let ended = run.until(" ended ").await?;
     let object = stage.services.results.object("daily/today");
     ensure!(

@@ -28,7 +28,7 @@ pub(in crate::demo) async fn play(scene: Scene<'_>) -> Result<Over> {
         "dayfly run --workload release --resource artifacts -- sh sign.sh {url}"
     ));
     let mut run = stage.run(&job, &options, &["sh", "sign.sh", &url])?;
-    let accepted = run.until("200").await?;
+    let accepted = run.until("answered 200").await?;
     let later = Signed::read(&stage.path("later.json"))?;
     let ended = run.until(" ended ").await?;
     let answer = later.send(&clients, Method::GET, &url).await?;

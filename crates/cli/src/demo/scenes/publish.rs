@@ -5,6 +5,7 @@ use anyhow::{Result, ensure};
 use super::{APP, Scene, end_of};
 
 const PATH: &str = "octo-org/app/app-1.0.tgz";
+const SCRIPT: &str = include_str!("../scripts/publish.sh");
 
 pub(in crate::demo) async fn play(scene: Scene<'_>) -> Result<()> {
     let Scene { stage, paint } = scene;
@@ -14,10 +15,8 @@ pub(in crate::demo) async fn play(scene: Scene<'_>) -> Result<()> {
     let run = stage.run(&job, &options, &["sh", "publish.sh"])?;
     let run = run.end().await?.with_code(0)?;
     let stored = &run.line("stored ")?.text;
-    run.line("201")?;
-    paint.says(&format!(
-        "publish.sh: curl -X PUT --data-binary @app-1.0.tgz ${{DAYFLY_ARTIFACTS_URL}}{PATH}"
-    ));
+    let sent = SCRIPT.lines().last().unwrap_or_default();
+    paint.says(&format!("publish.sh: {sent}"));
     paint.says(&format!("201 from artifacts: {stored}"));
     let there = stage.services.artifacts.object(PATH);
     ensure!(

@@ -1,4 +1,4 @@
-# Prints its token where it should not, and waits until somebody has used it.
+# Leaves its token where it should not, and waits until somebody has tried it.
 dayfly token >leaked.token
 echo leaked
 n=0

@@ -7,5 +7,5 @@ header() { sed -e 's/.*"'"$1"'":"\([^"]*\)".*/'"$1"': \1/'; }
 
 now=$(sign "$1" artifacts GET)
 sign "$1" artifacts GET >later.json
-curl -sS -o answer -w '%{http_code}\n' -H "$(printf %s "$now" | header Authorization)" \
+curl -sS -o answer -w 'answered %{http_code}\n' -H "$(printf %s "$now" | header Authorization)" \
   -H "$(printf %s "$now" | header DPoP)" "$1"

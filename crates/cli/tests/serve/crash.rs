@@ -1,21 +1,11 @@
 //! The server is killed with SIGKILL at random moments under load, twenty times: what it had
 //! acknowledged before each kill holds after it.
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test says what went wrong by panicking"
-)]
-
-mod client;
-mod stage;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use client::{Client, Outcome};
-use stage::Stage;
+use crate::client::{Client, Outcome};
+use crate::stage::{Shared, Stage};
 
 const ROUNDS: u64 = 20;
 const WORKERS: u64 = 4;
@@ -69,7 +59,7 @@ async fn what_was_acknowledged_survives_a_kill() {
 
 /// Opens tasks and ends every second of them, until the server is gone.
 async fn work(
-    stage: Arc<stage::Shared>,
+    stage: Arc<Shared>,
     seed: u64,
     acknowledged: Arc<AtomicUsize>,
     killed: Arc<AtomicBool>,

@@ -7,7 +7,7 @@ use dayfly_token::client::{AssertionRequest, ProofRequest, client_assertion, dpo
 use dayfly_token::sign::SigningKey;
 use serde_json::{Value, json};
 
-use super::stage::Shared;
+use crate::stage::Shared;
 
 /// Whether an answer arrived. One that did not proves nothing.
 pub(crate) enum Outcome<T> {
@@ -26,8 +26,12 @@ pub(crate) struct Client {
 impl Client {
     /// Proves a fresh run and opens its task.
     pub(crate) async fn grant(stage: &Shared, run: u64) -> Outcome<Self> {
+        Self::grant_by(stage, platform_token_of(stage, run, "1296269")).await
+    }
+
+    /// Opens the task of this proof.
+    pub(crate) async fn grant_by(stage: &Shared, proof: String) -> Outcome<Self> {
         let key = SigningKey::generate(Alg::Es256).unwrap();
-        let proof = platform_token(stage, run);
         let Some((status, body)) = post_token(stage, &key, &grant_form(&proof)).await else {
             return Outcome::Lost;
         };
@@ -188,12 +192,13 @@ fn dpop(key: &SigningKey, url: &str, nonce: Option<&str>, token: Option<&str>) -
     .unwrap()
 }
 
-fn platform_token(stage: &Shared, run: u64) -> String {
+/// What GitHub would give a job of this repository.
+pub(crate) fn platform_token_of(stage: &Shared, run: u64, repository_id: &str) -> String {
     let now = now();
     let claims = json!({
         "iss": "https://token.actions.githubusercontent.com", "aud": stage.issuer,
         "sub": "repo:octo-org/octo-repo:ref:refs/heads/main",
-        "repository": "octo-org/octo-repo", "repository_id": "1296269",
+        "repository": "octo-org/octo-repo", "repository_id": repository_id,
         "repository_owner": "octo-org", "repository_owner_id": "583231",
         "run_id": run.to_string(), "run_attempt": "1", "check_run_id": run.to_string(),
         "ref": "refs/heads/main", "event_name": "push", "jti": unique(),
