@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use crate::step::{Invocation, root};
+use crate::step::{Invocation, binary, root};
 
 /// Where the list stands in the README: between these two lines.
 const BEGIN: &str = "<!-- commands -->";
@@ -55,7 +55,7 @@ fn listed(readme: &str) -> Option<BTreeSet<String>> {
 
 /// The commands that the binary has: its own, and those below them.
 fn served(before: &[&str]) -> Result<BTreeSet<String>, String> {
-    let mut help = Invocation::of("cargo", "run --locked --quiet --package dayfly --");
+    let mut help = Invocation::of(binary().display().to_string(), "");
     for word in before {
         help = help.with(*word);
     }

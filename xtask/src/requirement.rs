@@ -76,7 +76,7 @@ fn install(program: &str, package: &str) -> Result<(), String> {
     installed.map_err(|why| format!("`{install}` failed: {why}"))
 }
 
-fn is_there(program: &'static str) -> bool {
+fn is_there(program: &str) -> bool {
     // All of them answer to `--version`.
     Invocation::of(program, "--version").output().is_some()
 }

@@ -24,9 +24,9 @@ pub(crate) enum Work {
 /// A program with its arguments, from the folder of the workspace or one below it.
 #[derive(Clone, Debug)]
 pub(crate) struct Invocation {
-    program: &'static str,
+    program: String,
     arguments: Vec<String>,
-    variables: Vec<(&'static str, &'static str)>,
+    variables: Vec<(&'static str, String)>,
     folder: &'static str,
 }
 
@@ -82,9 +82,9 @@ impl fmt::Display for Step {
 
 impl Invocation {
     /// A program and its arguments, which are parted by single spaces.
-    pub(crate) fn of(program: &'static str, arguments: &str) -> Self {
+    pub(crate) fn of(program: impl Into<String>, arguments: &str) -> Self {
         Self {
-            program,
+            program: program.into(),
             arguments: arguments
                 .split(' ')
                 .filter(|word| !word.is_empty())
@@ -102,8 +102,8 @@ impl Invocation {
     }
 
     /// Sets a variable of its environment.
-    pub(crate) fn variable(mut self, name: &'static str, value: &'static str) -> Self {
-        self.variables.push((name, value));
+    pub(crate) fn variable(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.variables.push((name, value.into()));
         self
     }
 
@@ -137,10 +137,10 @@ impl Invocation {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(self.program);
+        let mut command = Command::new(&self.program);
         command
             .args(&self.arguments)
-            .envs(self.variables.iter().copied())
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .current_dir(root().join(self.folder));
         command
     }
@@ -154,7 +154,7 @@ impl fmt::Display for Invocation {
         for (name, value) in &self.variables {
             write!(f, "{name}={} ", quoted(value))?;
         }
-        f.write_str(self.program)?;
+        f.write_str(&quoted(&self.program))?;
         for argument in &self.arguments {
             write!(f, " {}", quoted(argument))?;
         }
@@ -168,6 +168,17 @@ pub(crate) fn root() -> PathBuf {
         .parent()
         .unwrap_or(Path::new("."))
         .to_owned()
+}
+
+/// The binary that the step `binary` builds: it lies beside this program.
+pub(crate) fn binary() -> PathBuf {
+    let beside = std::env::current_exe().map(|own| own.with_file_name("dayfly"));
+    beside.unwrap_or_else(|_| usual_binary())
+}
+
+/// Where it lies unless cargo was told of another folder.
+pub(crate) fn usual_binary() -> PathBuf {
+    root().join("target/debug/dayfly")
 }
 
 /// As a shell would need it.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::step::{Invocation, Step, Work, run_all};
+use crate::step::{Invocation, Step, Work, binary, run_all, usual_binary};
 use crate::{readme, requirement};
 
 /// How much of it.
@@ -29,12 +29,19 @@ pub(crate) fn main(extent: Extent) -> ExitCode {
     }
     steps.extend(by_cargo());
     if extent == Extent::Everything {
-        steps.push(Step::run_of(
-            "a real client",
-            Invocation::of("node", "--test --test-reporter=spec").within("tests/e2e"),
-        ));
+        steps.push(Step::run_of("a real client", real_client()));
     }
     run_all(&steps)
+}
+
+fn real_client() -> Invocation {
+    let tests = Invocation::of("node", "--test --test-reporter=spec").within("tests/e2e");
+    let binary = binary();
+    if binary == usual_binary() {
+        tests
+    } else {
+        tests.variable("DAYFLY_BIN", binary.display().to_string())
+    }
 }
 
 fn by_cargo() -> Vec<Step> {

@@ -8,18 +8,52 @@ async fn what_an_exchange_cannot_do_is_refused() {
     let world = World::new().await;
     let job = world.job(1).await;
     let platforms = signed(&claims(&world, 1, 2));
-    let base = [("grant_type", EXCHANGE), ("subject_token", job.token.as_str())];
+    let base = [
+        ("grant_type", EXCHANGE),
+        ("subject_token", job.token.as_str()),
+    ];
     let own = ("subject_token_type", TYPE_ACCESS_TOKEN);
     let refresh = "urn:ietf:params:oauth:token-type:refresh_token";
     for (more, rule) in [
         (vec![], "missing_parameter"),
-        (vec![own, ("actor_token", job.token.as_str())], "invalid_parameter"),
-        (vec![own, ("actor_token_type", TYPE_JWT)], "invalid_parameter"),
-        (vec![own, ("actor_token", platforms.as_str()), ("actor_token_type", TYPE_JWT)], "invalid_parameter"),
-        (vec![own, ("requested_token_type", refresh)], "invalid_parameter"),
-        (vec![own, ("requested_token_type", "urn:ietf:params:oauth:token-type:saml2")], "invalid_parameter"),
+        (
+            vec![own, ("actor_token", job.token.as_str())],
+            "invalid_parameter",
+        ),
+        (
+            vec![own, ("actor_token_type", TYPE_JWT)],
+            "invalid_parameter",
+        ),
+        (
+            vec![
+                own,
+                ("actor_token", platforms.as_str()),
+                ("actor_token_type", TYPE_JWT),
+            ],
+            "invalid_parameter",
+        ),
+        (
+            vec![own, ("requested_token_type", refresh)],
+            "invalid_parameter",
+        ),
+        (
+            vec![
+                own,
+                (
+                    "requested_token_type",
+                    "urn:ietf:params:oauth:token-type:saml2",
+                ),
+            ],
+            "invalid_parameter",
+        ),
         (vec![("subject_token_type", refresh)], "invalid_parameter"),
-        (vec![("subject_token_type", "urn:ietf:params:oauth:token-type:saml2")], "invalid_parameter"),
+        (
+            vec![(
+                "subject_token_type",
+                "urn:ietf:params:oauth:token-type:saml2",
+            )],
+            "invalid_parameter",
+        ),
         (vec![("subject_token_type", TYPE_JWT)], "token_type"),
     ] {
         let form: Vec<_> = base.into_iter().chain(more).collect();
@@ -33,12 +67,25 @@ async fn what_an_exchange_cannot_do_is_refused() {
 #[tokio::test]
 async fn a_token_of_one_resource_is_nothing_at_another() {
     let world = World::new().await;
-    let job = world.job_of(1, 1, &[("resource", ARTIFACTS), ("scope", "artifacts:publish")]).await;
-    assert_eq!(world.introspect("queue", &job.token).await, serde_json::json!({"active": false}));
-    let other = world.narrow(&job.token, Some(&job.key), &[("resource", QUEUE)]).await;
+    let job = world
+        .job_of(
+            1,
+            1,
+            &[("resource", ARTIFACTS), ("scope", "artifacts:publish")],
+        )
+        .await;
+    assert_eq!(
+        world.introspect("queue", &job.token).await,
+        serde_json::json!({"active": false})
+    );
+    let other = world
+        .narrow(&job.token, Some(&job.key), &[("resource", QUEUE)])
+        .await;
     assert_eq!(other.rule(), "target_not_granted");
     let both = world.job_of(1, 2, &[("resource", ARTIFACTS)]).await;
-    let queue = world.narrow(&both.token, Some(&both.key), &[("resource", QUEUE)]).await;
+    let queue = world
+        .narrow(&both.token, Some(&both.key), &[("resource", QUEUE)])
+        .await;
     assert_eq!(queue.status, 200, "its own other resource: {}", queue.text);
     let queue = queue.str("access_token");
     assert_eq!(world.introspect("queue", queue).await["active"], true);

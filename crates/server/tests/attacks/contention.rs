@@ -32,7 +32,9 @@ async fn one_proof_shown_many_times_at_once_opens_one_task_for_one_key() {
             let (world, proof) = (Arc::clone(&world), proof.clone());
             let key = if n < 4 { Arc::clone(&key) } else { new_key() };
             async move {
-                let reply = world.ask(&proof, Some(&key), &[("resource", ARTIFACTS)]).await;
+                let reply = world
+                    .ask(&proof, Some(&key), &[("resource", ARTIFACTS)])
+                    .await;
                 (key.thumbprint(), reply)
             }
         })
@@ -61,8 +63,16 @@ async fn a_grant_or_renewal_that_races_an_end_leaves_nothing_that_is_accepted() 
                     0 if round % 2 == 0 => world.end(&job).await,
                     0 => world.end_task(&job, "failed").await,
                     1 | 2 => world.renew(&job, &[]).await,
-                    3 => world.narrow(&job.token, Some(&job.key), &[("resource", ARTIFACTS)]).await,
-                    4 => world.ask(&job.proof, Some(&job.key), &[("resource", ARTIFACTS)]).await,
+                    3 => {
+                        world
+                            .narrow(&job.token, Some(&job.key), &[("resource", ARTIFACTS)])
+                            .await
+                    }
+                    4 => {
+                        world
+                            .ask(&job.proof, Some(&job.key), &[("resource", ARTIFACTS)])
+                            .await
+                    }
                     _ => world.beat(&job).await,
                 }
             }
@@ -73,10 +83,16 @@ async fn a_grant_or_renewal_that_races_an_end_leaves_nothing_that_is_accepted() 
             .filter_map(|reply| reply.body["access_token"].as_str())
             .chain([job.token.as_str()])
             .collect();
-        assert!(answers.iter().any(|reply| reply.body["cause"].is_string()), "{answers:?}");
+        assert!(
+            answers.iter().any(|reply| reply.body["cause"].is_string()),
+            "{answers:?}"
+        );
         assert!(!world.is_open(&job.task));
         for token in tokens {
-            assert!(!world.is_active(token).await, "accepted after the end was acknowledged");
+            assert!(
+                !world.is_active(token).await,
+                "accepted after the end was acknowledged"
+            );
         }
         assert_eq!(world.count("task.ended", &job.task), 1);
         for reply in &answers {
@@ -93,9 +109,15 @@ async fn two_newer_attempts_at_once_leave_one_series_with_its_highest_attempt_op
         let ask = |attempt: u64, job: u64| {
             let world = Arc::clone(&world);
             async move {
-                let of = json!({"run_attempt": attempt.to_string(), "check_run_id": job.to_string()});
+                let of =
+                    json!({"run_attempt": attempt.to_string(), "check_run_id": job.to_string()});
                 let proof = signed(&with(claims(&world, 1, run), of));
-                (attempt, world.ask(&proof, Some(&new_key()), &[("resource", ARTIFACTS)]).await)
+                (
+                    attempt,
+                    world
+                        .ask(&proof, Some(&new_key()), &[("resource", ARTIFACTS)])
+                        .await,
+                )
             }
         };
         let (_, first) = ask(1, 1).await;
@@ -121,7 +143,10 @@ async fn two_newer_attempts_at_once_leave_one_series_with_its_highest_attempt_op
 }
 
 async fn join(world: &World, run: u64, job: u64) -> super::world::Reply {
-    let proof = signed(&with(claims(world, 2, run), json!({"check_run_id": job.to_string()})));
+    let proof = signed(&with(
+        claims(world, 2, run),
+        json!({"check_run_id": job.to_string()}),
+    ));
     world.ask(&proof, Some(&new_key()), &[]).await
 }
 

@@ -34,7 +34,11 @@ async fn a_grant_that_races_an_apply_is_matched_against_what_is_declared_then() 
         let mut more = vec![("resource", ARTIFACTS)];
         more.extend(named.map(|name| ("client_id", name)));
         let reply = world.ask(&proof, Some(&new_key()), &more).await;
-        assert_eq!(reply.status, 400, "granted by a match that is gone: {}", reply.text);
+        assert_eq!(
+            reply.status, 400,
+            "granted by a match that is gone: {}",
+            reply.text
+        );
         assert_eq!(reply.body["refused"]["stage"], "match");
     }
 }
@@ -51,7 +55,9 @@ async fn a_grant_that_races_an_apply_is_keyed_by_what_is_declared_then() {
     assert!(world.is_open(&job.task));
     // Another job of the same run has the same key now.
     let other = signed(&with(claims(&world, 1, 7), json!({"check_run_id": "8"})));
-    let reply = world.ask(&other, Some(&new_key()), &[("resource", ARTIFACTS)]).await;
+    let reply = world
+        .ask(&other, Some(&new_key()), &[("resource", ARTIFACTS)])
+        .await;
     assert_eq!(reply.rule(), "already_open", "{}", reply.text);
 }
 
@@ -62,7 +68,9 @@ async fn a_grant_that_races_the_removal_of_its_workload_is_refused() {
     let (_, rest) = rest.split_once("[workload.matrix]").unwrap();
     apply_before_the_next_grant(&world, &format!("{head}[workload.matrix]{rest}"));
     let proof = signed(&claims(&world, 1, 1));
-    let reply = world.ask(&proof, Some(&new_key()), &[("resource", ARTIFACTS)]).await;
+    let reply = world
+        .ask(&proof, Some(&new_key()), &[("resource", ARTIFACTS)])
+        .await;
     assert_eq!(reply.refusal(), (400, "invalid_grant", "no_workload"));
 }
 
@@ -70,7 +78,10 @@ async fn a_grant_that_races_the_removal_of_its_workload_is_refused() {
 async fn a_renewal_that_races_an_apply_is_within_the_ceiling_declared_then() {
     let world = World::new().await;
     let job = world.job(1).await;
-    apply_before_the_next_grant(&world, &TENANT.replace("\"octo/*\", bytes", "\"elsewhere/*\", bytes"));
+    apply_before_the_next_grant(
+        &world,
+        &TENANT.replace("\"octo/*\", bytes", "\"elsewhere/*\", bytes"),
+    );
     let reply = world.renew(&job, &[]).await;
     assert_eq!(reply.status, 400, "{}", reply.text);
     assert_eq!(reply.body["refused"]["stage"], "access");
@@ -84,12 +95,16 @@ async fn nothing_of_a_series_starts_once_an_operators_end_of_it_is_acknowledged(
     let (app, tenant) = (Arc::clone(&world.app), world.tenant());
     let task = first.task.parse().unwrap();
     world.store.before_next(async move {
-        app.operator_end(&tenant, task, &BY, "leaked").await.unwrap();
+        app.operator_end(&tenant, task, &BY, "leaked")
+            .await
+            .unwrap();
     });
     let key = new_key();
     let of = json!({"check_run_id": "2"});
     let proof = signed(&with(claims(&world, 1, 1), of.clone()));
-    let reply = world.ask(&proof, Some(&key), &[("resource", ARTIFACTS)]).await;
+    let reply = world
+        .ask(&proof, Some(&key), &[("resource", ARTIFACTS)])
+        .await;
     assert_eq!(reply.rule(), "blocked", "{}", reply.text);
     let open = world
         .leaves()
@@ -106,16 +121,24 @@ async fn after_an_operators_end_neither_the_same_job_nor_a_newer_attempt_comes_b
     let world = World::new().await;
     let job = world.job(1).await;
     let task = job.task.parse().unwrap();
-    world.app.operator_end(&world.tenant(), task, &BY, "leaked").await.unwrap();
+    world
+        .app
+        .operator_end(&world.tenant(), task, &BY, "leaked")
+        .await
+        .unwrap();
     for attempt in ["1", "2", "9"] {
         let of = json!({"run_attempt": attempt});
         let proof = signed(&with(claims(&world, 1, 1), of));
-        let reply = world.ask(&proof, Some(&job.key), &[("resource", ARTIFACTS)]).await;
+        let reply = world
+            .ask(&proof, Some(&job.key), &[("resource", ARTIFACTS)])
+            .await;
         assert_eq!(reply.refusal(), (400, "invalid_grant", "blocked"));
     }
     assert!(!world.is_active(&job.token).await);
     assert_eq!(world.renew(&job, &[]).await.rule(), "task_ended");
     // The lost answer of before, with its own key.
-    let reply = world.ask(&job.proof, Some(&job.key), &[("resource", ARTIFACTS)]).await;
+    let reply = world
+        .ask(&job.proof, Some(&job.key), &[("resource", ARTIFACTS)])
+        .await;
     assert_eq!(reply.rule(), "blocked");
 }

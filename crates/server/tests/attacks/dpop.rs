@@ -64,13 +64,44 @@ async fn a_bad_proof_grants_nothing_spends_nothing_and_is_named_so() {
         crafted(&key, &json!({"crit": ["x"], "x": 1}), &good),
         crafted(&key, &plain, &with("htm", "GET".into())),
         crafted(&key, &plain, &with("htm", "post".into())),
-        crafted(&key, &plain, &with("htu", "https://evil.example/acme/token".into())),
-        crafted(&key, &plain, &with("htu", format!("http://{}/acme/token", world.address()).into())),
-        crafted(&key, &plain, &with("htu", "https://dayfly.example/other/token".into())),
-        crafted(&key, &plain, &with("htu", format!("{ISSUER}/token/").into())),
-        crafted(&key, &plain, &with("htu", format!("{ISSUER}/token%00").into())),
-        crafted(&key, &plain, &with("htu", format!("{ISSUER}/x/../../token").into())),
-        crafted(&key, &plain, &with("htu", json!([format!("{ISSUER}/token")]))),
+        crafted(
+            &key,
+            &plain,
+            &with("htu", "https://evil.example/acme/token".into()),
+        ),
+        crafted(
+            &key,
+            &plain,
+            &with(
+                "htu",
+                format!("http://{}/acme/token", world.address()).into(),
+            ),
+        ),
+        crafted(
+            &key,
+            &plain,
+            &with("htu", "https://dayfly.example/other/token".into()),
+        ),
+        crafted(
+            &key,
+            &plain,
+            &with("htu", format!("{ISSUER}/token/").into()),
+        ),
+        crafted(
+            &key,
+            &plain,
+            &with("htu", format!("{ISSUER}/token%00").into()),
+        ),
+        crafted(
+            &key,
+            &plain,
+            &with("htu", format!("{ISSUER}/x/../../token").into()),
+        ),
+        crafted(
+            &key,
+            &plain,
+            &with("htu", json!([format!("{ISSUER}/token")])),
+        ),
         crafted(&key, &plain, &with("iat", (now - 301).into())),
         crafted(&key, &plain, &with("iat", (now + 61).into())),
         crafted(&key, &plain, &with("iat", now.to_string().into())),
@@ -83,13 +114,21 @@ async fn a_bad_proof_grants_nothing_spends_nothing_and_is_named_so() {
         with_alg(&crafted(&key, &plain, &good), "none"),
         with_alg(&crafted(&key, &plain, &good), "HS256"),
         with_alg(&crafted(&key, &plain, &good), "ES384"),
-        crafted(&new_key(), &json!({"jwk": serde_json::from_str::<Value>(key.public_jwk().canonical_json()).unwrap()}), &good),
+        crafted(
+            &new_key(),
+            &json!({"jwk": serde_json::from_str::<Value>(key.public_jwk().canonical_json()).unwrap()}),
+            &good,
+        ),
         "x".repeat(9000),
         String::new(),
         "a.b.c".to_owned(),
     ];
     let before = world.size();
-    let form = [("grant_type", JWT_BEARER), ("assertion", token.as_str()), ("resource", ARTIFACTS)];
+    let form = [
+        ("grant_type", JWT_BEARER),
+        ("assertion", token.as_str()),
+        ("resource", ARTIFACTS),
+    ];
     for bad in &bad {
         let reply = world.form("/token", &form, &[("dpop", bad)]).await;
         assert_eq!(
@@ -100,7 +139,9 @@ async fn a_bad_proof_grants_nothing_spends_nothing_and_is_named_so() {
         );
     }
     assert!(
-        world.leaves()[before as usize..].iter().all(|leaf| leaf["kind"] == "refused"),
+        world.leaves()[before as usize..]
+            .iter()
+            .all(|leaf| leaf["kind"] == "refused"),
         "only refusals are recorded"
     );
     let two = dpop(&world, &key, "POST", "/token");
@@ -115,7 +156,13 @@ async fn a_bad_proof_grants_nothing_spends_nothing_and_is_named_so() {
         (400, "invalid_dpop_proof", "binding_required")
     );
     // The platform's token is still unspent.
-    assert_eq!(world.ask(&token, Some(&key), &[("resource", ARTIFACTS)]).await.status, 200);
+    assert_eq!(
+        world
+            .ask(&token, Some(&key), &[("resource", ARTIFACTS)])
+            .await
+            .status,
+        200
+    );
 }
 
 #[tokio::test]
@@ -144,14 +191,31 @@ async fn a_proof_serves_one_grant_or_renewal_only() {
     // Nor after a restart, nor for a grant.
     let restarted = world.restarted().await;
     let token = signed(&claims(&restarted, 1, 2));
-    let form = [("grant_type", JWT_BEARER), ("assertion", token.as_str()), ("resource", ARTIFACTS)];
+    let form = [
+        ("grant_type", JWT_BEARER),
+        ("assertion", token.as_str()),
+        ("resource", ARTIFACTS),
+    ];
     let nonceless = proof(&world, &job.key, "POST", "/token", None, None);
-    assert_eq!(restarted.form("/token", &form, &[("dpop", &nonceless)]).await.status, 200);
+    assert_eq!(
+        restarted
+            .form("/token", &form, &[("dpop", &nonceless)])
+            .await
+            .status,
+        200
+    );
     let next = signed(&claims(&restarted, 1, 3));
-    let form = [("grant_type", JWT_BEARER), ("assertion", next.as_str()), ("resource", ARTIFACTS)];
+    let form = [
+        ("grant_type", JWT_BEARER),
+        ("assertion", next.as_str()),
+        ("resource", ARTIFACTS),
+    ];
     let again = restarted.restarted().await;
     assert_eq!(
-        again.form("/token", &form, &[("dpop", &nonceless)]).await.rule(),
+        again
+            .form("/token", &form, &[("dpop", &nonceless)])
+            .await
+            .rule(),
         "dpop_replayed"
     );
 }
@@ -177,30 +241,63 @@ async fn a_proof_is_bound_to_its_endpoint_its_token_and_its_key() {
     let t = Some(job.token.as_str());
     for (authorization, dpop, rule) in [
         (format!("Bearer {}", job.token), None, "dpop_missing"),
-        (format!("Bearer {}", job.token), Some(prove(&job.key, &path, t)), "dpop_missing"),
+        (
+            format!("Bearer {}", job.token),
+            Some(prove(&job.key, &path, t)),
+            "dpop_missing",
+        ),
         (bearer.clone(), None, "dpop_missing"),
-        (bearer.clone(), Some(prove(&other.key, &path, t)), "other_key"),
+        (
+            bearer.clone(),
+            Some(prove(&other.key, &path, t)),
+            "other_key",
+        ),
         (bearer.clone(), Some(prove(&job.key, &path, None)), "dpop"),
-        (bearer.clone(), Some(prove(&job.key, &path, Some(&other.token))), "dpop"),
-        (bearer.clone(), Some(prove(&job.key, &format!("/tasks/{}", other.task), t)), "dpop"),
-        (bearer.clone(), Some(prove(&job.key, &format!("{path}/receipt"), t)), "dpop"),
+        (
+            bearer.clone(),
+            Some(prove(&job.key, &path, Some(&other.token))),
+            "dpop",
+        ),
+        (
+            bearer.clone(),
+            Some(prove(&job.key, &format!("/tasks/{}", other.task), t)),
+            "dpop",
+        ),
+        (
+            bearer.clone(),
+            Some(prove(&job.key, &format!("{path}/receipt"), t)),
+            "dpop",
+        ),
         (format!("Basic {}", job.token), None, "credential"),
         ("DPoP".to_owned(), None, "credential"),
         (format!("DPoP  {} x", job.token), None, "credential"),
     ] {
         let reply = show(authorization.clone(), dpop).await;
-        assert_eq!((reply.status, reply.rule()), (401, rule), "{authorization} {}", reply.text);
+        assert_eq!(
+            (reply.status, reply.rule()),
+            (401, rule),
+            "{authorization} {}",
+            reply.text
+        );
         assert!(reply.header("www-authenticate").starts_with("DPoP "));
     }
     // A spelling of the path is no second place.
     let good = prove(&job.key, &path, t);
     assert_eq!(show(bearer.clone(), Some(good.clone())).await.status, 200);
     let spelled = format!("/tasks/%74{}", &job.task[1..]);
-    let reply = world.call_with(&bearer, Some(&good), "GET", &spelled, "").await;
+    let reply = world
+        .call_with(&bearer, Some(&good), "GET", &spelled, "")
+        .await;
     assert_eq!((reply.status, reply.rule()), (401, "dpop_replayed"));
     let case = job.task.to_uppercase();
     let reply = world
-        .call_with(&bearer, Some(&prove(&job.key, &format!("/tasks/{case}"), t)), "GET", &format!("/tasks/{case}"), "")
+        .call_with(
+            &bearer,
+            Some(&prove(&job.key, &format!("/tasks/{case}"), t)),
+            "GET",
+            &format!("/tasks/{case}"),
+            "",
+        )
         .await;
     assert_eq!(reply.status, 404);
 }
@@ -212,7 +309,11 @@ async fn a_nonce_is_checked_wherever_it_is_shown_and_demanded_where_the_tenant_s
     let token = signed(&claims(&world, 1, 1));
     let ask = |world: &World, nonce: Option<String>| {
         let header = proof(world, &key, "POST", "/token", nonce.as_deref(), None);
-        let form = encoded(&[("grant_type", JWT_BEARER), ("assertion", &token), ("resource", ARTIFACTS)]);
+        let form = encoded(&[
+            ("grant_type", JWT_BEARER),
+            ("assertion", &token),
+            ("resource", ARTIFACTS),
+        ]);
         (header, form)
     };
     let (header, form) = ask(&world, Some("stale".to_owned()));
@@ -230,28 +331,49 @@ async fn a_nonce_is_checked_wherever_it_is_shown_and_demanded_where_the_tenant_s
     world.clock.set(Time::from_seconds(BEGIN + 600));
     let (header, _) = ask(&world, Some(nonce));
     let fresh = signed(&claims(&world, 1, 2));
-    let form = [("grant_type", JWT_BEARER), ("assertion", fresh.as_str()), ("resource", ARTIFACTS)];
+    let form = [
+        ("grant_type", JWT_BEARER),
+        ("assertion", fresh.as_str()),
+        ("resource", ARTIFACTS),
+    ];
     let reply = world.form("/token", &form, &[("dpop", &header)]).await;
     assert_eq!(reply.rule(), "dpop_nonce");
 
-    let strict = World::declared(&format!("dpop_nonce = \"required\"\n{}", super::world::TENANT)).await;
+    let strict = World::declared(&format!(
+        "dpop_nonce = \"required\"\n{}",
+        super::world::TENANT
+    ))
+    .await;
     let token = signed(&claims(&strict, 1, 1));
-    let form = [("grant_type", JWT_BEARER), ("assertion", token.as_str()), ("resource", ARTIFACTS)];
+    let form = [
+        ("grant_type", JWT_BEARER),
+        ("assertion", token.as_str()),
+        ("resource", ARTIFACTS),
+    ];
     let header = proof(&strict, &key, "POST", "/token", None, None);
     let reply = strict.form("/token", &form, &[("dpop", &header)]).await;
     assert_eq!(reply.refusal(), (400, "use_dpop_nonce", "dpop_nonce"));
-    assert_eq!(strict.ask(&token, Some(&key), &[("resource", ARTIFACTS)]).await.status, 200);
+    assert_eq!(
+        strict
+            .ask(&token, Some(&key), &[("resource", ARTIFACTS)])
+            .await
+            .status,
+        200
+    );
 }
 
 /// A proof whose `iat` lies ahead lives longer than its age alone: it must not outlive the demand
 /// for a nonce, which stands in for the memory that was lost.
 #[tokio::test]
 async fn a_proof_shown_before_a_restart_is_not_accepted_after_it_however_far_ahead_it_is_dated() {
-    let long = super::world::TENANT.replace("token   = { ttl = \"5m\"", "token   = { ttl = \"20m\"");
+    let long =
+        super::world::TENANT.replace("token   = { ttl = \"5m\"", "token   = { ttl = \"20m\"");
     let world = World::declared(&long).await;
     let key = new_key();
     let platform = signed(&claims(&world, 3, 1));
-    let granted = world.ask(&platform, Some(&key), &[("resource", ARTIFACTS)]).await;
+    let granted = world
+        .ask(&platform, Some(&key), &[("resource", ARTIFACTS)])
+        .await;
     world.wait(400);
     let token = granted.str("access_token").to_owned();
     let path = format!("/tasks/{}/heartbeat", granted.str("task"));
@@ -268,12 +390,22 @@ async fn a_proof_shown_before_a_restart_is_not_accepted_after_it_however_far_ahe
     )
     .unwrap();
     let authorization = format!("DPoP {token}");
-    let shown = world.call_with(&authorization, Some(&ahead), "POST", &path, "").await;
+    let shown = world
+        .call_with(&authorization, Some(&ahead), "POST", &path, "")
+        .await;
     assert_eq!(shown.status, 200, "{}", shown.text);
     let restarted = world.restarted().await;
     for _ in 0..37 {
-        let replay = restarted.call_with(&authorization, Some(&ahead), "POST", &path, "").await;
-        assert_eq!(replay.status, 401, "{} s after the start: {}", restarted.now() - BEGIN - 400, replay.text);
+        let replay = restarted
+            .call_with(&authorization, Some(&ahead), "POST", &path, "")
+            .await;
+        assert_eq!(
+            replay.status,
+            401,
+            "{} s after the start: {}",
+            restarted.now() - BEGIN - 400,
+            replay.text
+        );
         restarted.wait(10);
         restarted.app.sweep().await;
     }
@@ -298,7 +430,16 @@ async fn proofs_are_remembered_whatever_order_requests_come_in_at_the_turn_of_a_
                 .await
         }
     };
-    let fresh = || proof(&world, &job.key, "POST", &path, Some(&world.app.nonce()), Some(&token));
+    let fresh = || {
+        proof(
+            &world,
+            &job.key,
+            "POST",
+            &path,
+            Some(&world.app.nonce()),
+            Some(&token),
+        )
+    };
     let early = fresh();
     assert_eq!(beat(early.clone()).await.status, 200);
     world.clock.set(Time::from_seconds(turn));
@@ -309,7 +450,12 @@ async fn proofs_are_remembered_whatever_order_requests_come_in_at_the_turn_of_a_
     world.clock.set(Time::from_seconds(turn));
     assert_eq!(beat(fresh()).await.status, 200);
     let replay = beat(early).await;
-    assert_eq!((replay.status, replay.rule()), (401, "dpop_replayed"), "{}", replay.text);
+    assert_eq!(
+        (replay.status, replay.rule()),
+        (401, "dpop_replayed"),
+        "{}",
+        replay.text
+    );
 }
 
 #[tokio::test]
@@ -317,7 +463,9 @@ async fn an_rsa_key_binds_as_well_and_a_platforms_own_key_is_no_way_in() {
     let world = World::new().await;
     let key = SigningKey::generate(Alg::Rs256).unwrap();
     let token = signed(&claims(&world, 1, 1));
-    let reply = world.ask(&token, Some(&key), &[("resource", ARTIFACTS)]).await;
+    let reply = world
+        .ask(&token, Some(&key), &[("resource", ARTIFACTS)])
+        .await;
     assert_eq!(reply.status, 200, "{}", reply.text);
     // A platform's token as the proof of possession.
     let form = [("grant_type", JWT_BEARER), ("assertion", token.as_str())];

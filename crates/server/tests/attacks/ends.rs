@@ -26,14 +26,25 @@ async fn an_end_is_repeated_to_the_same_key_for_ten_minutes_and_nothing_else_is(
     assert_eq!(receipt(&world, &job).await.status, 200);
     let size = world.size();
     let path = format!("/tasks/{}", job.task);
-    assert_eq!(world.call(&job, "GET", &path, "").await.rule(), "task_ended");
+    assert_eq!(
+        world.call(&job, "GET", &path, "").await.rule(),
+        "task_ended"
+    );
     assert_eq!(world.beat(&job).await.rule(), "task_ended");
     assert_eq!(world.renew(&job, &[]).await.rule(), "task_ended");
-    let narrowed = world.narrow(&job.token, Some(&job.key), &[("resource", ARTIFACTS)]).await;
+    let narrowed = world
+        .narrow(&job.token, Some(&job.key), &[("resource", ARTIFACTS)])
+        .await;
     assert_eq!(narrowed.rule(), "task_ended");
     assert!(!world.is_active(&job.token).await);
     let revoke = super::job::dpop(&world, &job.key, "POST", "/revoke");
-    assert_eq!(world.form("/revoke", &[("token", &job.token)], &[("dpop", &revoke)]).await.status, 200);
+    assert_eq!(
+        world
+            .form("/revoke", &[("token", &job.token)], &[("dpop", &revoke)])
+            .await
+            .status,
+        200
+    );
     world.wait(2);
     assert_eq!(world.end_task(&job, "failed").await.rule(), "task_ended");
     assert_eq!(receipt(&world, &job).await.rule(), "task_ended");
@@ -49,8 +60,16 @@ async fn the_window_after_an_end_is_for_the_key_and_not_for_the_token() {
     let thief = new_key();
     for (path, method, body) in [
         (format!("/tasks/{}/receipt", job.task), "GET", ""),
-        (format!("/tasks/{}/end", job.task), "POST", r#"{"outcome":"failed"}"#),
-        (format!("/clients/{}/end", job.client), "POST", r#"{"outcome":"failed"}"#),
+        (
+            format!("/tasks/{}/end", job.task),
+            "POST",
+            r#"{"outcome":"failed"}"#,
+        ),
+        (
+            format!("/clients/{}/end", job.client),
+            "POST",
+            r#"{"outcome":"failed"}"#,
+        ),
     ] {
         let reads = world.store.reads();
         let by = |key: &_| proof(&world, key, method, &path, Some(&nonce), Some(&job.token));
@@ -61,14 +80,29 @@ async fn the_window_after_an_end_is_for_the_key_and_not_for_the_token() {
             (format!("DPoP {}", job.token), Some(by(&thief))),
             (format!("DPoP {}", job.token), Some(by(&other.key))),
         ] {
-            let reply = world.call_with(&authorization, dpop.as_deref(), method, &path, body).await;
+            let reply = world
+                .call_with(&authorization, dpop.as_deref(), method, &path, body)
+                .await;
             assert_eq!(reply.status, 401, "{path}: {}", reply.text);
         }
         // Whoever cannot prove the key does not make the server replay a task either.
         assert_eq!(world.store.reads(), reads, "{path}");
-        let by_other = proof(&world, &other.key, method, &path, Some(&nonce), Some(&other.token));
+        let by_other = proof(
+            &world,
+            &other.key,
+            method,
+            &path,
+            Some(&nonce),
+            Some(&other.token),
+        );
         let reply = world
-            .call_with(&format!("DPoP {}", other.token), Some(&by_other), method, &path, body)
+            .call_with(
+                &format!("DPoP {}", other.token),
+                Some(&by_other),
+                method,
+                &path,
+                body,
+            )
             .await;
         assert_eq!((reply.status, reply.rule()), (404, "not_found"));
     }
@@ -80,24 +114,49 @@ async fn a_run_gets_no_second_window() {
     let job = world.job(1).await;
     world.end_task(&job, "completed").await;
     let fresh = || signed(&claims(&world, 1, 1));
-    let again = world.ask(&fresh(), Some(&job.key), &[("resource", ARTIFACTS)]).await;
+    let again = world
+        .ask(&fresh(), Some(&job.key), &[("resource", ARTIFACTS)])
+        .await;
     assert_eq!(again.refusal(), (400, "invalid_grant", "already_ended"));
-    let named = world.ask(&fresh(), Some(&new_key()), &[("client_id", "release"), ("resource", ARTIFACTS)]).await;
+    let named = world
+        .ask(
+            &fresh(),
+            Some(&new_key()),
+            &[("client_id", "release"), ("resource", ARTIFACTS)],
+        )
+        .await;
     assert_eq!(named.rule(), "already_ended");
     // Spelling the same numbers otherwise makes no other run.
-    for other in [json!({"run_id": 1}), json!({"check_run_id": 1}), json!({"run_attempt": 1})] {
+    for other in [
+        json!({"run_id": 1}),
+        json!({"check_run_id": 1}),
+        json!({"run_attempt": 1}),
+    ] {
         let proof = signed(&with(claims(&world, 1, 1), other));
-        assert_eq!(world.ask(&proof, Some(&job.key), &[]).await.rule(), "already_ended");
+        assert_eq!(
+            world.ask(&proof, Some(&job.key), &[]).await.rule(),
+            "already_ended"
+        );
     }
     for other in [
-        json!({"run_id": "01"}), json!({"run_id": " 1"}), json!({"run_id": "1.0"}),
-        json!({"run_id": "1/1"}), json!({"run_attempt": "1e0"}), json!({"run_attempt": "-1"}),
-        json!({"check_run_id": "+1"}), json!({"check_run_id": ""}), json!({"run_id": 1.0}),
-        json!({"run_attempt": "99999999999999999999"}), json!({"check_run_id": null}),
-        json!({"run_id": ["1"]}), json!({"run_attempt": "0"}),
+        json!({"run_id": "01"}),
+        json!({"run_id": " 1"}),
+        json!({"run_id": "1.0"}),
+        json!({"run_id": "1/1"}),
+        json!({"run_attempt": "1e0"}),
+        json!({"run_attempt": "-1"}),
+        json!({"check_run_id": "+1"}),
+        json!({"check_run_id": ""}),
+        json!({"run_id": 1.0}),
+        json!({"run_attempt": "99999999999999999999"}),
+        json!({"check_run_id": null}),
+        json!({"run_id": ["1"]}),
+        json!({"run_attempt": "0"}),
     ] {
         let proof = signed(&with(claims(&world, 1, 1), other.clone()));
-        let reply = world.ask(&proof, Some(&new_key()), &[("resource", ARTIFACTS)]).await;
+        let reply = world
+            .ask(&proof, Some(&new_key()), &[("resource", ARTIFACTS)])
+            .await;
         assert_eq!(reply.status, 400, "{other}: {}", reply.text);
     }
     // The deadline ends what renewals cannot outlive.
@@ -109,7 +168,17 @@ async fn a_run_gets_no_second_window() {
     world.wait(2);
     assert_eq!(world.renew(&job, &[]).await.rule(), "deadline");
     assert!(!world.is_active(last.str("access_token")).await);
-    assert_eq!(world.ask(&signed(&claims(&world, 1, 2)), Some(&job.key), &[("resource", ARTIFACTS)]).await.status, 400);
+    assert_eq!(
+        world
+            .ask(
+                &signed(&claims(&world, 1, 2)),
+                Some(&job.key),
+                &[("resource", ARTIFACTS)]
+            )
+            .await
+            .status,
+        400
+    );
 }
 
 #[tokio::test]
@@ -124,20 +193,39 @@ async fn a_client_that_ended_sees_nothing_of_the_task_that_goes_on() {
     };
     assert_eq!(first.task, second.task);
     assert_eq!(world.end(&first).await.status, 200);
-    assert_eq!(world.end(&first).await.status, 200, "the first answer again");
+    assert_eq!(
+        world.end(&first).await.status,
+        200,
+        "the first answer again"
+    );
     assert!(world.is_open(&first.task));
     let path = format!("/tasks/{}", first.task);
-    assert_eq!(world.call(&first, "GET", &path, "").await.rule(), "client_ended");
+    assert_eq!(
+        world.call(&first, "GET", &path, "").await.rule(),
+        "client_ended"
+    );
     assert_eq!(receipt(&world, &first).await.rule(), "client_ended");
     assert_eq!(world.beat(&first).await.rule(), "client_ended");
     assert_eq!(world.renew(&first, &[]).await.rule(), "client_ended");
     assert_eq!(world.end_task(&first, "failed").await.status, 401);
     let path = format!("/clients/{}/end", second.client);
-    assert_eq!(world.call(&first, "POST", &path, r#"{"outcome":"failed"}"#).await.status, 401);
+    assert_eq!(
+        world
+            .call(&first, "POST", &path, r#"{"outcome":"failed"}"#)
+            .await
+            .status,
+        401
+    );
     assert!(world.is_open(&first.task) && world.is_active(&second.token).await);
     // Its spent proof neither revives it nor joins again.
-    assert_eq!(world.ask(&first.proof, Some(&first.key), &[]).await.rule(), "client_ended");
-    assert_eq!(world.ask(&first.proof, Some(&new_key()), &[]).await.status, 400);
+    assert_eq!(
+        world.ask(&first.proof, Some(&first.key), &[]).await.rule(),
+        "client_ended"
+    );
+    assert_eq!(
+        world.ask(&first.proof, Some(&new_key()), &[]).await.status,
+        400
+    );
 }
 
 #[tokio::test]
@@ -149,26 +237,73 @@ async fn a_bearer_credential_reads_and_beats_and_does_not_end() {
     let token = granted.str("access_token");
     let task = granted.str("task");
     let bearer = format!("Bearer {token}");
-    assert_eq!(world.call_with(&bearer, None, "GET", &format!("/tasks/{task}"), "").await.status, 200);
-    assert_eq!(world.call_with(&bearer, None, "POST", &format!("/tasks/{task}/heartbeat"), "").await.status, 200);
+    assert_eq!(
+        world
+            .call_with(&bearer, None, "GET", &format!("/tasks/{task}"), "")
+            .await
+            .status,
+        200
+    );
+    assert_eq!(
+        world
+            .call_with(
+                &bearer,
+                None,
+                "POST",
+                &format!("/tasks/{task}/heartbeat"),
+                ""
+            )
+            .await
+            .status,
+        200
+    );
     let end = format!("/tasks/{task}/end");
     let body = r#"{"outcome":"failed"}"#;
-    assert_eq!(world.call_with(&bearer, None, "POST", &end, body).await.rule(), "dpop_missing");
+    assert_eq!(
+        world
+            .call_with(&bearer, None, "POST", &end, body)
+            .await
+            .rule(),
+        "dpop_missing"
+    );
     let key = new_key();
     let nonce = world.app.nonce();
     let own = super::job::proof(&world, &key, "POST", &end, Some(&nonce), Some(token));
     for scheme in ["DPoP", "Bearer"] {
-        let reply = world.call_with(&format!("{scheme} {token}"), Some(&own), "POST", &end, body).await;
+        let reply = world
+            .call_with(&format!("{scheme} {token}"), Some(&own), "POST", &end, body)
+            .await;
         assert_eq!(reply.status, 401);
     }
     assert!(world.is_open(task));
     // Its proof is spent: neither without a key again, nor with one.
-    assert_eq!(world.ask(&proof, None, &[("resource", ARTIFACTS)]).await.rule(), "proof_spent");
-    assert_eq!(world.ask(&proof, Some(&key), &[("resource", ARTIFACTS)]).await.rule(), "retry_other_key");
+    assert_eq!(
+        world
+            .ask(&proof, None, &[("resource", ARTIFACTS)])
+            .await
+            .rule(),
+        "proof_spent"
+    );
+    assert_eq!(
+        world
+            .ask(&proof, Some(&key), &[("resource", ARTIFACTS)])
+            .await
+            .rule(),
+        "retry_other_key"
+    );
     // A fresh proof of the same instance renews the same client, and gives a key nothing.
     let fresh = signed(&claims(&world, 3, 1));
     let renewed = world.ask(&fresh, None, &[("resource", ARTIFACTS)]).await;
-    assert_eq!((renewed.status, renewed.str("client_id")), (200, granted.str("client_id")));
+    assert_eq!(
+        (renewed.status, renewed.str("client_id")),
+        (200, granted.str("client_id"))
+    );
     let fresh = signed(&claims(&world, 3, 1));
-    assert_eq!(world.ask(&fresh, Some(&key), &[("resource", ARTIFACTS)]).await.rule(), "already_open");
+    assert_eq!(
+        world
+            .ask(&fresh, Some(&key), &[("resource", ARTIFACTS)])
+            .await
+            .rule(),
+        "already_open"
+    );
 }

@@ -12,15 +12,26 @@ async fn no_credential_is_given_without_its_record_and_asking_again_helps() {
         let key = new_key();
         let proof = signed(&claims(&world, 1, run));
         store.fail([fault]);
-        let reply = world.ask(&proof, Some(&key), &[("resource", ARTIFACTS)]).await;
-        assert_eq!(reply.refusal(), (503, "temporarily_unavailable", "unavailable"));
+        let reply = world
+            .ask(&proof, Some(&key), &[("resource", ARTIFACTS)])
+            .await;
+        assert_eq!(
+            reply.refusal(),
+            (503, "temporarily_unavailable", "unavailable")
+        );
         assert!(!reply.header("retry-after").is_empty());
         assert!(!reply.text.contains("access_token"));
-        let again = world.ask(&proof, Some(&key), &[("resource", ARTIFACTS)]).await;
+        let again = world
+            .ask(&proof, Some(&key), &[("resource", ARTIFACTS)])
+            .await;
         assert_eq!(again.status, 200, "{fault:?}: {}", again.text);
         let job = Job::of(key, proof, &again);
         let issued = if fault == Fault::Kept { 2 } else { 1 };
-        assert_eq!(world.count("credential.issued", &job.task), issued, "{fault:?}");
+        assert_eq!(
+            world.count("credential.issued", &job.task),
+            issued,
+            "{fault:?}"
+        );
         assert_eq!(world.count("task.started", &job.task), 1);
         assert!(world.is_active(&job.token).await);
     }
@@ -33,7 +44,10 @@ async fn an_end_that_is_not_recorded_is_not_acknowledged_and_can_be_repeated() {
         let job = world.job(run).await;
         store.fail([fault]);
         let reply = world.end(&job).await;
-        assert_eq!(reply.refusal(), (503, "temporarily_unavailable", "unavailable"));
+        assert_eq!(
+            reply.refusal(),
+            (503, "temporarily_unavailable", "unavailable")
+        );
         let again = world.end(&job).await;
         assert_eq!(again.status, 200, "{fault:?}: {}", again.text);
         assert!(!world.is_open(&job.task));
@@ -55,6 +69,12 @@ async fn a_failed_revocation_or_renewal_says_so_and_spends_nothing_it_did_not_re
     store.fail([Fault::BeforeWrite]);
     assert_eq!(world.renew(&job, &[]).await.status, 503);
     // The same proof again, as a client would that was told to.
-    assert_eq!(world.form("/revoke", &form, &[("dpop", &header)]).await.status, 200);
+    assert_eq!(
+        world
+            .form("/revoke", &form, &[("dpop", &header)])
+            .await
+            .status,
+        200
+    );
     assert!(!world.is_active(&job.token).await && !world.is_open(&job.task));
 }

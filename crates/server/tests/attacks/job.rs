@@ -181,16 +181,15 @@ impl World {
     /// A call at a task endpoint with the job's credential and key.
     pub(crate) async fn call(&self, job: &Job, method: &str, path: &str, body: &str) -> Reply {
         let nonce = self.app.nonce();
-        let proof = proof(
-            self,
-            &job.key,
+        let proof = proof(self, &job.key, method, path, Some(&nonce), Some(&job.token));
+        self.call_with(
+            &format!("DPoP {}", job.token),
+            Some(&proof),
             method,
             path,
-            Some(&nonce),
-            Some(&job.token),
-        );
-        self.call_with(&format!("DPoP {}", job.token), Some(&proof), method, path, body)
-            .await
+            body,
+        )
+        .await
     }
 
     pub(crate) async fn call_with(

@@ -63,7 +63,11 @@ async fn each_way_in_takes_the_audiences_that_are_its_own() {
             if accepted {
                 assert_eq!(reply.status, 200, "{way} {audience}: {}", reply.text);
             } else {
-                assert_eq!(reply.refusal(), (400, error, "audience"), "{way} {audience}");
+                assert_eq!(
+                    reply.refusal(),
+                    (400, error, "audience"),
+                    "{way} {audience}"
+                );
             }
         }
     }
@@ -75,9 +79,20 @@ async fn another_kind_of_jwt_is_no_platforms_token() {
     let claims = claims(&world, 1, 1);
     for (way, error) in WAYS {
         for typ in [
-            "at+jwt", "application/at+jwt", "AT+JWT", "secevent+jwt", "statuslist+jwt", "dpop+jwt",
-            "oauth-id-jag+jwt", "txntoken+jwt", "logout+jwt", "wit+jwt", "client-authentication+jwt",
-            "token-introspection+jwt", "kb+jwt", "",
+            "at+jwt",
+            "application/at+jwt",
+            "AT+JWT",
+            "secevent+jwt",
+            "statuslist+jwt",
+            "dpop+jwt",
+            "oauth-id-jag+jwt",
+            "txntoken+jwt",
+            "logout+jwt",
+            "wit+jwt",
+            "client-authentication+jwt",
+            "token-introspection+jwt",
+            "kb+jwt",
+            "",
         ] {
             let token = signed_as(platform(), Some(typ), Some("k1"), &claims);
             let reply = show(&world, way, &token).await;
@@ -87,16 +102,35 @@ async fn another_kind_of_jwt_is_no_platforms_token() {
     // An own credential shown as a platform's token, and a platform's as an own.
     let job = world.job(2).await;
     for (way, error) in WAYS {
-        assert_eq!(show(&world, way, &job.token).await.refusal(), (400, error, "token_type"));
+        assert_eq!(
+            show(&world, way, &job.token).await.refusal(),
+            (400, error, "token_type")
+        );
     }
     let platforms = signed(&claims);
-    assert_eq!(world.narrow(&platforms, Some(&job.key), &[]).await.rule(), "credential");
     assert_eq!(
-        world.call_with(&format!("Bearer {platforms}"), None, "GET", &format!("/tasks/{}", job.task), "").await.rule(),
+        world.narrow(&platforms, Some(&job.key), &[]).await.rule(),
+        "credential"
+    );
+    assert_eq!(
+        world
+            .call_with(
+                &format!("Bearer {platforms}"),
+                None,
+                "GET",
+                &format!("/tasks/{}", job.task),
+                ""
+            )
+            .await
+            .rule(),
         "credential"
     );
     assert!(!world.is_active(&platforms).await);
-    assert_eq!(show(&world, "assertion", &platforms).await.status, 200, "still unspent");
+    assert_eq!(
+        show(&world, "assertion", &platforms).await.status,
+        200,
+        "still unspent"
+    );
 }
 
 #[tokio::test]
@@ -106,44 +140,141 @@ async fn a_forged_or_foreign_token_proves_nothing() {
     let stranger = new_key();
     let now = world.now();
     let before = world.size();
-    let (header, rest) = signed(&good).split_once('.').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    let (header, rest) = signed(&good)
+        .split_once('.')
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .unwrap();
     let payload = rest.split('.').next().unwrap().to_owned();
     let head = |header: &str| dayfly_token::b64::encode(header);
     for (token, rule) in [
         (signed_as(&stranger, Some("JWT"), Some("k1"), &good), "key"),
         (signed_as(platform(), Some("JWT"), Some("k2"), &good), "key"),
-        (format!("{}.{payload}.", head(r#"{"alg":"none","kid":"k1"}"#)), "algorithm"),
-        (format!("{}.{rest}", head(r#"{"alg":"HS256","kid":"k1"}"#)), "algorithm"),
-        (format!("{}.{rest}", head(r#"{"alg":"RS256","kid":"k1","jku":"https://evil.example"}"#)), "signature"),
-        (format!("{}.{rest}", head(r#"{"alg":"RS256","kid":"k1","crit":["exp"]}"#)), "token_form"),
-        (format!("{}.{rest}", head(r#"{"alg":"RS256","alg":"none","kid":"k1"}"#)), "token_form"),
+        (
+            format!("{}.{payload}.", head(r#"{"alg":"none","kid":"k1"}"#)),
+            "algorithm",
+        ),
+        (
+            format!("{}.{rest}", head(r#"{"alg":"HS256","kid":"k1"}"#)),
+            "algorithm",
+        ),
+        (
+            format!(
+                "{}.{rest}",
+                head(r#"{"alg":"RS256","kid":"k1","jku":"https://evil.example"}"#)
+            ),
+            "signature",
+        ),
+        (
+            format!(
+                "{}.{rest}",
+                head(r#"{"alg":"RS256","kid":"k1","crit":["exp"]}"#)
+            ),
+            "token_form",
+        ),
+        (
+            format!(
+                "{}.{rest}",
+                head(r#"{"alg":"RS256","alg":"none","kid":"k1"}"#)
+            ),
+            "token_form",
+        ),
         (format!("{header}.{rest}="), "token_form"),
         (format!("{header}.{rest}.x.y"), "token_form"),
-        (signed(&with(good.clone(), json!({"iss": "https://token.actions.githubusercontent.com/"}))), "issuer"),
-        (signed(&with(good.clone(), json!({"iss": ISSUER}))), "issuer"),
+        (
+            signed(&with(
+                good.clone(),
+                json!({"iss": "https://token.actions.githubusercontent.com/"}),
+            )),
+            "issuer",
+        ),
+        (
+            signed(&with(good.clone(), json!({"iss": ISSUER}))),
+            "issuer",
+        ),
         (signed(&with(good.clone(), json!({"iss": null}))), "issuer"),
-        (signed(&with(good.clone(), json!({"iss": ["https://token.actions.githubusercontent.com"]}))), "issuer"),
-        (signed(&with(good.clone(), json!({"exp": now - 61}))), "times"),
-        (signed(&with(good.clone(), json!({"nbf": now + 61}))), "times"),
-        (signed(&with(good.clone(), json!({"iat": now + 61}))), "times"),
-        (signed(&with(good.clone(), json!({"iat": now - 3700, "exp": now + 300}))), "proof_age"),
-        (signed(&with(good.clone(), json!({"exp": null}))), "claim_form"),
-        (signed(&with(good.clone(), json!({"exp": "1800000300"}))), "claim_form"),
-        (signed(&with(good.clone(), json!({"exp": 1e19}))), "claim_form"),
-        (signed(&with(good.clone(), json!({"jti": null}))), "claim_missing"),
-        (signed(&with(good.clone(), json!({"event_name": "pull_request"}))), "no_workload"),
-        (signed(&with(good.clone(), json!({"event_name": "pull_request_target"}))), "no_workload"),
-        (signed(&with(good.clone(), json!({"event_name": null}))), "no_workload"),
-        (signed(&with(good.clone(), json!({"repository_id": "1 "}))), "claim_form"),
-        (signed(&with(good.clone(), json!({"repository_id": "1*"}))), "claim_form"),
-        (signed(&with(good.clone(), json!({"sub": "repo:octo-org@583231/octo-repo@9:ref:refs/heads/main"}))), "claim_form"),
+        (
+            signed(&with(
+                good.clone(),
+                json!({"iss": ["https://token.actions.githubusercontent.com"]}),
+            )),
+            "issuer",
+        ),
+        (
+            signed(&with(good.clone(), json!({"exp": now - 61}))),
+            "times",
+        ),
+        (
+            signed(&with(good.clone(), json!({"nbf": now + 61}))),
+            "times",
+        ),
+        (
+            signed(&with(good.clone(), json!({"iat": now + 61}))),
+            "times",
+        ),
+        (
+            signed(&with(
+                good.clone(),
+                json!({"iat": now - 3700, "exp": now + 300}),
+            )),
+            "proof_age",
+        ),
+        (
+            signed(&with(good.clone(), json!({"exp": null}))),
+            "claim_form",
+        ),
+        (
+            signed(&with(good.clone(), json!({"exp": "1800000300"}))),
+            "claim_form",
+        ),
+        (
+            signed(&with(good.clone(), json!({"exp": 1e19}))),
+            "claim_form",
+        ),
+        (
+            signed(&with(good.clone(), json!({"jti": null}))),
+            "claim_missing",
+        ),
+        (
+            signed(&with(good.clone(), json!({"event_name": "pull_request"}))),
+            "no_workload",
+        ),
+        (
+            signed(&with(
+                good.clone(),
+                json!({"event_name": "pull_request_target"}),
+            )),
+            "no_workload",
+        ),
+        (
+            signed(&with(good.clone(), json!({"event_name": null}))),
+            "no_workload",
+        ),
+        (
+            signed(&with(good.clone(), json!({"repository_id": "1 "}))),
+            "claim_form",
+        ),
+        (
+            signed(&with(good.clone(), json!({"repository_id": "1*"}))),
+            "claim_form",
+        ),
+        (
+            signed(&with(
+                good.clone(),
+                json!({"sub": "repo:octo-org@583231/octo-repo@9:ref:refs/heads/main"}),
+            )),
+            "claim_form",
+        ),
     ] {
         let reply = show(&world, "assertion", &token).await;
         let got = reply.rule();
         let fits = got == rule || (rule == "claim_form" && got == "claim_missing");
         assert!(fits && reply.status == 400, "{rule}: {}", reply.text);
     }
-    assert_eq!(world.size(), before, "nothing of it matched, nothing of it is recorded");
+    assert_eq!(
+        world.size(),
+        before,
+        "nothing of it matched, nothing of it is recorded"
+    );
 }
 
 #[tokio::test]
@@ -158,8 +289,13 @@ async fn a_token_is_spent_by_its_grant_however_it_is_shown_again() {
     }
     // While the task is open, only the very same request by the very same key is answered again.
     let job = world.job(2).await;
-    let same = world.ask(&job.proof, Some(&job.key), &[("resource", ARTIFACTS)]).await;
-    assert_eq!((same.status, same.str("client_id")), (200, job.client.as_str()));
+    let same = world
+        .ask(&job.proof, Some(&job.key), &[("resource", ARTIFACTS)])
+        .await;
+    assert_eq!(
+        (same.status, same.str("client_id")),
+        (200, job.client.as_str())
+    );
     assert_ne!(same.str("access_token"), job.token);
     for more in [
         vec![],
@@ -169,11 +305,19 @@ async fn a_token_is_spent_by_its_grant_however_it_is_shown_again() {
         vec![("resource", ARTIFACTS), ("authorization_details", "[]")],
     ] {
         let reply = world.ask(&job.proof, Some(&job.key), &more).await;
-        assert_eq!(reply.refusal(), (400, "invalid_grant", "retry_differs"), "{more:?}");
+        assert_eq!(
+            reply.refusal(),
+            (400, "invalid_grant", "retry_differs"),
+            "{more:?}"
+        );
     }
-    let thief = world.ask(&job.proof, Some(&new_key()), &[("resource", ARTIFACTS)]).await;
+    let thief = world
+        .ask(&job.proof, Some(&new_key()), &[("resource", ARTIFACTS)])
+        .await;
     assert_eq!(thief.rule(), "retry_other_key");
-    let keyless = world.ask(&job.proof, None, &[("resource", ARTIFACTS)]).await;
+    let keyless = world
+        .ask(&job.proof, None, &[("resource", ARTIFACTS)])
+        .await;
     assert_eq!(keyless.status, 400);
     let way = show(&world, "subject_token", &job.proof).await;
     assert_eq!(way.rule(), "retry_other_key");
@@ -188,7 +332,9 @@ async fn an_own_assertion_is_for_this_issuer_alone_and_for_one_use() {
     let good = json!({
         "iss": job.client, "sub": job.client, "aud": ISSUER, "iat": now, "exp": now + 60, "jti": "own",
     });
-    let make = |key: &dayfly_token::sign::SigningKey, typ, change| signed_as(key, typ, None, &with(good.clone(), change));
+    let make = |key: &dayfly_token::sign::SigningKey, typ, change| {
+        signed_as(key, typ, None, &with(good.clone(), change))
+    };
     let renew = |assertion: String, more: Vec<(&'static str, String)>| {
         let world = &world;
         async move {
@@ -219,9 +365,18 @@ async fn an_own_assertion_is_for_this_issuer_alone_and_for_one_use() {
         make(key, None, json!({"iss": other.client, "sub": other.client})),
     ] {
         let reply = renew(assertion, vec![]).await;
-        assert_eq!(reply.refusal(), (400, "invalid_client", "assertion"), "{}", reply.text);
+        assert_eq!(
+            reply.refusal(),
+            (400, "invalid_client", "assertion"),
+            "{}",
+            reply.text
+        );
     }
-    let named = renew(make(key, None, json!({})), vec![("client_id", other.client.clone())]).await;
+    let named = renew(
+        make(key, None, json!({})),
+        vec![("client_id", other.client.clone())],
+    )
+    .await;
     assert_eq!(named.refusal(), (400, "invalid_client", "assertion"));
     let once = make(key, Some("JWT"), json!({}));
     assert_eq!(renew(once.clone(), vec![]).await.status, 200);
@@ -240,8 +395,18 @@ async fn an_own_assertion_is_for_this_issuer_alone_and_for_one_use() {
     assert_eq!(exchanged.rule(), "assertion_spent", "{}", exchanged.text);
     // Another client's key does not exchange this client's token.
     let foreign = super::job::assertion(&world, &other.key, &other.client);
-    let form: Vec<_> = form.iter().map(|(name, value)| {
-        (*name, if *name == "client_assertion" { foreign.as_str() } else { *value })
-    }).collect();
+    let form: Vec<_> = form
+        .iter()
+        .map(|(name, value)| {
+            (
+                *name,
+                if *name == "client_assertion" {
+                    foreign.as_str()
+                } else {
+                    *value
+                },
+            )
+        })
+        .collect();
     assert_eq!(world.form("/token", &form, &[]).await.rule(), "other_key");
 }

@@ -1,8 +1,8 @@
 //! What refusals cost, what they keep and what they give away.
 
-use super::job::{JWT_BEARER, claims, new_key, signed};
-use super::world::{ARTIFACTS, World, platform, acme};
 use super::job::signed_as;
+use super::job::{JWT_BEARER, claims, new_key, signed};
+use super::world::{ARTIFACTS, World, acme, platform};
 use dayfly_store::{EntryRange, Store};
 
 /// The whole of a caller's text in the ring would let anyone fill the memory.
@@ -18,13 +18,68 @@ async fn a_refusal_keeps_and_answers_little_of_what_the_caller_sent() {
     let url = format!("https://{}.example/", "x".repeat(50_000));
     let mut replies = vec![
         world.form("/token", &[("grant_type", &long)], &[]).await,
-        world.form("/token", &[(&long, "1"), (&long, "2")], &[]).await,
-        world.form("/token", &[("grant_type", JWT_BEARER), ("assertion", &long)], &[]).await,
-        world.form("/token", &[("grant_type", JWT_BEARER), ("assertion", &proof), ("resource", &format!("{url}#x"))], &[]).await,
-        world.form("/token", &[("grant_type", super::job::EXCHANGE), ("subject_token", "x"), ("subject_token_type", &long)], &[]).await,
-        world.form("/token", &[("grant_type", "client_credentials"), ("client_assertion", "x"), ("client_assertion_type", &long)], &[]).await,
-        world.form("/revoke", &[("token", "x"), ("client_assertion", "x"), ("client_assertion_type", &long)], &[]).await,
-        world.send("GET", &format!("/tasks/{}", "x".repeat(8000)), &[("authorization", "DPoP x")], "").await,
+        world
+            .form("/token", &[(&long, "1"), (&long, "2")], &[])
+            .await,
+        world
+            .form(
+                "/token",
+                &[("grant_type", JWT_BEARER), ("assertion", &long)],
+                &[],
+            )
+            .await,
+        world
+            .form(
+                "/token",
+                &[
+                    ("grant_type", JWT_BEARER),
+                    ("assertion", &proof),
+                    ("resource", &format!("{url}#x")),
+                ],
+                &[],
+            )
+            .await,
+        world
+            .form(
+                "/token",
+                &[
+                    ("grant_type", super::job::EXCHANGE),
+                    ("subject_token", "x"),
+                    ("subject_token_type", &long),
+                ],
+                &[],
+            )
+            .await,
+        world
+            .form(
+                "/token",
+                &[
+                    ("grant_type", "client_credentials"),
+                    ("client_assertion", "x"),
+                    ("client_assertion_type", &long),
+                ],
+                &[],
+            )
+            .await,
+        world
+            .form(
+                "/revoke",
+                &[
+                    ("token", "x"),
+                    ("client_assertion", "x"),
+                    ("client_assertion_type", &long),
+                ],
+                &[],
+            )
+            .await,
+        world
+            .send(
+                "GET",
+                &format!("/tasks/{}", "x".repeat(8000)),
+                &[("authorization", "DPoP x")],
+                "",
+            )
+            .await,
     ];
     let key = new_key();
     for more in [
@@ -41,11 +96,20 @@ async fn a_refusal_keeps_and_answers_little_of_what_the_caller_sent() {
     }
     for reply in &replies {
         assert!((400..500).contains(&reply.status), "{}", reply.status);
-        assert!(reply.text.len() < 2048, "{} bytes: {:.200}", reply.text.len(), reply.text);
+        assert!(
+            reply.text.len() < 2048,
+            "{} bytes: {:.200}",
+            reply.text.len(),
+            reply.text
+        );
         let id = reply.str("refusal").parse().unwrap();
         let kept = world.app.why(id).unwrap();
         let bytes = serde_json::to_string(&*kept).unwrap().len();
-        assert!(bytes < 8192, "{bytes} bytes in the ring: {:.200}", reply.text);
+        assert!(
+            bytes < 8192,
+            "{bytes} bytes in the ring: {:.200}",
+            reply.text
+        );
     }
 }
 
@@ -56,7 +120,13 @@ async fn a_live_client_cannot_keep_its_refusals_out_of_the_ledger_by_their_size(
     let before = world.size();
     let field = format!(r#"[{{"type":"artifact","{}":1}}]"#, "\u{1}".repeat(9_000));
     let field = field.replace('\u{1}', "y");
-    assert_eq!(world.renew(&job, &[("authorization_details", &field)]).await.status, 400);
+    assert_eq!(
+        world
+            .renew(&job, &[("authorization_details", &field)])
+            .await
+            .status,
+        400
+    );
     let end = world.end(&job).await;
     assert_eq!(end.status, 200);
     let refused = world.leaves()[before as usize..]
@@ -76,7 +146,9 @@ async fn nobody_fills_the_ledger_from_outside() {
         world.ask(&forged, Some(&stranger), &[]).await;
         let foreign = signed(&claims(&world, 77, n));
         world.ask(&foreign, Some(&stranger), &[]).await;
-        world.form("/token", &[("grant_type", "password")], &[]).await;
+        world
+            .form("/token", &[("grant_type", "password")], &[])
+            .await;
         world.form("/introspect", &[("token", "x")], &[]).await;
         world.form("/revoke", &[("token", "x")], &[]).await;
         world.send("GET", "/tasks/x", &[], "").await;
@@ -93,7 +165,11 @@ async fn nobody_fills_the_ledger_from_outside() {
     world.app.sweep().await;
     let job = world.job(99).await;
     world.end(&job).await;
-    let refused: Vec<_> = world.leaves().into_iter().filter(|leaf| leaf["kind"] == "refused").collect();
+    let refused: Vec<_> = world
+        .leaves()
+        .into_iter()
+        .filter(|leaf| leaf["kind"] == "refused")
+        .collect();
     assert_eq!(refused.len(), 11);
     assert_eq!(refused[10]["data"]["more"], 30);
 }
@@ -104,19 +180,42 @@ async fn leaves_name_no_person_no_claim_and_no_token() {
     let job = world.job_of(3, 1, &[("resource", ARTIFACTS)]).await;
     world.renew(&job, &[("scope", "nothing")]).await;
     let thief = new_key();
-    assert_eq!(world.ask(&job.proof, Some(&thief), &[("resource", ARTIFACTS)]).await.rule(), "retry_other_key");
+    assert_eq!(
+        world
+            .ask(&job.proof, Some(&thief), &[("resource", ARTIFACTS)])
+            .await
+            .rule(),
+        "retry_other_key"
+    );
     world.end(&job).await;
     let leaves = world.leaves();
     let text = serde_json::to_string(&leaves).unwrap();
-    for secret in ["octo-org", "583231", "repo:", "refs/heads/main", &job.token, &job.proof, "127.0.0.1"] {
+    for secret in [
+        "octo-org",
+        "583231",
+        "repo:",
+        "refs/heads/main",
+        &job.token,
+        &job.proof,
+        "127.0.0.1",
+    ] {
         assert!(!text.contains(secret), "{secret} stands in a leaf");
     }
-    let findings = leaves.iter().filter(|leaf| leaf["kind"] == "finding.opened").count();
+    let findings = leaves
+        .iter()
+        .filter(|leaf| leaf["kind"] == "finding.opened")
+        .count();
     assert_eq!(findings, 1, "a proof shown with two keys is a finding");
-    let entries = world.store.entries(&acme(), EntryRange::From(0), 1000).unwrap();
+    let entries = world
+        .store
+        .entries(&acme(), EntryRange::From(0), 1000)
+        .unwrap();
     for annex in entries.iter().filter_map(|entry| entry.annex.as_ref()) {
         for secret in [&job.token, &job.proof] {
-            assert!(!annex.data.contains(secret.as_str()), "a token stands in an annex");
+            assert!(
+                !annex.data.contains(secret.as_str()),
+                "a token stands in an annex"
+            );
         }
     }
 }
@@ -130,14 +229,31 @@ async fn a_caller_learns_nothing_of_what_would_have_passed() {
     let asked = r#"[{"type":"artifact","identifier":"evil/x"}]"#;
     let replies = [
         world.ask(&foreign, Some(&key), &[]).await,
-        world.ask(&proof, Some(&key), &[("authorization_details", asked)]).await,
-        world.ask(&proof, Some(&key), &[("client_id", "matrix")]).await,
+        world
+            .ask(&proof, Some(&key), &[("authorization_details", asked)])
+            .await,
+        world
+            .ask(&proof, Some(&key), &[("client_id", "matrix")])
+            .await,
         world.ask(&proof, Some(&key), &[]).await,
-        world.ask(&signed_as(platform(), None, Some("k9"), &claims(&world, 1, 1)), Some(&key), &[]).await,
+        world
+            .ask(
+                &signed_as(platform(), None, Some("k9"), &claims(&world, 1, 1)),
+                Some(&key),
+                &[],
+            )
+            .await,
     ];
     for reply in replies {
         assert_eq!(reply.status, 400);
-        for secret in ["octo/", "release", "queue.example", "wanted", "hint", "team"] {
+        for secret in [
+            "octo/",
+            "release",
+            "queue.example",
+            "wanted",
+            "hint",
+            "team",
+        ] {
             assert!(!reply.text.contains(secret), "{secret}: {}", reply.text);
         }
     }

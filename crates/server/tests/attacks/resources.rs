@@ -18,37 +18,81 @@ async fn introspection_is_for_the_resource_that_authenticates_and_is_the_audienc
     let first = if flipped.starts_with('A') { "B" } else { "A" };
     flipped.replace_range(0..1, first);
     for token in [
-        "x", "", "a.b.c", &format!("{head}.{flipped}"), &format!("{head}."), &format!("{} ", job.token),
-        &format!("{}=", job.token), &"x".repeat(9000), &job.task, &job.client, &job.proof,
+        "x",
+        "",
+        "a.b.c",
+        &format!("{head}.{flipped}"),
+        &format!("{head}."),
+        &format!("{} ", job.token),
+        &format!("{}=", job.token),
+        &"x".repeat(9000),
+        &job.task,
+        &job.client,
+        &job.proof,
     ] {
         if !token.is_empty() {
-            assert_eq!(world.introspect("artifacts", token).await, dead, "{token:.60}");
+            assert_eq!(
+                world.introspect("artifacts", token).await,
+                dead,
+                "{token:.60}"
+            );
         }
     }
     for authorization in [
-        "Basic YXJ0aWZhY3RzOng=", "Basic OnNlY3JldCBvZiBhcnRpZmFjdHM=", "Basic !!!", "Basic", "Bearer x",
-        "Basic bm9ib2R5OnNlY3JldCBvZiBhcnRpZmFjdHM=", "Basic YXJ0aWZhY3Rz", "DPoP x",
+        "Basic YXJ0aWZhY3RzOng=",
+        "Basic OnNlY3JldCBvZiBhcnRpZmFjdHM=",
+        "Basic !!!",
+        "Basic",
+        "Bearer x",
+        "Basic bm9ib2R5OnNlY3JldCBvZiBhcnRpZmFjdHM=",
+        "Basic YXJ0aWZhY3Rz",
+        "DPoP x",
     ] {
         let reply = world
-            .form("/introspect", &[("token", &job.token)], &[("authorization", authorization)])
+            .form(
+                "/introspect",
+                &[("token", &job.token)],
+                &[("authorization", authorization)],
+            )
             .await;
-        assert_eq!(reply.refusal(), (401, "invalid_client", "authentication"), "{authorization}");
+        assert_eq!(
+            reply.refusal(),
+            (401, "invalid_client", "authentication"),
+            "{authorization}"
+        );
         assert!(reply.header("www-authenticate").starts_with("Basic"));
         assert!(!reply.text.contains("active"));
     }
-    let nobody = world.form("/introspect", &[("token", &job.token)], &[]).await;
+    let nobody = world
+        .form("/introspect", &[("token", &job.token)], &[])
+        .await;
     assert_eq!(nobody.refusal(), (401, "invalid_client", "authentication"));
     // A client's own assertion, or its credential, makes it no resource.
     let own = super::job::assertion(&world, &job.key, &job.client);
-    let form = [("token", job.token.as_str()), ("client_assertion_type", ASSERTION_TYPE), ("client_assertion", own.as_str())];
-    assert_eq!(world.form("/introspect", &form, &[]).await.refusal(), (401, "invalid_client", "authentication"));
+    let form = [
+        ("token", job.token.as_str()),
+        ("client_assertion_type", ASSERTION_TYPE),
+        ("client_assertion", own.as_str()),
+    ];
+    assert_eq!(
+        world.form("/introspect", &form, &[]).await.refusal(),
+        (401, "invalid_client", "authentication")
+    );
     // A resource that exists is refused as one that does not.
     let mut said = Vec::new();
     for name in ["nobody", "artifacts", "keyed"] {
         let assertion = super::job::assertion(&world, &new_key(), name);
-        let form = [("token", job.token.as_str()), ("client_assertion_type", ASSERTION_TYPE), ("client_assertion", assertion.as_str())];
+        let form = [
+            ("token", job.token.as_str()),
+            ("client_assertion_type", ASSERTION_TYPE),
+            ("client_assertion", assertion.as_str()),
+        ];
         let reply = world.form("/introspect", &form, &[]).await;
-        said.push((reply.status, reply.body["error"].clone(), reply.body["refused"].clone()));
+        said.push((
+            reply.status,
+            reply.body["error"].clone(),
+            reply.body["refused"].clone(),
+        ));
     }
     assert!(said.windows(2).all(|pair| pair[0] == pair[1]), "{said:?}");
 }
@@ -81,7 +125,10 @@ async fn a_resource_that_authenticates_by_a_key_does_so_for_this_issuer_and_once
         json!({"jti": null}),
     ] {
         let assertion = signed_as(platform(), None, Some("r1"), &with(good.clone(), change));
-        assert_eq!(ask(assertion).await.refusal(), (401, "invalid_client", "authentication"));
+        assert_eq!(
+            ask(assertion).await.refusal(),
+            (401, "invalid_client", "authentication")
+        );
     }
     for typ in ["at+jwt", "dpop+jwt", "secevent+jwt"] {
         let assertion = signed_as(platform(), Some(typ), Some("r1"), &good);
@@ -102,20 +149,31 @@ async fn revoking_what_is_not_ones_own_is_answered_ok_and_changes_nothing() {
         let (world, other, token) = (&world, &other, token.to_owned());
         async move {
             let header = dpop(world, &other.key, "POST", "/revoke");
-            world.form("/revoke", &[("token", &token)], &[("dpop", &header)]).await
+            world
+                .form("/revoke", &[("token", &token)], &[("dpop", &header)])
+                .await
         }
     };
     for token in [job.token.as_str(), "x", "a.b.c", &job.proof, &job.client] {
         assert_eq!(by_other(token).await.status, 200, "{token:.40}");
     }
     let assertion = super::job::assertion(&world, &other.key, &other.client);
-    let form = [("token", job.token.as_str()), ("client_assertion_type", ASSERTION_TYPE), ("client_assertion", assertion.as_str())];
+    let form = [
+        ("token", job.token.as_str()),
+        ("client_assertion_type", ASSERTION_TYPE),
+        ("client_assertion", assertion.as_str()),
+    ];
     assert_eq!(world.form("/revoke", &form, &[]).await.status, 200);
     let stranger = world.form("/revoke", &[("token", &job.token)], &[]).await;
-    assert_eq!(stranger.refusal(), (401, "invalid_client", "authentication"));
+    assert_eq!(
+        stranger.refusal(),
+        (401, "invalid_client", "authentication")
+    );
     // A proof made for the token endpoint does not revoke.
     let elsewhere = dpop(&world, &job.key, "POST", "/token");
-    let reply = world.form("/revoke", &[("token", &job.token)], &[("dpop", &elsewhere)]).await;
+    let reply = world
+        .form("/revoke", &[("token", &job.token)], &[("dpop", &elsewhere)])
+        .await;
     assert_eq!(reply.refusal(), (400, "invalid_dpop_proof", "dpop"));
     assert!(world.is_active(&job.token).await && world.is_active(&other.token).await);
     assert_eq!(world.size(), size);
@@ -126,7 +184,13 @@ async fn revoking_what_is_not_ones_own_is_answered_ok_and_changes_nothing() {
         let (world, job) = (&world, &job);
         async move {
             let header = dpop(world, &job.key, "POST", "/revoke");
-            world.form("/revoke", &[("token", &token), ("token_type_hint", "nonsense")], &[("dpop", &header)]).await
+            world
+                .form(
+                    "/revoke",
+                    &[("token", &token), ("token_type_hint", "nonsense")],
+                    &[("dpop", &header)],
+                )
+                .await
         }
     };
     assert_eq!(revoke(job.token.clone()).await.status, 200);
@@ -137,8 +201,23 @@ async fn revoking_what_is_not_ones_own_is_answered_ok_and_changes_nothing() {
     assert_eq!(world.renew(&job, &[]).await.rule(), "task_ended");
     // A revoked older credential does nothing for its holder.
     let show = format!("/tasks/{}", job.task);
-    let header = proof(&world, &job.key, "GET", &show, Some(&world.app.nonce()), Some(&job.token));
-    let reply = world.call_with(&format!("DPoP {}", job.token), Some(&header), "GET", &show, "").await;
+    let header = proof(
+        &world,
+        &job.key,
+        "GET",
+        &show,
+        Some(&world.app.nonce()),
+        Some(&job.token),
+    );
+    let reply = world
+        .call_with(
+            &format!("DPoP {}", job.token),
+            Some(&header),
+            "GET",
+            &show,
+            "",
+        )
+        .await;
     assert_eq!(reply.status, 401);
 }
 
@@ -149,15 +228,32 @@ async fn a_secret_is_form_decoded_and_compared_whole() {
     let post = |id: &'static str, secret: &'static str| {
         let (world, token) = (&world, job.token.clone());
         async move {
-            let form = encoded(&[("token", &token), ("client_id", id), ("client_secret", secret)]);
-            world.send("POST", "/introspect", &[("content-type", FORM)], form).await.status
+            let form = encoded(&[
+                ("token", &token),
+                ("client_id", id),
+                ("client_secret", secret),
+            ]);
+            world
+                .send("POST", "/introspect", &[("content-type", FORM)], form)
+                .await
+                .status
         }
     };
     assert_eq!(post("artifacts", "secret of artifacts").await, 200);
-    for secret in ["secret of artifacts ", "secret of artifact", "Secret of artifacts", "secret of artifacts\n", "secret+of+artifacts", "secret of queue"] {
+    for secret in [
+        "secret of artifacts ",
+        "secret of artifact",
+        "Secret of artifacts",
+        "secret of artifacts\n",
+        "secret+of+artifacts",
+        "secret of queue",
+    ] {
         assert_eq!(post("artifacts", secret).await, 401, "{secret}");
     }
     assert_eq!(post("queue", "secret of artifacts").await, 401);
     assert_eq!(post("ARTIFACTS", "secret of artifacts").await, 401);
-    assert_eq!(world.renew(&job, &[("resource", ARTIFACTS)]).await.status, 200);
+    assert_eq!(
+        world.renew(&job, &[("resource", ARTIFACTS)]).await.status,
+        200
+    );
 }

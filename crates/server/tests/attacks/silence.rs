@@ -18,11 +18,17 @@ async fn a_silent_task_ends_and_a_beat_after_the_miss_is_refused() {
     assert_eq!(world.beat(&job).await.status, 200);
     sweep_for(&world, 200).await;
     let renewed = world.renew(&job, &[]).await;
-    let job = super::job::Job { token: renewed.str("access_token").to_owned(), ..job };
+    let job = super::job::Job {
+        token: renewed.str("access_token").to_owned(),
+        ..job
+    };
     sweep_for(&world, 295).await;
     let renewed = world.renew(&job, &[]).await;
     assert_eq!(renewed.status, 200, "the renewal counted as a beat");
-    let job = super::job::Job { token: renewed.str("access_token").to_owned(), ..job };
+    let job = super::job::Job {
+        token: renewed.str("access_token").to_owned(),
+        ..job
+    };
     sweep_for(&world, 300).await;
     assert!(world.is_open(&job.task));
     // Silent by a moment, and nobody has swept yet.
@@ -46,7 +52,10 @@ async fn many_that_vanish_together_wait_one_more_grace_and_no_more() {
         jobs.push(job);
     }
     sweep_for(&world, 310).await;
-    assert!(jobs.iter().all(|job| world.is_open(&job.task)), "one more grace");
+    assert!(
+        jobs.iter().all(|job| world.is_open(&job.task)),
+        "one more grace"
+    );
     assert!(!world.app.unready().is_empty());
     sweep_for(&world, 310).await;
     let open = jobs.iter().filter(|job| world.is_open(&job.task)).count();
@@ -59,14 +68,40 @@ async fn nobody_beats_for_another_task() {
     let (job, other) = (world.job(1).await, world.job(2).await);
     let path = format!("/tasks/{}/heartbeat", job.task);
     let nonce = world.app.nonce();
-    let by_other = proof(&world, &other.key, "POST", &path, Some(&nonce), Some(&other.token));
+    let by_other = proof(
+        &world,
+        &other.key,
+        "POST",
+        &path,
+        Some(&nonce),
+        Some(&other.token),
+    );
     let reply = world
-        .call_with(&format!("DPoP {}", other.token), Some(&by_other), "POST", &path, "")
+        .call_with(
+            &format!("DPoP {}", other.token),
+            Some(&by_other),
+            "POST",
+            &path,
+            "",
+        )
         .await;
     assert_eq!((reply.status, reply.rule()), (404, "not_found"));
-    let stolen = proof(&world, &other.key, "POST", &path, Some(&nonce), Some(&job.token));
+    let stolen = proof(
+        &world,
+        &other.key,
+        "POST",
+        &path,
+        Some(&nonce),
+        Some(&job.token),
+    );
     let reply = world
-        .call_with(&format!("DPoP {}", job.token), Some(&stolen), "POST", &path, "")
+        .call_with(
+            &format!("DPoP {}", job.token),
+            Some(&stolen),
+            "POST",
+            &path,
+            "",
+        )
         .await;
     assert_eq!((reply.status, reply.rule()), (401, "other_key"));
 }

@@ -3,7 +3,10 @@
 use base64::Engine;
 use serde_json::{Value, json};
 
-use super::job::{ASSERTION_TYPE, EXCHANGE, JWT_BEARER, TYPE_ACCESS_TOKEN, claims, new_key, signed, signed_as, with};
+use super::job::{
+    ASSERTION_TYPE, EXCHANGE, JWT_BEARER, TYPE_ACCESS_TOKEN, claims, new_key, signed, signed_as,
+    with,
+};
 use super::world::{ARTIFACTS, FORM, ISSUER, PUBLIC, World, encoded};
 
 fn basic() -> String {
@@ -15,17 +18,27 @@ fn basic() -> String {
 async fn a_token_of_one_tenant_is_nothing_at_another() {
     let world = World::new().await;
     let job = world.job(1).await;
-    let post = |path: &'static str, form: Vec<(&'static str, String)>, headers: Vec<(&'static str, String)>| {
+    let post = |path: &'static str,
+                form: Vec<(&'static str, String)>,
+                headers: Vec<(&'static str, String)>| {
         let world = &world;
         async move {
-            let form: Vec<_> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            let form: Vec<_> = form
+                .iter()
+                .map(|(name, value)| (*name, value.as_str()))
+                .collect();
             let mut all = vec![("content-type", FORM)];
             all.extend(headers.iter().map(|(name, value)| (*name, value.as_str())));
             world.send_to("POST", path, &all, encoded(&form)).await
         }
     };
     let before = world.store_size("other");
-    let reply = post("/other/introspect", vec![("token", job.token.clone())], vec![("authorization", basic())]).await;
+    let reply = post(
+        "/other/introspect",
+        vec![("token", job.token.clone())],
+        vec![("authorization", basic())],
+    )
+    .await;
     assert_eq!((reply.status, reply.body), (200, json!({"active": false})));
     // The same name, the same secret: the token of `acme` says nothing at `other`, nor the reverse.
     let elsewhere = |path: &str| {
@@ -49,36 +62,66 @@ async fn a_token_of_one_tenant_is_nothing_at_another() {
     ];
     let reply = post("/other/token", narrow, vec![("dpop", elsewhere("/token"))]).await;
     assert_eq!(reply.refusal(), (400, "invalid_request", "credential"));
-    let renew = |assertion: String| vec![
-        ("grant_type", "client_credentials".to_owned()),
-        ("client_assertion_type", ASSERTION_TYPE.to_owned()),
-        ("client_assertion", assertion),
-    ];
-    let claims_of = |audience: &str| json!({
-        "iss": job.client, "sub": job.client, "aud": audience, "iat": world.now(), "exp": world.now() + 60,
-        "jti": super::world::unique(),
-    });
+    let renew = |assertion: String| {
+        vec![
+            ("grant_type", "client_credentials".to_owned()),
+            ("client_assertion_type", ASSERTION_TYPE.to_owned()),
+            ("client_assertion", assertion),
+        ]
+    };
+    let claims_of = |audience: &str| {
+        json!({
+            "iss": job.client, "sub": job.client, "aud": audience, "iat": world.now(), "exp": world.now() + 60,
+            "jti": super::world::unique(),
+        })
+    };
     for audience in [ISSUER, "https://dayfly.example/other"] {
         let assertion = signed_as(&job.key, None, None, &claims_of(audience));
         let reply = post("/other/token", renew(assertion), vec![]).await;
         assert_eq!(reply.rule(), "task_ended");
     }
-    let reply = post("/other/revoke", vec![("token", job.token.clone())], vec![("dpop", elsewhere("/revoke"))]).await;
+    let reply = post(
+        "/other/revoke",
+        vec![("token", job.token.clone())],
+        vec![("dpop", elsewhere("/revoke"))],
+    )
+    .await;
     assert_eq!(reply.status, 200);
-    for path in [format!("/tasks/{}/end", job.task), format!("/clients/{}/end", job.client), format!("/tasks/{}/heartbeat", job.task)] {
+    for path in [
+        format!("/tasks/{}/end", job.task),
+        format!("/clients/{}/end", job.client),
+        format!("/tasks/{}/heartbeat", job.task),
+    ] {
         let dpop = elsewhere(&path);
-        let headers = [("authorization", &*format!("DPoP {}", job.token)), ("dpop", &*dpop)];
+        let headers = [
+            ("authorization", &*format!("DPoP {}", job.token)),
+            ("dpop", &*dpop),
+        ];
         let reply = world
-            .send_to("POST", &format!("/other{path}"), &headers, r#"{"outcome":"failed"}"#)
+            .send_to(
+                "POST",
+                &format!("/other{path}"),
+                &headers,
+                r#"{"outcome":"failed"}"#,
+            )
             .await;
         assert_eq!((reply.status, reply.rule()), (401, "credential"), "{path}");
     }
     // A platform's token for `acme` does not open anything at `other`, and is not spent by that.
     let platforms = signed(&claims(&world, 1, 5));
-    let form = vec![("grant_type", JWT_BEARER.to_owned()), ("assertion", platforms.clone())];
+    let form = vec![
+        ("grant_type", JWT_BEARER.to_owned()),
+        ("assertion", platforms.clone()),
+    ];
     let reply = post("/other/token", form, vec![("dpop", elsewhere("/token"))]).await;
     assert_eq!(reply.rule(), "audience");
-    assert_eq!(world.ask(&platforms, Some(&new_key()), &[("resource", ARTIFACTS)]).await.status, 200);
+    assert_eq!(
+        world
+            .ask(&platforms, Some(&new_key()), &[("resource", ARTIFACTS)])
+            .await
+            .status,
+        200
+    );
     assert!(world.is_active(&job.token).await);
     assert_eq!(world.store_size("other"), before);
 }
@@ -96,10 +139,16 @@ async fn a_credential_signed_by_another_tenants_key_under_this_ones_kid_is_nothi
     let claims = super::job::payload(&job.token);
     let kid = keys["keys"][0]["kid"].as_str().unwrap();
     let path = format!("/tasks/{}", job.task);
-    for (key, typ, kid) in [(new_key(), "at+jwt", kid), (job.key.clone(), "at+jwt", kid), (job.key.clone(), "JWT", kid)] {
+    for (key, typ, kid) in [
+        (new_key(), "at+jwt", kid),
+        (job.key.clone(), "at+jwt", kid),
+        (job.key.clone(), "JWT", kid),
+    ] {
         let forged = signed_as(&key, Some(typ), Some(kid), &claims);
         assert!(!world.is_active(&forged).await);
-        let reply = world.call_with(&format!("Bearer {forged}"), None, "GET", &path, "").await;
+        let reply = world
+            .call_with(&format!("Bearer {forged}"), None, "GET", &path, "")
+            .await;
         assert_eq!((reply.status, reply.rule()), (401, "credential"));
     }
 }
@@ -113,24 +162,48 @@ async fn metadata_names_what_is_served_and_stands_in_three_places() {
         "/.well-known/openid-configuration/acme",
         "/acme/.well-known/openid-configuration",
     ] {
-        let reply = world.send_to("GET", path, &[("host", "evil.example")], "").await;
-        assert_eq!((reply.status, reply.header("content-type")), (200, "application/json"));
+        let reply = world
+            .send_to("GET", path, &[("host", "evil.example")], "")
+            .await;
+        assert_eq!(
+            (reply.status, reply.header("content-type")),
+            (200, "application/json")
+        );
         documents.push(reply.body);
     }
     assert!(documents.windows(2).all(|pair| pair[0] == pair[1]));
     let document = &documents[0];
     assert_eq!(document["issuer"], ISSUER);
-    for member in ["token_endpoint", "jwks_uri", "authorization_endpoint", "introspection_endpoint", "revocation_endpoint"] {
+    for member in [
+        "token_endpoint",
+        "jwks_uri",
+        "authorization_endpoint",
+        "introspection_endpoint",
+        "revocation_endpoint",
+    ] {
         let url = document[member].as_str().unwrap();
         let path = url.strip_prefix(PUBLIC).unwrap();
         let reply = world.send_to("POST", path, &[], "").await;
         assert_ne!(reply.status, 404, "{member} is not served");
     }
     let text = document.to_string();
-    for absent in ["registration_endpoint", "deferral", "device", "team", "secret of", "octo"] {
+    for absent in [
+        "registration_endpoint",
+        "deferral",
+        "device",
+        "team",
+        "secret of",
+        "octo",
+    ] {
         assert!(!text.contains(absent), "{absent}");
     }
-    assert_eq!(world.send_to("GET", "/acme/ledger/checkpoint", &[], "").await.status, 200);
+    assert_eq!(
+        world
+            .send_to("GET", "/acme/ledger/checkpoint", &[], "")
+            .await
+            .status,
+        200
+    );
 }
 
 /// The jobs of two tenants die together: each tenant's wait the same one grace.
@@ -158,13 +231,24 @@ async fn every_tenants_silent_tasks_wait_alike() {
                 .unwrap()
             };
             let token = signed(&with(claims(&world, 1, run), json!({"aud": issuer})));
-            let form = encoded(&[("grant_type", JWT_BEARER), ("assertion", &token), ("resource", ARTIFACTS)]);
+            let form = encoded(&[
+                ("grant_type", JWT_BEARER),
+                ("assertion", &token),
+                ("resource", ARTIFACTS),
+            ]);
             let headers = [("content-type", FORM), ("dpop", &*prove("/token", None))];
-            let granted = world.send_to("POST", &format!("/{tenant}/token"), &headers, form).await;
+            let granted = world
+                .send_to("POST", &format!("/{tenant}/token"), &headers, form)
+                .await;
             let token = granted.str("access_token").to_owned();
             let path = format!("/tasks/{}/heartbeat", granted.str("task"));
-            let headers = [("authorization", &*format!("DPoP {token}")), ("dpop", &*prove(&path, Some(&token)))];
-            let beaten = world.send_to("POST", &format!("/{tenant}{path}"), &headers, "").await;
+            let headers = [
+                ("authorization", &*format!("DPoP {token}")),
+                ("dpop", &*prove(&path, Some(&token))),
+            ];
+            let beaten = world
+                .send_to("POST", &format!("/{tenant}{path}"), &headers, "")
+                .await;
             assert_eq!(beaten.status, 200, "{}", beaten.text);
             tasks.push((tenant, granted.str("task").to_owned()));
         }
@@ -173,8 +257,17 @@ async fn every_tenants_silent_tasks_wait_alike() {
         world.wait(5);
         world.app.sweep().await;
     }
-    let open = |tenant: &str| tasks.iter().filter(|(of, task)| *of == tenant && world.is_open_at(tenant, task)).count();
-    assert_eq!((open("acme"), open("other")), (14, 14), "one more grace for both");
+    let open = |tenant: &str| {
+        tasks
+            .iter()
+            .filter(|(of, task)| *of == tenant && world.is_open_at(tenant, task))
+            .count()
+    };
+    assert_eq!(
+        (open("acme"), open("other")),
+        (14, 14),
+        "one more grace for both"
+    );
     for _ in 0..62 {
         world.wait(5);
         world.app.sweep().await;

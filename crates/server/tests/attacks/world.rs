@@ -15,9 +15,9 @@ use dayfly_server::mint::MasterKey;
 use dayfly_server::verify::{KeyCache, ProofBounds};
 use dayfly_store::clock::{Clock, ManualClock};
 use dayfly_store::{
-    Answer, Append, AppendError, Change, Committed, EntryRange, Facts, FactsQuery, MemoryStore, Observed,
-    OpenFilter, OpenTask, SearchKey, SqliteOptions, SqliteStore, Store, StoredEntry, Touch,
-    TreeHead, Unavailable, Use,
+    Answer, Append, AppendError, Change, Committed, EntryRange, Facts, FactsQuery, MemoryStore,
+    Observed, OpenFilter, OpenTask, SearchKey, SqliteOptions, SqliteStore, Store, StoredEntry,
+    Touch, TreeHead, Unavailable, Use,
 };
 use dayfly_token::alg::Alg;
 use dayfly_token::sign::SigningKey;
@@ -402,7 +402,10 @@ pub(crate) fn write_tenant(folder: &Path, tenant: &str) {
     write("jwks.json", &json!({"keys": [jwk]}).to_string());
     write("artifacts.secret", "secret of artifacts\n");
     write("queue.secret", "secret of queue\n");
-    write("keyed.json", &json!({"keys": [platform().public_jwk().published("r1", Alg::Rs256)]}).to_string());
+    write(
+        "keyed.json",
+        &json!({"keys": [platform().public_jwk().published("r1", Alg::Rs256)]}).to_string(),
+    );
     write("tenant.toml", tenant);
 }
 

@@ -1,5 +1,7 @@
 //! The receipt of a task is verified offline and tampered with, and the ledger is cut off.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 use serde_json::Value;
 
@@ -26,6 +28,9 @@ pub(in crate::demo) async fn play(scene: Scene<'_>, task: &str, head: &str) -> R
     verify("receipt.json", 0).await?;
     shell("sed s/completed/cancelled/ receipt.json > tampered.json").await?;
     verify("tampered.json", 1).await?;
+    paint.does("cut.json: the same receipt without its last entry");
+    cut_the_end_off(&stage.path("receipt.json"), &stage.path("cut.json"))?;
+    verify("cut.json", 1).await?;
 
     let old = format!("{OLD}/dayfly.toml");
     let fsck = scene
@@ -38,8 +43,20 @@ pub(in crate::demo) async fn play(scene: Scene<'_>, task: &str, head: &str) -> R
         first_line(scene, &verified)?;
     }
     paint.shows(
-        "a changed word is caught by anyone; a tail that was cut off, by whoever kept a later head: here the job's log of scene 8",
+        "a changed word and a missing end are caught by anyone; a ledger's tail that was cut off, by whoever kept a later head: here the job's log of scene 8",
     );
+    Ok(())
+}
+
+/// Writes the receipt without its last entry, which is the end of the task.
+fn cut_the_end_off(receipt: &Path, cut: &Path) -> Result<()> {
+    let mut receipt: Value = serde_json::from_slice(&std::fs::read(receipt)?)?;
+    receipt
+        .get_mut("entries")
+        .and_then(Value::as_array_mut)
+        .and_then(Vec::pop)
+        .context("the receipt has no entries")?;
+    std::fs::write(cut, receipt.to_string())?;
     Ok(())
 }
 
