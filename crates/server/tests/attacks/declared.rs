@@ -142,3 +142,34 @@ async fn after_an_operators_end_neither_the_same_job_nor_a_newer_attempt_comes_b
         .await;
     assert_eq!(reply.rule(), "blocked");
 }
+
+/// The credential is recorded, the end is acknowledged, and only then would it be signed.
+#[tokio::test]
+async fn nothing_is_signed_for_a_task_whose_end_was_acknowledged_meanwhile() {
+    let world = World::new().await;
+    let job = world.job(1).await;
+    let end = |task: &str| {
+        let (app, tenant) = (Arc::clone(&world.app), world.tenant());
+        let task = task.parse().unwrap();
+        async move {
+            app.operator_end(&tenant, task, &BY, "leaked")
+                .await
+                .unwrap();
+        }
+    };
+    world.store.after_next(end(&job.task));
+    let renewed = world.renew(&job, &[]).await;
+    assert_eq!(renewed.rule(), "task_ended", "{}", renewed.text);
+    let job = world.job(2).await;
+    world.store.after_next(end(&job.task));
+    let narrowed = world
+        .narrow(&job.token, Some(&job.key), &[("resource", ARTIFACTS)])
+        .await;
+    assert_eq!(narrowed.rule(), "task_ended", "{}", narrowed.text);
+    let job = world.job(3).await;
+    world.store.after_next(end(&job.task));
+    let again = world
+        .ask(&job.proof, Some(&job.key), &[("resource", ARTIFACTS)])
+        .await;
+    assert_eq!(again.rule(), "task_ended", "{}", again.text);
+}

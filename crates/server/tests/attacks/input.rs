@@ -6,6 +6,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::job::{ASSERTION_TYPE, EXCHANGE, JWT_BEARER, claims, new_key, signed};
 use super::world::{FORM, World, encoded};
 
+/// Headers and body of a request, and the status and rule that refuse it.
+type Case<'a> = (&'a [(&'a str, &'a str)], Vec<u8>, u16, &'a str);
+
 /// Sends bytes as they are and answers the status of the first response.
 async fn raw(world: &World, bytes: &[u8]) -> String {
     let mut stream = tokio::net::TcpStream::connect(world.address())
@@ -32,7 +35,7 @@ async fn malformed_forms_are_refused_and_nothing_is_written() {
         "content-type",
         "application/x-www-form-urlencoded; charset=ISO-8859-1",
     )];
-    let cases: Vec<(&[(&str, &str)], Vec<u8>, u16, &str)> = vec![
+    let cases: Vec<Case<'_>> = vec![
         (&form, large.into(), 413, "body_size"),
         (&form, many.into(), 413, "body_size"),
         (&form, vec![b'a'; 65_537], 413, "body_size"),

@@ -150,6 +150,7 @@ impl World {
         let store = Arc::new(Door {
             inner: store,
             first: Mutex::default(),
+            then: Mutex::default(),
             before_ends: Mutex::default(),
             reads: AtomicU64::new(0),
         });
@@ -416,6 +417,7 @@ type Before = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(crate) struct Door {
     inner: Arc<dyn Store>,
     first: Mutex<Option<Before>>,
+    then: Mutex<Option<Before>>,
     before_ends: Mutex<Vec<Before>>,
     reads: AtomicU64,
 }
@@ -424,6 +426,11 @@ impl Door {
     /// Before the next append that changes a task is handed over, this goes first.
     pub(crate) fn before_next(&self, first: impl Future<Output = ()> + Send + 'static) {
         *self.first.lock().unwrap() = Some(Box::pin(first));
+    }
+
+    /// After the next append that changes a task is durable and before it is answered, this goes.
+    pub(crate) fn after_next(&self, then: impl Future<Output = ()> + Send + 'static) {
+        *self.then.lock().unwrap() = Some(Box::pin(then));
     }
 
     /// Before each append that ends a task, one of these goes first.
@@ -455,14 +462,26 @@ impl Door {
 
 impl Store for Door {
     fn append(&self, tenant: &Name, append: Append) -> Answer<Result<Committed, AppendError>> {
-        let Some(first) = self.before(&append) else {
-            return self.inner.append(tenant, append);
+        let first = self.before(&append);
+        let then = if append.changes.is_empty() {
+            None
+        } else {
+            self.then.lock().unwrap().take()
         };
+        if first.is_none() && then.is_none() {
+            return self.inner.append(tenant, append);
+        }
         let inner = Arc::clone(&self.inner);
         let tenant = tenant.clone();
         Box::pin(async move {
-            first.await;
-            inner.append(&tenant, append).await
+            if let Some(first) = first {
+                first.await;
+            }
+            let answer = inner.append(&tenant, append).await;
+            if let Some(then) = then {
+                then.await;
+            }
+            answer
         })
     }
 
