@@ -114,6 +114,27 @@ test('a command gets fresh tokens over loopback', async () => {
   assert.equal(JSON.parse(Buffer.from(payload, 'base64url')).aud, ARTIFACTS);
 });
 
+test('a job can see what the platform says of it and which clause it fails, and spends nothing', async () => {
+  const env = job(platform.run({ ref: 'refs/heads/other' }));
+  const asked = await run(['proof', '--json'], { env });
+  assert.equal(JSON.parse(asked.stdout).ref, 'refs/heads/other');
+  assert.doesNotMatch(asked.stdout, /ey[\w-]+\.ey[\w-]+\./);
+  assert.equal(asked.code, 126, asked.stderr);
+  assert.match(asked.stderr, /no_workload/);
+  // Where the declared folder is at hand, each workload's clause is named with what it wants.
+  const read = await run(['proof', '--tenant', 'strict', '--config', dayfly.config], {
+    env: { ...env, DAYFLY_SERVER: dayfly.url },
+  });
+  assert.equal(read.code, 0, read.stderr);
+  assert.match(read.stderr, /release.*refs\/tags\/v\*/);
+
+  const workflow = platform.run();
+  const looked = await run(['proof'], { env: job(workflow) });
+  assert.equal(looked.code, 0, looked.stderr);
+  const done = await run(['run', '--resource', 'artifacts', '--', 'true'], { env: job(workflow) });
+  assert.equal(done.code, 0, done.stderr);
+});
+
 test('plain curl reaches a resource and never holds a token', async () => {
   const workflow = platform.run({ ref: 'refs/heads/archive' });
   const script = 'curl --silent --show-error --fail --request PUT --data x "${DAYFLY_STORE_URL}octo-repo/app.tgz"';

@@ -11,6 +11,8 @@ mod support;
 use std::fs;
 use std::path::Path;
 
+use dayfly_server::config::Config;
+use dayfly_server::declared::{Declared, Source, TenantContext};
 use support::links::{anchors, links};
 use support::tree::{files, root};
 
@@ -98,6 +100,29 @@ fn every_test_that_the_readme_names_is_there() {
         for test in named {
             assert!(sources.contains(test), "no test `{test}`: {row}");
         }
+    }
+}
+
+#[test]
+fn the_configuration_of_the_readme_loads() {
+    let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
+    let blocks: Vec<&str> = readme
+        .split("```toml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    let [server, tenant] = blocks.as_slice() else {
+        panic!("two blocks of toml: dayfly.toml and tenant.toml");
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = Config::parse(&folder.path().join("dayfly.toml"), server);
+    let config = config.unwrap_or_else(|why| panic!("dayfly.toml: {why}"));
+    fs::write(folder.path().join("tenant.toml"), tenant).expect("written");
+    fs::write(folder.path().join("artifacts.secret"), "s").expect("written");
+    let source = Source::read_folder(folder.path()).expect("a source");
+    let name = "main".parse().expect("a name");
+    if let Err(why) = Declared::load(&source, &TenantContext::new(&config, &name)) {
+        panic!("tenant.toml: {why:#?}");
     }
 }
 

@@ -90,14 +90,41 @@ fn main() {
         let t = Instant::now();
         let store = SqliteStore::open(SqliteOptions::new(dir.join("db"))).unwrap();
         println!("open: {:?}, rss +{} MiB", t.elapsed(), (rss() - r0) >> 20);
-        let n = { let mut c = None; let mut n = 0; loop { let p = store.open(&acme(), &OpenFilter::All, c, 10000).unwrap(); n += p.len(); match p.last() { Some(l) => c = Some(l.task.id), None => break } } n };
+        let n = {
+            let mut c = None;
+            let mut n = 0;
+            loop {
+                let p = store.open(&acme(), &OpenFilter::All, c, 10000).unwrap();
+                n += p.len();
+                match p.last() {
+                    Some(l) => c = Some(l.task.id),
+                    None => break,
+                }
+            }
+            n
+        };
         println!("{n} open, {} B each", (rss() - r0) / n as u64);
         let t = Instant::now();
-        println!("due: {} in {:?}", store.open(&acme(), &OpenFilter::Due(SystemClock.now()), None, 100).unwrap().len(), t.elapsed());
+        println!(
+            "due: {} in {:?}",
+            store
+                .open(&acme(), &OpenFilter::Due(SystemClock.now()), None, 100)
+                .unwrap()
+                .len(),
+            t.elapsed()
+        );
         let t = Instant::now();
-        println!("due: {} in {:?}", store.open(&acme(), &OpenFilter::Due(SystemClock.now()), None, 100).unwrap().len(), t.elapsed());
+        println!(
+            "due: {} in {:?}",
+            store
+                .open(&acme(), &OpenFilter::Due(SystemClock.now()), None, 100)
+                .unwrap()
+                .len(),
+            t.elapsed()
+        );
         let t = Instant::now();
-        let r = fsck(&dir.join("db")); println!("fsck {} in {:?}", r.is_ok(), t.elapsed());
+        let r = fsck(&dir.join("db"));
+        println!("fsck {} in {:?}", r.is_ok(), t.elapsed());
         return;
     }
     let _ = std::fs::remove_dir_all(&dir);

@@ -1,6 +1,8 @@
 //! The in-memory backend: plain maps, no durability, and faults on demand.
 
 mod ledger;
+mod touched;
+mod used;
 
 use std::collections::BTreeMap;
 use std::future::ready;

@@ -299,6 +299,8 @@ impl SqliteStore {
 
 impl Drop for SqliteStore {
     fn drop(&mut self) {
+        // Those who only read go first, so that the writer can leave the file in order.
+        self.search = None;
         if let Some(writing) = &mut self.writing {
             writing.places.close();
             writing.checkpoints = None;

@@ -9,7 +9,10 @@ use dayfly_store::clock::{Clock, SystemClock};
 pub(super) struct Watch(Instant);
 
 impl Watch {
-    #[expect(clippy::disallowed_methods, reason = "a bench is about what the clock says")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a bench is about what the clock says"
+    )]
     pub(super) fn start() -> Self {
         Self(Instant::now())
     }
@@ -30,7 +33,10 @@ pub(super) fn now() -> dayfly_domain::Time {
 }
 
 /// Waits: another process says nothing when it is ready or has come to rest.
-#[expect(clippy::disallowed_methods, reason = "there is no event of another process to wait for")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "there is no event of another process to wait for"
+)]
 pub(super) fn wait(span: Duration) {
     std::thread::sleep(span);
 }

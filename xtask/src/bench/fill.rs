@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use dayfly_domain::access::{Detail, Field, Pattern};
 use dayfly_domain::{
-    Claim, ClaimState, ClientRegistered, CredentialIssued, Digest, Epoch, EpochOf, Event, Heartbeat,
-    KeyRule, Name, Repeat, Span, Spent, Task, TaskId, TaskKey, TaskStarted, Time, apply,
+    Claim, ClaimState, ClientRegistered, CredentialIssued, Digest, Epoch, EpochOf, Event,
+    Heartbeat, KeyRule, Name, Repeat, Span, Spent, Task, TaskId, TaskKey, TaskStarted, Time, apply,
 };
 use dayfly_store::{
     Annex, Answer, Append, AppendError, Change, ClaimWrite, Committed, Drafted, OneTimeKey,
@@ -33,7 +33,11 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Opens tasks in the database of a server that is not running.
 pub(super) fn open_tasks(database: &Path, issuer: &str, tasks: u64) -> Result<(), Failure> {
-    let options = SqliteOptions { batch_max: 8, cache_mib: 256, ..SqliteOptions::new(database) };
+    let options = SqliteOptions {
+        batch_max: 8,
+        cache_mib: 256,
+        ..SqliteOptions::new(database)
+    };
     let store = SqliteStore::open(options).context("the database cannot be opened")?;
     let filler = Filler::new(issuer)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -58,7 +62,9 @@ pub(super) fn open_tasks(database: &Path, issuer: &str, tasks: u64) -> Result<()
     let watch = Watch::start();
     while let Err(why) = store.find(&filler.tenant, &SearchKey::Instance("none".into()), None, 1) {
         if watch.elapsed() > PATIENCE {
-            return Err(Failure::new(format!("the search index does not catch up: {why}")));
+            return Err(Failure::new(format!(
+                "the search index does not catch up: {why}"
+            )));
         }
     }
     Ok(())
@@ -105,7 +111,10 @@ impl Filler {
     }
 
     fn append(&self, jobs: std::ops::Range<u64>) -> Result<Append, Failure> {
-        let mut append = Append { now: self.now, ..Append::default() };
+        let mut append = Append {
+            now: self.now,
+            ..Append::default()
+        };
         for job in jobs {
             let id = TaskId::new(self.now.millis() + job / 10, random(job));
             let task = self.opening(job, id)?;
@@ -122,7 +131,9 @@ impl Filler {
                 replaces: None,
                 until: self.now + Span::from_seconds(36 * 86_400),
             });
-            append.spends.extend(["platform", "dpop"].map(|which| self.spend(which, job, id)));
+            append
+                .spends
+                .extend(["platform", "dpop"].map(|which| self.spend(which, job, id)));
             append.changes.push(task);
         }
         Ok(append)
@@ -158,9 +169,18 @@ impl Filler {
             task: id,
             expected_version: 0,
             events: vec![
-                Drafted { event: started, annex: None },
-                Drafted { event: registered, annex: Some(annex) },
-                Drafted { event: issued, annex: None },
+                Drafted {
+                    event: started,
+                    annex: None,
+                },
+                Drafted {
+                    event: registered,
+                    annex: Some(annex),
+                },
+                Drafted {
+                    event: issued,
+                    annex: None,
+                },
             ],
             next: next.context("a task without events")?,
         })
@@ -168,14 +188,24 @@ impl Filler {
 
     fn events(&self, job: u64) -> Result<[Event; 3], Failure> {
         let number = job % WORKLOADS;
-        let workload = usize::try_from(number).ok().and_then(|at| self.workloads.get(at));
+        let workload = usize::try_from(number)
+            .ok()
+            .and_then(|at| self.workloads.get(at));
         let workload = workload.context("no such workload")?;
         let (repository, run, check) = (repository_id(number), run_id(job), check_run_id(job));
-        let named = [("repository_id", repository), ("run_id", run), ("run_attempt", 1), ("check_run_id", check)];
+        let named = [
+            ("repository_id", repository),
+            ("run_id", run),
+            ("run_attempt", 1),
+            ("check_run_id", check),
+        ];
         let named = named.map(|(claim, value)| (claim.to_owned(), value.to_string()));
         let read = self.rule.read(&BTreeMap::from(named));
-        let TaskKey { key, series, attempt } =
-            read.map_err(|_| Failure::new("a job without a task key"))?;
+        let TaskKey {
+            key,
+            series,
+            attempt,
+        } = read.map_err(|_| Failure::new("a job without a task key"))?;
         let deadline = self.now + WINDOW;
         let jkt = Digest(self.callers.thumbprint(job)?.0);
         let started = TaskStarted {
@@ -253,7 +283,9 @@ fn rule() -> KeyRule {
 /// One of the two details that each workload declares.
 fn detail(actions: &[&str]) -> Result<Detail, Failure> {
     let set = Field::Set(actions.iter().map(ToString::to_string).collect());
-    let path = Field::Path(vec![Pattern::declared("octo-repo/*").context("an odd path")?]);
+    let path = Field::Path(vec![
+        Pattern::declared("octo-repo/*").context("an odd path")?,
+    ]);
     Ok(Detail {
         kind: "artifact".to_owned(),
         resource: RESOURCE.parse().context("an odd name")?,

@@ -25,7 +25,13 @@ pub(super) fn run(bench: &Bench<'_>, issued: &Issued, report: &mut Report) -> Re
     let requests: Vec<Vec<u8>> = issued
         .tokens
         .iter()
-        .map(|token| load::post(&format!("/{TENANT}/introspect"), &headers, &format!("token={token}")))
+        .map(|token| {
+            load::post(
+                &format!("/{TENANT}/introspect"),
+                &headers,
+                &format!("token={token}"),
+            )
+        })
         .collect();
     let load = Load {
         address: issued.server.world.address,
@@ -40,12 +46,22 @@ pub(super) fn run(bench: &Bench<'_>, issued: &Issued, report: &mut Report) -> Re
         fired.demand_good("introspection")?;
         let cpu = usage.process * 1e6 / fired.good() as f64;
         report.row(
-            Line::new(&format!("introspection, {what}"), format!("{:.0}/s", fired.rate()))
-                .floor(format!("{floor:.0}/s"), fired.rate() / floor, Direction::AtLeast)
-                .latency(&fired)
-                .cpu(cpu, bench.primitives.introspection(is_cold))
-                .note(format!("{} distinct tokens, {CONNECTIONS} connections", fired.good()))
-                .shared(&fired, usage),
+            Line::new(
+                &format!("introspection, {what}"),
+                format!("{:.0}/s", fired.rate()),
+            )
+            .floor(
+                format!("{floor:.0}/s"),
+                fired.rate() / floor,
+                Direction::AtLeast,
+            )
+            .latency(&fired)
+            .cpu(cpu, bench.primitives.introspection(is_cold))
+            .note(format!(
+                "{} distinct tokens, {CONNECTIONS} connections",
+                fired.good()
+            ))
+            .shared(&fired, usage),
         );
     }
     Ok(())

@@ -11,6 +11,7 @@ use dayfly_token::b64;
 use dayfly_token::jwks::KeySet;
 use serde_json::Value;
 
+use super::Bench;
 use super::failure::{Context, Failure};
 use super::load::{Fired, Load};
 use super::machine::{self, Memory, Meter};
@@ -18,7 +19,6 @@ use super::mill::{Callers, Platform};
 use super::report::{Direction, Line, Report};
 use super::server::Server;
 use super::world::{TENANT, World};
-use super::Bench;
 
 /// How many keys the callers have between them.
 const KEYS: u64 = 4_096;
@@ -80,10 +80,16 @@ pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> Result<Issued, Fail
             let what = format!("issuance, {connections} connections");
             report.row(line(&what, &fired, usage, bench));
         }
-        let judge = Judge { keys: &keys, callers: &callers, issuer: &issuer };
+        let judge = Judge {
+            keys: &keys,
+            callers: &callers,
+            issuer: &issuer,
+        };
         for (at, body) in &fired.bodies {
             let job = (first + at) as u64;
-            issued.tokens.push(judge.token(job, body, at % SAMPLE == 0)?);
+            issued
+                .tokens
+                .push(judge.token(job, body, at % SAMPLE == 0)?);
         }
         first += many;
     }
@@ -96,7 +102,11 @@ fn line(what: &str, fired: &Fired, usage: machine::Usage, bench: &Bench<'_>) -> 
     let cpu = usage.process * 1e6 / done;
     let unavoidable = bench.primitives.issuance();
     Line::new(what, format!("{:.0}/s", fired.rate()))
-        .floor(format!("{RATE:.0}/s"), fired.rate() / RATE, Direction::AtLeast)
+        .floor(
+            format!("{RATE:.0}/s"),
+            fired.rate() / RATE,
+            Direction::AtLeast,
+        )
         .latency(fired)
         .cpu(cpu, unavoidable)
         .excess(cpu / unavoidable, EXCESS)
@@ -124,7 +134,9 @@ impl Judge<'_> {
             let verified = VerifiedAccessToken::verify(token, self.keys, Alg::ALL, self.issuer)
                 .context("a token does not verify")?;
             if verified.jkt() != Some(self.callers.thumbprint(job)?) {
-                return Err(Failure::new("a token is bound to another key than was shown"));
+                return Err(Failure::new(
+                    "a token is bound to another key than was shown",
+                ));
             }
         }
         Ok(token.to_owned())
@@ -145,23 +157,35 @@ fn check_counts(issued: &Issued) -> Result<(), Failure> {
         tasks.insert(credential(token)?.client.task);
     }
     if tasks.len() as u64 != granted {
-        return Err(Failure::new(format!("{granted} grants opened {} tasks", tasks.len())));
+        return Err(Failure::new(format!(
+            "{granted} grants opened {} tasks",
+            tasks.len()
+        )));
     }
     Ok(())
 }
 
 /// The id of a token, read off its claims.
 fn credential(token: &str) -> Result<CredentialId, Failure> {
-    let payload = token.split('.').nth(1).and_then(|text| b64::decode(text).ok());
+    let payload = token
+        .split('.')
+        .nth(1)
+        .and_then(|text| b64::decode(text).ok());
     let claims: Value =
         serde_json::from_slice(&payload.unwrap_or_default()).context("a token without claims")?;
     let jti = claims.get("jti").and_then(Value::as_str);
-    jti.and_then(|jti| jti.parse().ok()).context("a token without an id")
+    jti.and_then(|jti| jti.parse().ok())
+        .context("a token without an id")
 }
 
 /// Stops the server and finds a sample of the tokens in the ledger that it left, each by its hash.
 pub(super) fn check_ledger(issued: Issued, report: &mut Report) -> Result<(), Failure> {
-    let Issued { server, tokens, empty, .. } = issued;
+    let Issued {
+        server,
+        tokens,
+        empty,
+        ..
+    } = issued;
     let memory = server.memory_at_rest()?;
     report.note(format!(
         "after {} grants the server held {:.0} MiB resident ({:.0} MiB before), {:.0} anonymous: \
@@ -185,7 +209,9 @@ pub(super) fn check_ledger(issued: Issued, report: &mut Report) -> Result<(), Fa
             .entries(&tenant, EntryRange::Of(task, 1), 16)
             .context("the ledger cannot be read")?;
         if !entries.iter().any(|entry| entry.leaf.contains(&wanted)) {
-            return Err(Failure::new(format!("a token of {task} is in no entry of the ledger")));
+            return Err(Failure::new(format!(
+                "a token of {task} is in no entry of the ledger"
+            )));
         }
         looked_at += 1;
     }

@@ -95,7 +95,9 @@ impl Load {
     async fn fire_all(&self, connections: usize) -> Result<Fired, Failure> {
         let mut streams = Vec::with_capacity(connections);
         for _ in 0..connections {
-            let stream = TcpStream::connect(self.address).await.context("cannot connect")?;
+            let stream = TcpStream::connect(self.address)
+                .await
+                .context("cannot connect")?;
             stream.set_nodelay(true).context("cannot connect")?;
             streams.push(stream);
         }
@@ -123,11 +125,17 @@ impl Load {
                 return Ok(fired);
             };
             let watch = Watch::start();
-            stream.write_all(request).await.context("a request cannot be sent")?;
+            stream
+                .write_all(request)
+                .await
+                .context("a request cannot be sent")?;
             let (status, body) = answer(&mut stream, &mut buffer).await?;
             let micros = watch.micros();
             if status != 200 || !contains(body, self.holds.as_bytes()) {
-                fired.bad.push(Bad { status, body: String::from_utf8_lossy(body).into_owned() });
+                fired.bad.push(Bad {
+                    status,
+                    body: String::from_utf8_lossy(body).into_owned(),
+                });
                 continue;
             }
             fired.latencies.push(micros);
@@ -145,8 +153,13 @@ pub(super) fn ask(address: SocketAddr, request: &[u8]) -> Result<(u16, String), 
         .build()
         .context("no runtime")?;
     runtime.block_on(async {
-        let mut stream = TcpStream::connect(address).await.context("cannot connect")?;
-        stream.write_all(request).await.context("a request cannot be sent")?;
+        let mut stream = TcpStream::connect(address)
+            .await
+            .context("cannot connect")?;
+        stream
+            .write_all(request)
+            .await
+            .context("a request cannot be sent")?;
         let mut buffer = Vec::new();
         let (status, body) = answer(&mut stream, &mut buffer).await?;
         Ok((status, String::from_utf8_lossy(body).into_owned()))
@@ -205,15 +218,23 @@ impl Head {
         let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
             return Ok(None);
         };
-        let text = std::str::from_utf8(bytes.get(..at).unwrap_or_default()).context("an odd head")?;
-        let status = text.get(9..12).and_then(|status| status.parse().ok()).context("an odd head")?;
+        let text =
+            std::str::from_utf8(bytes.get(..at).unwrap_or_default()).context("an odd head")?;
+        let status = text
+            .get(9..12)
+            .and_then(|status| status.parse().ok())
+            .context("an odd head")?;
         let length: usize = text
             .split("\r\n")
             .filter_map(|line| line.split_once(':'))
             .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
             .and_then(|(_, value)| value.trim().parse().ok())
             .context("an answer without a length")?;
-        Ok(Some(Self { status, begin: at + 4, end: at + 4 + length }))
+        Ok(Some(Self {
+            status,
+            begin: at + 4,
+            end: at + 4 + length,
+        }))
     }
 }
 
@@ -230,13 +251,19 @@ mod tests {
         let text = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
         assert!(Head::read(text.get(..30).unwrap()).unwrap().is_none());
         let head = Head::read(text).unwrap().unwrap();
-        assert_eq!((head.status, text.get(head.begin..head.end)), (200, Some(&b"ok"[..])));
+        assert_eq!(
+            (head.status, text.get(head.begin..head.end)),
+            (200, Some(&b"ok"[..]))
+        );
         assert!(Head::read(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
     }
 
     #[test]
     fn quantiles_are_of_good_answers() {
-        let fired = Fired { latencies: (1..=100).map(|n| n * 1000).collect(), ..Fired::default() };
+        let fired = Fired {
+            latencies: (1..=100).map(|n| n * 1000).collect(),
+            ..Fired::default()
+        };
         assert_eq!(fired.quantile(0.5), 51.0);
         assert_eq!(fired.quantile(0.99), 100.0);
         assert_eq!(Fired::default().quantile(0.5), 0.0);

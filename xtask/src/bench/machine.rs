@@ -55,7 +55,10 @@ fn cpu_of(stat: &Path) -> Result<f64, Failure> {
     let text = fs::read_to_string(stat).context("the process is gone")?;
     // The name in brackets may hold anything; what follows it is numbers.
     let (_, rest) = text.rsplit_once(')').context("an odd stat file")?;
-    let mut ticks = rest.split_ascii_whitespace().skip(11).map(str::parse::<f64>);
+    let mut ticks = rest
+        .split_ascii_whitespace()
+        .skip(11)
+        .map(str::parse::<f64>);
     match (ticks.next(), ticks.next()) {
         (Some(Ok(user)), Some(Ok(system))) => Ok((user + system) / TICKS),
         (_, _) => Err(Failure::new("an odd stat file")),
@@ -66,14 +69,20 @@ fn cpu_of(stat: &Path) -> Result<f64, Failure> {
 pub(super) fn own_thread_nanos() -> Result<u64, Failure> {
     let text = fs::read_to_string("/proc/thread-self/schedstat").context("no schedstat")?;
     let first = text.split_ascii_whitespace().next();
-    first.and_then(|word| word.parse().ok()).context("an odd schedstat file")
+    first
+        .and_then(|word| word.parse().ok())
+        .context("an odd schedstat file")
 }
 
 /// Seconds of CPU that anything on this machine has used, and that others on the host took away.
 pub(super) fn machine_cpu() -> Result<f64, Failure> {
     let text = fs::read_to_string("/proc/stat").context("no /proc/stat")?;
     let line = text.lines().next().unwrap_or_default();
-    let ticks: Vec<f64> = line.split_ascii_whitespace().skip(1).filter_map(|word| word.parse().ok()).collect();
+    let ticks: Vec<f64> = line
+        .split_ascii_whitespace()
+        .skip(1)
+        .filter_map(|word| word.parse().ok())
+        .collect();
     // user nice system idle iowait irq softirq steal; guests are counted within user and nice.
     match ticks.as_slice() {
         [user, nice, system, _idle, _iowait, irq, softirq, steal, ..] => {

@@ -34,7 +34,11 @@ impl Platform {
     }
 
     /// Tokens of as many jobs, each of its own run, signed on every core.
-    pub(super) fn tokens(&self, issuer: &str, jobs: std::ops::Range<u64>) -> Result<Vec<String>, Failure> {
+    pub(super) fn tokens(
+        &self,
+        issuer: &str,
+        jobs: std::ops::Range<u64>,
+    ) -> Result<Vec<String>, Failure> {
         let iat = clock::now().seconds();
         in_parallel(jobs, |job| {
             let header = json!({"typ": "JWT", "alg": "RS256", "kid": KID});
@@ -113,8 +117,11 @@ impl Callers {
     }
 
     fn key(&self, job: u64) -> Result<&(SigningKey, String), Failure> {
-        let at = job.checked_rem(self.keys.len() as u64).and_then(|at| usize::try_from(at).ok());
-        at.and_then(|at| self.keys.get(at)).context("no caller has a key")
+        let at = job
+            .checked_rem(self.keys.len() as u64)
+            .and_then(|at| usize::try_from(at).ok());
+        at.and_then(|at| self.keys.get(at))
+            .context("no caller has a key")
     }
 
     /// The thumbprint of the key that a job shows.
@@ -146,9 +153,8 @@ impl Callers {
 
     fn request(&self, job: u64, token: &str, htu: &str, iat: u64) -> Result<Vec<u8>, Failure> {
         let (key, header) = self.key(job)?;
-        let claims = format!(
-            r#"{{"jti":"{job:012x}-{iat:x}","htm":"POST","htu":"{htu}","iat":{iat}}}"#
-        );
+        let claims =
+            format!(r#"{{"jti":"{job:012x}-{iat:x}","htm":"POST","htu":"{htu}","iat":{iat}}}"#);
         let input = format!("{header}.{}", b64::encode(claims));
         let proof = key.sign_compact(&input).context("no EC signature")?;
         let mut form = String::with_capacity(token.len() + 256);
@@ -160,7 +166,11 @@ impl Callers {
             "&client_assertion={token}&resource={}",
             RESOURCE_URL.replace(':', "%3A").replace('/', "%2F")
         );
-        Ok(load::post(&format!("/{TENANT}/token"), &format!("dpop: {proof}\r\n"), &form))
+        Ok(load::post(
+            &format!("/{TENANT}/token"),
+            &format!("dpop: {proof}\r\n"),
+            &form,
+        ))
     }
 }
 
@@ -182,7 +192,9 @@ fn in_parallel<T: Send>(
             .collect();
         let mut made = Vec::with_capacity(usize::try_from(many).unwrap_or(0));
         for worker in workers {
-            let part = worker.join().map_err(|_| Failure::new("a signing thread ended"))?;
+            let part = worker
+                .join()
+                .map_err(|_| Failure::new("a signing thread ended"))?;
             made.extend(part?);
         }
         Ok(made)
@@ -198,7 +210,14 @@ mod tests {
         let made = in_parallel(3..1000, |n| Ok(n * 2)).unwrap();
         assert_eq!(made, (3..1000).map(|n| n * 2).collect::<Vec<_>>());
         assert!(in_parallel(5..5, |n| Ok(n)).unwrap().is_empty());
-        assert!(in_parallel(0..9, |n| if n == 7 { Err(Failure::new("x")) } else { Ok(n) }).is_err());
+        assert!(
+            in_parallel(0..9, |n| if n == 7 {
+                Err(Failure::new("x"))
+            } else {
+                Ok(n)
+            })
+            .is_err()
+        );
     }
 
     #[test]

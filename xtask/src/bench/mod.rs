@@ -29,7 +29,7 @@ use report::Report;
 const USAGE: &str = "usage: cargo xtask bench [--quick] [--row issuance|introspection|memory|start]
 
   --quick   smaller numbers, a few seconds a row
-  --row     only this row; introspection issues the tokens it needs
+  --row     only this row, may stand more than once; introspection issues the tokens it needs
 
 Exit code: 0 also when a floor is missed, 1 when an answer was wrong or the bench could not run.";
 
@@ -69,7 +69,14 @@ fn finish(result: Result<(), Failure>) -> ExitCode {
 /// Builds server and bench with the release profile and runs that bench instead of this one.
 fn built_and_again(args: &[String]) -> Result<ExitCode, Failure> {
     let built = Command::new("cargo")
-        .args(["build", "--release", "--package", "dayfly", "--package", "xtask"])
+        .args([
+            "build",
+            "--release",
+            "--package",
+            "dayfly",
+            "--package",
+            "xtask",
+        ])
         .current_dir(workspace())
         .status()
         .context("cargo cannot be run")?;
@@ -114,7 +121,12 @@ fn measure(options: &Options, binary: &Path, folder: &Path) -> Result<(), Failur
     println!("{}\n", report.machine());
     let primitives = Primitives::measure(folder, options.quick)?;
     report.primitives(&primitives);
-    let bench = Bench { options, binary, folder, primitives: &primitives };
+    let bench = Bench {
+        options,
+        binary,
+        folder,
+        primitives: &primitives,
+    };
     if options.wants(Row::Issuance) || options.wants(Row::Introspection) {
         let issued = issuance::run(&bench, &mut report)?;
         finish_served(&bench, issued, &mut report)?;

@@ -1,10 +1,11 @@
 //! What the bench was asked to do.
 
 /// What to measure, and how much of it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Options {
     pub(super) quick: bool,
-    row: Option<Row>,
+    /// None named means all.
+    rows: Vec<Row>,
 }
 
 /// A row of the table.
@@ -28,7 +29,10 @@ impl Row {
 impl Options {
     /// Reads the command line; none when it asks for help.
     pub(super) fn parse(args: &[String]) -> Result<Option<Self>, String> {
-        let mut options = Self { quick: false, row: None };
+        let mut options = Self {
+            quick: false,
+            rows: Vec::new(),
+        };
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             match arg.as_str() {
@@ -38,7 +42,7 @@ impl Options {
                     let word = args.next().ok_or("`--row` wants the name of a row")?;
                     let found = Row::WORDS.iter().find(|(known, _)| known == word);
                     let (_, row) = found.ok_or_else(|| format!("there is no row `{word}`"))?;
-                    options.row = Some(*row);
+                    options.rows.push(*row);
                 }
                 other => return Err(format!("unknown argument `{other}`")),
             }
@@ -48,7 +52,7 @@ impl Options {
 
     /// Whether a row is to be measured.
     pub(super) fn wants(&self, row: Row) -> bool {
-        self.row.is_none_or(|only| only == row)
+        self.rows.is_empty() || self.rows.contains(&row)
     }
 
     /// How many grants to measure with 64 and with 256 connections.
@@ -83,9 +87,14 @@ mod tests {
     }
 
     #[test]
-    fn a_row_is_the_only_one() {
+    fn only_named_rows_are_wanted() {
         let options = parse(&["--row", "start"]).unwrap().unwrap();
         assert!(options.wants(Row::Start) && !options.wants(Row::Memory) && !options.quick);
+        let options = parse(&["--row", "start", "--row", "memory"])
+            .unwrap()
+            .unwrap();
+        assert!(options.wants(Row::Start) && options.wants(Row::Memory));
+        assert!(!options.wants(Row::Issuance));
     }
 
     #[test]

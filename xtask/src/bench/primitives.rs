@@ -6,9 +6,9 @@ use std::path::Path;
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair, Ed25519KeyPair,
-    KeyPair, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair,
-    VerificationAlgorithm,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair,
+    Ed25519KeyPair, KeyPair, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256,
+    RsaKeyPair, VerificationAlgorithm,
 };
 
 use super::failure::{Context, Failure};
@@ -43,12 +43,17 @@ pub(super) const HASHES: f64 = 13.0;
 impl Primitives {
     /// Measures all of them.
     pub(super) fn measure(folder: &Path, quick: bool) -> Result<Self, Failure> {
-        let rounds = Rounds { nanos: if quick { 30_000_000 } else { 100_000_000 } };
+        let rounds = Rounds {
+            nanos: if quick { 30_000_000 } else { 100_000_000 },
+        };
         let message = [0x5a; 600];
         let (rs256_verify, es256_verify) = (rsa(rounds, &message)?, ecdsa(rounds, &message)?);
         let (ed25519_sign, ed25519_verify) = ed25519(rounds, &message)?;
         let sha256 = rounds.micros(|| {
-            black_box(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, black_box(&message)));
+            black_box(aws_lc_rs::digest::digest(
+                &aws_lc_rs::digest::SHA256,
+                black_box(&message),
+            ));
             Ok(())
         })?;
         let (http, http_rate) = probe::measure(quick)?;
@@ -119,10 +124,21 @@ impl Rounds {
 fn rsa(rounds: Rounds, message: &[u8]) -> Result<f64, Failure> {
     let pair = RsaKeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).context("no RSA key")?;
     let mut signature = vec![0; pair.public_modulus_len()];
-    pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)
-        .context("no RSA signature")?;
+    pair.sign(
+        &RSA_PKCS1_SHA256,
+        &SystemRandom::new(),
+        message,
+        &mut signature,
+    )
+    .context("no RSA signature")?;
     let public = pair.public_key().as_der().context("no RSA public key")?;
-    verify(rounds, &RSA_PKCS1_2048_8192_SHA256, public.as_ref(), message, &signature)
+    verify(
+        rounds,
+        &RSA_PKCS1_2048_8192_SHA256,
+        public.as_ref(),
+        message,
+        &signature,
+    )
 }
 
 /// Signing and verifying.
@@ -131,11 +147,23 @@ fn ecdsa(rounds: Rounds, message: &[u8]) -> Result<(f64, f64), Failure> {
     let random = SystemRandom::new();
     let signature = pair.sign(&random, message).context("no EC signature")?;
     let sign = rounds.micros(|| {
-        black_box(pair.sign(&random, black_box(message)).context("no EC signature")?);
+        black_box(
+            pair.sign(&random, black_box(message))
+                .context("no EC signature")?,
+        );
         Ok(())
     })?;
     let public = pair.public_key().as_ref();
-    Ok((sign, verify(rounds, &ECDSA_P256_SHA256_FIXED, public, message, signature.as_ref())?))
+    Ok((
+        sign,
+        verify(
+            rounds,
+            &ECDSA_P256_SHA256_FIXED,
+            public,
+            message,
+            signature.as_ref(),
+        )?,
+    ))
 }
 
 /// Signing and verifying.
@@ -147,7 +175,10 @@ fn ed25519(rounds: Rounds, message: &[u8]) -> Result<(f64, f64), Failure> {
         Ok(())
     })?;
     let public = pair.public_key().as_ref();
-    Ok((sign, verify(rounds, &ED25519, public, message, signature.as_ref())?))
+    Ok((
+        sign,
+        verify(rounds, &ED25519, public, message, signature.as_ref())?,
+    ))
 }
 
 fn verify(

@@ -60,9 +60,17 @@ impl Bare {
             .spawn()
             .context("the bare server does not start")?;
         let mut line = String::new();
-        let out = child.stdout.take().context("the bare server says nothing")?;
-        BufReader::new(out).read_line(&mut line).context("the bare server says nothing")?;
-        let address = line.trim().parse().context("the bare server does not listen")?;
+        let out = child
+            .stdout
+            .take()
+            .context("the bare server says nothing")?;
+        BufReader::new(out)
+            .read_line(&mut line)
+            .context("the bare server says nothing")?;
+        let address = line
+            .trim()
+            .parse()
+            .context("the bare server does not listen")?;
         Ok(Self { child, address })
     }
 
@@ -86,13 +94,17 @@ pub(super) fn main(_args: &[String]) -> Result<(), Failure> {
         .build()
         .context("no runtime")?;
     runtime.block_on(async {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .context("cannot listen")?;
         println!("{}", listener.local_addr().context("cannot listen")?);
         let listener = listener.tap_io(|stream| {
             let _best_effort = stream.set_nodelay(true);
         });
         let router = Router::new().route("/{tenant}/token", post(answer));
-        axum::serve(listener, router).await.context("the bare server stopped")
+        axum::serve(listener, router)
+            .await
+            .context("the bare server stopped")
     })
 }
 

@@ -99,7 +99,11 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) const fn new(machine: String) -> Self {
-        Self { machine, lines: Vec::new(), notes: Vec::new() }
+        Self {
+            machine,
+            lines: Vec::new(),
+            notes: Vec::new(),
+        }
     }
 
     pub(super) fn machine(&self) -> &str {
@@ -123,9 +127,16 @@ impl Report {
             (
                 "SQLite, an issuance's rows",
                 primitives.sqlite,
-                format!("in transactions of 128, WAL, FULL; {:.1} µs with the disk", primitives.sqlite_elapsed),
+                format!(
+                    "in transactions of 128, WAL, FULL; {:.1} µs with the disk",
+                    primitives.sqlite_elapsed
+                ),
             ),
-            ("a lone sync of a page", primitives.sync, "waiting, not CPU".to_owned()),
+            (
+                "a lone sync of a page",
+                primitives.sync,
+                "waiting, not CPU".to_owned(),
+            ),
         ];
         println!("primitive                     CPU µs");
         for (what, micros, note) in all {
@@ -154,18 +165,23 @@ impl Report {
         );
         for line in &self.lines {
             let verdict = if line.reached { "reached" } else { "MISSED" };
-            let (p50, p99) = line
-                .latency
-                .map_or_else(blank, |(p50, p99)| (format!("{p50:.1}"), format!("{p99:.1}")));
+            let (p50, p99) = line.latency.map_or_else(blank, |(p50, p99)| {
+                (format!("{p50:.1}"), format!("{p99:.1}"))
+            });
             let (cpu, share) = line.cpu.map_or_else(blank, |(cpu, unavoidable)| {
-                (format!("{cpu:.1}"), format!("{:.0} %", 100.0 * unavoidable / cpu))
+                (
+                    format!("{cpu:.1}"),
+                    format!("{:.0} %", 100.0 * unavoidable / cpu),
+                )
             });
             println!(
                 "{:<30} {:>10} {:>10} {:>7.2} {verdict:<8} {p50:>8} {p99:>8} {cpu:>7} {share:>12}",
                 line.what, line.figure, line.floor, line.ratio
             );
         }
-        println!("\nratio: the figure by its floor; at least 1 for a rate, at most 1 for memory and start.");
+        println!(
+            "\nratio: the figure by its floor; at least 1 for a rate, at most 1 for memory and start."
+        );
         for line in &self.lines {
             for note in &line.notes {
                 println!("- {}: {note}", line.what);

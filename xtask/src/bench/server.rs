@@ -48,10 +48,17 @@ impl Server {
         let gone = |what: &str| {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
             let tail: Vec<&str> = text.lines().rev().take(5).collect();
-            Failure::new(format!("{what}: {}", tail.into_iter().rev().collect::<Vec<_>>().join(" | ")))
+            Failure::new(format!(
+                "{what}: {}",
+                tail.into_iter().rev().collect::<Vec<_>>().join(" | ")
+            ))
         };
         while !is_ready(&world) {
-            if child.try_wait().context("the server cannot be watched")?.is_some() {
+            if child
+                .try_wait()
+                .context("the server cannot be watched")?
+                .is_some()
+            {
                 return Err(gone("the server ended"));
             }
             if watch.elapsed() > PATIENCE {
@@ -61,7 +68,11 @@ impl Server {
             }
             wait(LOOK);
         }
-        Ok(Self { child, world, ready_after: watch.elapsed() })
+        Ok(Self {
+            child,
+            world,
+            ready_after: watch.elapsed(),
+        })
     }
 
     /// What the server holds in memory once it has come to rest.
@@ -94,7 +105,10 @@ impl Server {
     pub(super) fn stop(mut self) -> Result<World, Failure> {
         let pid = i32::try_from(self.child.id()).context("an odd process id")?;
         kill(Pid::from_raw(pid), Signal::SIGTERM).context("the server cannot be stopped")?;
-        let status = self.child.wait().context("the server cannot be waited for")?;
+        let status = self
+            .child
+            .wait()
+            .context("the server cannot be waited for")?;
         if !status.success() {
             return Err(Failure::new(format!("the server ended with {status}")));
         }
@@ -115,7 +129,9 @@ fn is_ready(world: &World) -> bool {
     let says = UnixStream::connect(world.data().join("admin.sock")).is_ok_and(|mut socket| {
         let request = b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
         let mut answer = [0; 12];
-        let asked = socket.write_all(request).and_then(|()| socket.read_exact(&mut answer));
+        let asked = socket
+            .write_all(request)
+            .and_then(|()| socket.read_exact(&mut answer));
         asked.is_ok() && answer.ends_with(b"200")
     });
     says && load::ask(world.address, &load::get(&format!("/{TENANT}/jwks")))

@@ -97,7 +97,9 @@ impl<'d> Work<'d> {
         for (to, from) in id.iter_mut().zip(n.to_be_bytes()) {
             *to = from;
         }
-        let mut entries = self.db.prepare_cached("INSERT INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+        let mut entries = self
+            .db
+            .prepare_cached("INSERT INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
         for (seq, leaf) in (0_i64..).zip(&self.texts) {
             let annex = (seq == 1).then_some((&self.annex, [0_u8; 16]));
             let (text, salt) = (annex.map(|(text, _)| text), annex.map(|(_, salt)| salt));
@@ -108,8 +110,14 @@ impl<'d> Work<'d> {
             .execute(params![n, id, self.annex.as_bytes().get(..SNAPSHOT)])?;
         self.db
             .prepare_cached("INSERT INTO claims VALUES (?1, ?2, ?3)")?
-            .execute(params![format!("1000001/{n}"), format!("1000001/{n}/{n}"), id])?;
-        let mut spent = self.db.prepare_cached("INSERT INTO spent VALUES (?1, ?2, ?3)")?;
+            .execute(params![
+                format!("1000001/{n}"),
+                format!("1000001/{n}/{n}"),
+                id
+            ])?;
+        let mut spent = self
+            .db
+            .prepare_cached("INSERT INTO spent VALUES (?1, ?2, ?3)")?;
         for which in 0..2_i64 {
             // A digest is spread over all values, which these bits are too.
             let spread = (n * 2 + which).wrapping_mul(-0x61c8_8646_80b5_83eb);

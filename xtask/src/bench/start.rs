@@ -62,15 +62,18 @@ fn memory_line(tasks: u64, before: Memory, after: Memory) -> Line {
     let each = |after: u64, before: u64| after.saturating_sub(before) as f64 / tasks as f64;
     let resident = each(after.resident, before.resident);
     let anonymous = each(after.anonymous, before.anonymous);
-    Line::new(&format!("memory a task, {tasks} open"), format!("{resident:.0} B"))
-        .floor(format!("{BYTES:.0} B"), resident / BYTES, Direction::AtMost)
-        .note(format!(
-            "resident, as the difference of two freshly started servers ({:.0} and {:.0} MiB); \
+    Line::new(
+        &format!("memory a task, {tasks} open"),
+        format!("{resident:.0} B"),
+    )
+    .floor(format!("{BYTES:.0} B"), resident / BYTES, Direction::AtMost)
+    .note(format!(
+        "resident, as the difference of two freshly started servers ({:.0} and {:.0} MiB); \
              anonymous {anonymous:.0} B; the database's own cache, up to 64 MiB and 16 MiB a \
              reader, is in both figures",
-            before.resident as f64 / 1_048_576.0,
-            after.resident as f64 / 1_048_576.0,
-        ))
+        before.resident as f64 / 1_048_576.0,
+        after.resident as f64 / 1_048_576.0,
+    ))
 }
 
 /// The server that started knows its tasks: it grants a new one, and refuses a job that is open.

@@ -70,7 +70,8 @@ impl World {
     /// Removes the folder: what a row leaves behind is large.
     pub(super) fn remove(self) -> Result<(), Failure> {
         let folder: &Path = &self.folder;
-        fs::remove_dir_all(folder).with_context(|| format!("{} cannot be removed", folder.display()))
+        fs::remove_dir_all(folder)
+            .with_context(|| format!("{} cannot be removed", folder.display()))
     }
 }
 

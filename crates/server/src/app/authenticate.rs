@@ -233,6 +233,7 @@ impl App {
         tenant: &Tenant,
         id: TaskId,
     ) -> Result<Option<OpenTask>, Refusal> {
+        self.wake(self.now());
         let facts = self
             .store
             .facts(

@@ -133,6 +133,7 @@ impl Planning<'_> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
+        self.app.wake(self.app.now());
         let facts = self
             .app
             .store

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dayfly_domain::{Cause, Command, Name, Span, Sweep, Time, decide};
-use dayfly_store::{Append, AppendError, OpenFilter, OpenTask, Touch};
+use dayfly_store::{ALIVE_GAP, Append, AppendError, OpenFilter, OpenTask, Touch};
 
 use super::plan::change;
 use super::{App, Tenant};
@@ -22,6 +22,10 @@ pub(super) struct SweepState {
     silences: Minutes,
     held: Mutex<BTreeMap<Name, Hold>>,
     last_head_minute: AtomicU64,
+    /// When the server last said that it is there to hear, in milliseconds.
+    alive: AtomicU64,
+    /// Held while it says so, so that nobody judges silence by half of it.
+    waking: Mutex<()>,
 }
 
 /// A span in which a tenant's ends by heartbeat wait.
@@ -58,6 +62,33 @@ impl Minutes {
 }
 
 impl App {
+    /// Says that the server is there to hear, when it was not for a while: whoever judges silence
+    /// first after a pause must not take the pause for it.
+    pub(super) fn wake(&self, now: Time) {
+        let paused = |alive: &AtomicU64| {
+            let last = Time::from_millis(alive.load(Ordering::SeqCst));
+            now.since(last) > ALIVE_GAP
+        };
+        if !paused(&self.sweeps.alive) {
+            return;
+        }
+        let _one_says_it = self
+            .sweeps
+            .waking
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if paused(&self.sweeps.alive) {
+            self.say_alive(now);
+        }
+    }
+
+    fn say_alive(&self, now: Time) {
+        for tenant in self.tenants() {
+            self.store.touch(tenant.name(), Touch::Alive { at: now });
+        }
+        self.sweeps.alive.fetch_max(now.millis(), Ordering::SeqCst);
+    }
+
     /// Counts a beat that was heard.
     pub(super) fn count_beat(&self, at: Time) {
         self.sweeps.beats.add(at, 1);
@@ -100,9 +131,9 @@ impl App {
     /// number of tasks ended.
     pub async fn sweep(self: &Arc<Self>) -> u64 {
         let now = self.now();
+        self.say_alive(now);
         let mut ended = 0;
         for tenant in self.tenants() {
-            self.store.touch(tenant.name(), Touch::Alive { at: now });
             ended += self.sweep_tenant(tenant, now).await;
         }
         self.flush_refusals(now);

@@ -105,3 +105,14 @@ async fn nobody_beats_for_another_task() {
         .await;
     assert_eq!((reply.status, reply.rule()), (401, "other_key"));
 }
+
+#[tokio::test]
+async fn a_pause_of_the_server_is_no_silence_even_before_it_sweeps() {
+    let world = World::new().await;
+    world.app.sweep().await;
+    let job = world.job(1).await;
+    assert_eq!(world.beat(&job).await.status, 200);
+    // Stopped for longer than the grace: nothing was heard, and nobody has swept since.
+    world.wait(301);
+    assert_eq!(world.renew(&job, &[]).await.status, 200);
+}

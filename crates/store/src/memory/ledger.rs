@@ -3,20 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dayfly_domain::{
-    Block, Cause, Claim, ClaimState, ClientId, ClientState, Counts, Digest, Epoch, EpochOf, Heard,
-    Limits, Name, Span, Spent, Task, TaskId, TaskState, Time,
+    Block, Claim, ClaimState, ClientId, Counts, Digest, Epoch, EpochOf, Heard, Limits, Name, Span,
+    Spent, Task, TaskId, TaskState, Time,
 };
 use dayfly_ledger::leaf::LeafError;
 use dayfly_ledger::tile::TILE_WIDTH;
 use dayfly_ledger::{
-    Frontier, Hash, Leaf, Link, RawValue, ReadLeaf, annex_hash, empty_root, leaf_hash, node_hash,
+    Frontier, Hash, Leaf, Link, RawValue, annex_hash, empty_root, leaf_hash, node_hash,
 };
 use serde_json::value::to_raw_value;
 
+use super::touched::Touched;
 use crate::keys::{issuer_of, keys_of};
 use crate::{
-    ALIVE_GAP, Annex, Append, AppendError, Change, ClaimWrite, Committed, Note, Observed,
-    OneTimeKey, OpenTask, SearchKey, Spend, StoredEntry, Touch, TreeHead, Unavailable, Use,
+    Annex, Append, AppendError, Change, ClaimWrite, Committed, Note, OneTimeKey, OpenTask,
+    SearchKey, Spend, StoredEntry, TreeHead, Unavailable,
 };
 
 const DAY_MILLIS: u64 = 86_400_000;
@@ -26,19 +27,19 @@ const DAY_MILLIS: u64 = 86_400_000;
 pub(super) struct Ledger {
     tenant: Name,
     pub(super) entries: Vec<Entry>,
-    at: Time,
+    pub(super) at: Time,
     pub(super) tasks: BTreeMap<TaskId, OpenState>,
-    claims: Vec<Claimed>,
+    pub(super) claims: Vec<Claimed>,
     spent: BTreeMap<(Time, Digest), (Time, Spent)>,
     epochs: BTreeMap<EpochOf, u64>,
     pub(super) revision: u64,
     pub(super) blocks: Vec<Block>,
     documents: BTreeMap<String, Vec<u8>>,
     starts: Vec<(Name, Time)>,
-    counters: BTreeMap<(ClientId, String), u64>,
-    touched: Touched,
+    pub(super) counters: BTreeMap<(ClientId, String), u64>,
+    pub(super) touched: Touched,
     /// What of the touches is durable.
-    saved: Touched,
+    pub(super) saved: Touched,
 }
 
 /// An entry and its place in the chain of its task.
@@ -56,20 +57,11 @@ pub(super) struct OpenState {
 }
 
 #[derive(Clone, Debug)]
-struct Claimed {
-    issuer: Name,
-    series: String,
+pub(super) struct Claimed {
+    pub(super) issuer: Name,
+    pub(super) series: String,
     claim: Claim,
-    until: Time,
-}
-
-/// What makes no entry.
-#[derive(Clone, Debug, Default)]
-struct Touched {
-    seen: BTreeMap<TaskId, Time>,
-    alive: Option<Time>,
-    deaf: Vec<(Time, Time)>,
-    keeps: Vec<(Name, String, Time)>,
+    pub(super) until: Time,
 }
 
 /// An entry that is to be pushed: leaf, hash, annex, link.
@@ -238,7 +230,7 @@ impl Ledger {
         Ok(())
     }
 
-    fn seal_note(&self, note: &Note, at: Time) -> Result<Sealed, AppendError> {
+    pub(super) fn seal_note(&self, note: &Note, at: Time) -> Result<Sealed, AppendError> {
         let data: &RawValue = serde_json::from_str(&note.data).map_err(|error| unfit(&error))?;
         let (leaf, hash) = self.seal(note.kind, data, note.annex.as_ref(), (None, at))?;
         Ok((leaf, hash, note.annex.clone(), None))
@@ -318,7 +310,7 @@ impl Ledger {
         }
     }
 
-    fn push(&mut self, (leaf, hash, annex, link): Sealed, at: Time) {
+    pub(super) fn push(&mut self, (leaf, hash, annex, link): Sealed, at: Time) {
         let pos = self.entries.len() as u64;
         if let Some((task, _)) = link
             && let Some(open) = self.tasks.get_mut(&task)
@@ -376,87 +368,6 @@ impl Ledger {
         }
     }
 
-    pub(super) fn observe(&mut self, uses: &[Use]) -> Result<Vec<Observed>, AppendError> {
-        let mut next = self.clone();
-        let observed = uses
-            .iter()
-            .map(|used| next.observe_one(used))
-            .collect::<Result<_, _>>()?;
-        *self = next;
-        Ok(observed)
-    }
-
-    fn observe_one(&mut self, used: &Use) -> Result<Observed, AppendError> {
-        let at = self.at.max(used.now);
-        let Some(open) = self.open_task(used.client.task) else {
-            return Ok(Observed::Ended(self.cause_of(used.client.task)));
-        };
-        let over = open.task.lapsed(at, open.heard);
-        if let Some(cause) = over.or_else(|| client_over(&open.task, used.client.number, at)) {
-            return Ok(Observed::Ended(cause));
-        }
-        if let Some(of) = self.moved_since(&used.relies).or(open.stale) {
-            return Ok(Observed::Stale(of));
-        }
-        if let Some(limit) = &used.limit {
-            let counter = (used.client, limit.counter.clone());
-            let counted = self.counters.entry(counter).or_default();
-            if *counted >= limit.most {
-                return Ok(Observed::Exhausted);
-            }
-            *counted += 1;
-        }
-        let sealed = self.seal_note(&used.note, at)?;
-        self.push(sealed, at);
-        Ok(Observed::Recorded(self.entries.len() as u64 - 1))
-    }
-
-    fn cause_of(&self, task: TaskId) -> Cause {
-        let mut entries = self.entries.iter().rev();
-        let last = entries.find(|entry| entry.link.is_some_and(|(id, _)| id == task));
-        let cause = last.and_then(|entry| {
-            let read = ReadLeaf::parse(entry.stored.leaf.as_bytes()).ok()?;
-            let data: serde_json::Value = serde_json::from_str(read.leaf.data.get()).ok()?;
-            serde_json::from_value(data.get("cause")?.clone()).ok()
-        });
-        cause.unwrap_or(Cause::Restored)
-    }
-
-    pub(super) fn touch(&mut self, touch: Touch) {
-        match touch {
-            Touch::Beat { task, at } => {
-                if self.tasks.contains_key(&task) {
-                    let seen = self.touched.seen.entry(task).or_insert(at);
-                    *seen = at.max(*seen);
-                }
-            }
-            Touch::Claim {
-                issuer,
-                series,
-                until,
-            } => {
-                self.touched.keeps.push((issuer, series, until));
-            }
-            Touch::Deaf { from, to } => self.touched.deafen(from, to),
-            Touch::Alive { at } => self.touched.mark(at),
-        }
-    }
-
-    /// Makes the touches durable.
-    pub(super) fn save(&mut self) {
-        for (issuer, series, until) in std::mem::take(&mut self.touched.keeps) {
-            let of_series = |held: &&mut Claimed| held.issuer == issuer && held.series == series;
-            for held in self.claims.iter_mut().filter(of_series) {
-                held.until = until.max(held.until);
-            }
-        }
-        self.saved = self.touched.clone();
-    }
-
-    pub(super) fn forget_unsaved(&mut self) {
-        self.touched = self.saved.clone();
-    }
-
     /// Drops what is past its keep.
     pub(super) fn forget_passed(&mut self, now: Time) {
         let passed = now.min(self.at);
@@ -481,7 +392,7 @@ impl Ledger {
         self.epochs.get(of).copied().unwrap_or_default()
     }
 
-    fn moved_since(&self, relies: &[Epoch]) -> Option<EpochOf> {
+    pub(super) fn moved_since(&self, relies: &[Epoch]) -> Option<EpochOf> {
         let moved = relies
             .iter()
             .find(|epoch| self.epoch(&epoch.of) != epoch.at)?;
@@ -573,52 +484,6 @@ impl Ledger {
             .map(<[Hash]>::to_vec)
             .ok_or_else(|| Unavailable("the tree does not hold that tile".into()))
     }
-}
-
-impl Touched {
-    fn mark(&mut self, at: Time) {
-        if let Some(last) = self.alive
-            && at.since(last) > ALIVE_GAP
-        {
-            self.deaf.push((last, at));
-        }
-        self.alive = self.alive.max(Some(at));
-    }
-
-    fn deafen(&mut self, from: Time, to: Time) {
-        let from = self
-            .deaf
-            .iter()
-            .map(|(_, until)| *until)
-            .fold(from, Time::max);
-        if from < to {
-            self.deaf.push((from, to));
-        }
-    }
-
-    fn deaf_since(&self, seen: Option<Time>) -> Span {
-        let Some(seen) = seen else { return Span::ZERO };
-        let overlaps = self
-            .deaf
-            .iter()
-            .map(|(since, until)| until.since(seen.max(*since)));
-        overlaps.fold(Span::ZERO, |sum, overlap| sum + overlap)
-    }
-}
-
-/// Why a client is over, or one it was delegated from.
-fn client_over(task: &Task, number: u32, now: Time) -> Option<Cause> {
-    let Some(client) = task.client(number) else {
-        return Some(Cause::Restored);
-    };
-    if let ClientState::Ended { cause, .. } = client.state {
-        return Some(cause);
-    }
-    if now >= client.expires {
-        return Some(Cause::Deadline);
-    }
-    let parent = client.parent.filter(|parent| *parent < number)?;
-    client_over(task, parent, now).map(|_| Cause::Parent)
 }
 
 /// An append that no ledger can hold: a fault of the caller's.

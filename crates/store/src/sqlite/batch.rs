@@ -14,7 +14,7 @@ use super::load::Keep;
 use super::partition::{Partitions, claim_day, day};
 use super::record::{Desk, forget_starts, write_seen};
 use super::tally::minute;
-use super::touch::{Hushed, Touched};
+use super::touch::Touched;
 use super::value::{int, millis};
 use super::view::{Published, TenantView, View, lock};
 use crate::{AppendError, Committed, Observed, Unavailable};
@@ -60,7 +60,8 @@ pub(super) struct Outcome {
     partitions: Arc<Partitions>,
     drafts: BTreeMap<u32, Draft>,
     commits: u64,
-    hushed: Hushed,
+    /// Which tenants' marks of life were saved, as of how many changes.
+    heard: Vec<(u32, u64)>,
 }
 
 impl<'w> Batch<'w> {
@@ -142,7 +143,7 @@ impl<'w> Batch<'w> {
             self.keep_claims(tenant, issuer, series, until)?;
         }
         let view = { self.published }.read();
-        let hushed = self.write_heard(&view, touched)?;
+        let heard = self.write_heard(&view, touched)?;
         for (number, draft) in &mut self.drafts {
             Desk {
                 db: self.db,
@@ -162,7 +163,7 @@ impl<'w> Batch<'w> {
             partitions: self.partitions,
             drafts: self.drafts,
             commits: self.commits,
-            hushed,
+            heard,
         })
     }
 
@@ -212,7 +213,7 @@ impl<'w> Batch<'w> {
     }
 
     /// Saves beats and marks of life.
-    fn write_heard(&self, view: &View, touched: &Touched) -> rusqlite::Result<Hushed> {
+    fn write_heard(&self, view: &View, touched: &Touched) -> rusqlite::Result<Vec<(u32, u64)>> {
         for (tenant, id) in touched.beats() {
             let Some((number, known)) = view.tenant(tenant) else {
                 continue;
@@ -225,10 +226,10 @@ impl<'w> Batch<'w> {
                 write_seen(self.db, held.row, seen)?;
             }
         }
-        let mut hushed = Hushed::default();
+        let mut saved = Vec::new();
         for (number, tenant) in (0u32..).zip(&view.tenants) {
             let hearing = lock(&tenant.hearing);
-            if !hearing.unsaved {
+            if !hearing.is_unsaved() {
                 continue;
             }
             self.db
@@ -242,9 +243,9 @@ impl<'w> Batch<'w> {
                     .prepare_cached("INSERT INTO deaf (tenant, since, until) VALUES (?1, ?2, ?3)")?
                     .execute((number, millis(*since), millis(*until)))?;
             }
-            hushed.add(number, hearing.alive());
+            saved.push((number, hearing.changes()));
         }
-        Ok(hushed)
+        Ok(saved)
     }
 
     fn open(&self, number: u32, known: &TenantView, id: TaskId) -> Option<Arc<super::view::Held>> {
@@ -293,7 +294,11 @@ impl Outcome {
                     replaced.push(draft.publish(tenant));
                 }
             }
-            self.hushed.settle(view);
+            for (number, changes) in self.heard {
+                if let Some(tenant) = view.tenant_mut(number) {
+                    lock(&tenant.hearing).save(changes);
+                }
+            }
         });
         drop(replaced);
     }

@@ -12,8 +12,9 @@ const KEEP: Span = Span::from_seconds(25 * 3600);
 pub(super) struct Hearing {
     alive: Option<Time>,
     deaf: Vec<(Time, Time)>,
-    /// Whether this differs from what the database has.
-    pub(super) unsaved: bool,
+    /// How often it changed, and how many of these changes the database has.
+    changes: u64,
+    saved: u64,
 }
 
 impl Hearing {
@@ -21,36 +22,42 @@ impl Hearing {
         Self {
             alive,
             deaf,
-            unsaved: false,
+            ..Self::default()
         }
     }
 
     /// Marks that the server is there; a gap since the last mark was deafness.
     pub(super) fn mark(&mut self, at: Time) {
         let Some(last) = self.alive.filter(|last| *last <= at) else {
-            self.unsaved |= self.alive.is_none();
-            self.alive.get_or_insert(at);
+            if self.alive.is_none() {
+                self.alive = Some(at);
+                self.changes += 1;
+            }
             return;
         };
         if at.since(last) > ALIVE_GAP {
-            self.deaf.push((last, at));
+            self.deafen(last, at);
         }
         self.deaf.retain(|(_, until)| *until + KEEP > at);
         self.alive = Some(at);
-        self.unsaved = true;
+        self.changes += 1;
     }
 
     /// Counts a span as deaf; what is known to be deaf already is not counted twice.
-    pub(super) fn deafen(&mut self, from: Time, to: Time) {
-        let from = self
-            .deaf
-            .iter()
-            .map(|(_, until)| *until)
-            .fold(from, Time::max);
-        if from < to {
-            self.deaf.push((from, to));
-            self.unsaved = true;
+    pub(super) fn deafen(&mut self, mut from: Time, mut to: Time) {
+        if from >= to {
+            return;
         }
+        self.deaf.retain(|(since, until)| {
+            let apart = *until < from || to < *since;
+            if !apart {
+                (from, to) = (from.min(*since), to.max(*until));
+            }
+            apart
+        });
+        self.deaf.push((from, to));
+        self.deaf.sort_unstable();
+        self.changes += 1;
     }
 
     /// How much of the time since then was deaf.
@@ -58,6 +65,20 @@ impl Hearing {
         self.deaf.iter().fold(Span::ZERO, |sum, (since, until)| {
             sum + until.since(seen.max(*since))
         })
+    }
+
+    pub(super) fn is_unsaved(&self) -> bool {
+        self.changes != self.saved
+    }
+
+    /// How often it has changed.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Notes that the database has so many of its changes.
+    pub(super) fn save(&mut self, changes: u64) {
+        self.saved = changes;
     }
 
     pub(super) fn alive(&self) -> Option<Time> {

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dayfly_domain::{Name, TaskId, Time};
 
-use super::view::{Published, View, lock};
+use super::hearing::Hearing;
+use super::view::{Published, lock};
 use crate::Touch;
 
 /// Touches that are not saved yet, each at most once.
@@ -43,19 +44,16 @@ impl Touched {
                 until,
             } => self.keep(tenant, issuer, series, until),
             Touch::Deaf { from, to } => {
-                let view = published.read();
-                if let Some((_, known)) = view.tenant(tenant) {
-                    lock(&known.hearing).deafen(from, to);
-                    self.alive = true;
-                }
+                self.hear(published, tenant, |hearing| hearing.deafen(from, to));
             }
-            Touch::Alive { at } => {
-                let view = published.read();
-                if let Some((_, known)) = view.tenant(tenant) {
-                    lock(&known.hearing).mark(at);
-                    self.alive = true;
-                }
-            }
+            Touch::Alive { at } => self.hear(published, tenant, |hearing| hearing.mark(at)),
+        }
+    }
+
+    fn hear(&mut self, published: &Published, tenant: &Name, mark: impl FnOnce(&mut Hearing)) {
+        if let Some((_, known)) = published.read().tenant(tenant) {
+            mark(&mut lock(&known.hearing));
+            self.alive = true;
         }
     }
 
@@ -103,25 +101,5 @@ impl Touched {
             .entry((tenant.clone(), issuer, series))
             .or_insert(until);
         *kept = until.max(*kept);
-    }
-}
-
-/// The marks of life that a commit saved, by tenant.
-#[derive(Debug, Default)]
-pub(super) struct Hushed(Vec<(u32, Option<Time>)>);
-
-impl Hushed {
-    pub(super) fn add(&mut self, tenant: u32, alive: Option<Time>) {
-        self.0.push((tenant, alive));
-    }
-
-    /// Notes that they are saved, unless they have moved on meanwhile.
-    pub(super) fn settle(self, view: &mut View) {
-        for (number, alive) in self.0 {
-            if let Some(tenant) = view.tenant_mut(number) {
-                let mut hearing = lock(&tenant.hearing);
-                hearing.unsaved &= hearing.alive() != alive;
-            }
-        }
     }
 }

@@ -110,7 +110,6 @@ impl Writer {
                 return false;
             }
         };
-        let touched = std::mem::take(&mut *lock(&self.shared.touched));
         let mut gathering = Gathering {
             messages: &self.messages,
             options: &self.options,
@@ -121,20 +120,15 @@ impl Writer {
         let transaction = Transaction {
             db,
             keep,
-            published: &self.shared.published,
-            touched: &touched,
+            shared: &self.shared,
             #[cfg(test)]
             faults: &self.faults,
         };
         let now = self.options.clock.now();
         let (replies, fate) = transaction.run(first, now, &mut gathering);
         let closed = gathering.closed;
-        match &fate {
-            Fate::Durable => {}
-            Fate::Undone(why) | Fate::Unknown(why) => {
-                tracing::error!(%why, "a batch could not be committed");
-                lock(&self.shared.touched).take_back(touched);
-            }
+        if let Fate::Undone(why) | Fate::Unknown(why) = &fate {
+            tracing::error!(%why, "a batch could not be committed");
         }
         for reply in replies {
             reply.send(&fate);
@@ -213,8 +207,7 @@ impl Gathering<'_> {
 struct Transaction<'w> {
     db: &'w Connection,
     keep: &'w mut Keep,
-    published: &'w Published,
-    touched: &'w Touched,
+    shared: &'w Shared,
     #[cfg(test)]
     faults: &'w super::tests::Faults,
 }
@@ -227,12 +220,12 @@ impl Transaction<'_> {
         gathering: &mut Gathering<'_>,
     ) -> (Vec<Reply>, Fate) {
         let mut replies = Vec::new();
-        let Self {
-            db,
-            keep,
+        let mut touched = Touched::default();
+        let Shared {
             published,
-            ..
-        } = self;
+            touched: unsaved,
+        } = self.shared;
+        let Self { db, keep, .. } = self;
         let written = Batch::begin(db, published, keep).and_then(|mut batch| {
             let mut next = first.take();
             while let Some(order) = next {
@@ -241,25 +234,30 @@ impl Transaction<'_> {
                 result?;
                 next = gathering.next();
             }
-            batch.finish(self.touched, now)
+            // Only now, so that what was touched before an order was given is saved with it.
+            touched = std::mem::take(&mut *lock(unsaved));
+            batch.finish(&touched, now)
         });
         replies.extend(first.map(Order::undone));
-        let outcome = match written {
-            Ok(outcome) => outcome,
-            Err(error) => return (replies, undo(db, &error)),
-        };
-        #[cfg(test)]
-        let committed = self.faults.commit(db);
-        #[cfg(not(test))]
-        let committed = commit(db);
-        // From here on a crash is clean: what was committed is read back as it is.
-        match committed {
-            Ok(()) => {
-                outcome.publish(published, keep);
-                (replies, Fate::Durable)
+        let fate = match written {
+            Err(error) => undo(db, &error),
+            Ok(outcome) => {
+                #[cfg(test)]
+                let committed = self.faults.commit(db);
+                #[cfg(not(test))]
+                let committed = commit(db);
+                // From here on a crash is clean: what was committed is read back as it is.
+                match committed {
+                    Ok(()) => {
+                        outcome.publish(published, keep);
+                        return (replies, Fate::Durable);
+                    }
+                    Err(error) => Fate::Unknown(Unavailable(error.to_string())),
+                }
             }
-            Err(error) => (replies, Fate::Unknown(Unavailable(error.to_string()))),
-        }
+        };
+        lock(unsaved).take_back(touched);
+        (replies, fate)
     }
 }
 

@@ -75,6 +75,29 @@ pub(crate) fn time_in_which_nothing_could_be_heard_is_counted<S: Subject>() {
     );
 }
 
+pub(crate) fn deaf_time_is_counted_once<S: Subject>() {
+    let mut bench = Bench::<S>::new();
+    bench.start(1);
+    beat(&bench, 1, after(0));
+    let deafen = |bench: &Bench<S>, from, to| {
+        let (from, to) = (after(from), after(to));
+        bench.store().touch(&acme(), Touch::Deaf { from, to });
+        bench.task(id(1)).unwrap().heard.deaf
+    };
+    assert_eq!(deafen(&bench, 100, 110), Span::from_seconds(10));
+    assert_eq!(deafen(&bench, 130, 140), Span::from_seconds(20));
+    assert_eq!(deafen(&bench, 105, 135), Span::from_seconds(40));
+    assert_eq!(deafen(&bench, 110, 120), Span::from_seconds(40));
+    assert_eq!(deafen(&bench, 150, 150), Span::from_seconds(40));
+    assert_eq!(deafen(&bench, 160, 150), Span::from_seconds(40));
+    assert_eq!(deafen(&bench, 150, 160), Span::from_seconds(50));
+    bench.subject.reopen();
+    assert_eq!(deafen(&bench, 100, 160), Span::from_seconds(60));
+    alive(&bench, 95);
+    alive(&bench, 165);
+    assert_eq!(deafen(&bench, 100, 160), Span::from_seconds(70));
+}
+
 fn due<S: Subject>(bench: &Bench<S>, at: Time) -> Vec<TaskId> {
     let due = bench
         .store()

@@ -47,7 +47,8 @@ macro_rules! conformance {
         }
         conformance! { $subject, heard:
             beats_are_seen_at_once_and_never_go_back,
-            time_in_which_nothing_could_be_heard_is_counted, the_sweep_finds_what_is_due,
+            time_in_which_nothing_could_be_heard_is_counted, deaf_time_is_counted_once,
+            the_sweep_finds_what_is_due,
             open_tasks_come_in_pages
         }
         conformance! { $subject, found:

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use dayfly_domain::Cause;
 use dayfly_store::clock::ManualClock;
 use dayfly_store::{
-    Append, AppendError, OpenError, SearchKey, SqliteOptions, SqliteStore, Store, fsck,
+    Append, AppendError, FactsQuery, OpenError, SearchKey, SqliteOptions, SqliteStore, Store,
+    Touch, fsck,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -203,6 +204,106 @@ fn a_stray_hash_in_the_index_is_not_believed() {
     drop(index);
     bench.subject.reopen();
     assert_eq!(bench.store().find(&acme(), &key, None, 10).unwrap(), [0]);
+}
+
+#[test]
+fn closing_takes_what_has_queued() {
+    let mut bench = Bench::<Sqlite>::new();
+    let starts = (1..=500).map(|n| bench.store().append(&acme(), start(n).append));
+    let answers: Vec<_> = starts.collect();
+    bench.subject.store = None;
+    for answer in answers {
+        wait(answer).unwrap();
+    }
+    bench.subject.reopen();
+    assert_eq!(bench.store().head(&acme()).unwrap().size, 1500);
+}
+
+#[test]
+fn a_full_queue_makes_others_wait_their_turn() {
+    let mut bench = Bench::<Sqlite>::new();
+    bench.subject.store = None;
+    bench.subject.options.queue = 2;
+    bench.subject.options.batch_max = 3;
+    bench.subject.reopen();
+    let starts = (1..=50).map(|n| bench.store().append(&acme(), start(n).append));
+    for answer in starts.collect::<Vec<_>>() {
+        wait(answer).unwrap();
+    }
+    let late = (51..=60).map(|n| bench.store().append(&acme(), start(n).append));
+    let late: Vec<_> = late.collect();
+    bench.subject.store = None;
+    for answer in late {
+        // Those without a place when the store closed were never taken.
+        assert!(matches!(
+            wait(answer),
+            Ok(_) | Err(AppendError::Unavailable(_))
+        ));
+    }
+}
+
+#[test]
+fn touches_are_saved_without_an_append() {
+    let bench = Bench::<Sqlite>::new();
+    bench.start(1);
+    bench.store().touch(
+        &acme(),
+        Touch::Beat {
+            task: id(1),
+            at: after(9),
+        },
+    );
+    let reading = SqliteStore::open_read_only(&bench.subject.options).unwrap();
+    let query = FactsQuery {
+        tasks: &[id(1)],
+        ..FactsQuery::default()
+    };
+    loop {
+        let facts = reading.facts(&acme(), &query).unwrap();
+        if facts.tasks[0].as_ref().unwrap().heard.last_seen == Some(after(9)) {
+            break;
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn what_was_answered_survives_the_process() {
+    let bench = full();
+    let task = bench.start(7);
+    bench.store().touch(
+        &acme(),
+        Touch::Beat {
+            task: task.id,
+            at: after(9),
+        },
+    );
+    bench.commit(changed(renewal(&task, 7)));
+    let before = state(&bench);
+    // The files as a killed process leaves them: the log is not moved, nothing is closed.
+    let folder = TempDir::new().unwrap();
+    for name in ["dayfly.db", "dayfly.db-wal"] {
+        std::fs::copy(
+            bench.subject.folder.path().join(name),
+            folder.path().join(name),
+        )
+        .unwrap();
+    }
+    let mut options = SqliteOptions::new(folder.path().join("dayfly.db"));
+    options.clock = bench.subject.options.clock.clone();
+    let store = Some(SqliteStore::open(options.clone()).unwrap());
+    let clock = Arc::clone(&bench.clock);
+    let again = Bench {
+        clock,
+        subject: Sqlite {
+            store,
+            options,
+            folder,
+        },
+    };
+    assert_eq!(state(&again), before);
+    again.start(8);
+    fsck(&again.subject.options.path).unwrap();
 }
 
 /// A database with some of everything.

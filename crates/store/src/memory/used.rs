@@ -1,0 +1,70 @@
+//! Uses of credentials, judged one after the other.
+
+use dayfly_domain::{Cause, ClientState, Task, TaskId, Time};
+use dayfly_ledger::ReadLeaf;
+
+use super::ledger::Ledger;
+use crate::{AppendError, Observed, Use};
+
+impl Ledger {
+    pub(super) fn observe(&mut self, uses: &[Use]) -> Result<Vec<Observed>, AppendError> {
+        let mut next = self.clone();
+        let observed = uses
+            .iter()
+            .map(|used| next.observe_one(used))
+            .collect::<Result<_, _>>()?;
+        *self = next;
+        Ok(observed)
+    }
+
+    fn observe_one(&mut self, used: &Use) -> Result<Observed, AppendError> {
+        let at = self.at.max(used.now);
+        let Some(open) = self.open_task(used.client.task) else {
+            return Ok(Observed::Ended(self.cause_of(used.client.task)));
+        };
+        let over = open.task.lapsed(at, open.heard);
+        if let Some(cause) = over.or_else(|| client_over(&open.task, used.client.number, at)) {
+            return Ok(Observed::Ended(cause));
+        }
+        if let Some(of) = self.moved_since(&used.relies).or(open.stale) {
+            return Ok(Observed::Stale(of));
+        }
+        if let Some(limit) = &used.limit {
+            let counter = (used.client, limit.counter.clone());
+            let counted = self.counters.entry(counter).or_default();
+            if *counted >= limit.most {
+                return Ok(Observed::Exhausted);
+            }
+            *counted += 1;
+        }
+        let sealed = self.seal_note(&used.note, at)?;
+        self.push(sealed, at);
+        Ok(Observed::Recorded(self.entries.len() as u64 - 1))
+    }
+
+    fn cause_of(&self, task: TaskId) -> Cause {
+        let mut entries = self.entries.iter().rev();
+        let last = entries.find(|entry| entry.link.is_some_and(|(id, _)| id == task));
+        let cause = last.and_then(|entry| {
+            let read = ReadLeaf::parse(entry.stored.leaf.as_bytes()).ok()?;
+            let data: serde_json::Value = serde_json::from_str(read.leaf.data.get()).ok()?;
+            serde_json::from_value(data.get("cause")?.clone()).ok()
+        });
+        cause.unwrap_or(Cause::Restored)
+    }
+}
+
+/// Why a client is over, or one it was delegated from.
+fn client_over(task: &Task, number: u32, now: Time) -> Option<Cause> {
+    let Some(client) = task.client(number) else {
+        return Some(Cause::Restored);
+    };
+    if let ClientState::Ended { cause, .. } = client.state {
+        return Some(cause);
+    }
+    if now >= client.expires {
+        return Some(Cause::Deadline);
+    }
+    let parent = client.parent.filter(|parent| *parent < number)?;
+    client_over(task, parent, now).map(|_| Cause::Parent)
+}
