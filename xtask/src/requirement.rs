@@ -8,7 +8,11 @@ use crate::step::{Invocation, root};
 const NODE: u32 = 20;
 
 /// Programs that tests start, and the Debian packages that hold them.
-const PROGRAMS: [(&str, &str); 2] = [("curl", "curl"), ("unshare", "util-linux")];
+const PROGRAMS: [(&str, &str); 3] = [
+    ("curl", "curl"),
+    ("strace", "strace"),
+    ("unshare", "util-linux"),
+];
 
 /// Checks for what every step needs.
 pub(crate) fn toolchain() -> Result<(), String> {

@@ -18,9 +18,12 @@ mod secret;
 #[cfg(feature = "server")]
 mod serve;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Many small short-lived allocations on several threads: what this allocator is made for.
 #[global_allocator]
@@ -64,7 +67,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match Cli::try_parse() {
+    match Cli::of(std::env::args_os()) {
         Ok(cli) => match cli.command {
             Command::Run(args) => runner::run::main(*args, cli.server),
             Command::Token(args) => runner::token::main(args),
@@ -82,6 +85,47 @@ fn main() -> ExitCode {
     }
 }
 
+impl Cli {
+    /// Reads a command line; an option on it that its command would not heed is wrong use.
+    fn of(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches_from(words)?;
+        let cli = Self::from_arg_matches(&matches)?;
+        let unheeded = |option, heeds: bool| {
+            !heeds && matches.value_source(option) == Some(ValueSource::CommandLine)
+        };
+        let why = if unheeded("server", cli.command.heeds_server()) {
+            "--server is for run and proof; inside a run, token asks the run, and operators' commands read the configuration: --config FILE"
+        } else if unheeded("tenant", cli.command.heeds_tenant()) {
+            "--tenant means nothing to this command"
+        } else {
+            return Ok(cli);
+        };
+        Err(Self::command().error(ErrorKind::ArgumentConflict, why))
+    }
+}
+
+impl Command {
+    fn heeds_server(&self) -> bool {
+        match self {
+            Self::Run(_) | Self::Proof(_) => true,
+            Self::Token(_) => false,
+            #[cfg(feature = "server")]
+            Self::Serve(_) | Self::Init(_) | Self::Demo(_) | Self::Operator(_) => false,
+        }
+    }
+
+    fn heeds_tenant(&self) -> bool {
+        match self {
+            Self::Run(_) | Self::Proof(_) => true,
+            Self::Token(_) => false,
+            #[cfg(feature = "server")]
+            Self::Serve(_) | Self::Init(_) | Self::Demo(_) => false,
+            #[cfg(feature = "server")]
+            Self::Operator(command) => !matches!(command, operator::OperatorCommand::Verify(_)),
+        }
+    }
+}
+
 /// `run` answers with the command's own exit code, so wrong use of it must not look like one.
 fn misused(error: &clap::Error) -> ExitCode {
     let _closed = error.print();
@@ -92,4 +136,54 @@ fn misused(error: &clap::Error) -> ExitCode {
         return output::FAILED.into();
     }
     ExitCode::from(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Cli, clap::Error> {
+        Cli::of(line.split(' ').map(Into::into))
+    }
+
+    #[test]
+    fn options_that_a_command_heeds_stand_before_or_after_it() {
+        for line in [
+            "dayfly run --server https://x.example --tenant a -- true",
+            "dayfly --server https://x.example --tenant a run -- true",
+            "dayfly proof --server https://x.example/a",
+        ] {
+            let cli = read(line).unwrap();
+            assert!(cli.server.server.is_some(), "{line}");
+        }
+        assert!(read("dayfly token").is_ok());
+    }
+
+    #[test]
+    fn an_option_that_would_do_nothing_is_refused() {
+        let lines = ["dayfly token --server x", "dayfly --tenant a token"];
+        for line in lines {
+            assert_eq!(read(line).unwrap_err().kind(), ErrorKind::ArgumentConflict);
+        }
+    }
+
+    #[cfg(feature = "server")]
+    #[test]
+    fn operators_name_no_server_and_offline_commands_no_tenant() {
+        assert!(read("dayfly task list --tenant a").is_ok());
+        assert!(read("dayfly ledger fsck --tenant a").is_ok());
+        for line in [
+            "dayfly task list --server x",
+            "dayfly --server x trace y",
+            "dayfly keys list --server x",
+            "dayfly serve --server x",
+            "dayfly serve --tenant a",
+            "dayfly init --tenant a",
+            "dayfly demo --tenant a",
+            "dayfly verify r.json --key k --tenant a",
+        ] {
+            let kind = read(line).map(|_| ()).unwrap_err().kind();
+            assert_eq!(kind, ErrorKind::ArgumentConflict, "{line}");
+        }
+    }
 }

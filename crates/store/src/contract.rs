@@ -17,7 +17,8 @@
 //! **Errors prove something.** [`AppendError::Conflict`], `Revised`, `Stale`, `Claimed` and
 //! `Spent`: nothing of the append was written and it never will be. `Unavailable`: nothing was
 //! written. `Unknown`: the commit may or may not have happened; the store reloads itself from disk
-//! before it takes another append, and the caller reads again.
+//! before it takes another append, and the caller reads again. Where several errors hold, any one
+//! of them is answered.
 //!
 //! **Hot tables** hold open tasks, and claims and spent keys within their keep. The append that
 //! records a task's end takes it out of them; its history is in the entries.
@@ -37,7 +38,8 @@ pub type Answer<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Durable state of all tenants of a server. See the module's text for what each method promises.
 pub trait Store: Send + Sync + 'static {
-    /// Makes an append durable, all or nothing.
+    /// Makes an append durable, all or nothing. It is on its way from this call on, or, when the
+    /// queue is full, from when the answer is first waited for.
     fn append(&self, tenant: &Name, append: Append) -> Answer<Result<Committed, AppendError>>;
 
     /// Records uses of credentials, each judged at the position it gets: one line of an answer for
@@ -194,7 +196,7 @@ pub struct ClaimWrite {
     /// The task that holds the claim of this workload and key now and gives it up; none when
     /// nothing may hold it. Anything else is [`AppendError::Claimed`].
     pub replaces: Option<TaskId>,
-    /// Until when the claim is kept at least.
+    /// Until when the claim is kept at least, and never for less than its task's deadline.
     pub until: Time,
 }
 
@@ -215,7 +217,8 @@ pub struct OneTimeKey {
     /// A time that the proof itself fixes (its `iat`, else `exp`), so that the same proof always
     /// names the same; keys of one time lie together.
     pub at: Time,
-    /// Until when it is kept: computed from the proof's own times too, never from now.
+    /// Until when it is kept: computed from the proof's own times too, never from now. When the day
+    /// (UTC) of this is over, the key is refused as unavailable, for it may be forgotten.
     pub until: Time,
 }
 
@@ -266,7 +269,9 @@ impl Committed {
 /// Why an append is not durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AppendError {
-    /// A task has another version, or a limit was reached since: read and decide again.
+    /// A task has another version or its id was used before, a limit was reached, or the series of
+    /// a claim has moved on: a higher attempt is there, or a lower one would stay open. Read and
+    /// decide again.
     Conflict,
     /// The declared state has another revision: load it and decide again.
     Revised,
@@ -321,7 +326,7 @@ impl fmt::Display for Unavailable {
 
 impl std::error::Error for Unavailable {}
 
-/// What is noted without an entry.
+/// What is noted without an entry; nothing for a tenant that has no entries yet.
 #[derive(Clone, Debug)]
 pub enum Touch {
     /// A root client was heard.
@@ -497,7 +502,7 @@ pub struct UseLimit {
 pub enum Observed {
     /// It is recorded, at this position.
     Recorded(u64),
-    /// Its task or client is over.
+    /// Its task or client is over. One that the ledger does not know was cut off by a restore.
     Ended(Cause),
     /// Rights were taken away.
     Stale(EpochOf),

@@ -23,8 +23,7 @@ use super::world::{
 };
 
 /// Tasks in one append, and appends under way at a time.
-const TASKS: u64 = 200;
-const STEP: usize = 200;
+const TASKS: usize = 200;
 const UNDER_WAY: usize = 4;
 /// How long the tasks stay open: none may end while the bench looks.
 const WINDOW: Span = Span::from_seconds(24 * 3600);
@@ -46,11 +45,11 @@ pub(super) fn open_tasks(database: &Path, issuer: &str, tasks: u64) -> Result<()
         .context("no runtime")?;
     runtime.block_on(async {
         let mut under_way: VecDeque<Answer<Result<Committed, AppendError>>> = VecDeque::new();
-        for first in (0..tasks).step_by(STEP) {
+        for first in (0..tasks).step_by(TASKS) {
             if under_way.len() >= UNDER_WAY {
                 settle(&mut under_way).await?;
             }
-            let append = filler.append(first..(first + TASKS).min(tasks))?;
+            let append = filler.append(first..(first + TASKS as u64).min(tasks))?;
             under_way.push_back(store.append(&filler.tenant, append));
         }
         while !under_way.is_empty() {

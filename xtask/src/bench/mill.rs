@@ -209,7 +209,7 @@ mod tests {
     fn parallel_work_keeps_the_order() {
         let made = in_parallel(3..1000, |n| Ok(n * 2)).unwrap();
         assert_eq!(made, (3..1000).map(|n| n * 2).collect::<Vec<_>>());
-        assert!(in_parallel(5..5, |n| Ok(n)).unwrap().is_empty());
+        assert!(in_parallel(5..5, Ok).unwrap().is_empty());
         assert!(
             in_parallel(0..9, |n| if n == 7 {
                 Err(Failure::new("x"))

@@ -13,6 +13,7 @@ use tokio::process::{Child, Command};
 
 use crate::environment;
 use crate::output;
+use crate::runner::terminal::Terminal;
 
 /// A command that can be started.
 #[derive(Debug)]
@@ -71,9 +72,11 @@ impl Program {
         let child = command.spawn()?;
         let id = child.id().and_then(|id| i32::try_from(id).ok());
         let id = id.ok_or_else(|| io::Error::other("the command has no process id"))?;
+        let id = Pid::from_raw(id);
         Ok(Group {
             child,
-            id: Pid::from_raw(id),
+            id,
+            terminal: Terminal::of(id),
         })
     }
 
@@ -93,6 +96,7 @@ impl Program {
 pub(crate) struct Group {
     child: Child,
     id: Pid,
+    terminal: Option<Terminal>,
 }
 
 impl Group {
@@ -106,6 +110,18 @@ impl Group {
     pub(crate) fn terminate(&self) {
         self.signal(Signal::SIGTERM);
         self.signal(Signal::SIGCONT);
+    }
+
+    /// Whether the command shares a terminal with whoever started this process.
+    pub(crate) fn has_terminal(&self) -> bool {
+        self.terminal.is_some()
+    }
+
+    /// Follows the command where it was stopped on its terminal.
+    pub(crate) fn follow(&mut self) {
+        if let Some(terminal) = &mut self.terminal {
+            terminal.follow();
+        }
     }
 
     /// Waits for the command itself.

@@ -22,6 +22,7 @@ mod proof_source;
 mod server;
 mod signals;
 mod span;
+mod terminal;
 mod tokens;
 mod wire;
 

@@ -34,7 +34,8 @@ impl Patience {
         }
     }
 
-    /// Waits before the next attempt, or fails when that would be too late.
+    /// Waits before the next attempt, or fails when that would be too late: as refused where a rule is what sets the
+    /// limit.
     ///
     /// The server's `Retry-After` goes before the delays of our own.
     pub(crate) async fn after(&mut self, away: Away) -> Result<(), Failure> {
@@ -42,6 +43,9 @@ impl Patience {
         let pause = away.retry_after.unwrap_or(self.delay).max(self.delay);
         let next = clock::after(pause);
         if next > self.deadline {
+            if let Some(refusal) = away.refusal {
+                return Err(Failure::Refused(refusal));
+            }
             let why = match self.wait.is_zero() {
                 true => format!("{what} does not answer: {}", away.why),
                 false => format!("{what} did not answer within {wait}: {}", away.why),
@@ -50,9 +54,11 @@ impl Patience {
         }
         if !self.said {
             let why = &away.why;
-            say(format_args!(
-                "{what} does not answer, waiting up to {wait}: {why}"
-            ));
+            let does = match away.refusal {
+                Some(_) => "refuses for now",
+                None => "does not answer",
+            };
+            say(format_args!("{what} {does}, waiting up to {wait}: {why}"));
             self.said = true;
         }
         sleep_until(next).await;
@@ -103,6 +109,7 @@ mod tests {
                 1 => Err(Failure::Away(Away {
                     why: "busy".to_owned(),
                     retry_after: Some(Duration::from_secs(30)),
+                    refusal: None,
                 })),
                 _ => Ok(calls),
             }

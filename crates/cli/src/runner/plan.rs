@@ -31,7 +31,7 @@ pub(crate) struct RunArgs {
     /// Stop the command when it has run that long
     #[arg(long = "for", value_name = "TIME", value_parser = span::parse)]
     pub(crate) limit: Option<Duration>,
-    /// Forward $DAYFLY_<RESOURCE>_URL to the resource with its token added, so that the command never holds one
+    /// Forward `$DAYFLY_<RESOURCE>_URL` to the resource with its token added, so that the command never holds one
     #[arg(long = "proxy", value_name = "RESOURCE")]
     pub(crate) proxies: Vec<String>,
     /// Export a bearer token of the resource, where the workload's binding is optional

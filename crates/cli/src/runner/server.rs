@@ -294,6 +294,7 @@ impl Reply {
             Failure::Away(Away {
                 why,
                 retry_after: self.retry_after,
+                refusal: None,
             })
         };
         let members = self.members();
@@ -306,7 +307,11 @@ impl Reply {
             (400..=499, Some(refusal)) if !matches!(self.status, 408 | 429) => {
                 Err(Failure::Refused(Box::new(refusal)))
             }
-            (status, Some(refusal)) => Err(away(format!("it answered {status}, {refusal}"))),
+            (status, Some(refusal)) => Err(Failure::Away(Away {
+                why: format!("it answered {status}, {refusal}"),
+                retry_after: self.retry_after,
+                refusal: (status == 429 && refusal.rule().is_some()).then(|| Box::new(refusal)),
+            })),
             // What answers without an OAuth error is not Dayfly but something on the way to it.
             (status, None) => Err(away(format!("it answered {status}"))),
         }

@@ -1,4 +1,4 @@
-//! The signals that reach a run: those it passes on, and as process 1 the deaths of orphans.
+//! The signals that reach a run: those it passes on, stops on a terminal, and as process 1 the deaths of orphans.
 
 use std::io;
 
@@ -55,6 +55,24 @@ impl Deaths {
     }
 
     /// Returns when at least one more process has died; never where that is not ours to see to.
+    pub(crate) async fn next(&mut self) {
+        next_of(self.0.as_mut()).await;
+    }
+}
+
+/// Stops of a command that shares a terminal with the run.
+#[derive(Debug)]
+pub(crate) struct Stops(Option<unix::Signal>);
+
+impl Stops {
+    pub(crate) fn watch(on_terminal: bool) -> io::Result<Self> {
+        match on_terminal {
+            true => unix::signal(SignalKind::child()).map(|signal| Self(Some(signal))),
+            false => Ok(Self(None)),
+        }
+    }
+
+    /// Returns when the command may have been stopped; never where it has no terminal.
     pub(crate) async fn next(&mut self) {
         next_of(self.0.as_mut()).await;
     }

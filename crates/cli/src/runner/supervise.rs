@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::pin;
+use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::output::{self, say};
 use crate::runner::child::{Group, exit_code};
 use crate::runner::end::Outcome;
 use crate::runner::plan::OnEnd;
-use crate::runner::signals::{Deaths, Signals};
+use crate::runner::signals::{Deaths, Signals, Stops};
 use crate::runner::span;
 use crate::runner::wire::Refusal;
 
@@ -43,6 +44,16 @@ enum Told {
     OutOfTime,
 }
 
+impl Told {
+    /// The first reason is the one that counts.
+    fn or(self, reason: Self) -> Self {
+        match self {
+            Self::Not => reason,
+            Self::BySignal | Self::TaskEnded | Self::OutOfTime => self,
+        }
+    }
+}
+
 /// Waits until the command has ended; `ended` returns when the task was ended elsewhere.
 pub(crate) async fn supervise(
     mut group: Group,
@@ -55,70 +66,77 @@ pub(crate) async fn supervise(
     if deaths.are_ours() {
         group.bury_orphans();
     }
+    let mut stops = Stops::watch(group.has_terminal())?;
+    // Whoever was stopped before that gave no notice of it.
+    group.follow();
     let mut ended = pin!(ended);
     let mut watching = true;
     let mut limit = rules.limit.map(clock::after);
     let mut kill_at = None;
     let mut told = Told::Not;
+    let mut passed = Vec::new();
     let status = loop {
         tokio::select! {
             status = group.wait() => break status?,
-            signal = signals.next() => told = pass_on(&group, signal, told),
+            signal = signals.next() => {
+                pass_on(&group, signal, &mut passed);
+                told = told.or(Told::BySignal);
+            }
             refusal = &mut ended, if watching => {
                 watching = false;
                 say(format_args!("the task was ended elsewhere: {refusal}"));
                 if rules.on_end == OnEnd::Stop {
-                    (told, kill_at) = stop(&group, told, Told::TaskEnded);
+                    kill_at = stop(&group, &mut passed);
+                    told = told.or(Told::TaskEnded);
                 }
             }
             () = at(limit) => {
                 limit = None;
                 let span = rules.limit.unwrap_or_default();
                 say(format_args!("the {} of --for are over", span::show(span)));
-                (told, kill_at) = stop(&group, told, Told::OutOfTime);
+                kill_at = stop(&group, &mut passed);
+                told = told.or(Told::OutOfTime);
             }
             () = at(kill_at) => {
                 kill_at = None;
                 say("the command did not end, killing it");
                 group.signal(Signal::SIGKILL);
             }
+            () = stops.next() => group.follow(),
             () = deaths.next() => group.bury_orphans(),
         }
     };
     Ok(verdict(status, told))
 }
 
-/// The first signal goes on as it is; whoever sends a second wants the command gone.
-fn pass_on(group: &Group, signal: Signal, told: Told) -> Told {
-    match told {
-        Told::Not => {
-            say(format_args!("passing {signal} on to the command"));
-            group.signal(signal);
-            group.signal(Signal::SIGCONT);
-            Told::BySignal
-        }
-        Told::BySignal | Told::TaskEnded | Told::OutOfTime => {
-            say(format_args!(
-                "{signal} while it is ending, killing the command"
-            ));
-            group.signal(Signal::SIGKILL);
-            told
-        }
+/// A signal goes on as it is, so that whoever escalates from one to another is understood; whoever repeats one, or
+/// sends a third, wants the command gone.
+fn pass_on(group: &Group, signal: Signal, passed: &mut Vec<Signal>) {
+    if passed.contains(&signal) || passed.len() >= 2 {
+        say(format_args!(
+            "{signal} while it is ending, killing the command"
+        ));
+        group.signal(Signal::SIGKILL);
+        return;
     }
+    say(format_args!("passing {signal} on to the command"));
+    group.signal(signal);
+    group.signal(Signal::SIGCONT);
+    passed.push(signal);
 }
 
-fn stop(group: &Group, told: Told, reason: Told) -> (Told, Option<Instant>) {
+/// Asks the command to end, and gives the moment at which it is killed.
+fn stop(group: &Group, passed: &mut Vec<Signal>) -> Option<Instant> {
     group.terminate();
-    let told = match told {
-        Told::Not => reason,
-        Told::BySignal | Told::TaskEnded | Told::OutOfTime => told,
-    };
-    (told, Some(clock::after(GRACE)))
+    passed.push(Signal::SIGTERM);
+    Some(clock::after(GRACE))
 }
 
 fn verdict(status: ExitStatus, told: Told) -> Verdict {
     let own = exit_code(status);
     let (code, outcome) = match told {
+        // From a terminal the signal comes to the command alone.
+        Told::Not if status.signal() == Some(Signal::SIGINT as i32) => (own, Outcome::Cancelled),
         Told::Not if own == 0 => (own, Outcome::Completed),
         Told::Not => (own, Outcome::Failed),
         Told::BySignal => (own, Outcome::Cancelled),

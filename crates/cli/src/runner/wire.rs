@@ -33,6 +33,8 @@ pub(crate) struct Away {
     pub(crate) why: String,
     /// When it wants to be asked again.
     pub(crate) retry_after: Option<Duration>,
+    /// The rule's no behind a limit, which is the answer once nobody waits any longer.
+    pub(crate) refusal: Option<Box<Refusal>>,
 }
 
 impl Failure {
@@ -41,6 +43,7 @@ impl Failure {
         Self::Away(Away {
             why,
             retry_after: None,
+            refusal: None,
         })
     }
 

@@ -20,6 +20,7 @@ use dayfly_server::mint::{MasterKey, holds_keys};
 use dayfly_server::verify::{KeyCache, ProofBounds};
 use dayfly_store::clock::{Clock, SystemClock};
 use dayfly_store::{SqliteOptions, SqliteStore, Store};
+use nix::sys::stat::{Mode, umask};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -46,6 +47,8 @@ pub(crate) struct ServeArgs {
 
 /// Runs `serve` until a signal.
 pub(crate) fn main(args: &ServeArgs) -> ExitCode {
+    // What the server writes, the database above all, is for its own user alone.
+    umask(Mode::S_IRWXG | Mode::S_IRWXO);
     let result = telemetry::start(args.log).and_then(|()| {
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()

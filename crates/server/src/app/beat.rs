@@ -52,7 +52,7 @@ impl App {
                 .got(proven.id.client.to_string()));
         }
         let now = self.now();
-        self.count_beat(now);
+        tenant.pulse.beat(now, state.heartbeat.every);
         self.store
             .touch(tenant.name(), Touch::Beat { task, at: now });
         Ok(Beaten {

@@ -35,7 +35,7 @@ impl End {
     }
 }
 
-/// The answer to an end, the same however often it is asked for.
+/// The answer to an end, the same however often it is asked for, but for a later head.
 #[derive(Clone, Debug)]
 pub struct Ended {
     /// The task.
@@ -238,7 +238,7 @@ impl App {
     }
 }
 
-fn client_active(open: &OpenTask, client: ClientId) -> bool {
+pub(super) fn client_active(open: &OpenTask, client: ClientId) -> bool {
     open.task
         .client(client.number)
         .is_some_and(|client| matches!(client.state, ClientState::Active))

@@ -184,6 +184,7 @@ impl App {
             .as_ref()
             .map(|key_proof| self.key_proof(tenant, key_proof, None, now))
             .transpose()?;
+        trail.key = key_proof.as_ref().map(|proof| Digest(proof.jkt().0));
         let client = NewClient {
             jkt: key_proof.as_ref().map(|proof| Digest(proof.jkt().0)),
             jwk: key_proof

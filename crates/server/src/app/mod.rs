@@ -10,6 +10,7 @@ mod introspect;
 mod matching;
 mod narrow;
 mod plan;
+mod pulse;
 mod refuse;
 mod renew;
 mod replay;

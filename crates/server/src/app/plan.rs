@@ -2,7 +2,7 @@
 
 use dayfly_domain::{
     Admission, Cause, Claim, ClaimState, Command, EndTask, EpochOf, Event, Issue, Join, Limits,
-    Name, Opening, Refusal, Retry, Root, Spent, Start, Task, TaskId, TaskKey, Time, Workload,
+    Name, Opening, Refusal, Retry, Root, Rule, Spent, Start, Task, TaskId, TaskKey, Time, Workload,
     admit, apply, decide,
 };
 use dayfly_store::{
@@ -66,7 +66,8 @@ impl Planning<'_> {
             spent: facts.spent,
             blocks: &facts.blocks,
             counts: facts.counts,
-        })?;
+        })
+        .map_err(|refusal| self.by_whose_key(refusal, facts.spent))?;
         let root = Root {
             now,
             workload: self.workload,
@@ -104,6 +105,29 @@ impl Planning<'_> {
                 Err(unavailable(&"a task was admitted to that is not open"))
             }
         }
+    }
+
+    /// A spent proof that is shown by another key than it was spent by is told apart: somebody
+    /// else holds it.
+    fn by_whose_key(&self, refusal: Refusal, spent: Option<Spent>) -> Refusal {
+        let (Rule::ProofSpent, Some(spent), Some(shown)) =
+            (refusal.rule, spent, self.verified.client.jkt)
+        else {
+            return refusal;
+        };
+        let first = self
+            .app
+            .recorded_task(self.tenant, spent.task)
+            .ok()
+            .flatten()
+            .and_then(|task| task.client(spent.client)?.jkt);
+        if first.is_none_or(|first| first == shown) {
+            return refusal;
+        }
+        Refusal::new(Rule::RetryOtherKey)
+            .field("DPoP")
+            .wanted("the key that the token was first used with")
+            .got(shown.to_string())
     }
 
     fn facts(&self) -> Result<Facts, Refusal> {

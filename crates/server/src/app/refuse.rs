@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dayfly_domain::{Claims, ClientId, Name, Refusal, RefusalId, Rule, TaskId, Time};
+use dayfly_domain::{Claims, ClientId, Digest, Name, Refusal, RefusalId, Rule, TaskId, Time};
 use dayfly_store::{Annex, Append, Note};
 use serde::Serialize;
 use serde_json::json;
@@ -45,6 +45,9 @@ pub struct Trail {
     /// The claims of the proof, once verified.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claims: Option<Claims>,
+    /// The key that the caller proved to hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<Digest>,
     /// The workload that the proof matched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload: Option<Name>,
@@ -185,13 +188,13 @@ impl App {
             kind: "refused",
             data: json!({
                 "refusal": explained.refusal, "asked": trail.asked, "stage": explained.stage,
-                "rule": explained.rule, "field": explained.field, "workload": trail.workload,
+                "rule": explained.rule, "field": field_of(explained), "workload": trail.workload,
                 "about": trail.task, "client": trail.client,
             })
             .to_string(),
             annex: annex_of(explained),
         }];
-        if rule == Rule::RetryOtherKey {
+        if rule == Rule::RetryOtherKey && trail.key.is_some() {
             notes.push(Note {
                 kind: "finding.opened",
                 data: json!({
@@ -297,9 +300,19 @@ fn kept(text: Box<str>) -> Box<str> {
     format!("{beginning}…").into()
 }
 
+/// What a leaf says of the field: never the name that a caller gave to a field of its own.
+fn field_of(explained: &Explained) -> &str {
+    let own = "authorization_details";
+    if explained.field.starts_with(own) {
+        own
+    } else {
+        &explained.field
+    }
+}
+
 fn annex_of(explained: &Explained) -> Option<Annex> {
     let data = json!({
-        "wanted": explained.wanted, "got": explained.got, "hint": explained.hint,
+        "field": explained.field, "wanted": explained.wanted, "got": explained.got, "hint": explained.hint,
         "address": explained.trail.address, "claims": explained.trail.claims,
     });
     // Without a salt there is no annex: the leaf alone still says what happened.
@@ -316,5 +329,5 @@ pub(super) fn unavailable(why: &dyn std::fmt::Display) -> Refusal {
         .field("ledger")
         .wanted("a store that answers")
         .got("it does not now")
-        .hint("try again; /readyz on the server says why")
+        .hint("try again; the server's log says why")
 }

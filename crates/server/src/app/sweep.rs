@@ -12,14 +12,10 @@ use super::{App, Tenant};
 
 /// How many due tasks are ended side by side.
 const BATCH: usize = 512;
-/// With fewer tasks gone silent within a minute, silence is theirs and not ours.
-const VANISHED_AT_LEAST: u64 = 10;
 
 /// What the sweep remembers between its rounds.
 #[derive(Default)]
 pub(super) struct SweepState {
-    beats: Minutes,
-    silences: Minutes,
     held: Mutex<BTreeMap<Name, Hold>>,
     last_head_minute: AtomicU64,
     /// When the server last said that it is there to hear, in milliseconds.
@@ -33,32 +29,6 @@ pub(super) struct SweepState {
 struct Hold {
     from: Time,
     until: Time,
-}
-
-/// A count for this minute and the one before.
-#[derive(Default)]
-struct Minutes {
-    minute: AtomicU64,
-    now: AtomicU64,
-    before: AtomicU64,
-}
-
-impl Minutes {
-    fn add(&self, at: Time, count: u64) {
-        let minute = at.millis() / 60_000;
-        let known = self.minute.swap(minute, Ordering::SeqCst);
-        if known != minute {
-            let passed = self.now.swap(0, Ordering::SeqCst);
-            let before = if known + 1 == minute { passed } else { 0 };
-            self.before.store(before, Ordering::SeqCst);
-        }
-        self.now.fetch_add(count, Ordering::SeqCst);
-    }
-
-    fn recent(&self, at: Time) -> u64 {
-        self.add(at, 0);
-        self.now.load(Ordering::SeqCst) + self.before.load(Ordering::SeqCst)
-    }
 }
 
 impl App {
@@ -87,11 +57,6 @@ impl App {
             self.store.touch(tenant.name(), Touch::Alive { at: now });
         }
         self.sweeps.alive.fetch_max(now.millis(), Ordering::SeqCst);
-    }
-
-    /// Counts a beat that was heard.
-    pub(super) fn count_beat(&self, at: Time) {
-        self.sweeps.beats.add(at, 1);
     }
 
     /// Until when ends by heartbeat wait because too many tasks fell silent at once.
@@ -138,7 +103,8 @@ impl App {
         }
         self.flush_refusals(now);
         let minute = now.millis() / 60_000;
-        if self.sweeps.last_head_minute.swap(minute, Ordering::SeqCst) != minute {
+        let minute_passed = self.sweeps.last_head_minute.swap(minute, Ordering::SeqCst) != minute;
+        if minute_passed || ended > 0 {
             self.publish_heads();
         }
         ended
@@ -223,10 +189,7 @@ impl App {
         if silences == 0 {
             return due;
         }
-        self.sweeps.silences.add(now, silences);
-        let vanished = self.sweeps.silences.recent(now);
-        let heard = self.sweeps.beats.recent(now);
-        let many = vanished >= VANISHED_AT_LEAST && vanished > (vanished + heard) / 5;
+        let many = tenant.pulse.fell_silent(now, silences);
         if !many || last.is_some_and(|hold| now < hold.until) {
             return due;
         }
@@ -237,7 +200,7 @@ impl App {
             .max()
             .unwrap_or(Span::ZERO);
         tracing::warn!(
-            vanished, heard, tenant = %tenant.name(),
+            tenant = %tenant.name(),
             "more than a fifth of the due beats vanished: ends by heartbeat wait one more grace"
         );
         // Counted as time in which Dayfly could not hear, so that every check agrees at once.

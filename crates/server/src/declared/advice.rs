@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dayfly_domain::access::{Field, Pattern};
 use dayfly_domain::{Binding, HeartbeatMode, Match, Name, Span, Workload};
 
 use super::DeclaredWorkload;
@@ -68,6 +69,38 @@ pub(super) fn on_workload(
         let message = format!(
             "`{name}` has no heartbeat: a task that was left behind stays open for {}",
             workload.window
+        );
+        report.warn(node.place(), message, None);
+    }
+}
+
+/// Claims that name a person on one platform or another.
+const PERSONAL: [&str; 8] = [
+    "actor",
+    "actor_id",
+    "email",
+    "name",
+    "preferred_username",
+    "user_email",
+    "user_id",
+    "user_login",
+];
+
+/// Claims of people that would stand in leaves, which nobody can erase.
+pub(super) fn on_people(node: &Node<'_>, workload: &Workload, report: &mut Report) {
+    let keyed = workload.key.key.iter().map(String::as_str);
+    let filled = workload
+        .access
+        .iter()
+        .flat_map(|detail| detail.fields.values())
+        .flat_map(|field| match field {
+            Field::Path(patterns) => patterns.as_slice(),
+            Field::Set(_) | Field::Exact(_) | Field::Max(_) | Field::Min(_) => &[],
+        })
+        .flat_map(Pattern::claims);
+    for claim in keyed.chain(filled).filter(|claim| PERSONAL.contains(claim)) {
+        let message = format!(
+            "`{claim}` may name a person, and what makes the task key or fills access stands in the ledger for good"
         );
         report.warn(node.place(), message, None);
     }

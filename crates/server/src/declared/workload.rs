@@ -93,6 +93,7 @@ pub(super) fn read(
         limits,
     };
     advice::on_workload(node, &workload, platform, report);
+    advice::on_people(node, &workload, report);
     Some(DeclaredWorkload {
         workload,
         unfinished: proofs.unfinished,

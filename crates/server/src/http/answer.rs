@@ -83,6 +83,8 @@ pub(super) const fn status(rule: Rule, face: Face) -> (StatusCode, &'static str)
             | Face::Revocation => (BAD, "invalid_dpop_proof"),
         },
         Rule::Assertion | Rule::AssertionSpent => (BAD, "invalid_client"),
+        // Spent tokens, whoever spent them how.
+        Rule::RetryDiffers | Rule::RetryOtherKey => of_evidence(Stage::Proof, face),
         Rule::TokenForm
         | Rule::TokenType
         | Rule::Issuer
@@ -106,8 +108,6 @@ pub(super) const fn status(rule: Rule, face: Face) -> (StatusCode, &'static str)
         | Rule::OlderAttempt
         | Rule::AlreadyOpen
         | Rule::AlreadyEnded
-        | Rule::RetryDiffers
-        | Rule::RetryOtherKey
         | Rule::TaskEnded
         | Rule::ClientEnded
         | Rule::Deadline

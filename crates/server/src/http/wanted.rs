@@ -54,7 +54,6 @@ pub(super) fn access(form: &Form, declared: &Declared) -> Result<AccessRequest, 
 pub(super) fn digest(form: &Form) -> Digest {
     let resources: Vec<&str> = form.all("resource").chain(form.all("audience")).collect();
     let named = json!([
-        form.get("client_id"),
         resources,
         form.get("scope"),
         form.get("authorization_details"),

@@ -204,7 +204,8 @@ async fn a_client_that_ended_sees_nothing_of_the_task_that_goes_on() {
         world.call(&first, "GET", &path, "").await.rule(),
         "client_ended"
     );
-    assert_eq!(receipt(&world, &first).await.rule(), "client_ended");
+    // What it did it may take along, for as long as after an end of the task.
+    assert_eq!(receipt(&world, &first).await.status, 200);
     assert_eq!(world.beat(&first).await.rule(), "client_ended");
     assert_eq!(world.renew(&first, &[]).await.rule(), "client_ended");
     assert_eq!(world.end_task(&first, "failed").await.status, 401);

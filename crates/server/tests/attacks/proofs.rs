@@ -301,7 +301,6 @@ async fn a_token_is_spent_by_its_grant_however_it_is_shown_again() {
         vec![],
         vec![("resource", ARTIFACTS), ("scope", "artifacts:publish")],
         vec![("resource", super::world::QUEUE)],
-        vec![("resource", ARTIFACTS), ("client_id", "release")],
         vec![("resource", ARTIFACTS), ("authorization_details", "[]")],
     ] {
         let reply = world.ask(&job.proof, Some(&job.key), &more).await;

@@ -116,3 +116,30 @@ async fn a_pause_of_the_server_is_no_silence_even_before_it_sweeps() {
     world.wait(301);
     assert_eq!(world.renew(&job, &[]).await.status, 200);
 }
+
+#[tokio::test]
+async fn heads_go_to_their_file_every_minute_and_with_every_end() {
+    let world = World::new().await;
+    let lines = || {
+        std::fs::read_to_string(world.folder.path().join("heads.log"))
+            .map_or(0, |text| text.lines().count())
+    };
+    world.app.sweep().await;
+    let at_start = lines();
+    assert!(at_start > 0, "one for each tenant");
+    world.wait(1);
+    world.app.sweep().await;
+    assert_eq!(lines(), at_start, "nothing ended and no minute passed");
+    world.wait(60);
+    world.app.sweep().await;
+    assert_eq!(lines(), 2 * at_start);
+
+    let _job = world.job(1).await;
+    // A minute has passed and the task is over: one round says both at once.
+    world.wait(3601);
+    world.app.sweep().await;
+    assert_eq!(lines(), 3 * at_start);
+    let text = std::fs::read_to_string(world.folder.path().join("heads.log")).unwrap();
+    let last: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert!(last["head"].as_str().unwrap().contains("\n\n\u{2014} "));
+}

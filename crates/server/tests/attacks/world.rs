@@ -198,7 +198,7 @@ impl World {
             clock.clone(),
             bounds,
             tenants,
-            HeadSinks::new(Vec::new()),
+            HeadSinks::new(vec![folder.path().join("heads.log")]),
         )
         .unwrap();
         let app = Arc::new(app);

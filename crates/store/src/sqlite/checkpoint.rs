@@ -1,6 +1,6 @@
 //! Moves the write-ahead log into the database beside the writer, so that grants do not wait for it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -50,7 +50,7 @@ impl Drop for Checkpoints {
     }
 }
 
-fn run(path: &PathBuf, shared: &Shared, (closed, woken): &(Mutex<bool>, Condvar)) {
+fn run(path: &Path, shared: &Shared, (closed, woken): &(Mutex<bool>, Condvar)) {
     let mut db: Option<Connection> = None;
     let mut moved = 0;
     loop {

@@ -176,8 +176,7 @@ impl Place<'_> {
                 return Err(AppendError::Conflict.into());
             }
         }
-        // Nothing is ever kept shorter than it was.
-        Ok((replaced.map_or(day, |old| day.max(old)), replaced))
+        Ok((day, replaced))
     }
 
     fn rivals(&self, write: &ClaimWrite) -> rusqlite::Result<Vec<Rival>> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use dayfly_domain::Name;
 use rusqlite::Connection;
 
-use self::index::{Index, keys_at};
+use self::index::{Index, is_damage, keys_at};
 use super::OpenError;
 use super::read::Reader;
 use super::view::{Published, lock};
@@ -36,13 +36,21 @@ pub(super) struct Search {
     state: Arc<State>,
     path: PathBuf,
     thread: Option<JoinHandle<()>>,
-    idle: Mutex<Vec<Connection>>,
 }
 
 #[derive(Default)]
 struct State {
     progress: Mutex<Progress>,
     changed: Condvar,
+    idle: Mutex<Idle>,
+}
+
+/// Connections that nobody reads the index with now, all to the same file.
+#[derive(Default)]
+struct Idle {
+    /// How often the index was begun anew, each time in another file.
+    file: u64,
+    connections: Vec<Connection>,
 }
 
 #[derive(Default)]
@@ -52,6 +60,8 @@ struct Progress {
     /// How many wait for it.
     waiting: usize,
     closed: bool,
+    /// Whether a reader found the index damaged.
+    damaged: bool,
     /// Why the index cannot be built, if it cannot.
     failed: Option<Unavailable>,
 }
@@ -82,7 +92,6 @@ impl Search {
             state,
             path,
             thread: Some(thread),
-            idle: Mutex::default(),
         })
     }
 
@@ -100,15 +109,24 @@ impl Search {
         };
         self.state.wait_for(number, size)?;
         let below = cursor.unwrap_or(size).min(size);
-        let idle = lock(&self.idle).pop();
+        let (file, idle) = {
+            let mut idle = lock(&self.state.idle);
+            (idle.file, idle.connections.pop())
+        };
         let db = match idle {
             Some(db) => db,
             None => index::open_reader(&self.path).map_err(unavailable)?,
         };
         let found = reader.with(|entries| {
-            index::find(&db, entries, number, (key, below, limit)).map_err(Into::into)
+            index::find(&db, entries, number, (key, below, limit)).map_err(|error| {
+                lock(&self.state.progress).damaged |= is_damage(&error);
+                error.into()
+            })
         })?;
-        lock(&self.idle).push(db);
+        let mut idle = lock(&self.state.idle);
+        if idle.file == file {
+            idle.connections.push(db);
+        }
         Ok(found)
     }
 }
@@ -220,15 +238,21 @@ struct Projector {
 impl Projector {
     fn run(self) {
         let mut index = None;
+        let mut anew = false;
         loop {
             let watch = Stopwatch::start();
-            let projected = self.project(&mut index);
+            if std::mem::take(&mut lock(&self.state.progress).damaged) {
+                index = None;
+                anew = true;
+            }
+            let projected = self.project(&mut index, anew);
             let rest = match projected {
                 Ok(0) => IDLE,
                 Ok(_) => watch.elapsed() * REST,
-                Err(why) => {
+                Err(Trouble { why, damaged }) => {
                     tracing::warn!(%why, "the search index could not be written");
                     self.state.report(Vec::new(), Some(why));
+                    anew = damaged;
                     index = None;
                     // Whoever waits is told, and hurries the next try.
                     IDLE * 25
@@ -241,23 +265,72 @@ impl Projector {
     }
 
     /// Puts the next entries of every tenant into the index; answers how many.
-    fn project(&self, open: &mut Option<Index>) -> Result<usize, Unavailable> {
-        self.reader.with(|entries| {
-            let index = match open {
-                Some(index) => index,
-                None => open.insert(Index::open(&self.path, entries).map_err(unavailable)?),
-            };
-            let targets: Vec<u64> = {
-                let view = self.shared.published.read();
-                view.tenants
-                    .iter()
-                    .map(|tenant| tenant.tree.size())
-                    .collect()
-            };
-            let written = index.write(entries, &targets, BATCH).map_err(unavailable)?;
-            self.state.report(index.sizes(), None);
-            Ok(written)
-        })
+    fn project(&self, open: &mut Option<Index>, anew: bool) -> Result<usize, Trouble> {
+        let targets: Vec<u64> = {
+            let view = self.shared.published.read();
+            let sizes = view.tenants.iter().map(|tenant| tenant.tree.size());
+            sizes.collect()
+        };
+        let written = self
+            .reader
+            .with(|entries| Ok(self.write(open, entries, &targets, anew)));
+        match written {
+            Ok(written) => Ok(written?),
+            Err(why) => Err(Trouble {
+                why,
+                damaged: false,
+            }),
+        }
+    }
+
+    fn write(
+        &self,
+        open: &mut Option<Index>,
+        entries: &Connection,
+        targets: &[u64],
+        anew: bool,
+    ) -> rusqlite::Result<usize> {
+        let index = match open {
+            Some(index) => index,
+            None => {
+                let there = if anew {
+                    None
+                } else {
+                    Index::open(&self.path, entries)?
+                };
+                match there {
+                    Some(index) => open.insert(index),
+                    None => open.insert(self.begin()?),
+                }
+            }
+        };
+        let written = index.write(entries, targets, BATCH)?;
+        self.state.report(index.sizes(), None);
+        Ok(written)
+    }
+
+    /// Begins an empty index; whoever reads the old file shall not go on doing so.
+    fn begin(&self) -> rusqlite::Result<Index> {
+        let index = Index::begin(&self.path)?;
+        let mut idle = lock(&self.state.idle);
+        idle.file += 1;
+        idle.connections.clear();
+        Ok(index)
+    }
+}
+
+/// Why the index was not written.
+struct Trouble {
+    why: Unavailable,
+    damaged: bool,
+}
+
+impl From<rusqlite::Error> for Trouble {
+    fn from(error: rusqlite::Error) -> Self {
+        Self {
+            damaged: is_damage(&error),
+            why: unavailable(error),
+        }
     }
 }
 

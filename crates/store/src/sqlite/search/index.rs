@@ -30,17 +30,8 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Opens an index, or begins an empty one where there is none, it is damaged, or it is not of
-    /// these entries.
-    pub(super) fn open(path: &Path, entries: &Connection) -> rusqlite::Result<Self> {
-        match Self::open_there(path, entries) {
-            Ok(Some(index)) => return Ok(index),
-            Ok(None) => {}
-            Err(error) if is_damage(&error) => {
-                tracing::warn!(%error, "the search index is damaged and is built anew");
-            }
-            Err(error) => return Err(error),
-        }
+    /// Begins an empty index in place of whatever is there.
+    pub(super) fn begin(path: &Path) -> rusqlite::Result<Self> {
         for ending in ["", "-wal", "-shm"] {
             let mut name = path.as_os_str().to_owned();
             name.push(ending);
@@ -53,6 +44,17 @@ impl Index {
             db,
             sizes: Vec::new(),
         })
+    }
+
+    /// Opens an index; none when there is none, it is damaged, or it is not of these entries.
+    pub(super) fn open(path: &Path, entries: &Connection) -> rusqlite::Result<Option<Self>> {
+        match Self::open_there(path, entries) {
+            Err(error) if is_damage(&error) => {
+                tracing::warn!(%error, "the search index is damaged and is built anew");
+                Ok(None)
+            }
+            opened => opened,
+        }
     }
 
     fn open_there(path: &Path, entries: &Connection) -> rusqlite::Result<Option<Self>> {
@@ -276,7 +278,8 @@ fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
     Ok(db)
 }
 
-fn is_damage(error: &rusqlite::Error) -> bool {
+/// Whether a file is no good, so that it is better built anew than tried again.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     let code = error.sqlite_error_code();
     matches!(
         code,
