@@ -8,3 +8,5 @@ pub mod mint;
 mod random;
 pub mod record;
 pub mod verify;
+
+pub use random::NoRandomness;

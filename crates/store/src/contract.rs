@@ -130,6 +130,8 @@ pub struct Append {
     pub revision: Option<u64>,
     /// A workload's limits, checked again at the position.
     pub limits: Option<(Name, Limits)>,
+    /// What must not be blocked; what is means [`AppendError::Conflict`].
+    pub unblocked: Vec<BlockOn>,
     /// Blocks to set.
     pub blocks: Vec<Block>,
     /// Blocks to lift.

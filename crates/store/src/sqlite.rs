@@ -66,6 +66,8 @@ pub struct SqliteOptions {
     pub queue: usize,
     /// How much of the database the writer keeps in memory, in MiB.
     pub cache_mib: u32,
+    /// The most bytes of a leaf; the ledger's own bound of 8 KiB holds besides.
+    pub leaf_bytes: usize,
     /// Tells the time by which counts are read and tables of passed days dropped.
     pub clock: Arc<dyn Clock>,
 }
@@ -81,6 +83,7 @@ impl SqliteOptions {
             batch_max: 256,
             queue: 4096,
             cache_mib: 64,
+            leaf_bytes: dayfly_ledger::leaf::MAX_LEAF_BYTES,
             clock: Arc::new(SystemClock),
         }
     }
@@ -152,6 +155,7 @@ pub struct SqliteStore {
     /// None where the database was opened to read only.
     writing: Option<Writing>,
     search: Option<Search>,
+    leaf_bytes: usize,
 }
 
 /// The way to the writer.
@@ -193,6 +197,7 @@ impl SqliteStore {
         #[cfg(test)] faults: Arc<tests::Faults>,
     ) -> Result<Self, OpenError> {
         let lock = lock_file(&options.path)?;
+        let leaf_bytes = options.leaf_bytes;
         let db = open_writer(&options.path, options.cache_mib, sync)?;
         let (view, keep) = load(&db)?;
         let shared = Arc::new(Shared {
@@ -230,6 +235,7 @@ impl SqliteStore {
                 _lock: lock,
             }),
             search: Some(search),
+            leaf_bytes,
         })
     }
 
@@ -251,6 +257,7 @@ impl SqliteStore {
             reader: Arc::new(reader),
             writing: None,
             search: None,
+            leaf_bytes: options.leaf_bytes,
         })
     }
 
@@ -315,7 +322,7 @@ impl Drop for SqliteStore {
 
 impl Store for SqliteStore {
     fn append(&self, tenant: &Name, append: Append) -> Answer<Result<Committed, AppendError>> {
-        match Ready::new(append) {
+        match Ready::new(append, self.leaf_bytes) {
             Ok(ready) => {
                 self.order(|waiter| Order::Append(tenant.clone(), Box::new(ready), waiter))
             }

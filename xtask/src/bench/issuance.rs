@@ -110,6 +110,7 @@ fn line(what: &str, fired: &Fired, usage: machine::Usage, bench: &Bench<'_>) -> 
         .latency(fired)
         .cpu(cpu, unavoidable)
         .excess(cpu / unavoidable, EXCESS)
+        .scaled(fired.rate() / RATE, bench.primitives.slowness())
         .note(format!(
             "{done:.0} grants; of the server's CPU the writer's thread took {:.1} µs each",
             usage.writer * 1e6 / done

@@ -68,6 +68,14 @@ impl Line {
         ))
     }
 
+    /// The same ratio, had this machine the primitives of the one that the floor was set on.
+    pub(super) fn scaled(self, ratio: f64, slowness: f64) -> Self {
+        self.note(format!(
+            "primitives here take {slowness:.2} × those that the floor was set with: scaled by them the ratio is {:.2}",
+            ratio * slowness
+        ))
+    }
+
     pub(super) fn note(mut self, note: String) -> Self {
         self.notes.push(note);
         self

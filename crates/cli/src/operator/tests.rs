@@ -210,10 +210,10 @@ impl Folder {
     fn place(&self) -> place::PlaceArgs {
         let file = self.folder.path().join("dayfly.toml");
         let line = format!("task list --config {}", file.display());
-        match parse(&line).unwrap() {
-            OperatorCommand::Task(TaskCommand::List(args)) => args.place().clone(),
-            other => panic!("{other:?}"),
-        }
+        let OperatorCommand::Task(TaskCommand::List(args)) = parse(&line).unwrap() else {
+            panic!("{line} lists tasks");
+        };
+        args.place().clone()
     }
 
     async fn open(&self) -> (Arc<App>, Arc<dyn Store>) {
@@ -236,6 +236,7 @@ impl Folder {
         let bounds = ServerBounds {
             domain: Bounds::default(),
             token_bytes: 4096,
+            leaf_bytes: 8192,
             request_bytes: 65_536,
         };
         let sinks = HeadSinks::new(Vec::new());
@@ -247,70 +248,8 @@ impl Folder {
 
 /// A task that an operator ended, from its first entry to its last.
 fn ended_task(id: TaskId) -> Append {
-    let name = |text: &str| text.parse().unwrap();
-    let opened = Time::from_seconds(1_795_230_000);
-    let (deadline, ended) = (
-        opened + Span::from_seconds(3600),
-        opened + Span::from_seconds(727),
-    );
-    let access = vec![Detail {
-        kind: "artifact".to_owned(),
-        resource: name("artifacts"),
-        fields: [("actions".to_owned(), Field::Set(["read".to_owned()].into()))].into(),
-        scope: None,
-    }];
-    let events = [
-        Event::TaskStarted(TaskStarted {
-            workload: name("release"),
-            owner: name("team-platform"),
-            issuer: name("github"),
-            key: "1296269/77/901".to_owned(),
-            series: "1296269/77".to_owned(),
-            attempt: Some(1),
-            repeat: Repeat::Refuse,
-            opened,
-            deadline,
-            heartbeat: Heartbeat {
-                mode: HeartbeatMode::Off,
-                every: Span::from_seconds(30),
-                grace: Span::from_seconds(300),
-            },
-            linger: Span::ZERO,
-            epochs: Vec::new(),
-            supersedes: Vec::new(),
-        }),
-        Event::ClientRegistered(ClientRegistered {
-            client: 1,
-            jkt: None,
-            jwk: None,
-            instance: "run 77 attempt 1".to_owned(),
-            proof: Digest([1; 32]),
-            request: Digest([2; 32]),
-            filled: Default::default(),
-            access: access.clone(),
-            expires: deadline,
-        }),
-        Event::CredentialIssued(CredentialIssued {
-            client: 1,
-            credential: 1,
-            resource: name("artifacts"),
-            audience: "https://artifacts.example".to_owned(),
-            access,
-            scope: Vec::new(),
-            issued: opened,
-            expires: opened + Span::from_seconds(742),
-            jkt: None,
-            alg: "ES256".to_owned(),
-            kid: "key-1".to_owned(),
-            hash: Digest([3; 32]),
-        }),
-        Event::TaskEnded(TaskEnded {
-            cause: Cause::Operator,
-            at: ended,
-            count: 4,
-            last_expiry: Some(opened + Span::from_seconds(742)),
-        }),
-    ];
+    let ended = opened() + Span::from_seconds(727);
+    let events = ended_tasks_events(ended);
     let next = events.iter().fold(None, |task: Option<Task>, event| {
         apply(task.as_ref(), id, event)
     });
@@ -434,7 +373,11 @@ async fn a_receipt_is_judged_offline() {
     let mut cut: serde_json::Value = serde_json::from_str(&receipt).unwrap();
     cut["entries"].as_array_mut().unwrap().pop();
     let cut = cut.to_string();
-    assert!(not(&cut).contains("entries may have been cut off"), "{}", not(&cut));
+    assert!(
+        not(&cut).contains("entries may have been cut off"),
+        "{}",
+        not(&cut)
+    );
     assert!(matches!(judge(cut.as_bytes(), &key, true), Found::Holds(_)));
     let stranger = SignerKey::from_seed("127.0.0.1:8440/acme", &[9; 32]).unwrap();
     assert!(matches!(
@@ -499,4 +442,72 @@ fn a_place_without_configuration_is_told() {
     let why = args.place().read().err().unwrap();
     assert!(why.to_string().contains("cannot be read"), "{why}");
     assert!(!Path::new(&missing).exists());
+}
+
+fn opened() -> Time {
+    Time::from_seconds(1_795_230_000)
+}
+
+fn ended_tasks_events(ended: Time) -> [Event; 4] {
+    let name = |text: &str| text.parse().unwrap();
+    let opened = opened();
+    let deadline = opened + Span::from_seconds(3600);
+    let access = vec![Detail {
+        kind: "artifact".to_owned(),
+        resource: name("artifacts"),
+        fields: [("actions".to_owned(), Field::Set(["read".to_owned()].into()))].into(),
+        scope: None,
+    }];
+    [
+        Event::TaskStarted(TaskStarted {
+            workload: name("release"),
+            owner: name("team-platform"),
+            issuer: name("github"),
+            key: "1296269/77/901".to_owned(),
+            series: "1296269/77".to_owned(),
+            attempt: Some(1),
+            repeat: Repeat::Refuse,
+            opened,
+            deadline,
+            heartbeat: Heartbeat {
+                mode: HeartbeatMode::Off,
+                every: Span::from_seconds(30),
+                grace: Span::from_seconds(300),
+            },
+            linger: Span::ZERO,
+            epochs: Vec::new(),
+            supersedes: Vec::new(),
+        }),
+        Event::ClientRegistered(ClientRegistered {
+            client: 1,
+            jkt: None,
+            jwk: None,
+            instance: "run 77 attempt 1".to_owned(),
+            proof: Digest([1; 32]),
+            request: Digest([2; 32]),
+            filled: Default::default(),
+            access: access.clone(),
+            expires: deadline,
+        }),
+        Event::CredentialIssued(CredentialIssued {
+            client: 1,
+            credential: 1,
+            resource: name("artifacts"),
+            audience: "https://artifacts.example".to_owned(),
+            access,
+            scope: Vec::new(),
+            issued: opened,
+            expires: opened + Span::from_seconds(742),
+            jkt: None,
+            alg: "ES256".to_owned(),
+            kid: "key-1".to_owned(),
+            hash: Digest([3; 32]),
+        }),
+        Event::TaskEnded(TaskEnded {
+            cause: Cause::Operator,
+            at: ended,
+            count: 4,
+            last_expiry: Some(opened + Span::from_seconds(742)),
+        }),
+    ]
 }

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::clock;
 use crate::random;
-use crate::runner::patience::patiently;
+use crate::runner::patience::{Patience, patiently};
 use crate::runner::proof_source::{PlatformProof, ProofSource};
 use crate::runner::server::{Body, Call, Server, authorize};
 use crate::runner::tokens::{Need, Target, Token, Tokens};
@@ -227,10 +227,16 @@ impl Session {
     }
 
     async fn renew_patiently(&self, target: &Target, need: Need) -> Result<Token, Failure> {
-        match need {
-            // The token at hand still serves, so a server that is away stays away and is no refusal.
-            Need::Soon => self.renew(target).await,
-            Need::Now => patiently(self.wait, "the server", async || self.renew(target).await).await,
+        // The token at hand still serves, so one attempt is enough, and a limit is no refusal yet.
+        if need == Need::Soon {
+            return self.renew(target).await;
+        }
+        let mut patience = Patience::new(self.wait, "the server");
+        loop {
+            match self.renew(target).await {
+                Err(Failure::Away(away)) => patience.after(away).await?,
+                answer => return answer,
+            }
         }
     }
 

@@ -1,8 +1,8 @@
 //! Watches over a running command: passes signals on, beats, and stops it when its time or its task is over.
 
 use std::io;
-use std::pin::pin;
 use std::os::unix::process::ExitStatusExt;
+use std::pin::pin;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ pub(crate) async fn supervise(
         group.bury_orphans();
     }
     let mut stops = Stops::watch(group.has_terminal())?;
-    // Whoever was stopped before that gave no notice of it.
+    // Of a stop before that there is no notice.
     group.follow();
     let mut ended = pin!(ended);
     let mut watching = true;

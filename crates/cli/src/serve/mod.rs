@@ -114,7 +114,11 @@ fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     std::fs::create_dir_all(&config.data)
         .with_context(|| format!("cannot make the folder {}", config.data.display()))?;
     restrict(&config.data)?;
-    let store = SqliteStore::open(SqliteOptions::new(config.data.join(DATABASE)))
+    let options = SqliteOptions {
+        leaf_bytes: config.bounds.leaf_bytes,
+        ..SqliteOptions::new(config.data.join(DATABASE))
+    };
+    let store = SqliteStore::open(options)
         .with_context(|| format!("the database in {} does not open", config.data.display()))?;
     Ok(Arc::new(store))
 }
@@ -168,6 +172,7 @@ async fn open_app(config: &Config, store: Arc<dyn Store>) -> anyhow::Result<Arc<
     let bounds = ServerBounds {
         domain: config.bounds.domain(),
         token_bytes: config.bounds.token_bytes,
+        leaf_bytes: config.bounds.leaf_bytes,
         request_bytes: config.bounds.request_bytes,
     };
     Ok(Arc::new(App::new(

@@ -22,6 +22,8 @@ use crate::resource;
 pub(crate) const TASK: &str = "task_01jbqz5x3k8r9m2n4p6q7s8t9v";
 pub(crate) const CLIENT: &str = "client_01jbqz5x3k8r9m2n4p6q7s8t9v_1";
 pub(crate) const HEAD: &str = "127.0.0.1/acme\n12\nAAAA\n\n\u{2014} 127.0.0.1/acme c2ln\n";
+/// The only scope that is declared.
+const SCOPE: &str = "artifacts:read";
 pub(crate) const ACTIONS_SECRET: &str = "the-actions-secret";
 
 /// One request, after its proof was checked.
@@ -279,6 +281,9 @@ fn respond(inner: &Inner, call: &Call) -> Response<Body> {
         "/.well-known/oauth-authorization-server/acme" => metadata(inner, &state),
         "/actions" => platform_token(&state, call),
         "/acme/token" => {
+            if let Some(refused) = unknown_scope(call) {
+                return error(400, &refused);
+            }
             let usual = grant(&mut state, call);
             answer_as(state.grants.pop_front(), usual)
         }
@@ -337,6 +342,17 @@ pub(crate) fn platform_jwt(claims: &Value) -> String {
     format!("{header}.{}.c2lnbmF0dXJl", b64::encode(claims.to_string()))
 }
 
+/// What the server says to a scope that no resource declares.
+fn unknown_scope(call: &Call) -> Option<Value> {
+    let mut asked = call.form.get("scope")?.split(' ');
+    let unknown = asked.find(|scope| *scope != SCOPE)?;
+    Some(json!({
+        "error": "invalid_scope",
+        "error_description": "the scope is not declared for the workload",
+        "refused": {"stage": "access", "rule": "scope_unknown", "got": unknown},
+    }))
+}
+
 fn grant(state: &mut State, call: &Call) -> Value {
     let token = format!("issued-token-{}", state.tokens.len() + 1);
     state.tokens.insert(token.clone(), call.jkt.clone());
@@ -344,7 +360,7 @@ fn grant(state: &mut State, call: &Call) -> Value {
         "access_token": token,
         "token_type": if call.jkt.is_some() { "DPoP" } else { "Bearer" },
         "expires_in": 300,
-        "scope": "artifacts:read",
+        "scope": SCOPE,
         "authorization_details": [],
         "task": TASK,
         "client_id": CLIENT,

@@ -179,6 +179,33 @@ fn a_limit_that_does_not_pass_is_named() {
 }
 
 #[test]
+fn a_rules_limit_that_does_not_pass_is_a_refusal() {
+    let fake = Fake::start();
+    let body = json!({
+        "error": "temporarily_unavailable",
+        "error_description": "the workload has as many open tasks as it may",
+        "refusal": "ref_01jbqz5x3k8r9m2n4p6q7s8t9v",
+        "refused": {"stage": "limit", "rule": "open_tasks"},
+    });
+    let limited = || Reply::Error(429, body.clone());
+    fake.state().grants.extend([limited(), limited()]);
+    let (code, stdout, stderr) = output(run(&fake, &["--wait", "0s"], &["echo", "ran"]));
+    assert_eq!((code, stdout.as_str()), (126, ""), "{stderr}");
+    for part in [
+        "refused: `temporarily_unavailable`: `the workload has",
+        "stage `limit`, rule `open_tasks`",
+        "dayfly why ref_01jbqz5x3k8r9m2n4p6q7s8t9v",
+    ] {
+        assert!(stderr.contains(part), "{part} not in: {stderr}");
+    }
+    // With time to wait it is asked again, and runs when the limit has passed.
+    let (code, stdout, stderr) = output(run(&fake, &["--wait", "30s"], &["echo", "ran"]));
+    assert_eq!((code, stdout.as_str()), (0, "ran\n"), "{stderr}");
+    assert!(stderr.contains("refuses for now"), "{stderr}");
+    assert_eq!(fake.grants().len(), 3);
+}
+
+#[test]
 fn a_server_that_is_down_is_waited_for() {
     let reserved = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = reserved.local_addr().unwrap().port();

@@ -10,6 +10,7 @@
 mod fake;
 mod harness;
 mod resource;
+mod terminal;
 
 mod grants;
 mod keyless;

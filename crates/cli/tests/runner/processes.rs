@@ -103,17 +103,40 @@ fn a_command_that_ends_by_itself_after_a_signal_was_still_cancelled() {
 }
 
 #[test]
-fn a_second_signal_kills() {
+fn another_signal_is_passed_on_as_well() {
     let fake = Fake::start();
-    let trap = "trap 'echo heard' INT; trap '' TERM; echo up; while :; do sleep 0.05; done";
+    let trap = "trap 'echo heard' INT; trap 'echo bye; exit 4' TERM; echo up; while :; do sleep 0.05; done";
     let mut running = Running::start(script(&fake, &[], trap));
     assert_eq!(running.line(), "up");
     running.signal(Signal::SIGINT);
     assert_eq!(running.line(), "heard");
     running.signal(Signal::SIGTERM);
-    let (code, _, stderr) = running.end();
-    assert_eq!(code, 137, "{stderr}");
+    let (code, stdout, stderr) = running.end();
+    assert_eq!((code, stdout.as_str()), (4, "bye\n"), "{stderr}");
     assert_eq!(fake.ends(), ["cancelled"]);
+}
+
+#[test]
+fn the_same_signal_again_or_a_third_kills() {
+    for signals in [
+        &[Signal::SIGINT, Signal::SIGINT][..],
+        &[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP],
+    ] {
+        let fake = Fake::start();
+        let traps = "trap 'echo heard' INT TERM; trap '' HUP";
+        let waits = format!("{traps}; echo up; while :; do sleep 0.05; done");
+        let mut running = Running::start(script(&fake, &[], &waits));
+        assert_eq!(running.line(), "up");
+        let (last, first) = signals.split_last().unwrap();
+        for signal in first {
+            running.signal(*signal);
+            assert_eq!(running.line(), "heard");
+        }
+        running.signal(*last);
+        let (code, _, stderr) = running.end();
+        assert_eq!(code, 137, "{signals:?}: {stderr}");
+        assert_eq!(fake.ends(), ["cancelled"], "{signals:?}");
+    }
 }
 
 #[test]

@@ -2,14 +2,12 @@
 
 use dayfly_domain::access::AccessRequest;
 use dayfly_domain::{
-    BlockOn, Cause, ClientId, Digest, EpochOf, Name, NewClient, Refusal, Rule, TaskId, TaskKey,
-    Time,
+    ClientId, Digest, EpochOf, Name, NewClient, Refusal, Rule, TaskId, TaskKey, Time,
 };
 use dayfly_store::{AppendError, Committed, FactsQuery, OpenTask, Touch};
 use dayfly_token::dpop::VerifiedDpop;
 use serde_json::Value;
 
-use super::end::End;
 use super::plan::{Planning, kept_by_proof};
 use super::refuse::{Refused, Trail, unavailable};
 use super::replay::{KeyProof, replayed};
@@ -122,12 +120,7 @@ impl App {
                 return Err(too_large(self.bounds.token_bytes));
             }
             match self.store.append(tenant.name(), plan.append).await {
-                Ok(committed) => {
-                    if plan.starts {
-                        self.check_not_blocked(tenant, plan.task, &verified).await?;
-                    }
-                    return self.answer(tenant, &committed, plan.task, &sealer);
-                }
+                Ok(committed) => return self.answer(tenant, &committed, plan.task, &sealer),
                 Err(error) => {
                     let proof_first = plan.spends_proof;
                     self.after_failure(tenant, error, proof_first).await?;
@@ -217,33 +210,6 @@ impl App {
             .got(access.details.len().to_string()))
     }
 
-    /// Ends a task again that started while a block was set on its series: the append does not
-    /// read blocks, and nothing starts once a block is acknowledged.
-    async fn check_not_blocked(
-        &self,
-        tenant: &Tenant,
-        task: TaskId,
-        verified: &Verified<'_>,
-    ) -> Result<(), Refusal> {
-        let on = BlockOn::Series {
-            issuer: verified.proof.proof().issuer.clone(),
-            series: verified.key.series.clone(),
-        };
-        let blocks = self.blocks(tenant).map_err(|why| unavailable(&why))?;
-        if blocks.iter().all(|block| block.on != on) {
-            return Ok(());
-        }
-        if let Some(open) = self.open_task(tenant, task)? {
-            self.commit_end(tenant, End::Task(task), Cause::Operator, open)
-                .await?;
-        }
-        Err(Refusal::new(Rule::Blocked)
-            .field("block")
-            .wanted("no block")
-            .got(on.to_string())
-            .hint("an operator lifts it with `dayfly unblock`"))
-    }
-
     /// Judges a failed append: `Ok` means decide again.
     pub(super) async fn after_failure(
         &self,
@@ -262,7 +228,7 @@ impl App {
             AppendError::SpentKey { which: 0, .. } if spends_proof_first => Ok(()),
             AppendError::SpentKey { .. } => Err(replayed()),
             AppendError::Stale(of) => Err(rights_removed(&of)),
-            AppendError::TooLarge => Err(too_large(8192)),
+            AppendError::TooLarge => Err(too_large(self.bounds.leaf_bytes)),
             AppendError::Unavailable(why) | AppendError::Unknown(why) => Err(unavailable(&why)),
         }
     }

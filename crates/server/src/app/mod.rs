@@ -50,6 +50,8 @@ pub struct ServerBounds {
     pub domain: Bounds,
     /// Most bytes of a token that is issued.
     pub token_bytes: usize,
+    /// Most bytes of a leaf, which the store enforces.
+    pub leaf_bytes: usize,
     /// Most bytes of a request's body.
     pub request_bytes: usize,
 }
@@ -73,7 +75,7 @@ impl App {
     /// Puts a control plane together over a store that is open and tenants that are loaded.
     ///
     /// # Errors
-    /// [`crate::random::NoRandomness`] when no nonce secret can be drawn.
+    /// [`crate::NoRandomness`] when no nonce secret can be drawn.
     pub fn new(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,

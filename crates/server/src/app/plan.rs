@@ -1,9 +1,9 @@
 //! What a verified proof leads to: facts read, admission and decision made, an append ready to be recorded.
 
 use dayfly_domain::{
-    Admission, Cause, Claim, ClaimState, Command, EndTask, EpochOf, Event, Issue, Join, Limits,
-    Name, Opening, Refusal, Retry, Root, Rule, Spent, Start, Task, TaskId, TaskKey, Time, Workload,
-    admit, apply, decide,
+    Admission, BlockOn, Cause, Claim, ClaimState, Command, EndTask, EpochOf, Event, Issue, Join,
+    Limits, Name, Opening, Refusal, Retry, Root, Rule, Spent, Start, Task, TaskId, TaskKey, Time,
+    Workload, admit, apply, decide,
 };
 use dayfly_store::{
     Annex, Append, Change, ClaimWrite, Drafted, Facts, FactsQuery, OneTimeKey, OpenTask, Spend,
@@ -33,8 +33,6 @@ pub(super) struct Planning<'a> {
 /// An append that is ready, and the task whose credential it records.
 pub(super) struct Plan {
     pub(super) task: TaskId,
-    /// Whether it opens that task.
-    pub(super) starts: bool,
     /// Whether the first one-time key it spends is the platform's proof.
     pub(super) spends_proof: bool,
     pub(super) append: Append,
@@ -215,7 +213,6 @@ impl Planning<'_> {
         changes.push(change(None, id, events, Some(annex))?);
         Ok(Plan {
             task: id,
-            starts: true,
             spends_proof: root.proof.one_time,
             append: Append {
                 now,
@@ -237,6 +234,7 @@ impl Planning<'_> {
                 relies: facts.epochs.clone(),
                 revision: Some(self.loaded.revision),
                 limits: limits_of(root.workload),
+                unblocked: vec![self.series()],
                 ..Append::default()
             },
         })
@@ -295,7 +293,6 @@ impl Planning<'_> {
         let spends_proof = annex.is_some() && self.verified.proof.proof().one_time;
         Ok(Plan {
             task: held.task.id,
-            starts: false,
             spends_proof,
             append: Append {
                 now: self.app.now(),
@@ -303,9 +300,18 @@ impl Planning<'_> {
                 spends: self.spends(spends_proof, held.task.id, client),
                 relies: held.task.epochs.clone(),
                 revision: Some(self.loaded.revision),
+                unblocked: vec![self.series()],
                 ..Append::default()
             },
         })
+    }
+
+    /// What must not be blocked when the append is made.
+    fn series(&self) -> BlockOn {
+        BlockOn::Series {
+            issuer: self.verified.proof.proof().issuer.clone(),
+            series: self.verified.key.series.clone(),
+        }
     }
 
     fn spends(&self, proof: bool, task: TaskId, client: u32) -> Vec<Spend> {

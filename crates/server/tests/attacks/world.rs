@@ -191,6 +191,7 @@ impl World {
         let bounds = ServerBounds {
             domain: Bounds::default(),
             token_bytes: 4096,
+            leaf_bytes: 8192,
             request_bytes: 65_536,
         };
         let app = App::new(

@@ -100,6 +100,13 @@ impl Ledger {
         if let Some(of) = self.moved_since(&append.relies) {
             return Err(AppendError::Stale(of));
         }
+        if append
+            .unblocked
+            .iter()
+            .any(|on| self.blocks.iter().any(|block| block.on == *on))
+        {
+            return Err(AppendError::Conflict);
+        }
         for claim in &append.claims {
             self.check_claim(claim, &append)?;
         }

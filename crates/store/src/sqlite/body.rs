@@ -1,5 +1,6 @@
 //! What of an append does not depend on its position, made before the writer takes it.
 
+use dayfly_ledger::leaf::MAX_LEAF_BYTES;
 use dayfly_ledger::{Hash, RawValue, annex_hash};
 use serde_json::value::to_raw_value;
 
@@ -31,18 +32,30 @@ pub(super) struct Body {
     pub(super) h: Option<Hash>,
 }
 
+/// The most that the members of a leaf beside `data` take: names, ids, hashes and numbers.
+const CHAIN_BYTES: usize = 384;
+
 impl Ready {
-    pub(super) fn new(append: Append) -> Result<Self, AppendError> {
+    /// `leaf_bytes` is the most that a leaf may have here; the ledger's own bound holds besides.
+    pub(super) fn new(append: Append, leaf_bytes: usize) -> Result<Self, AppendError> {
         let changes = append
             .changes
             .iter()
             .map(body_of_change)
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<(Vec<Body>, Box<[u8]>)>, _>>()?;
         let notes = append
             .notes
             .iter()
             .map(Body::of_note)
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<Body>, _>>()?;
+        let events = changes.iter().flat_map(|(bodies, _)| bodies);
+        if leaf_bytes < MAX_LEAF_BYTES
+            && events
+                .chain(&notes)
+                .any(|body| body.data.get().len() + CHAIN_BYTES > leaf_bytes)
+        {
+            return Err(AppendError::TooLarge);
+        }
         Ok(Self {
             append,
             changes,

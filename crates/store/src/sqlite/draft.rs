@@ -132,3 +132,39 @@ impl Draft {
         replaced
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dayfly_ledger::Hash;
+
+    #[test]
+    fn what_ends_is_listed_no_longer() {
+        let mut view = TenantView::default();
+        let id = TaskId([1; 16]);
+        let held = |deadline| Held {
+            row: 1,
+            version: 1,
+            hash: Hash([0; 32]),
+            deadline: Time::from_seconds(deadline),
+            grace: None,
+            linger: None,
+            relied: [(0, 0)].into(),
+            seen: 0.into(),
+            listed: 0.into(),
+            snapshot: [].into(),
+        };
+        let mut publish = |change: Option<Held>| {
+            let mut draft = Draft::new(&"acme".parse().unwrap(), Some(&view));
+            // An epoch that the task relies on has moved.
+            Arc::make_mut(&mut draft.epochs).set(&EpochOf::Tenant, 1);
+            draft.tasks.insert(id, change.map(Arc::new));
+            draft.publish(&mut view);
+            lock(&view.due).len()
+        };
+        // Once by its time and once as stale, however often it changes.
+        assert_eq!(publish(Some(held(9))), 2);
+        assert_eq!(publish(Some(held(8))), 2);
+        assert_eq!(publish(None), 0);
+    }
+}

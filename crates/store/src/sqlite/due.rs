@@ -57,6 +57,14 @@ impl Due {
     }
 }
 
+#[cfg(test)]
+impl Due {
+    /// How many tasks are listed.
+    pub(super) fn len(&self) -> usize {
+        self.by_time.len() + self.stale.len()
+    }
+}
+
 /// Finds which tasks rely on epochs that have moved, a part at a time, so that the writer never
 /// waits long for the view.
 pub(super) fn compare_epochs(published: &Published, tenant: &Name) {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use dayfly_domain::{TaskId, Time};
+use dayfly_domain::{BlockOn, TaskId, Time};
 use dayfly_ledger::leaf::LeafError;
 use dayfly_ledger::{Hash, Leaf, Link, leaf_hash};
 use rusqlite::{Connection, Row};
@@ -78,6 +78,10 @@ impl Place<'_> {
         }
         if let Some(of) = self.draft.moved_since(&append.relies) {
             return Err(AppendError::Stale(of).into());
+        }
+        let blocked = |on: &BlockOn| self.draft.blocks.iter().any(|block| block.on == *on);
+        if append.unblocked.iter().any(blocked) {
+            return Err(AppendError::Conflict.into());
         }
         let mut claims = Vec::with_capacity(append.claims.len());
         for claim in &append.claims {

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How long a read waits until a commit it can see in the database is in the view too.
-const LAG: Duration = Duration::from_secs(5);
+const LAG: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 5000 });
 
 /// Reads one database file.
 pub(super) struct Reader {

@@ -75,3 +75,23 @@ pub(super) fn admits(limits: Limits, counts: Counts) -> bool {
             .starts_per_hour
             .is_none_or(|most| counts.starts_last_hour < most)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_hour_is_counted_and_kept() {
+        let mut tally = Tally::default();
+        for minute in 0..500 {
+            tally.start(Time::from_seconds(minute * 60));
+        }
+        let now = Time::from_seconds(499 * 60);
+        let counts = tally.counts(now);
+        assert_eq!((counts.open, counts.starts_last_hour), (500, MINUTES + 1));
+        assert_eq!(tally.starts.len() as u64, MINUTES + 1);
+        let unsaved: u64 = tally.take_unsaved().iter().map(|(_, starts)| starts).sum();
+        assert_eq!(unsaved, MINUTES + 1);
+        assert_eq!(tally.take_unsaved(), []);
+    }
+}

@@ -2,8 +2,8 @@
 
 mod durability;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Barrier};
 
 use dayfly_domain::{Name, Time};
 use rusqlite::Connection;
@@ -12,20 +12,35 @@ use tempfile::TempDir;
 use super::schema::Sync;
 use super::writer::commit;
 use super::{SqliteOptions, SqliteStore};
-use crate::{Append, AppendError, Committed, EntryRange, Note, Store};
+use crate::{
+    Answer, Append, AppendError, Committed, Document, EntryRange, FactsQuery, Note, Store, Touch,
+};
 
-/// Commits that are made to fail.
-#[derive(Debug, Default)]
-pub(super) struct Faults(AtomicU8);
+/// Commits that are made to fail, or to stop before they are published.
+#[derive(Debug)]
+pub(super) struct Faults(AtomicU8, Barrier);
 
 const LOST: u8 = 1;
 const KEPT: u8 = 2;
+const STOP: u8 = 3;
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self(AtomicU8::new(0), Barrier::new(2))
+    }
+}
 
 impl Faults {
     pub(super) fn commit(&self, db: &Connection) -> rusqlite::Result<()> {
         match self.0.swap(0, Ordering::SeqCst) {
             LOST => Err(rusqlite::Error::InvalidQuery),
             KEPT => commit(db).and(Err(rusqlite::Error::InvalidQuery)),
+            STOP => {
+                commit(db)?;
+                self.1.wait();
+                self.1.wait();
+                Ok(())
+            }
             _ => commit(db),
         }
     }
@@ -80,9 +95,12 @@ fn append(store: &SqliteStore) -> Result<Committed, AppendError> {
         notes: vec![note],
         ..Append::default()
     };
-    let runtime = tokio::runtime::Builder::new_current_thread();
-    let answer = store.append(&acme(), append);
-    { runtime }.build().unwrap().block_on(answer)
+    wait(store.append(&acme(), append))
+}
+
+fn wait<T>(answer: Answer<T>) -> T {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.build().unwrap().block_on(answer)
 }
 
 #[test]
@@ -140,4 +158,64 @@ fn a_database_that_cannot_be_opened_again_refuses_until_it_can() {
     // It is tried again once a second.
     while bench.append().is_err() {}
     assert_eq!(bench.size(), 2);
+}
+
+#[test]
+fn facts_are_read_at_one_position() {
+    let bench = Bench::new();
+    bench.append().unwrap();
+    let written = Append {
+        now: Time::from_seconds(1),
+        revises: true,
+        documents: vec![Document {
+            name: "a".into(),
+            bytes: Some(vec![1]),
+        }],
+        ..Append::default()
+    };
+    let query = FactsQuery {
+        documents: Some(""),
+        ..FactsQuery::default()
+    };
+    bench.faults.0.store(STOP, Ordering::SeqCst);
+    let answer = bench.store.append(&acme(), written);
+    bench.faults.1.wait();
+    // The database has the commit and the memory has not, so there is no one position to read.
+    assert!(bench.store.facts(&acme(), &query).is_err());
+    // What needs the memory alone is read as it was.
+    let before = bench.store.facts(&acme(), &FactsQuery::default()).unwrap();
+    assert_eq!(before.revision, 0);
+    bench.faults.1.wait();
+    wait(answer).unwrap();
+    let facts = bench.store.facts(&acme(), &query).unwrap();
+    assert_eq!((facts.revision, facts.documents.len()), (1, 1));
+}
+
+#[test]
+fn what_a_failed_commit_did_not_save_the_next_one_does() {
+    let bench = Bench::new();
+    bench.append().unwrap();
+    let alive = |seconds| {
+        let at = Time::from_seconds(seconds);
+        bench.store.touch(&acme(), Touch::Alive { at });
+    };
+    alive(1);
+    alive(20);
+    let deaf = [(Time::from_seconds(1), Time::from_seconds(20))];
+    bench.faults.0.store(LOST, Ordering::SeqCst);
+    assert!(bench.append().is_err());
+    assert_eq!(deafness(&bench.store), deaf);
+    let Bench { store, options, .. } = &bench;
+    let saved = SqliteStore::open_read_only(options).unwrap();
+    assert_eq!(deafness(&saved), []);
+    append(store).unwrap();
+    let saved = SqliteStore::open_read_only(options).unwrap();
+    assert_eq!(deafness(&saved), deaf);
+}
+
+fn deafness(store: &SqliteStore) -> Vec<(Time, Time)> {
+    let view = store.shared.published.read();
+    let (_, tenant) = view.tenant(&acme()).unwrap();
+    let hearing = super::view::lock(&tenant.hearing);
+    hearing.deaf().to_vec()
 }

@@ -126,6 +126,7 @@ async fn open(folder: &TempDir, hand: &Hand) -> Arc<App> {
     let bounds = ServerBounds {
         domain: Bounds::default(),
         token_bytes: 4096,
+        leaf_bytes: 8192,
         request_bytes: 65_536,
     };
     let store = Arc::clone(&hand.store);
