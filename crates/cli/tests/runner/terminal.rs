@@ -87,7 +87,7 @@ fn a_shell_stops_and_continues_run_and_command_alike() {
     let fake = Fake::start();
     let line = r#"set -m
         "$DAYFLY" run -- sh -c 'echo up; read x; echo "got $x"'
-        echo stopped; read y; fg >/dev/null; echo "then $y""#;
+        echo; echo stopped; read y; fg >/dev/null; echo "then $y""#;
     let Some(mut terminal) = OnTerminal::start(&fake, line) else {
         return;
     };

@@ -197,11 +197,20 @@ pub(crate) fn blocks_stand_until_lifted<S: Subject>() {
     assert_eq!(blocks(&bench), wanted);
     bench.subject.reopen();
     assert_eq!(blocks(&bench), wanted);
+    // Whatever relies on a series not being blocked is judged by the blocks of its position.
+    let relying = |series: &str| Append {
+        now: NOON,
+        unblocked: vec![on(series)],
+        ..Append::default()
+    };
+    assert_eq!(bench.append(relying("a")).err(), Some(AppendError::Conflict));
+    bench.commit(relying("c"));
     bench.commit(Append {
         now: NOON,
         lifts: vec![on("a"), on("c")],
         ..Append::default()
     });
+    bench.commit(relying("a"));
     assert_eq!(blocks(&bench), wanted[1..]);
     bench.subject.reopen();
     assert_eq!(blocks(&bench), wanted[1..]);
