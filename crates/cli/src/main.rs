@@ -178,7 +178,7 @@ mod tests {
             "dayfly keys list --server x",
             "dayfly serve --server x",
             "dayfly serve --tenant a",
-            "dayfly init --tenant a",
+            "dayfly init x --tenant a",
             "dayfly demo --tenant a",
             "dayfly verify r.json --key k --tenant a",
         ] {
