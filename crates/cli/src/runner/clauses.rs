@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
 use crate::http::Clients;
 use crate::output::say;
 use crate::random;
@@ -11,6 +10,7 @@ use crate::runner::proof_source::ProofSource;
 use crate::runner::server::Server;
 use crate::runner::session::{Ask, Binding, Opening, Session};
 use crate::runner::wire::Failure;
+use anyhow::Context;
 
 /// Asks the server for a scope that nobody declares: it verifies the proof and matches it, and then
 /// refuses, so that nothing is granted and the proof is not spent.
@@ -64,13 +64,18 @@ pub(super) fn declared(
         (None, [only]) => only,
         (None, _) => bail!("--tenant must name one of several tenants"),
     };
-    let source = Source::read_folder(&config.tenant_folder(name)).map_err(|why| anyhow!("{why}"))?;
-    let (declared, _) = Declared::load(&source, &TenantContext::new(&config, name))
-        .map_err(|errors| anyhow!("{}", errors.first().map(ToString::to_string).unwrap_or_default()))?;
+    let source =
+        Source::read_folder(&config.tenant_folder(name)).map_err(|why| anyhow!("{why}"))?;
+    let (declared, _) =
+        Declared::load(&source, &TenantContext::new(&config, name)).map_err(|errors| {
+            anyhow!(
+                "{}",
+                errors.first().map(ToString::to_string).unwrap_or_default()
+            )
+        })?;
     let payload = serde_json::Value::Object(claims.clone()).to_string();
-    let previews = preview(&declared, payload.as_bytes()).map_err(|refusal| {
-        anyhow!("{refusal}: wanted {}, got {}", refusal.wanted, refusal.got)
-    })?;
+    let previews = preview(&declared, payload.as_bytes())
+        .map_err(|refusal| anyhow!("{refusal}: wanted {}, got {}", refusal.wanted, refusal.got))?;
     Ok(previews.iter().map(line).collect())
 }
 

@@ -8,9 +8,9 @@ use serde_json::{Map, Value};
 use crate::http::Clients;
 use crate::output::{self, answer, say};
 use crate::runner::address::ServerArgs;
-use crate::runner::{block_on, clauses};
 use crate::runner::proof_source::ProofSource;
 use crate::runner::wire::Failure;
+use crate::runner::{block_on, clauses};
 
 /// Options of `dayfly proof`.
 #[derive(Debug, clap::Args)]
@@ -59,10 +59,7 @@ async fn show(args: &ProofArgs, server: &ServerArgs) -> Result<(), Failure> {
 }
 
 /// The claims of this job's platform token, not verified: all that whoever compares them with workloads needs.
-async fn claims(
-    args: &ProofArgs,
-    server: &ServerArgs,
-) -> Result<Map<String, Value>, Failure> {
+async fn claims(args: &ProofArgs, server: &ServerArgs) -> Result<Map<String, Value>, Failure> {
     let audience = match &args.audience {
         Some(audience) => Some(audience.clone()),
         None => server.address()?.map(|address| address.issuer().to_owned()),

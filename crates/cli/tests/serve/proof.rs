@@ -48,7 +48,10 @@ async fn proof_names_the_clause_and_spends_nothing() {
     let own = of_repository(&shared, "1296269");
     let (code, _, said) = proof(&stage, &own, &server);
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("it matches a workload; nothing was granted"), "{said}");
+    assert!(
+        said.contains("it matches a workload; nothing was granted"),
+        "{said}"
+    );
     let (_, _, said) = proof(&stage, &own, &["--config", "dayfly.toml"]);
     assert!(said.contains("workload release: matches"), "{said}");
     // The very proof that was looked at opens its task.

@@ -203,7 +203,10 @@ pub(crate) fn blocks_stand_until_lifted<S: Subject>() {
         unblocked: vec![on(series)],
         ..Append::default()
     };
-    assert_eq!(bench.append(relying("a")).err(), Some(AppendError::Conflict));
+    assert_eq!(
+        bench.append(relying("a")).err(),
+        Some(AppendError::Conflict)
+    );
     bench.commit(relying("c"));
     bench.commit(Append {
         now: NOON,
