@@ -45,6 +45,7 @@ pub(super) fn run(bench: &Bench<'_>, issued: &Issued, report: &mut Report) -> Re
         let usage = meter.stop()?;
         fired.demand_good("introspection")?;
         let cpu = usage.process * 1e6 / fired.good() as f64;
+        let primitives = bench.primitives.at_pace(usage.pace);
         report.row(
             Line::new(
                 &format!("introspection, {what}"),
@@ -56,7 +57,7 @@ pub(super) fn run(bench: &Bench<'_>, issued: &Issued, report: &mut Report) -> Re
                 Direction::AtLeast,
             )
             .latency(&fired)
-            .cpu(cpu, bench.primitives.introspection(is_cold))
+            .cpu(cpu, primitives.introspection(is_cold))
             .note(format!(
                 "{} distinct tokens, {CONNECTIONS} connections",
                 fired.good()

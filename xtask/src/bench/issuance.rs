@@ -100,7 +100,8 @@ pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> Result<Issued, Fail
 fn line(what: &str, fired: &Fired, usage: machine::Usage, bench: &Bench<'_>) -> Line {
     let done = fired.good() as f64;
     let cpu = usage.process * 1e6 / done;
-    let unavoidable = bench.primitives.issuance();
+    let primitives = bench.primitives.at_pace(usage.pace);
+    let unavoidable = primitives.issuance();
     Line::new(what, format!("{:.0}/s", fired.rate()))
         .floor(
             format!("{RATE:.0}/s"),
@@ -110,7 +111,7 @@ fn line(what: &str, fired: &Fired, usage: machine::Usage, bench: &Bench<'_>) -> 
         .latency(fired)
         .cpu(cpu, unavoidable)
         .excess(cpu / unavoidable, EXCESS)
-        .scaled(fired.rate() / RATE, bench.primitives.slowness())
+        .scaled(fired.rate() / RATE, primitives.slowness())
         .note(format!(
             "{done:.0} grants; of the server's CPU the writer's thread took {:.1} µs each",
             usage.writer * 1e6 / done

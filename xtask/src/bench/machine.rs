@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::failure::{Context, Failure};
+use super::pace::Pace;
 
 /// Ticks of `/proc/<pid>/stat` a second: `USER_HZ`, which is 100 wherever Linux runs today.
 const TICKS: f64 = 100.0;
@@ -122,16 +123,18 @@ pub(super) struct Usage {
     pub(super) writer: f64,
     pub(super) own: f64,
     pub(super) others: f64,
+    /// Microseconds of CPU that one ES256 verification took meanwhile.
+    pub(super) pace: f64,
 }
 
 /// The marks that a [`Usage`] is counted from.
-#[derive(Clone, Copy, Debug)]
 pub(super) struct Meter {
     pid: u32,
     process: f64,
     writer: f64,
     own: f64,
     machine: f64,
+    pace: Pace,
 }
 
 /// The thread of the store that writes.
@@ -145,10 +148,11 @@ impl Meter {
             writer: thread_cpu(pid, WRITER)?,
             own: process_cpu(std::process::id())?,
             machine: machine_cpu()?,
+            pace: Pace::start(),
         })
     }
 
-    pub(super) fn stop(&self) -> Result<Usage, Failure> {
+    pub(super) fn stop(self) -> Result<Usage, Failure> {
         let process = process_cpu(self.pid)? - self.process;
         let own = process_cpu(std::process::id())? - self.own;
         let machine = machine_cpu()? - self.machine;
@@ -157,6 +161,7 @@ impl Meter {
             writer: thread_cpu(self.pid, WRITER)? - self.writer,
             own,
             others: (machine - process - own).max(0.0),
+            pace: self.pace.stop()?,
         })
     }
 }

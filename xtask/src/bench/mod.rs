@@ -9,6 +9,7 @@ mod load;
 mod machine;
 mod mill;
 mod options;
+mod pace;
 mod primitives;
 mod probe;
 mod report;

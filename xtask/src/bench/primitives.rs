@@ -12,6 +12,7 @@ use aws_lc_rs::signature::{
 };
 
 use super::failure::{Context, Failure};
+use super::pace::Pace;
 use super::{machine, probe, sqlite};
 
 /// Microseconds of CPU for one of each, but for the sync, which is waiting.
@@ -33,6 +34,8 @@ pub(super) struct Primitives {
     pub(super) sqlite_elapsed: f64,
     /// The median of syncing one page.
     pub(super) sync: f64,
+    /// What the pace was while all of this was measured.
+    pub(super) pace: f64,
 }
 
 /// How many hashes of about 600 bytes an issuance makes beside those within signatures: three
@@ -45,6 +48,23 @@ pub(super) const HASHES: f64 = 13.0;
 const REFERENCE: f64 = 95.0;
 
 impl Primitives {
+    /// The primitives as they were at another pace: all of them go with it, near enough.
+    pub(super) fn at_pace(&self, pace: f64) -> Self {
+        let by = pace / self.pace;
+        Self {
+            rs256_verify: self.rs256_verify * by,
+            es256_verify: self.es256_verify * by,
+            es256_sign: self.es256_sign * by,
+            ed25519_verify: self.ed25519_verify * by,
+            ed25519_sign: self.ed25519_sign * by,
+            sha256: self.sha256 * by,
+            http: self.http * by,
+            sqlite: self.sqlite * by,
+            pace,
+            ..*self
+        }
+    }
+
     /// How many times slower this machine is than the one that the floors were set on.
     pub(super) fn slowness(&self) -> f64 {
         self.issuance() / REFERENCE
@@ -52,6 +72,7 @@ impl Primitives {
 
     /// Measures all of them.
     pub(super) fn measure(folder: &Path, quick: bool) -> Result<Self, Failure> {
+        let pace = Pace::start();
         let rounds = Rounds {
             nanos: if quick { 30_000_000 } else { 100_000_000 },
         };
@@ -67,6 +88,7 @@ impl Primitives {
         })?;
         let (http, http_rate) = probe::measure(quick)?;
         let (sqlite, sqlite_elapsed) = sqlite::issuance(folder, quick)?;
+        let sync = sqlite::lone_sync(folder, quick)?;
         Ok(Self {
             rs256_verify,
             es256_sign: es256_verify.0,
@@ -78,7 +100,8 @@ impl Primitives {
             http_rate,
             sqlite,
             sqlite_elapsed,
-            sync: sqlite::lone_sync(folder, quick)?,
+            sync,
+            pace: pace.stop()?,
         })
     }
 

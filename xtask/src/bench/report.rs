@@ -71,7 +71,7 @@ impl Line {
     /// The same ratio, had this machine the primitives of the one that the floor was set on.
     pub(super) fn scaled(self, ratio: f64, slowness: f64) -> Self {
         self.note(format!(
-            "primitives here take {slowness:.2} × those that the floor was set with: scaled by them the ratio is {:.2}",
+            "meanwhile the primitives took {slowness:.2} × the time that the floor was set with; by those the ratio is {:.2}",
             ratio * slowness
         ))
     }
@@ -188,7 +188,8 @@ impl Report {
             );
         }
         println!(
-            "\nratio: the figure by its floor; at least 1 for a rate, at most 1 for memory and start."
+            "\nratio: the figure by its floor; at least 1 for a rate, at most 1 for memory and start.\n\
+             unavoidable: the primitives at the pace that the machine had during the row, by the CPU of the server."
         );
         for line in &self.lines {
             for note in &line.notes {

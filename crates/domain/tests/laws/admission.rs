@@ -64,9 +64,9 @@ fn workload(reopen: bool) -> Workload {
         access: Vec::new(),
         linger: Span::ZERO,
         reopen: if reopen {
-            dayfly_domain::Reopen::Silent
+            Reopen::Silent
         } else {
-            dayfly_domain::Reopen::Never
+            Reopen::Never
         },
         limits: Limits::default(),
     }

@@ -111,7 +111,7 @@ fn workload() -> impl Strategy<Value = Workload> {
             binding: Binding::Optional,
             access,
             linger: Span::from_millis(linger),
-            reopen: dayfly_domain::Reopen::Never,
+            reopen: Reopen::Never,
             limits: Limits::default(),
         })
 }
