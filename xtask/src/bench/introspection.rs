@@ -57,6 +57,7 @@ pub(super) fn run(bench: &Bench<'_>, issued: &Issued, report: &mut Report) -> Re
                 Direction::AtLeast,
             )
             .latency(&fired)
+            .scaled(fired.rate() / floor, primitives.slowness())
             .cpu(cpu, primitives.introspection(is_cold))
             .note(format!(
                 "{} distinct tokens, {CONNECTIONS} connections",
