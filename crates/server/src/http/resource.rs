@@ -12,9 +12,8 @@ use super::Named;
 use super::answer::{Face, json_response, render};
 use super::form::Form;
 use super::headers;
+use super::token::ASSERTION_TYPE;
 use crate::app::{App, Refused, ResourceCaller, Tenant, Trail};
-
-const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 pub(super) async fn introspect(
     State(app): State<Arc<App>>,

@@ -19,7 +19,7 @@ use crate::verify::Entrance;
 
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
-const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+pub(super) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 const TYPE_ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const TYPE_JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 const TYPE_ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
