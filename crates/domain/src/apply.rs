@@ -9,18 +9,17 @@ use crate::task::{Cause, Client, ClientState, Credential, Task, TaskState};
 /// The state after an event; `None` when the event does not fit the state, which replay treats as
 /// a damaged ledger and `decide` as a fault.
 #[must_use]
-pub fn apply(task: Option<&Task>, id: TaskId, event: &Event) -> Option<Task> {
+pub fn apply(task: Option<Task>, id: TaskId, event: &Event) -> Option<Task> {
     match (task, event) {
         (None, Event::TaskStarted(started)) => Some(start(id, started)),
         (None, _) | (Some(_), Event::TaskStarted(_)) => None,
-        (Some(task), event) => {
+        (Some(mut task), event) => {
             if !task.is_open() {
                 return None;
             }
-            let mut next = task.clone();
-            next.version += 1;
-            change(&mut next, event)?;
-            Some(next)
+            task.version += 1;
+            change(&mut task, event)?;
+            Some(task)
         }
     }
 }

@@ -86,7 +86,7 @@ fn decide_start(start: &Start<'_>) -> Result<Vec<Event>, Refusal> {
     });
     let task = apply(None, start.id, &started).ok_or_else(|| inconsistent("task.started"))?;
     let mut events = vec![started];
-    events.extend(register(&task, &start.root)?);
+    events.extend(register(task, &start.root)?);
     Ok(events)
 }
 
@@ -100,11 +100,11 @@ fn decide_join(task: &Task, join: &Join<'_>) -> Result<Vec<Event>, Refusal> {
             .wanted(format!("at most {}", bounds.clients))
             .got(task.clients.len().to_string()));
     }
-    register(task, &join.root)
+    register(task.clone(), &join.root)
 }
 
 /// Registers a root client with its first credential.
-fn register(task: &Task, root: &Root<'_>) -> Result<Vec<Event>, Refusal> {
+fn register(task: Task, root: &Root<'_>) -> Result<Vec<Event>, Refusal> {
     let Root {
         workload,
         catalog,
@@ -129,8 +129,9 @@ fn register(task: &Task, root: &Root<'_>) -> Result<Vec<Event>, Refusal> {
         access,
         expires: task.deadline,
     });
+    let id = task.id;
     let task =
-        apply(Some(task), task.id, &registered).ok_or_else(|| inconsistent("client.registered"))?;
+        apply(Some(task), id, &registered).ok_or_else(|| inconsistent("client.registered"))?;
     let issued = issue(&task, number, &terms_of(root, &ceiling))?;
     Ok(vec![registered, issued])
 }
@@ -343,7 +344,8 @@ fn decide_end_client(task: &Task, end: &EndClient) -> Result<Vec<Event>, Refusal
             .last_expiry_under(end.client)
             .filter(|expires| *expires > end.now),
     });
-    let after = apply(Some(task), task.id, &ended).ok_or_else(|| inconsistent("client.ended"))?;
+    let after =
+        apply(Some(task.clone()), task.id, &ended).ok_or_else(|| inconsistent("client.ended"))?;
     let mut events = vec![ended];
     if let Some((_, cause)) = after.lingers_until()
         && task.linger == Span::ZERO

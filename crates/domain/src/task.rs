@@ -1,6 +1,7 @@
 //! The task: one run of a workload and the unit of everything.
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
@@ -264,8 +265,8 @@ pub enum EpochOf {
 pub struct Proof {
     /// Who vouches.
     pub issuer: Name,
-    /// What is claimed.
-    pub claims: Claims,
+    /// What is claimed; shared, because whoever explains a refusal keeps it.
+    pub claims: Arc<Claims>,
     /// SHA-256 of the proof as shown.
     pub digest: Digest,
     /// Which job, pod or process shows it.

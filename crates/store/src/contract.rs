@@ -367,6 +367,8 @@ pub enum Touch {
 pub struct FactsQuery<'a> {
     /// Open tasks.
     pub tasks: &'a [TaskId],
+    /// Open tasks of which only the standing is asked, which is cheaper.
+    pub standings: &'a [TaskId],
     /// All claims of a series.
     pub series: Option<(&'a Name, &'a str)>,
     /// Who spent a one-time key.
@@ -384,6 +386,8 @@ pub struct FactsQuery<'a> {
 pub struct Facts {
     /// The open tasks asked for, in the order asked; none for one that is not open.
     pub tasks: Vec<Option<OpenTask>>,
+    /// How the open tasks stand whose standing was asked for, in the order asked.
+    pub standings: Vec<Option<Standing>>,
     /// The claims of the series asked for.
     pub claims: Vec<Claim>,
     /// Who spent the one-time key asked for.
@@ -405,6 +409,29 @@ pub struct Facts {
 pub struct OpenTask {
     /// Its state.
     pub task: Task,
+    /// What was heard of its root clients.
+    pub heard: Heard,
+    /// The first epoch it relied on that has moved since, if any.
+    pub stale: Option<EpochOf>,
+}
+
+impl OpenTask {
+    /// How it stands, without its state.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        Standing {
+            version: self.task.version,
+            heard: self.heard,
+            stale: self.stale.clone(),
+        }
+    }
+}
+
+/// How an open task stands, without its state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Its version: whoever holds the state of this version holds its present state.
+    pub version: u64,
     /// What was heard of its root clients.
     pub heard: Heard,
     /// The first epoch it relied on that has moved since, if any.

@@ -141,6 +141,11 @@ impl Store for MemoryStore {
         let now = self.clock.now();
         Ok(self.read(tenant, |ledger| Facts {
             tasks: query.tasks.iter().map(|id| ledger.open_task(*id)).collect(),
+            standings: query
+                .standings
+                .iter()
+                .map(|id| ledger.open_task(*id).map(|open| open.standing()))
+                .collect(),
             claims: query
                 .series
                 .map_or_else(Vec::new, |(issuer, series)| ledger.claims(issuer, series)),

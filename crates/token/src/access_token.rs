@@ -86,6 +86,12 @@ impl VerifiedAccessToken {
         self.jwt.claims()
     }
 
+    /// All claims, owned.
+    #[must_use]
+    pub fn into_claims(self) -> Claims {
+        self.jwt.into_claims()
+    }
+
     /// The token's name.
     #[must_use]
     pub fn jti(&self) -> &str {

@@ -30,6 +30,12 @@ impl Claims {
         &self.0
     }
 
+    /// All claims, owned.
+    #[must_use]
+    pub fn into_map(self) -> Map<String, Value> {
+        self.0
+    }
+
     /// A claim by name, or a nested one by JSON pointer (RFC 6901) when `path` begins with `/`.
     #[must_use]
     pub fn find(&self, path: &str) -> Option<&Value> {

@@ -165,7 +165,12 @@ fn header_alg(jwt: &Jwt<'_>, algs: &[Alg]) -> Result<[Alg; 1], DpopError> {
 }
 
 fn check_htu(claims: &Claims, wanted: &Htu) -> Result<(), ClaimError> {
-    match Htu::parse(claims.text("htu")?) {
+    let claimed = claims.text("htu")?;
+    // The normal form of a URL that is normal already is itself.
+    if claimed == wanted.as_str() {
+        return Ok(());
+    }
+    match Htu::parse(claimed) {
         Ok(htu) if htu == *wanted => Ok(()),
         Ok(_) | Err(_) => Err(claims.error("htu", Excerpt::of(wanted.as_str()).to_string())),
     }

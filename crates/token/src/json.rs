@@ -5,6 +5,7 @@ use core::cell::Cell;
 use core::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
 use crate::excerpt::Excerpt;
@@ -163,13 +164,16 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let inner = self.deeper()?;
         let mut members = Map::new();
         while let Some(name) = object.next_key::<String>()? {
-            if members.contains_key(&name) {
-                return Err(self.refuse(JsonError::Duplicate {
-                    member: Excerpt::of(&name),
-                }));
+            match members.entry(name) {
+                Entry::Occupied(held) => {
+                    return Err(self.refuse(JsonError::Duplicate {
+                        member: Excerpt::of(held.key()),
+                    }));
+                }
+                Entry::Vacant(place) => {
+                    place.insert(object.next_value_seed(inner)?);
+                }
             }
-            let value = object.next_value_seed(inner)?;
-            members.insert(name, value);
         }
         Ok(Value::Object(members))
     }

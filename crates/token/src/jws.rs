@@ -59,7 +59,7 @@ impl<'a> Jws<'a> {
         }
         let (signing_input, header, payload, signature) = parts(token)?;
         let header = decode("header", header)?;
-        let header = Header::parse(&json::object(&header).map_err(JwsError::Header)?)?;
+        let header = Header::parse(json::object(&header).map_err(JwsError::Header)?)?;
         let payload = decode("payload", payload)?;
         let signature = decode("signature", signature)?;
         Ok(Self {
@@ -161,7 +161,7 @@ impl<'a> Jws<'a> {
 }
 
 impl Header {
-    fn parse(members: &Map<String, Value>) -> Result<Self, JwsError> {
+    fn parse(mut members: Map<String, Value>) -> Result<Self, JwsError> {
         const REFUSED: [&str; 4] = ["crit", "zip", "b64", "enc"];
         if let Some(member) = REFUSED
             .into_iter()
@@ -169,22 +169,20 @@ impl Header {
         {
             return Err(JwsError::RefusedMember { member });
         }
-        let alg = text(members, "alg")?.ok_or(JwsError::Member {
+        let alg = text(&members, "alg")?.ok_or(JwsError::Member {
             member: "alg",
             wanted: "a string",
             got: Excerpt::absent(),
         })?;
-        let jwk = match members.get("jwk") {
+        let alg = alg.parse()?;
+        let kid = text(&members, "kid")?.map(str::to_owned);
+        let typ = text(&members, "typ")?.map(str::to_owned);
+        let jwk = match members.remove("jwk") {
             None => None,
-            Some(Value::Object(jwk)) => Some(jwk.clone()),
-            Some(other) => return Err(JwsError::member("jwk", "an object", other)),
+            Some(Value::Object(jwk)) => Some(jwk),
+            Some(other) => return Err(JwsError::member("jwk", "an object", &other)),
         };
-        Ok(Self {
-            alg: alg.parse()?,
-            kid: text(members, "kid")?.map(str::to_owned),
-            typ: text(members, "typ")?.map(str::to_owned),
-            jwk,
-        })
+        Ok(Self { alg, kid, typ, jwk })
     }
 }
 

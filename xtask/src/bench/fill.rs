@@ -161,7 +161,7 @@ impl Filler {
         };
         let mut next: Option<Task> = None;
         for event in [&started, &registered, &issued] {
-            let applied = apply(next.as_ref(), id, event);
+            let applied = apply(next, id, event);
             next = Some(applied.context("an event does not fit its task")?);
         }
         Ok(Change {

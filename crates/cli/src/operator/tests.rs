@@ -250,9 +250,9 @@ impl Folder {
 fn ended_task(id: TaskId) -> Append {
     let ended = opened() + Span::from_seconds(727);
     let events = ended_tasks_events(ended);
-    let next = events.iter().fold(None, |task: Option<Task>, event| {
-        apply(task.as_ref(), id, event)
-    });
+    let next = events
+        .iter()
+        .fold(None, |task: Option<Task>, event| apply(task, id, event));
     let said = r#"{"by":{"uid":0},"reason":"leaked"}"#;
     let annex = |event: &Event| {
         matches!(event, Event::TaskEnded(_)).then(|| Annex {

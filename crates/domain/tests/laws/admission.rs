@@ -82,7 +82,7 @@ proptest! {
     ) {
         let proof = Proof {
             issuer: name("i"),
-            claims: Claims::new(),
+            claims: Claims::new().into(),
             digest: Digest([1; 32]),
             instance: "i".into(),
             one_time: true,

@@ -227,7 +227,7 @@ impl Run {
     ) -> Vec<Event> {
         let proof = Proof {
             issuer: name("i"),
-            claims: Claims::from([("c".to_string(), CLAIM.to_string())]),
+            claims: Claims::from([("c".to_string(), CLAIM.to_string())]).into(),
             digest: digest(proof),
             instance: format!("instance-{}", proof % 2),
             one_time: true,
@@ -291,7 +291,7 @@ impl Run {
                 }
                 self.issued.push(issued.clone());
             }
-            self.task = apply(self.task.as_ref(), ID, &event);
+            self.task = apply(self.task.take(), ID, &event);
             prop_assert!(self.task.is_some(), "{event:?} does not apply");
             self.events.push(event);
         }
@@ -386,7 +386,7 @@ impl Run {
         let events = decide(Some(&task), &Command::EndTask(end)).unwrap_or_default();
         prop_assert_eq!(events.len(), usize::from(task.is_open()));
         for event in events {
-            self.task = apply(self.task.as_ref(), ID, &event);
+            self.task = apply(self.task.take(), ID, &event);
             self.events.push(event);
         }
         for now in [0, self.now.millis(), u64::MAX] {
@@ -408,7 +408,7 @@ impl Run {
             let mut reader = serde_json::Deserializer::from_str(&bytes);
             let read = Event::read(event.kind(), &mut reader).unwrap().unwrap();
             prop_assert_eq!(&read, event);
-            replayed = apply(replayed.as_ref(), ID, &read);
+            replayed = apply(replayed, ID, &read);
             let at = match event {
                 Event::TaskStarted(started) => Some(started.opened),
                 Event::ClientEnded(ended) => Some(ended.at),

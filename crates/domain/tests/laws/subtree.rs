@@ -84,7 +84,7 @@ proptest! {
                 Ok(events) => {
                     prop_assert!(stood);
                     for event in &events {
-                        task = apply(Some(&task), task.id, event).unwrap();
+                        task = apply(Some(task.clone()), task.id, event).unwrap();
                     }
                     fallen.push(top);
                 }
@@ -106,7 +106,7 @@ proptest! {
         let task = task(&parents);
         let end = EndTask { now: NOW, heard: Heard::default(), cause: Cause::Operator };
         let events = decide(Some(&task), &Command::EndTask(end)).unwrap();
-        let task = apply(Some(&task), task.id, &events[0]).unwrap();
+        let task = apply(Some(task.clone()), task.id, &events[0]).unwrap();
         for number in 1..=parents.len() as u32 {
             prop_assert!(!is_live(&task, number));
             prop_assert!(task.client(number).unwrap().credentials.is_empty());
@@ -149,15 +149,27 @@ fn an_event_that_does_not_fit_does_not_apply() {
         })
     };
     for event in [ended(0), ended(3), over(5), over(7), revoked(2)] {
-        assert_eq!(apply(Some(&open), open.id, &event), None, "{event:?}");
+        assert_eq!(
+            apply(Some(open.clone()), open.id, &event),
+            None,
+            "{event:?}"
+        );
         assert_eq!(apply(None, open.id, &event), None, "{event:?}");
     }
-    let after = apply(Some(&open), open.id, &over(6)).unwrap();
+    let after = apply(Some(open.clone()), open.id, &over(6)).unwrap();
     for event in [ended(1), over(6), over(7), revoked(1)] {
-        assert_eq!(apply(Some(&after), open.id, &event), None, "{event:?}");
+        assert_eq!(
+            apply(Some(after.clone()), open.id, &event),
+            None,
+            "{event:?}"
+        );
     }
-    let fallen = apply(Some(&open), open.id, &ended(1)).unwrap();
+    let fallen = apply(Some(open.clone()), open.id, &ended(1)).unwrap();
     for event in [ended(1), ended(2), revoked(1)] {
-        assert_eq!(apply(Some(&fallen), open.id, &event), None, "{event:?}");
+        assert_eq!(
+            apply(Some(fallen.clone()), open.id, &event),
+            None,
+            "{event:?}"
+        );
     }
 }

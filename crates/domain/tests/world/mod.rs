@@ -408,7 +408,7 @@ impl World {
                 (Event::TaskStarted(_), _) | (_, None) => Vec::new(),
                 (_, Some(task)) => self.workload(Some(task.workload.as_str())).access.clone(),
             };
-            task = apply(task.as_ref(), id, event);
+            task = apply(task, id, event);
             assert!(task.is_some(), "{event:?} does not apply");
             text += &format!("\n{}", render::event(id, event, &ceiling));
         }
@@ -448,7 +448,7 @@ impl World {
         let at = usize::from(matches!(step.verb.as_str(), "join" | "retry"));
         Proof {
             issuer: workload.issuer.clone(),
-            claims: step.claims.clone(),
+            claims: step.claims.clone().into(),
             digest: digest(&step.args[at]),
             instance: step.after("instance").unwrap_or("job-1").into(),
             one_time: !step.args.iter().any(|arg| arg == "reusable"),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dayfly_domain::{ClientId, CredentialId, Digest, Refusal, Rule, Task, TaskId, Time};
-use dayfly_store::{FactsQuery, OpenTask, Touch};
+use dayfly_store::{FactsQuery, OpenTask};
 use dayfly_token::access_token::VerifiedAccessToken;
 use dayfly_token::alg::Alg;
 use dayfly_token::dpop::VerifiedDpop;
@@ -113,7 +113,9 @@ impl App {
                 .got("another text")
         })?;
         let jkt = verified.jkt().map(|jkt| Digest(jkt.0));
-        let mut answer = verified.claims().as_map().clone();
+        let hash = Digest(verified.signing_input_hash());
+        let audience = verified.audience().to_owned();
+        let mut answer = verified.into_claims().into_map();
         answer.insert("active".to_owned(), true.into());
         answer.insert(
             "token_type".to_owned(),
@@ -121,9 +123,9 @@ impl App {
         );
         let own = Arc::new(OwnToken {
             id,
-            hash: Digest(verified.signing_input_hash()),
+            hash,
             jkt,
-            audience: verified.audience().to_owned(),
+            audience,
             introspection: Value::Object(answer).to_string(),
         });
         tenant.own_tokens.put(name, &own);
@@ -140,7 +142,7 @@ impl App {
         let open = self
             .open_task(tenant, own.id.client.task)?
             .ok_or_else(|| ended("no open task by its id"))?;
-        check_epochs(&open)?;
+        check_epochs(open.stale.as_ref())?;
         let live = open.task.check_credential(own.id, now, open.heard)?;
         if live.credential.hash != own.hash || live.client.jkt != own.jkt {
             return Err(Refusal::new(Rule::Credential)
@@ -166,19 +168,7 @@ impl App {
         let key_proof = self.prove_key(tenant, presented, own.jkt, now)?;
         trail.client = Some(own.id.client);
         trail.workload = Some(open.task.workload.clone());
-        let root = open
-            .task
-            .client(own.id.client.number)
-            .is_some_and(|client| client.parent.is_none());
-        if root && open.heard.last_seen.is_some() {
-            self.store.touch(
-                tenant.name(),
-                Touch::Beat {
-                    task: open.task.id,
-                    at: now,
-                },
-            );
-        }
+        self.heard(tenant, &open.task, open.heard, own.id.client.number);
         Ok(Proven {
             open,
             id: own.id,

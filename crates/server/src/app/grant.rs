@@ -1,19 +1,22 @@
 //! The way of a grant by platform proof: verify, match, admit, decide, append, mint.
 
-use dayfly_domain::access::AccessRequest;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use dayfly_domain::access::{AccessRequest, Detail};
 use dayfly_domain::{
     ClientId, Digest, EpochOf, Name, NewClient, Refusal, Rule, TaskId, TaskKey, Time,
 };
-use dayfly_store::{AppendError, Committed, FactsQuery, OpenTask, Touch};
+use dayfly_store::{AppendError, Committed, FactsQuery, Touch};
 use dayfly_token::dpop::VerifiedDpop;
-use serde_json::Value;
 
+use super::authenticate::ended;
 use super::plan::{Planning, kept_by_proof};
 use super::refuse::{Refused, Trail, unavailable};
 use super::replay::{KeyProof, replayed};
 use super::{App, Tenant};
 use crate::declared::IssuerKind;
-use crate::mint::{Sealer, details_json, mint};
+use crate::mint::{Sealer, mint};
 use crate::verify::{Entrance, VerifiedProof};
 
 /// How often a decision is made anew when the state has moved under it.
@@ -47,8 +50,10 @@ pub struct Granted {
     pub expires_in: u64,
     /// The scopes granted whole.
     pub scope: Vec<String>,
-    /// What it allows, as it stands in the token.
-    pub authorization_details: Value,
+    /// What it allows.
+    pub access: Vec<Detail>,
+    /// The URL of the resource that is its audience.
+    pub audience: String,
     /// The task.
     pub task: TaskId,
     /// The client.
@@ -150,7 +155,7 @@ impl App {
             .verify(request.token, request.entrance, now)
             .await?;
         trail.issuer = Some(proof.proof().issuer.clone());
-        trail.claims = Some(proof.proof().claims.clone());
+        trail.claims = Some(Arc::clone(&proof.proof().claims));
         let found = loaded
             .index
             .find(&loaded.declared, proof.proof(), request.workload)?;
@@ -247,39 +252,45 @@ impl App {
             .facts(
                 tenant.name(),
                 &FactsQuery {
-                    tasks: &[task],
+                    standings: &[task],
                     ..FactsQuery::default()
                 },
             )
             .map_err(|why| unavailable(&why))?;
-        let open = facts.tasks.into_iter().flatten().next().ok_or_else(|| {
-            Refusal::new(Rule::TaskEnded)
-                .field("task")
-                .wanted("an open task")
-                .got("it ended while the credential was on its way")
-        })?;
-        check_epochs(&open)?;
+        let gone = || ended("it ended while the credential was on its way");
+        let standing = facts.standings.into_iter().flatten().next();
+        let standing = standing.ok_or_else(gone)?;
+        check_epochs(standing.stale.as_ref())?;
+        let written = committed
+            .changes()
+            .iter()
+            .find(|change| change.task == task && change.next.version == standing.version);
+        let state = match written {
+            Some(change) => Cow::Borrowed(&change.next),
+            // It has changed since: what was written is not how it stands now.
+            None => Cow::Owned(self.open_task(tenant, task)?.ok_or_else(gone)?.task),
+        };
         let minted = mint(committed, task, sealer)
             .ok_or_else(|| unavailable(&"the key that was to sign is gone"))?;
-        open.task
-            .check_client(minted.issued.client, committed.at())?;
+        state.check_client(minted.issued.client, committed.at())?;
         let issued = minted.issued;
-        self.heard(tenant, &open, issued.id(task).client);
+        self.heard(tenant, &state, standing.heard, issued.client);
         Ok(Granted {
             bound: issued.jkt.is_some(),
             expires_in: issued.expires.since(self.now()).seconds(),
             scope: issued.scope.clone(),
-            authorization_details: details_json(&issued.access, |_| issued.audience.as_str()),
+            access: issued.access.clone(),
+            audience: issued.audience.clone(),
             task,
             client: issued.id(task).client,
-            task_expires: open.task.deadline,
+            task_expires: state.deadline,
             token: minted.token,
         })
     }
 }
 
-pub(super) fn check_epochs(open: &OpenTask) -> Result<(), Refusal> {
-    match &open.stale {
+pub(super) fn check_epochs(stale: Option<&EpochOf>) -> Result<(), Refusal> {
+    match stale {
         None => Ok(()),
         Some(of) => Err(rights_removed(of)),
     }

@@ -1,14 +1,14 @@
 //! What a verified proof leads to: facts read, admission and decision made, an append ready to be recorded.
 
 use dayfly_domain::{
-    Admission, BlockOn, Cause, Claim, ClaimState, Command, EndTask, EpochOf, Event, Issue, Join,
-    Limits, Name, Opening, Refusal, Retry, Root, Rule, Spent, Start, Task, TaskId, TaskKey, Time,
-    Workload, admit, apply, decide,
+    Admission, BlockOn, Cause, Claim, ClaimState, Claims, Command, EndTask, EpochOf, Event, Issue,
+    Join, Limits, Name, Opening, Refusal, Retry, Root, Rule, Spent, Start, Task, TaskId, TaskKey,
+    Time, Workload, admit, apply, decide,
 };
 use dayfly_store::{
     Annex, Append, Change, ClaimWrite, Drafted, Facts, FactsQuery, OneTimeKey, OpenTask, Spend,
 };
-use serde_json::json;
+use serde::Serialize;
 
 use super::grant::Verified;
 use super::refuse::{Trail, unavailable};
@@ -331,16 +331,24 @@ impl Planning<'_> {
 
     /// The claims of the proof, kept apart from the leaf.
     fn proof_annex(&self) -> Result<Annex, Refusal> {
-        let data = json!({
-            "claims": self.verified.proof.proof().claims,
-            "entrance": parameter(self.verified.request.entrance),
-            "run_url": self.verified.proof.run_url(),
-        });
+        let data = ProofAnnex {
+            claims: &self.verified.proof.proof().claims,
+            entrance: parameter(self.verified.request.entrance),
+            run_url: self.verified.proof.run_url(),
+        };
         Ok(Annex {
             salt: random::bytes().map_err(|why| unavailable(&why))?,
-            data: data.to_string(),
+            data: serde_json::to_string(&data).map_err(|why| unavailable(&why))?,
         })
     }
+}
+
+/// The annex of a client's registration.
+#[derive(Serialize)]
+struct ProofAnnex<'a> {
+    claims: &'a Claims,
+    entrance: &'static str,
+    run_url: Option<&'a str>,
 }
 
 /// Applies events and pairs them with the annex, which goes with the first registration or issue.
@@ -355,7 +363,7 @@ pub(super) fn change(
     let mut annex = annex;
     let mut drafted = Vec::with_capacity(events.len());
     for event in events {
-        let next = apply(state.as_ref(), id, &event)
+        let next = apply(state, id, &event)
             .ok_or_else(|| unavailable(&"an event does not fit its task"))?;
         state = Some(next);
         let started = matches!(event, Event::TaskStarted(_));

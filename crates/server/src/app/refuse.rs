@@ -44,7 +44,7 @@ pub struct Trail {
     pub issuer: Option<Name>,
     /// The claims of the proof, once verified.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub claims: Option<Claims>,
+    pub claims: Option<Arc<Claims>>,
     /// The key that the caller proved to hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<Digest>,

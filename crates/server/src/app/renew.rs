@@ -2,9 +2,9 @@
 
 use dayfly_domain::access::AccessRequest;
 use dayfly_domain::{
-    ClientId, Command, Digest, Issue, Refusal, Rule, Spent, Time, Workload, decide,
+    ClientId, Command, Digest, Heard, Issue, Refusal, Rule, Spent, Task, Time, Workload, decide,
 };
-use dayfly_store::{Append, OneTimeKey, OpenTask, Spend};
+use dayfly_store::{Append, OneTimeKey, OpenTask, Spend, Touch};
 use dayfly_token::alg::Alg;
 use dayfly_token::assertion::{AssertionError, AssertionExpect, VerifiedAssertion};
 use dayfly_token::dpop::VerifiedDpop;
@@ -184,7 +184,7 @@ impl App {
         self.check_asked(further.request)?;
         let mut turn = None;
         for _ in 0..ATTEMPTS {
-            check_epochs(&open)?;
+            check_epochs(open.stale.as_ref())?;
             let loaded = tenant.loaded();
             let workload = declared_workload(&loaded, &open)?;
             let sealer = Sealer::new(&loaded.keyring, tenant.issuer(), &loaded.algs);
@@ -241,19 +241,14 @@ impl App {
     }
 
     /// An authenticated call of a root client counts as a beat, once beats are watched.
-    pub(super) fn heard(&self, tenant: &Tenant, open: &OpenTask, client: ClientId) {
-        let root = open
-            .task
-            .client(client.number)
+    pub(super) fn heard(&self, tenant: &Tenant, task: &Task, heard: Heard, client: u32) {
+        let root = task
+            .client(client)
             .is_some_and(|client| client.parent.is_none());
-        if root && open.heard.last_seen.is_some() {
-            self.store.touch(
-                tenant.name(),
-                dayfly_store::Touch::Beat {
-                    task: open.task.id,
-                    at: self.now(),
-                },
-            );
+        if root && heard.last_seen.is_some() {
+            let at = self.now();
+            let task = task.id;
+            self.store.touch(tenant.name(), Touch::Beat { task, at });
         }
     }
 }

@@ -6,7 +6,6 @@ use std::sync::{Mutex, PoisonError};
 use dayfly_domain::{Digest, Refusal, Rule, Time};
 use dayfly_store::OneTimeKey;
 use dayfly_token::dpop::{DpopExpect, MAX_AGE_SECONDS, MAX_AHEAD_SECONDS, VerifiedDpop};
-use dayfly_token::htu::Htu;
 use dayfly_token::{alg::Alg, hash};
 
 use super::{App, Tenant};
@@ -51,8 +50,7 @@ impl App {
         access_token: Option<&str>,
         now: Time,
     ) -> Result<VerifiedDpop, Refusal> {
-        let url = format!("{}{}", tenant.issuer(), proof.path);
-        let htu = Htu::parse(&url).map_err(|_| Refusal::new(Rule::NotFound).field("path"))?;
+        let htu = tenant.htu(proof.path)?;
         let verified = VerifiedDpop::verify(
             proof.header,
             &DpopExpect {

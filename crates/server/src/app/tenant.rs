@@ -1,12 +1,14 @@
 //! A tenant: an isolated issuer with its own URL, keys, ledger and declared state.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use dayfly_domain::{Name, Time};
+use dayfly_domain::{Name, Refusal, Rule, Time};
 use dayfly_store::{Annex, Append, AppendError, Document, FactsQuery, Note, Store, Unavailable};
 use dayfly_token::alg::Alg;
+use dayfly_token::htu::{Htu, HtuError};
 use serde_json::json;
 
 use super::authenticate::OwnTokens;
@@ -19,6 +21,9 @@ use crate::verify::{KeyCache, ProofBounds, Recipient, Verifier};
 
 /// The document that holds the source of the declared state.
 const DECLARED: &str = "declared";
+
+/// The path of the token endpoint.
+const TOKEN: &str = "/token";
 
 /// What a tenant is opened from.
 #[derive(Clone, Debug)]
@@ -40,6 +45,8 @@ pub struct Tenant {
     setup: TenantSetup,
     issuer: String,
     origin: String,
+    /// The most frequent `htu`, kept normalised.
+    token_htu: Htu,
     master: Arc<MasterKey>,
     loaded: RwLock<Arc<Loaded>>,
     pub(super) own_tokens: OwnTokens,
@@ -78,6 +85,9 @@ pub enum OpenError {
     /// The stored revision cannot be read.
     #[error("the stored declared state is damaged: {0}")]
     Stored(String),
+    /// Its issuer is no URL that a proof could be made for.
+    #[error("the public url does not do: {0}")]
+    Url(#[from] HtuError),
     /// Its keys cannot be had.
     #[error(transparent)]
     Keys(#[from] KeyringError),
@@ -118,9 +128,11 @@ impl Tenant {
             ),
         };
         let loaded = load(store, &setup, &origin, &master, revision, source, now).await?;
+        let token_htu = Htu::parse(&format!("{issuer}{TOKEN}"))?;
         Ok(Self {
             issuer,
             origin,
+            token_htu,
             master,
             loaded: RwLock::new(Arc::new(loaded)),
             own_tokens: OwnTokens::default(),
@@ -147,6 +159,16 @@ impl Tenant {
     #[must_use]
     pub fn issuer(&self) -> &str {
         &self.issuer
+    }
+
+    /// A path below it as the `htu` of a DPoP proof, by the configured public URL.
+    pub(super) fn htu(&self, path: &str) -> Result<Cow<'_, Htu>, Refusal> {
+        if path == TOKEN {
+            return Ok(Cow::Borrowed(&self.token_htu));
+        }
+        Htu::parse(&format!("{}{path}", self.issuer))
+            .map(Cow::Owned)
+            .map_err(|_| Refusal::new(Rule::NotFound).field("path"))
     }
 
     /// The origin of its ledger: the issuer without the scheme (C2SP tlog-checkpoint).

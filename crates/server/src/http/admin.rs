@@ -98,7 +98,7 @@ async fn readyz(State(admin): State<Admin>) -> Response {
     };
     json_response(
         status,
-        &json!({ "ready": ready, "reasons": reasons }).to_string(),
+        json!({ "ready": ready, "reasons": reasons }).to_string(),
     )
 }
 
@@ -110,7 +110,7 @@ async fn tenants(State(admin): State<Admin>) -> Response {
             json!({ "tenant": tenant.name(), "issuer": tenant.issuer(), "origin": tenant.origin() })
         })
         .collect();
-    json_response(StatusCode::OK, &json!({ "tenants": tenants }).to_string())
+    json_response(StatusCode::OK, json!({ "tenants": tenants }).to_string())
 }
 
 async fn tasks(State(admin): State<Admin>, Path(tenant): Path<String>, query: Query) -> Answered {

@@ -153,7 +153,7 @@ pub fn render(refused: &Refused, face: Face, nonce: &str) -> Response {
             "got": refused.refusal.got,
         },
     });
-    let mut response = json_response(status, &body.to_string());
+    let mut response = json_response(status, body.to_string());
     let headers = response.headers_mut();
     if let Ok(nonce) = HeaderValue::from_str(nonce) {
         headers.insert("dpop-nonce", nonce);
@@ -178,7 +178,7 @@ pub fn render(refused: &Refused, face: Face, nonce: &str) -> Response {
 }
 
 /// A JSON answer that nobody may cache.
-pub(super) fn json_response(status: StatusCode, body: &str) -> Response {
+pub(super) fn json_response(status: StatusCode, body: impl Into<String>) -> Response {
     (
         status,
         [
@@ -186,7 +186,7 @@ pub(super) fn json_response(status: StatusCode, body: &str) -> Response {
             (header::CACHE_CONTROL, "no-store"),
             (header::PRAGMA, "no-cache"),
         ],
-        body.to_owned(),
+        body.into(),
     )
         .into_response()
 }

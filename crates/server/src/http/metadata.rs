@@ -37,7 +37,7 @@ pub(super) async fn authorize(
         "error": "unauthorized_client",
         "error_description": "there is no interactive login here: clients prove what they are at the token endpoint",
     });
-    json_response(StatusCode::BAD_REQUEST, &body.to_string())
+    json_response(StatusCode::BAD_REQUEST, body.to_string())
 }
 
 /// Only what this build serves.

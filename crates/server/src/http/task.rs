@@ -194,7 +194,7 @@ impl<'a> Call<'a> {
         match result {
             Err(refused) => render(&refused, Face::Task, &nonce),
             Ok(body) => {
-                let mut response = json_response(StatusCode::OK, &body.to_string());
+                let mut response = json_response(StatusCode::OK, body.to_string());
                 if let Ok(nonce) = HeaderValue::from_str(&nonce) {
                     response.headers_mut().insert("dpop-nonce", nonce);
                 }

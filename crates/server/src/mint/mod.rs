@@ -6,4 +6,4 @@ mod token;
 
 pub use keyring::{KeyInfo, KeyUse, Keyring, KeyringError, holds_keys};
 pub use master::{MasterKey, MasterKeyError};
-pub use token::{Minted, Sealer, claims_of, detail_json, details_json, mint};
+pub use token::{Minted, Sealer, WireDetails, claims_of, mint};

@@ -3,12 +3,15 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use dayfly_domain::access::{Detail, Field, Scalar};
-use dayfly_domain::{CredentialIssued, Digest, Event, Name, Seal, TaskId, Workload};
+use dayfly_domain::access::{Detail, Field};
+use dayfly_domain::{
+    ClientId, CredentialId, CredentialIssued, Digest, Event, Name, Seal, TaskId, Workload,
+};
 use dayfly_store::Committed;
 use dayfly_token::access_token::{hash_of_signing_input, signing_input};
 use dayfly_token::alg::Alg;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
 
 use super::keyring::Keyring;
 
@@ -62,10 +65,14 @@ impl Seal for Sealer<'_> {
         // INVARIANT: the keyring was loaded with a key for every algorithm that a resource wants;
         // should one be missing, nothing can be signed and `mint` says so.
         let kid = self.keyring.token_key(alg).map_or("", |(kid, _)| kid);
-        let claims = claims_of(task, self.issuer, &workload.name, draft);
-        let input = signing_input(alg, kid, claims.to_string().as_bytes());
         draft.alg = alg.as_str().to_owned();
         draft.kid = kid.to_owned();
+        // Texts and numbers always have a JSON text; were it otherwise, nothing would be drafted
+        // and so nothing signed.
+        let Ok(claims) = claims_of(task, self.issuer, &workload.name, draft) else {
+            return;
+        };
+        let input = signing_input(alg, kid, claims.as_bytes());
         draft.hash = Digest(hash_of_signing_input(&input));
         self.drafts
             .lock()
@@ -112,81 +119,106 @@ pub fn mint<'a>(committed: &'a Committed, task: TaskId, sealer: &Sealer<'_>) -> 
     Some(Minted { token, issued })
 }
 
-/// The claims of a token (DESIGN section 4; RFC 9068, section 2.2; RFC 9449, section 6.1).
-#[must_use]
-pub fn claims_of(task: TaskId, issuer: &str, workload: &Name, issued: &CredentialIssued) -> Value {
+/// The claims of a token (DESIGN section 4; RFC 9068, section 2.2; RFC 9449, section 6.1) as JSON text.
+///
+/// # Errors
+/// Never for texts and numbers; the writer's own error type is kept rather than hidden.
+pub fn claims_of(
+    task: TaskId,
+    issuer: &str,
+    workload: &Name,
+    issued: &CredentialIssued,
+) -> serde_json::Result<String> {
     let id = issued.id(task);
-    let mut claims = Map::new();
-    claims.insert("iss".into(), issuer.into());
-    claims.insert("sub".into(), format!("workload:{workload}").into());
-    claims.insert("aud".into(), issued.audience.as_str().into());
-    claims.insert("exp".into(), issued.expires.seconds().into());
-    claims.insert("iat".into(), issued.issued.seconds().into());
-    claims.insert("jti".into(), id.to_string().into());
-    claims.insert("client_id".into(), id.client.to_string().into());
-    claims.insert("task".into(), task.to_string().into());
-    if let Some(jkt) = issued.jkt {
-        claims.insert("cnf".into(), json!({ "jkt": jkt.to_string() }));
-    }
-    if !issued.scope.is_empty() {
-        claims.insert("scope".into(), issued.scope.join(" ").into());
-    }
-    claims.insert(
-        "authorization_details".into(),
-        details_json(&issued.access, |_| issued.audience.as_str()),
-    );
-    Value::Object(claims)
+    serde_json::to_string(&TokenClaims {
+        aud: &issued.audience,
+        authorization_details: WireDetails {
+            details: &issued.access,
+            url: &issued.audience,
+        },
+        client_id: id.client,
+        cnf: issued.jkt.map(|jkt| Confirmation { jkt }),
+        exp: issued.expires.seconds(),
+        iat: issued.issued.seconds(),
+        iss: issuer,
+        jti: id,
+        scope: (!issued.scope.is_empty()).then(|| issued.scope.join(" ")),
+        sub: &format!("workload:{workload}"),
+        task,
+    })
 }
 
-/// Details as they stand on the wire (RFC 9396, section 2): `locations` names the resource.
-#[must_use]
-pub fn details_json<'a>(details: &[Detail], url_of: impl Fn(&Name) -> &'a str) -> Value {
-    details
-        .iter()
-        .map(|detail| detail_json(detail, url_of(&detail.resource)))
-        .collect()
+#[derive(Serialize)]
+struct TokenClaims<'a> {
+    aud: &'a str,
+    authorization_details: WireDetails<'a>,
+    client_id: ClientId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cnf: Option<Confirmation>,
+    exp: u64,
+    iat: u64,
+    iss: &'a str,
+    jti: CredentialId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
+    sub: &'a str,
+    task: TaskId,
 }
 
-/// One detail as it stands on the wire.
-#[must_use]
-pub fn detail_json(detail: &Detail, url: &str) -> Value {
-    let mut object = Map::new();
-    object.insert("type".into(), detail.kind.as_str().into());
-    object.insert("locations".into(), json!([url]));
-    for (name, field) in &detail.fields {
-        object.insert(name.clone(), field_json(field));
+#[derive(Serialize)]
+struct Confirmation {
+    jkt: Digest,
+}
+
+/// Details of one resource as they stand on the wire (RFC 9396, section 2): `locations` names its URL.
+#[derive(Clone, Copy, Debug)]
+pub struct WireDetails<'a> {
+    /// The details.
+    pub details: &'a [Detail],
+    /// The URL of their resource.
+    pub url: &'a str,
+}
+
+impl Serialize for WireDetails<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let url = self.url;
+        to.collect_seq(self.details.iter().map(|detail| WireDetail { detail, url }))
     }
-    Value::Object(object)
 }
 
-fn field_json(field: &Field) -> Value {
-    fn one_or_list(mut values: Vec<Value>) -> Value {
-        match values.len() {
-            1 => values.pop().unwrap_or_default(),
-            _ => Value::Array(values),
+struct WireDetail<'a> {
+    detail: &'a Detail,
+    url: &'a str,
+}
+
+impl Serialize for WireDetail<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut object = to.serialize_map(Some(self.detail.fields.len() + 2))?;
+        object.serialize_entry("type", self.detail.kind.as_str())?;
+        object.serialize_entry("locations", &[self.url])?;
+        for (name, field) in &self.detail.fields {
+            object.serialize_entry(name, &WireField(field))?;
         }
+        object.end()
     }
-    match field {
-        Field::Set(values) => values
-            .iter()
-            .map(|value| Value::from(value.as_str()))
-            .collect(),
-        Field::Exact(values) => one_or_list(
-            values
-                .iter()
-                .map(|value| match value {
-                    Scalar::Bool(value) => Value::from(*value),
-                    Scalar::Int(value) => Value::from(*value),
-                    Scalar::Text(value) => Value::from(value.as_str()),
-                })
-                .collect(),
-        ),
-        Field::Max(value) | Field::Min(value) => Value::from(*value),
-        Field::Path(values) => one_or_list(
-            values
-                .iter()
-                .map(|value| Value::from(value.as_str()))
-                .collect(),
-        ),
+}
+
+/// A field: a set is a list always, what is one of several values only where there are several.
+struct WireField<'a>(&'a Field);
+
+impl Serialize for WireField<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Field::Set(values) => to.collect_seq(values),
+            Field::Exact(values) => match values.as_slice() {
+                [value] => value.serialize(to),
+                values => to.collect_seq(values),
+            },
+            Field::Max(value) | Field::Min(value) => value.serialize(to),
+            Field::Path(values) => match values.as_slice() {
+                [value] => to.serialize_str(value.as_str()),
+                values => to.collect_seq(values.iter().map(|value| value.as_str())),
+            },
+        }
     }
 }

@@ -106,7 +106,7 @@ fn step(before: Option<Found>, id: TaskId, stored: &StoredEntry) -> Result<Found
     let entry = Entry::read(stored)?;
     let task = entry
         .event()
-        .and_then(|event| apply(before.as_ref().map(|found| &found.task), id, event))
+        .and_then(|event| apply(before.map(|found| found.task), id, event))
         .ok_or_else(|| RecordError::Damaged {
             pos: stored.pos,
             why: "it does not fit the state of its task".to_owned(),

@@ -116,7 +116,7 @@ impl Verifier {
         Ok(VerifiedProof::new(Findings {
             proof: Proof {
                 issuer: trusted.issuer.name.clone(),
-                claims: reading.claims,
+                claims: Arc::new(reading.claims),
                 digest,
                 instance: reading.instance,
                 one_time: reading.one_time,

@@ -101,6 +101,7 @@ impl Reader {
         let epoch = |at: u64, of: &dayfly_domain::EpochOf| Epoch { of: of.clone(), at };
         let Some((_, tenant)) = known else {
             let facts = Facts {
+                standings: query.standings.iter().map(|_| None).collect(),
                 epochs: query.epochs.iter().map(|of| epoch(0, of)).collect(),
                 ..Facts::default()
             };
@@ -109,10 +110,12 @@ impl Reader {
         let hearing = lock(&tenant.hearing);
         let peek = |id| tenant.open.get(id).map(|held| tenant.peek(held, &hearing));
         let tasks = query.tasks.iter().map(peek).collect();
+        let standing = |id| Some(tenant.standing(tenant.open.get(id)?, &hearing));
         let tally = query
             .counts
             .and_then(|workload| tenant.tallies.get(workload));
         let facts = Facts {
+            standings: query.standings.iter().map(standing).collect(),
             counts: tally
                 .map(|tally| tally.counts(self.clock.now()))
                 .unwrap_or_default(),

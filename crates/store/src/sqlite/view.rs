@@ -12,7 +12,7 @@ use super::due::Due;
 use super::hearing::Hearing;
 use super::partition::Partitions;
 use super::tally::Tally;
-use crate::{OpenTask, Unavailable};
+use crate::{OpenTask, Standing, Unavailable};
 
 /// The view that reads share, replaced in one step.
 #[derive(Debug, Default)]
@@ -135,6 +135,15 @@ impl View {
 }
 
 impl TenantView {
+    /// How an open task stands.
+    pub(super) fn standing(&self, held: &Held, hearing: &Hearing) -> Standing {
+        Standing {
+            version: held.version,
+            heard: held.heard(hearing),
+            stale: self.epochs.moved_since(&held.relied).cloned(),
+        }
+    }
+
     /// An open task as far as it can be read under the lock: cheap, still to be decoded.
     pub(super) fn peek(&self, held: &Arc<Held>, hearing: &Hearing) -> Peeked {
         Peeked {

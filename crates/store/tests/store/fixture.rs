@@ -240,7 +240,7 @@ pub(crate) fn change(
     let mut next = task.cloned();
     let mut drafted = Vec::new();
     for event in events {
-        next = apply(next.as_ref(), id, &event);
+        next = apply(next, id, &event);
         assert!(next.is_some(), "{event:?} does not fit");
         drafted.push(Drafted { event, annex: None });
     }

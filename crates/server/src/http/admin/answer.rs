@@ -83,7 +83,7 @@ impl IntoResponse for Problem {
                 );
             }
         }
-        json_response(status, &body.to_string())
+        json_response(status, body.to_string())
     }
 }
 
@@ -158,9 +158,10 @@ impl From<ApplyError> for Problem {
             ApplyError::Open(open) => match open {
                 OpenError::Declared(_) => Self::Unfit(open.to_string()),
                 OpenError::Store(_) | OpenError::Append(_) => Self::Unavailable(open.to_string()),
-                OpenError::Stored(_) | OpenError::Keys(_) | OpenError::Random(_) => {
-                    Self::Fault(open.to_string())
-                }
+                OpenError::Stored(_)
+                | OpenError::Url(_)
+                | OpenError::Keys(_)
+                | OpenError::Random(_) => Self::Fault(open.to_string()),
             },
         }
     }

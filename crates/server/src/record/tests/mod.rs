@@ -166,7 +166,7 @@ impl Hand {
             .map(|open| open.task);
         let mut next = before.clone();
         for (event, _) in &events {
-            next = Some(apply(next.as_ref(), id, event).unwrap());
+            next = Some(apply(next, id, event).unwrap());
         }
         let mut next = next.unwrap();
         shape(&mut next);

@@ -74,7 +74,7 @@ impl<'a> Replay<'a> {
             Ok(Err(_)) => return Err(misfit(format!("`{}`", leaf.kind))),
             Err(error) => return Err(misfit(error.to_string())),
         };
-        let known = self.open.get(&id).map(|(task, _)| task);
+        let known = self.open.get(&id).map(|(task, _)| task.clone());
         match apply(known, id, &event) {
             None => Err(misfit(format!("`{}` out of place", leaf.kind))),
             Some(next) if next.is_open() => {
