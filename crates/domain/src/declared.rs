@@ -7,9 +7,9 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::access::{Detail, Field, Pattern};
+use crate::cause::Cause;
 use crate::matching::{Claims, Match};
 use crate::refusal::{Refusal, Rule};
-use crate::task::Cause;
 use crate::text::Name;
 use crate::time::{Span, Time};
 

@@ -2,7 +2,7 @@
 
 use dayfly_domain::access::AccessRequest;
 use dayfly_domain::{
-    ClientId, Digest, EpochOf, Name, NewClient, Refusal, Rule, TaskId, TaskKey, Time,
+    ClientId, Digest, Name, NewClient, Refusal, Rule, TaskId, TaskKey, Time, rights_removed,
 };
 use dayfly_store::{AppendError, Committed, FactsQuery, OpenTask, Touch};
 use dayfly_token::dpop::VerifiedDpop;
@@ -278,24 +278,9 @@ impl App {
     }
 }
 
+/// Checks that no epoch that an open task relied on has moved.
 pub(super) fn check_epochs(open: &OpenTask) -> Result<(), Refusal> {
-    match &open.stale {
-        None => Ok(()),
-        Some(of) => Err(rights_removed(of)),
-    }
-}
-
-pub(super) fn rights_removed(of: &EpochOf) -> Refusal {
-    let whose = match of {
-        EpochOf::Tenant => "the tenant".to_owned(),
-        EpochOf::Issuer(name) => format!("issuer {name}"),
-        EpochOf::Owner(name) => format!("owner {name}"),
-        EpochOf::Workload(name) => format!("workload {name}"),
-    };
-    Refusal::new(Rule::RightsRemoved)
-        .field("epoch")
-        .wanted("rights as they stood when the task opened")
-        .got(format!("those of {whose} were taken away"))
+    dayfly_domain::check_epochs(open.stale.as_ref())
 }
 
 pub(super) fn too_large(most: usize) -> Refusal {
