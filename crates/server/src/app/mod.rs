@@ -11,6 +11,7 @@ mod matching;
 mod narrow;
 mod plan;
 mod pulse;
+mod ready;
 mod refuse;
 mod renew;
 mod replay;
@@ -67,6 +68,7 @@ pub struct App {
     replays: replay::Replays,
     refusals: refuse::Refusals,
     sweeps: sweep::SweepState,
+    recording: ready::Recording,
     turns: turns::Turns,
     head_sinks: HeadSinks,
 }
@@ -98,6 +100,7 @@ impl App {
             replays: replay::Replays::default(),
             refusals: refuse::Refusals::default(),
             sweeps: sweep::SweepState::default(),
+            recording: ready::Recording::default(),
             turns: turns::Turns::default(),
             head_sinks,
         })
