@@ -98,8 +98,8 @@ fn fill(detail: &Detail, claims: &Claims) -> Result<Detail, Refusal> {
         for pattern in patterns {
             *pattern = pattern.fill(claims).map_err(|why| {
                 Refusal::new(Rule::CeilingClaim)
-                    .field(format!("access.{pattern}"))
-                    .wanted("a claim that is a plain path")
+                    .field("access")
+                    .wanted(format!("a claim that is a plain path, for `{pattern}`"))
                     .got(why)
             })?;
         }
