@@ -1,6 +1,5 @@
 //! Exit codes, signals, time limits and ends from elsewhere, with real processes.
 
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
@@ -8,7 +7,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::fake::{ACTIONS_SECRET, Fake, Reply};
-use crate::harness::{Running, in_job, output, run, script};
+use crate::harness::{Running, in_job, not_tested, output, run, script};
 
 /// What the server answers when the task is over.
 fn ended(status: u16) -> Reply {
@@ -360,14 +359,4 @@ fn process_namespace() -> Option<Vec<&'static str>> {
     };
     let of_user = ["--user", "--map-root-user"].iter().chain(&OWN).copied();
     [OWN.to_vec(), of_user.collect()].into_iter().find(works)
-}
-
-/// Says past the capture of the test's output what this run does not show, or fails where
-/// `DAYFLY_TESTS=all` says that nothing may be left out.
-fn not_tested(what: &str) {
-    #[expect(clippy::disallowed_methods, reason = "a switch of the tests alone")]
-    let all = std::env::var_os("DAYFLY_TESTS").is_some_and(|extent| extent == "all");
-    assert!(!all, "not tested: {what}");
-    let line = format!("\nNOT TESTED: {what} (DAYFLY_TESTS=all makes this a failure)\n");
-    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
