@@ -6,11 +6,12 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cause::Cause;
 use crate::command::NewClient;
 use crate::declared::{Repeat, TaskKey, Workload};
 use crate::id::TaskId;
 use crate::refusal::{Refusal, Rule};
-use crate::task::{Cause, Proof, Task};
+use crate::task::{Proof, Task};
 use crate::text::Name;
 use crate::time::Time;
 
@@ -258,8 +259,8 @@ fn admit_to_open(opening: &Opening<'_>, task: &Task) -> Result<Admission, Refusa
         (Some(_) | None, _, Repeat::Refuse) => Err(Refusal::new(Rule::AlreadyOpen)
             .field("task")
             .wanted("repeat = \"join\", or the client's own key to renew with")
-            .got(format!("{} is open for this run", task.id))
-            .hint("renew with the key of the first request; a task admits further clients only with repeat = \"join\"")),
+            .got(opening.key.key.as_str())
+            .hint(format!("{} is open for this run: renew with the key of its first request; a task admits further clients only with repeat = \"join\"", task.id))),
     }
 }
 
@@ -314,7 +315,8 @@ fn check_limits(opening: &Opening<'_>, freed: u64) -> Result<(), Refusal> {
         return Err(Refusal::new(Rule::OpenLimit)
             .field("limits.open")
             .wanted(format!("fewer than {most} open tasks"))
-            .got(open.to_string()));
+            .got("one more")
+            .hint(format!("{open} are open")));
     }
     if let Some(most) = limits
         .starts_per_hour
@@ -323,7 +325,8 @@ fn check_limits(opening: &Opening<'_>, freed: u64) -> Result<(), Refusal> {
         return Err(Refusal::new(Rule::StartsLimit)
             .field("limits.starts_per_hour")
             .wanted(format!("fewer than {most} starts within an hour"))
-            .got(starts_last_hour.to_string()));
+            .got("one more")
+            .hint(format!("{starts_last_hour} were started")));
     }
     Ok(())
 }
@@ -332,11 +335,16 @@ fn spent(opening: &Opening<'_>) -> Refusal {
     Refusal::new(Rule::ProofSpent)
         .field("token")
         .wanted("a token that was not used before")
-        .got(opening.spent.map_or_else(
-            || "one that was".to_string(),
-            |by| format!("used by {}", by.task),
+        .got("one that was")
+        .hint(opening.spent.map_or_else(
+            || "ask the platform for a fresh token".to_string(),
+            |by| {
+                format!(
+                    "ask the platform for a fresh token; {} used this one",
+                    by.task
+                )
+            },
         ))
-        .hint("ask the platform for a fresh token")
 }
 
 fn already_ended(opening: &Opening<'_>, how: &str) -> Refusal {

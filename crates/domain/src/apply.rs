@@ -2,9 +2,10 @@
 
 use alloc::vec::Vec;
 
+use crate::cause::Cause;
 use crate::event::{ClientEnded, CredentialIssued, Event, TaskStarted};
 use crate::id::TaskId;
-use crate::task::{Cause, Client, ClientState, Credential, Task, TaskState};
+use crate::task::{Client, ClientState, Credential, Task, TaskState};
 
 /// The state after an event; `None` when the event does not fit the state, which replay treats as
 /// a damaged ledger and `decide` as a fault.

@@ -4,10 +4,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::access::{AccessRequest, Catalog};
+use crate::cause::Cause;
 use crate::declared::{Bounds, TaskKey, Workload};
+use crate::epoch::{Epoch, EpochOf};
 use crate::event::CredentialIssued;
 use crate::id::TaskId;
-use crate::task::{Cause, Epoch, EpochOf, Heard, Proof};
+use crate::task::{Heard, Proof};
 use crate::text::Digest;
 use crate::time::Time;
 

@@ -8,16 +8,18 @@ use alloc::vec::Vec;
 
 use crate::access::{AccessRequest, Catalog, Detail, detail_covers, first_access, token_access};
 use crate::apply::apply;
+use crate::cause::Cause;
 use crate::command::{
     Command, EndClient, EndTask, Issue, Join, Retry, Revoke, Root, Seal, Start, Sweep, Within,
 };
 use crate::declared::{Binding, Bounds, Workload, deadline};
+use crate::epoch::check_epochs;
 use crate::event::{
     ClientEnded, ClientRegistered, CredentialIssued, CredentialRevoked, Event, TaskEnded,
     TaskStarted,
 };
 use crate::refusal::{Refusal, Rule};
-use crate::task::{Cause, Client, EpochOf, Heard, Task};
+use crate::task::{Client, Heard, Task};
 use crate::text::Digest;
 use crate::time::{Span, Time};
 
@@ -98,7 +100,8 @@ fn decide_join(task: &Task, join: &Join<'_>) -> Result<Vec<Event>, Refusal> {
         return Err(Refusal::new(Rule::ClientsLimit)
             .field("clients")
             .wanted(format!("at most {}", bounds.clients))
-            .got(task.clients.len().to_string()));
+            .got("one more")
+            .hint(format!("it has {}", task.clients.len())));
     }
     register(task.clone(), &join.root)
 }
@@ -199,22 +202,6 @@ fn decide_issue(task: &Task, issue_to: &Issue<'_>) -> Result<Vec<Event>, Refusal
         seal: issue_to.seal,
     };
     Ok(vec![issue(task, issue_to.client, &terms)?])
-}
-
-/// Refuses when an epoch that the task relied on has moved.
-fn check_epochs(stale: Option<&EpochOf>) -> Result<(), Refusal> {
-    let Some(of) = stale else {
-        return Ok(());
-    };
-    Err(Refusal::new(Rule::RightsRemoved)
-        .field("epoch")
-        .wanted("rights as they stood when the task opened")
-        .got(match of {
-            EpochOf::Tenant => "the tenant's were taken away".to_string(),
-            EpochOf::Issuer(name) => format!("those of issuer {name} were taken away"),
-            EpochOf::Owner(name) => format!("those of owner {name} were taken away"),
-            EpochOf::Workload(name) => format!("those of workload {name} were taken away"),
-        }))
 }
 
 /// What one credential is issued by.

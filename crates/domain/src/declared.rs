@@ -7,9 +7,9 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::access::{Detail, Field, Pattern};
+use crate::cause::Cause;
 use crate::matching::{Claims, Match};
 use crate::refusal::{Refusal, Rule};
-use crate::task::Cause;
 use crate::text::Name;
 use crate::time::{Span, Time};
 
@@ -98,8 +98,8 @@ fn fill(detail: &Detail, claims: &Claims) -> Result<Detail, Refusal> {
         for pattern in patterns {
             *pattern = pattern.fill(claims).map_err(|why| {
                 Refusal::new(Rule::CeilingClaim)
-                    .field(format!("access.{pattern}"))
-                    .wanted("a claim that is a plain path")
+                    .field("access")
+                    .wanted(format!("a claim that is a plain path, for `{pattern}`"))
                     .got(why)
             })?;
         }

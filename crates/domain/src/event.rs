@@ -9,10 +9,11 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::access::Detail;
+use crate::cause::Cause;
 use crate::declared::{Heartbeat, Repeat};
+use crate::epoch::Epoch;
 use crate::id::{CredentialId, TaskId};
 use crate::matching::Claims;
-use crate::task::{Cause, Epoch};
 use crate::text::{Digest, Name};
 use crate::time::{Span, Time};
 

@@ -13,9 +13,11 @@ extern crate std;
 pub mod access;
 mod admit;
 mod apply;
+mod cause;
 mod command;
 mod decide;
 mod declared;
+mod epoch;
 mod event;
 mod id;
 mod matching;
@@ -26,6 +28,7 @@ mod time;
 
 pub use admit::{Admission, Block, BlockOn, Claim, ClaimState, Counts, Opening, Spent, admit};
 pub use apply::apply;
+pub use cause::{Cause, Outcome};
 pub use command::{
     Command, EndClient, EndTask, Issue, Join, NewClient, Retry, Revoke, Root, Seal, Start, Sweep,
     Within,
@@ -35,6 +38,7 @@ pub use declared::{
     Binding, Bounds, Heartbeat, HeartbeatMode, KeyRule, Kind, Limits, Reopen, Repeat, TaskKey,
     Workload,
 };
+pub use epoch::{Epoch, EpochOf, check_epochs, rights_removed};
 pub use event::{
     ClientEnded, ClientRegistered, CredentialIssued, CredentialRevoked, Event, TaskEnded,
     TaskStarted, UnknownKind,
@@ -42,9 +46,6 @@ pub use event::{
 pub use id::{ClientId, CredentialId, IdError, RefusalId, TaskId};
 pub use matching::{Claims, Clause, ClauseFailure, Match};
 pub use refusal::{Refusal, Rule, Stage};
-pub use task::{
-    Cause, Client, ClientState, Credential, Epoch, EpochOf, Heard, Live, Outcome, Proof, Task,
-    TaskState,
-};
+pub use task::{Client, ClientState, Credential, Heard, Live, Proof, Task, TaskState};
 pub use text::{Digest, Name};
 pub use time::{Span, Time};

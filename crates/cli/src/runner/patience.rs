@@ -17,6 +17,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(5);
 pub(crate) struct Patience {
     what: &'static str,
     wait: Duration,
+    started: Instant,
     deadline: Instant,
     delay: Duration,
     said: bool,
@@ -28,6 +29,7 @@ impl Patience {
         Self {
             what,
             wait,
+            started: clock::instant(),
             deadline: clock::after(wait),
             delay: FIRST_DELAY,
             said: false,
@@ -42,7 +44,11 @@ impl Patience {
         let (what, wait) = (self.what, span::show(self.wait));
         let pause = away.retry_after.unwrap_or(self.delay).max(self.delay);
         let next = clock::after(pause);
-        if next > self.deadline {
+        let helps_until = away
+            .within
+            .and_then(|within| self.started.checked_add(within))
+            .map_or(self.deadline, |until| until.min(self.deadline));
+        if next > helps_until {
             if let Some(refusal) = away.refusal {
                 return Err(Failure::Refused(refusal));
             }
@@ -85,6 +91,7 @@ pub(crate) async fn patiently<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runner::wire::Refusal;
 
     #[tokio::test(start_paused = true)]
     async fn an_away_server_is_asked_again_until_the_wait_is_over() {
@@ -110,6 +117,7 @@ mod tests {
                     why: "busy".to_owned(),
                     retry_after: Some(Duration::from_secs(30)),
                     refusal: None,
+                    within: None,
                 })),
                 _ => Ok(calls),
             }
@@ -117,5 +125,26 @@ mod tests {
         .await;
         assert_eq!(answer.unwrap(), 2);
         assert_eq!((clock::instant() - started).as_secs(), 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_that_may_pass_is_asked_again_for_as_long_as_it_may() {
+        let started = clock::instant();
+        let refusal = Refusal::read(
+            400,
+            &serde_json::Map::from_iter([("error".into(), "x".into())]),
+        );
+        let answer: Result<(), _> = patiently(Duration::from_secs(600), "it", async || {
+            Err(Failure::Away(Away {
+                why: "it does not know the key".to_owned(),
+                retry_after: None,
+                refusal: refusal.clone().map(Box::new),
+                within: Some(Duration::from_secs(45)),
+            }))
+        })
+        .await;
+        assert!(matches!(answer, Err(Failure::Refused(_))));
+        let asked_for = (clock::instant() - started).as_secs();
+        assert!((40..=45).contains(&asked_for), "{asked_for}");
     }
 }

@@ -29,6 +29,9 @@ pub(crate) const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3_600);
+/// Within this time a server reads the platform's keys anew for a key it does not know: its floor of 30 s, one attempt
+/// of 10 s, and some. The platform may have rotated its keys just now; after that, the refusal is the answer.
+const KEYS_READ_ANEW: Duration = Duration::from_secs(45);
 
 /// A tenant's endpoints, and the nonce it gave last.
 #[derive(Debug)]
@@ -295,6 +298,7 @@ impl Reply {
                 why,
                 retry_after: self.retry_after,
                 refusal: None,
+                within: None,
             })
         };
         let members = self.members();
@@ -304,6 +308,14 @@ impl Reply {
         match (self.status, refusal) {
             (200..=299, _) if self.body.is_empty() => Ok(Map::new()),
             (200..=299, _) => members.ok_or_else(|| away("its answer is not a JSON object".into())),
+            (400..=499, Some(refusal)) if refusal.rule() == Some("key") => {
+                Err(Failure::Away(Away {
+                    why: format!("it answered {}, {refusal}", self.status),
+                    retry_after: self.retry_after,
+                    refusal: Some(Box::new(refusal)),
+                    within: Some(KEYS_READ_ANEW),
+                }))
+            }
             (400..=499, Some(refusal)) if !matches!(self.status, 408 | 429) => {
                 Err(Failure::Refused(Box::new(refusal)))
             }
@@ -311,6 +323,7 @@ impl Reply {
                 why: format!("it answered {status}, {refusal}"),
                 retry_after: self.retry_after,
                 refusal: (status == 429 && refusal.rule().is_some()).then(|| Box::new(refusal)),
+                within: None,
             })),
             // What answers without an OAuth error is not Dayfly but something on the way to it.
             (status, None) => Err(away(format!("it answered {status}"))),

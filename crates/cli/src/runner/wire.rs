@@ -35,6 +35,8 @@ pub(crate) struct Away {
     pub(crate) retry_after: Option<Duration>,
     /// The rule's no behind a limit, which is the answer once nobody waits any longer.
     pub(crate) refusal: Option<Box<Refusal>>,
+    /// For how long asking again may help, counted from the first time; as long as anybody waits where none is said.
+    pub(crate) within: Option<Duration>,
 }
 
 impl Failure {
@@ -44,6 +46,7 @@ impl Failure {
             why,
             retry_after: None,
             refusal: None,
+            within: None,
         })
     }
 

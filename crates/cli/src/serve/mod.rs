@@ -22,7 +22,7 @@ use dayfly_store::clock::{Clock, SystemClock};
 use dayfly_store::{SqliteOptions, SqliteStore, Store};
 use nix::sys::stat::{Mode, umask};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 pub(crate) use telemetry::LogFormat;
@@ -66,6 +66,8 @@ pub(crate) fn main(args: &ServeArgs) -> ExitCode {
 }
 
 async fn serve(file: &Path) -> anyhow::Result<()> {
+    // Before anything can be reached: whoever sees the server answer may stop it in the same moment.
+    let mut stop_signals = StopSignals::listen()?;
     let config = Config::load(file).map_err(|why| anyhow!("{why}"))?;
     let store = open_store(&config)?;
     let app = open_app(&config, Arc::clone(&store)).await?;
@@ -97,7 +99,7 @@ async fn serve(file: &Path) -> anyhow::Result<()> {
             .with_graceful_shutdown(until(stopping))
             .into_future(),
     );
-    stop_signal().await?;
+    stop_signals.arrive().await;
     tracing::info!("stopping");
     stop.send_replace(true);
     let drained = tokio::time::timeout(DRAIN, async {
@@ -216,12 +218,25 @@ async fn until(mut stopping: watch::Receiver<bool>) {
     let _gone = stopping.wait_for(|stop| *stop).await;
 }
 
-async fn stop_signal() -> anyhow::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// The signals that stop the server, heard from the moment this is made.
+struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> anyhow::Result<Self> {
+        let heard = |kind| signal(kind).context("signals cannot be listened for");
+        Ok(Self {
+            interrupt: heard(SignalKind::interrupt())?,
+            terminate: heard(SignalKind::terminate())?,
+        })
     }
-    Ok(())
+
+    async fn arrive(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }

@@ -206,6 +206,26 @@ fn a_rules_limit_that_does_not_pass_is_a_refusal() {
 }
 
 #[test]
+fn a_key_that_the_server_does_not_know_yet_is_waited_for() {
+    let fake = Fake::start();
+    let body = json!({
+        "error": "invalid_grant",
+        "error_description": "no key of the issuer has the token's key id",
+        "refused": {"stage": "proof", "rule": "key"},
+    });
+    let unknown = || Reply::Error(400, body.clone());
+    fake.state().grants.extend([unknown(), unknown()]);
+    let (code, stdout, stderr) = output(run(&fake, &[], &["echo", "ran"]));
+    assert_eq!((code, stdout.as_str()), (0, "ran\n"), "{stderr}");
+    assert_eq!(fake.grants().len(), 3);
+    // Who does not wait is refused at once.
+    fake.state().grants.push_back(unknown());
+    let (code, _, stderr) = output(run(&fake, &["--wait", "0s"], &["true"]));
+    assert_eq!(code, 126, "{stderr}");
+    assert!(stderr.contains("rule `key`"), "{stderr}");
+}
+
+#[test]
 fn a_server_that_is_down_is_waited_for() {
     let reserved = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = reserved.local_addr().unwrap().port();

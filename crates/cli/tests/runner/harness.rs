@@ -1,6 +1,6 @@
 //! Starts the binary as a job would, and waits for what it does.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
@@ -138,4 +138,14 @@ impl Running {
         assert_discreet(&stderr);
         (u8::try_from(status.code().unwrap()).unwrap(), rest, stderr)
     }
+}
+
+/// Says past the capture of the test's output what this run does not show, or fails where
+/// `DAYFLY_TESTS=all` says that nothing may be left out.
+pub(crate) fn not_tested(what: &str) {
+    #[expect(clippy::disallowed_methods, reason = "a switch of the tests alone")]
+    let all = std::env::var_os("DAYFLY_TESTS").is_some_and(|extent| extent == "all");
+    assert!(!all, "not tested: {what}");
+    let line = format!("\nNOT TESTED: {what} (DAYFLY_TESTS=all makes this a failure)\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::fake::{ACTIONS_SECRET, Fake, Reply};
-use crate::harness::{Running, in_job, output, run, script};
+use crate::harness::{Running, in_job, not_tested, output, run, script};
 
 /// What the server answers when the task is over.
 fn ended(status: u16) -> Reply {
@@ -327,15 +327,9 @@ fn the_command_cannot_look_into_the_run() {
 
 #[test]
 fn as_process_1_it_buries_orphans_and_passes_signals_on() {
-    let namespaces = ["--pid", "--fork", "--mount-proc", "--kill-child"];
-    let allowed = Command::new("unshare")
-        .args(namespaces)
-        .arg("true")
-        .status();
-    if !allowed.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: the kernel allows no process namespace here");
-        return;
-    }
+    let Some(namespaces) = process_namespace() else {
+        return not_tested("process 1, burying orphans: no process namespace can be made here");
+    };
     let fake = Fake::start();
     let mut command = in_job(Command::new("unshare"), &fake);
     // The orphan's parent ends at once, so the orphan falls to process 1, which is the run. It is buried when its
@@ -353,4 +347,16 @@ fn as_process_1_it_buries_orphans_and_passes_signals_on() {
     let (code, stdout, stderr) = output(command);
     assert_eq!((code, stdout.as_str()), (9, "buried\n"), "{stderr}");
     assert_eq!(fake.ends(), ["cancelled"]);
+}
+
+/// The options by which `unshare` makes a process namespace here: by itself for root, else within a
+/// namespace of users, where the kernel lets anybody make one.
+fn process_namespace() -> Option<Vec<&'static str>> {
+    const OWN: [&str; 4] = ["--pid", "--fork", "--mount-proc", "--kill-child"];
+    let works = |options: &Vec<&str>| {
+        let tried = Command::new("unshare").args(options).arg("true").output();
+        tried.is_ok_and(|tried| tried.status.success())
+    };
+    let of_user = ["--user", "--map-root-user"].iter().chain(&OWN).copied();
+    [OWN.to_vec(), of_user.collect()].into_iter().find(works)
 }

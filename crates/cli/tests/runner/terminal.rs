@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use crate::fake::Fake;
-use crate::harness::in_job;
+use crate::harness::{in_job, not_tested};
 
 /// A shell command on a terminal of its own, which util-linux's `script` makes.
 struct OnTerminal {
@@ -24,7 +24,7 @@ impl OnTerminal {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         let Ok(mut child) = command.spawn() else {
-            eprintln!("skipped: there is no `script` here");
+            not_tested("a terminal: there is no `script` here to make one");
             return None;
         };
         Some(Self {

@@ -136,6 +136,10 @@ impl Client {
     }
 }
 
+pub(crate) fn new_key() -> SigningKey {
+    SigningKey::generate(Alg::Es256).unwrap()
+}
+
 const FORM: &str = "application/x-www-form-urlencoded";
 
 fn encoded(form: &[(&str, &str)]) -> String {
@@ -144,14 +148,14 @@ fn encoded(form: &[(&str, &str)]) -> String {
         .finish()
 }
 
-fn grant_form(proof: &str) -> [(&str, &str); 2] {
+pub(crate) fn grant_form(proof: &str) -> [(&str, &str); 2] {
     [
         ("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"),
         ("assertion", proof),
     ]
 }
 
-async fn post_token(
+pub(crate) async fn post_token(
     stage: &Shared,
     key: &SigningKey,
     form: &[(&str, &str)],
@@ -194,8 +198,13 @@ fn dpop(key: &SigningKey, url: &str, nonce: Option<&str>, token: Option<&str>) -
 
 /// What GitHub would give a job of this repository.
 pub(crate) fn platform_token_of(stage: &Shared, run: u64, repository_id: &str) -> String {
+    signed(stage, &platform_claims(stage, run, repository_id))
+}
+
+/// What GitHub would say of it.
+pub(crate) fn platform_claims(stage: &Shared, run: u64, repository_id: &str) -> Value {
     let now = now();
-    let claims = json!({
+    json!({
         "iss": "https://token.actions.githubusercontent.com", "aud": stage.issuer,
         "sub": "repo:octo-org/octo-repo:ref:refs/heads/main",
         "repository": "octo-org/octo-repo", "repository_id": repository_id,
@@ -203,7 +212,11 @@ pub(crate) fn platform_token_of(stage: &Shared, run: u64, repository_id: &str) -
         "run_id": run.to_string(), "run_attempt": "1", "check_run_id": run.to_string(),
         "ref": "refs/heads/main", "event_name": "push", "jti": unique(),
         "iat": now, "nbf": now, "exp": now + 300,
-    });
+    })
+}
+
+/// These claims as a token of the platform.
+pub(crate) fn signed(stage: &Shared, claims: &Value) -> String {
     let mut header = serde_json::Map::new();
     header.insert("typ".into(), "JWT".into());
     header.insert("kid".into(), "k1".into());

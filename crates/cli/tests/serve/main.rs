@@ -1,4 +1,5 @@
-//! The binary as a server, with real clients: what survives a kill, and what `proof` tells a job.
+//! The binary as a server, with real clients: what survives a kill, what a start heeds and what it
+//! does not, which bounds hold, and what `proof` tells a job.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -7,7 +8,9 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+mod bounds;
 mod client;
 mod crash;
 mod proof;
+mod restart;
 mod stage;

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 
 use dayfly_token::alg::Alg;
 use dayfly_token::sign::SigningKey;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -25,6 +27,11 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new() -> Self {
+        Self::with("", TENANT)
+    }
+
+    /// A server whose `dayfly.toml` ends with `more` and whose tenant declares `declared`.
+    pub(crate) fn with(more: &str, declared: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0")
             .unwrap()
@@ -38,14 +45,15 @@ impl Stage {
             folder.path().join("dayfly.toml"),
             format!(
                 "public_url = \"http://127.0.0.1:{port}\"\nlisten = \"127.0.0.1:{port}\"\n\
-                 data = \"data\"\nstore = \"sqlite\"\ntenants = \"tenants\"\n"
+                 data = \"data\"\nstore = \"sqlite\"\ntenants = \"tenants\"\n{more}"
             ),
         )
         .unwrap();
         let jwk = platform.public_jwk().published("k1", Alg::Rs256);
         fs::write(tenant.join("jwks.json"), json!({"keys": [jwk]}).to_string()).unwrap();
         fs::write(tenant.join("artifacts.secret"), "a secret of the test\n").unwrap();
-        fs::write(tenant.join("tenant.toml"), TENANT).unwrap();
+        fs::write(tenant.join("queue.secret"), "another secret\n").unwrap();
+        fs::write(tenant.join("tenant.toml"), declared).unwrap();
         #[expect(clippy::disallowed_methods, reason = "the test is its own client")]
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         Self {
@@ -69,20 +77,7 @@ impl Stage {
 
     /// Starts the server and waits until it answers.
     pub(crate) async fn start(&mut self) {
-        let log = fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.folder.path().join("log"))
-            .unwrap();
-        let server = Command::new(env!("CARGO_BIN_EXE_dayfly"))
-            .args(["serve", "--config"])
-            .arg(self.folder.path().join("dayfly.toml"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        self.server = Some(server);
+        self.spawn();
         let jwks = format!("{}/jwks", self.shared.issuer);
         loop {
             if let Ok(answer) = self.shared.http.get(&jwks).send().await
@@ -94,6 +89,58 @@ impl Stage {
             assert!(gone.is_none(), "the server does not start:\n{}", self.log());
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Starts the server and waits for nothing.
+    pub(crate) fn spawn(&mut self) {
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.folder.path().join("log"))
+            .unwrap();
+        let server = Command::new(env!("CARGO_BIN_EXE_dayfly"))
+            .args(["serve", "--config"])
+            .arg(self.config())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.server = Some(server);
+    }
+
+    /// Waits until the port takes a connection, whoever answers it later.
+    pub(crate) fn wait_for_port(&mut self) {
+        let address = self.shared.issuer.strip_prefix("http://").unwrap();
+        let address = address.strip_suffix("/acme").unwrap().to_owned();
+        while std::net::TcpStream::connect(&address).is_err() {
+            let gone = self.server.as_mut().unwrap().try_wait().unwrap();
+            assert!(gone.is_none(), "the server does not start:\n{}", self.log());
+            std::thread::yield_now();
+        }
+    }
+
+    /// Sends a signal to the server and waits until it is gone.
+    pub(crate) fn signal(&mut self, signal: Signal) -> ExitStatus {
+        let mut server = self.server.take().unwrap();
+        kill(Pid::from_raw(server.id().try_into().unwrap()), signal).unwrap();
+        server.wait().unwrap()
+    }
+
+    /// Waits for a server that does not start.
+    pub(crate) fn gone(&mut self) -> ExitStatus {
+        self.server.take().unwrap().wait().unwrap()
+    }
+
+    /// Runs a command of an operator: its exit code and everything it printed.
+    pub(crate) fn operate(&self, arguments: &[&str]) -> (bool, String) {
+        let done = Command::new(env!("CARGO_BIN_EXE_dayfly"))
+            .args(arguments)
+            .current_dir(self.folder())
+            .output()
+            .unwrap();
+        let said = [done.stdout, done.stderr].concat();
+        (done.status.success(), String::from_utf8(said).unwrap())
     }
 
     /// SIGKILL: nothing is flushed, nothing is said.
@@ -126,7 +173,7 @@ impl Stage {
         self.folder.path().join("dayfly.toml")
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 }
@@ -140,7 +187,7 @@ impl Drop for Stage {
     }
 }
 
-const TENANT: &str = r#"
+pub(crate) const TENANT: &str = r#"
 [issuer.github]
 kind = "github"
 jwks = { file = "jwks.json" }

@@ -1,9 +1,11 @@
 //! Callers that hold one of our own credentials: the token verified, the record asked, the key proven.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dayfly_domain::{ClientId, CredentialId, Digest, Refusal, Rule, Task, TaskId, Time};
+use dayfly_domain::{
+    ClientId, CredentialId, Digest, Refusal, Rule, Task, TaskId, Time, check_epochs,
+};
 use dayfly_store::{FactsQuery, OpenTask};
 use dayfly_token::access_token::VerifiedAccessToken;
 use dayfly_token::alg::Alg;
@@ -11,15 +13,15 @@ use dayfly_token::dpop::VerifiedDpop;
 use dayfly_token::hash;
 use serde_json::Value;
 
-use super::grant::check_epochs;
 use super::refuse::{Trail, unavailable};
 use super::replay::KeyProof;
 use super::{App, Tenant};
 use crate::record;
 use crate::verify;
 
-/// How many verified tokens are remembered, so that introspecting one again costs no signature.
-const REMEMBERED: usize = 1 << 17;
+/// How many bytes of verified tokens are remembered, so that introspecting one again costs no
+/// signature. Each tenant has a like share, so that none makes another's be forgotten.
+const REMEMBERED_BYTES: usize = 256 << 20;
 const SHARDS: usize = 64;
 
 /// A credential as it was presented.
@@ -56,7 +58,13 @@ pub(super) struct OwnToken {
 }
 
 /// Verified tokens by the hash of their whole text, signature included.
-pub(super) struct OwnTokens(Vec<Mutex<HashMap<[u8; 32], Arc<OwnToken>>>>);
+pub(super) struct OwnTokens(Vec<Mutex<Shard>>);
+
+#[derive(Default)]
+struct Shard {
+    held: HashMap<[u8; 32], Arc<OwnToken>>,
+    bytes: usize,
+}
 
 impl Default for OwnTokens {
     fn default() -> Self {
@@ -65,28 +73,38 @@ impl Default for OwnTokens {
 }
 
 impl OwnTokens {
-    fn shard(&self, name: &[u8; 32]) -> Option<&Mutex<HashMap<[u8; 32], Arc<OwnToken>>>> {
+    fn shard(&self, name: &[u8; 32]) -> Option<MutexGuard<'_, Shard>> {
         let [first, ..] = name;
-        self.0.get(usize::from(*first) % SHARDS)
+        let shard = self.0.get(usize::from(*first) % SHARDS)?;
+        Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn get(&self, name: &[u8; 32]) -> Option<Arc<OwnToken>> {
-        self.shard(name)?
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(name)
-            .cloned()
+        self.shard(name)?.held.get(name).cloned()
     }
 
-    fn put(&self, name: [u8; 32], token: &Arc<OwnToken>) {
-        if let Some(shard) = self.shard(&name) {
-            let mut held = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            if held.len() >= REMEMBERED / SHARDS {
-                // Forgetting all of a shard is cheap, and verifying again is all it costs.
-                held.clear();
-            }
-            held.insert(name, Arc::clone(token));
+    /// Remembers a token; all of them take `most` bytes at most.
+    fn put(&self, name: [u8; 32], token: &Arc<OwnToken>, most: usize) {
+        let bytes = token.bytes();
+        let Some(mut shard) = self.shard(&name).filter(|_| bytes <= most / SHARDS) else {
+            return;
+        };
+        if shard.bytes + bytes > most / SHARDS {
+            // Forgetting all of a shard is cheap, and verifying again is all it costs.
+            *shard = Shard::default();
         }
+        if shard.held.insert(name, Arc::clone(token)).is_none() {
+            shard.bytes += bytes;
+        }
+    }
+}
+
+impl OwnToken {
+    /// What remembering it takes, its place in the map included.
+    fn bytes(&self) -> usize {
+        2 * (size_of::<Self>() + size_of::<[u8; 32]>())
+            + self.audience.len()
+            + self.introspection.len()
     }
 }
 
@@ -128,7 +146,8 @@ impl App {
             audience,
             introspection: Value::Object(answer).to_string(),
         });
-        tenant.own_tokens.put(name, &own);
+        let share = REMEMBERED_BYTES / self.tenants.len().max(1);
+        tenant.own_tokens.put(name, &own, share);
         Ok(own)
     }
 
@@ -213,7 +232,7 @@ impl App {
                 .wanted(jkt.to_string())
                 .got(verified.jkt().to_string()));
         }
-        self.accept_once(&verified, now)?;
+        self.accept_once(tenant, &verified, now)?;
         Ok(Some(verified))
     }
 
@@ -265,4 +284,35 @@ pub(super) fn same_task(wanted: TaskId, caller: ClientId) -> Result<(), Refusal>
         .field("task")
         .wanted("the caller's own task")
         .got(wanted.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remembered_tokens_are_bounded_by_bytes() {
+        let tokens = OwnTokens::default();
+        let most = 64 << 10;
+        let put = |number: u32, bytes: usize| {
+            let own = Arc::new(OwnToken {
+                id: "cred_00000000000000000000000000_1_1".parse().unwrap(),
+                hash: Digest([0; 32]),
+                jkt: None,
+                audience: String::new(),
+                introspection: "x".repeat(bytes),
+            });
+            let name = hash::sha256(&number.to_be_bytes());
+            tokens.put(name, &own, most);
+            tokens.put(name, &own, most);
+            tokens.get(&name).is_some()
+        };
+        assert!((0..1000).all(|number| put(number, 300)));
+        let shards = || tokens.0.iter().map(|shard| shard.lock().unwrap());
+        let held = |shard: &Shard| -> usize { shard.held.values().map(|own| own.bytes()).sum() };
+        assert!(shards().all(|shard| shard.bytes <= most / SHARDS));
+        assert!(shards().all(|shard| shard.bytes == held(&shard)));
+        assert!(shards().all(|shard| !shard.held.is_empty()));
+        assert!(!put(1000, 4096), "one that takes the place of all others");
+    }
 }

@@ -1,8 +1,8 @@
 //! Ends by a client itself: of the client and its subtree, or of the whole task by a root client.
 
 use dayfly_domain::{
-    Cause, ClientId, ClientState, Command, Digest, EndClient, EndTask, Outcome, Refusal, Rule,
-    Span, TaskId, TaskState, Time, decide,
+    Cause, ClientId, ClientState, Command, EndClient, EndTask, Outcome, Refusal, Rule, Span, Task,
+    TaskId, TaskState, Time, decide,
 };
 use dayfly_store::{Append, OpenTask};
 
@@ -12,7 +12,7 @@ use super::refuse::{Refused, Trail, unavailable};
 use super::{App, Tenant};
 
 /// For how long after an end the same key may ask for it again.
-pub(super) const REPEAT: Span = Span::from_seconds(600);
+const REPEAT: Span = Span::from_seconds(600);
 /// How often an end is decided anew. It must not give up before those who keep its task moving:
 /// each of them goes before it once a commit at most.
 pub(super) const ATTEMPTS: usize = 4096;
@@ -35,7 +35,8 @@ impl End {
     }
 }
 
-/// The answer to an end, the same however often it is asked for, but for a later head.
+/// The answer to an end, the same however often it is asked for, but for a head that may be later
+/// (docs/decisions/0017).
 #[derive(Clone, Debug)]
 pub struct Ended {
     /// The task.
@@ -46,7 +47,10 @@ pub struct Ended {
     pub cause: Cause,
     /// When.
     pub at: Time,
-    /// When the last credential that could be accepted without asking expires.
+    /// When the last credential that could be accepted without asking expires, or the end where
+    /// none outlives it: computed from the expiry of every credential that was ever issued below
+    /// it. In this build nobody who checks publishes a bound of its own; one who caches an answer
+    /// adds its own time.
     pub last_possible_acceptance: Time,
     /// Whether the whole task has ended.
     pub task_ended: bool,
@@ -95,16 +99,41 @@ impl App {
         }
         let now = self.now();
         let open = self.open_task(tenant, own.id.client.task)?;
-        if let Some(open) = open.filter(|open| client_active(open, own.id.client)) {
-            self.check_live(tenant, &own, now)?;
-            self.prove_key(tenant, presented, own.jkt, now)?;
-            trail.client = Some(own.id.client);
-            trail.workload = Some(open.task.workload.clone());
-            check_may_end(&open, end, own.id.client)?;
-            self.commit_end(tenant, end, outcome.into(), open).await?;
-            self.ended_answer(tenant, end)
+        let Some(open) = open.filter(|open| client_active(open, own.id.client)) else {
+            return self.repeated_end(tenant, end, presented, &own, now);
+        };
+        // A task whose end is due is over, recorded or not: this very call records it, and its
+        // client is answered now as it would be after the next sweep.
+        if open.task.lapsed(now, open.heard).is_some() {
+            check_bound(&open.task, &own)?;
         } else {
-            self.repeated_end(tenant, end, presented, &own, now)
+            self.check_live(tenant, &own, now)?;
+        }
+        self.prove_key(tenant, presented, own.jkt, now)?;
+        trail.client = Some(own.id.client);
+        trail.workload = Some(open.task.workload.clone());
+        check_may_end(&open.task, end, own.id.client)?;
+        if let Some(answer) = self.ended_before(tenant, end, &open.task, now)? {
+            return Ok(answer);
+        }
+        self.commit_end(tenant, end, outcome.into(), open).await?;
+        self.ended_answer(tenant, end)
+    }
+
+    /// The first answer again for a caller that lives on, when what it asks to end ended before.
+    fn ended_before(
+        &self,
+        tenant: &Tenant,
+        end: End,
+        task: &Task,
+        now: Time,
+    ) -> Result<Option<Ended>, Refusal> {
+        match ended_of(task, end) {
+            None => Ok(None),
+            Some((_, at)) => {
+                check_lately(at, now)?;
+                self.answer_of(tenant, task, end).map(Some)
+            }
         }
     }
 
@@ -163,26 +192,21 @@ impl App {
         let task = self
             .recorded_task(tenant, end.task())?
             .ok_or_else(|| ended("no such task"))?;
-        let of_task = match task.state {
-            TaskState::Ended { cause, at } => Some((cause, at)),
-            TaskState::Open => None,
+        self.answer_of(tenant, &task, end)
+    }
+
+    /// The answer to an end, from the task as the record has it. Everything in it but the head
+    /// follows from what was recorded by then, so it is the same whenever it is asked for.
+    fn answer_of(&self, tenant: &Tenant, task: &Task, end: End) -> Result<Ended, Refusal> {
+        let (cause, at) = ended_of(task, end).ok_or_else(|| ended("it is open"))?;
+        let (client, acceptable_until) = match end {
+            End::Task(_) => (None, task.last_expiry()),
+            End::Client(client) => (Some(client), task.last_expiry_under(client.number)),
         };
-        let (client, (cause, at)) = match end {
-            End::Task(_) => (None, of_task.ok_or_else(|| ended("it is open"))?),
-            End::Client(client) => {
-                let own = task.client(client.number).and_then(|c| match c.state {
-                    ClientState::Ended { cause, at } => Some((cause, at)),
-                    ClientState::Active => None,
-                });
-                let found = own
-                    .or(of_task)
-                    .ok_or_else(|| ended("the client is active"))?;
-                (Some(client), found)
-            }
-        };
-        let acceptable_until = match end {
-            End::Task(_) => task.last_expiry(),
-            End::Client(client) => task.last_expiry_under(client.number),
+        let task_ended = match task.state {
+            // What ended the task later is no part of the first answer.
+            TaskState::Ended { at: of_task, .. } => of_task <= at,
+            TaskState::Open => false,
         };
         Ok(Ended {
             task: task.id,
@@ -190,12 +214,14 @@ impl App {
             cause,
             at,
             last_possible_acceptance: acceptable_until.unwrap_or(at).max(at),
-            task_ended: of_task.is_some(),
+            task_ended,
             head: self.head_note(tenant).map_err(|why| unavailable(&why))?,
         })
     }
 
-    /// Answers the same key again for ten minutes after the end, whatever has expired meanwhile.
+    /// Answers the same key again for ten minutes after the end, whatever has expired meanwhile:
+    /// after its own end, and after the end of what it asks about, which it must have been allowed
+    /// to end.
     fn repeated_end(
         &self,
         tenant: &Tenant,
@@ -204,22 +230,23 @@ impl App {
         own: &OwnToken,
         now: Time,
     ) -> Result<Ended, Refusal> {
-        self.check_ended_caller(tenant, presented, own, now)?;
-        let answer = self.ended_answer(tenant, end)?;
-        if now > answer.at + REPEAT {
-            return Err(ended("longer ago than ten minutes"));
-        }
-        Ok(answer)
+        let task = self.check_ended_caller(tenant, presented, own, now)?;
+        let (_, at) = ended_of(&task, end).ok_or_else(|| ended("it is open"))?;
+        check_lately(at, now)?;
+        // Who may not end it learns nothing more than that its own credential is over.
+        check_may_end(&task, end, own.id.client).map_err(|_| ended("over"))?;
+        self.answer_of(tenant, &task, end)
     }
 
-    /// Checks the caller of an ended task or client: one of its tokens, and the key it was bound to.
+    /// Checks the caller of a task or client that ended within the last ten minutes: one of its
+    /// tokens, and the key it was bound to. Gives the task as the record has it.
     pub(super) fn check_ended_caller(
         &self,
         tenant: &Tenant,
         presented: &Presented<'_>,
         own: &OwnToken,
         now: Time,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Task, Refusal> {
         if own.jkt.is_none() {
             return Err(ended("over"));
         }
@@ -228,14 +255,48 @@ impl App {
         let task = self
             .recorded_task(tenant, own.id.client.task)?
             .ok_or_else(|| ended("no such task"))?;
-        let bound: Option<Digest> = task
-            .client(own.id.client.number)
-            .and_then(|client| client.jkt);
-        if bound != own.jkt {
-            return Err(ended("over"));
-        }
-        Ok(())
+        check_bound(&task, own)?;
+        let (_, at) =
+            ended_of(&task, End::Client(own.id.client)).ok_or_else(|| ended("it is open"))?;
+        check_lately(at, now)?;
+        Ok(task)
     }
+}
+
+/// Cause and time of an end as the record has it: a client ends with its task at the latest.
+fn ended_of(task: &Task, end: End) -> Option<(Cause, Time)> {
+    let of_task = match task.state {
+        TaskState::Ended { cause, at } => Some((cause, at)),
+        TaskState::Open => None,
+    };
+    match end {
+        End::Task(_) => of_task,
+        End::Client(client) => match task.client(client.number)?.state {
+            ClientState::Ended { cause, at } => Some((cause, at)),
+            ClientState::Active => of_task,
+        },
+    }
+}
+
+fn check_lately(at: Time, now: Time) -> Result<(), Refusal> {
+    if now <= at + REPEAT {
+        return Ok(());
+    }
+    Err(Refusal::new(Rule::TaskEnded)
+        .field("task")
+        .wanted("an end within the last ten minutes")
+        .got(at.to_string()))
+}
+
+/// Checks that a token is bound to the key that the record has for its client.
+fn check_bound(task: &Task, own: &OwnToken) -> Result<(), Refusal> {
+    let bound = task
+        .client(own.id.client.number)
+        .and_then(|client| client.jkt);
+    if bound.is_some() && bound == own.jkt {
+        return Ok(());
+    }
+    Err(ended("over"))
 }
 
 pub(super) fn client_active(open: &OpenTask, client: ClientId) -> bool {
@@ -244,10 +305,9 @@ pub(super) fn client_active(open: &OpenTask, client: ClientId) -> bool {
         .is_some_and(|client| matches!(client.state, ClientState::Active))
 }
 
-/// A root client may end its task and any client of it; any client itself and its subtree.
-fn check_may_end(open: &OpenTask, end: End, caller: ClientId) -> Result<(), Refusal> {
-    let root = open
-        .task
+/// A root client may end its task; any client itself and its subtree.
+fn check_may_end(task: &Task, end: End, caller: ClientId) -> Result<(), Refusal> {
+    let root = task
         .client(caller.number)
         .is_some_and(|client| client.parent.is_none());
     let refused = |wanted: &str| {
@@ -266,8 +326,7 @@ fn check_may_end(open: &OpenTask, end: End, caller: ClientId) -> Result<(), Refu
                 if number == caller.number {
                     return Ok(());
                 }
-                at = open
-                    .task
+                at = task
                     .client(number)
                     .and_then(|client| client.parent)
                     .filter(|parent| *parent < number);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use dayfly_domain::access::{AccessRequest, Detail};
 use dayfly_domain::{
-    ClientId, Digest, EpochOf, Name, NewClient, Refusal, Rule, TaskId, TaskKey, Time,
+    ClientId, Digest, Name, NewClient, Refusal, Rule, TaskId, TaskKey, Time, check_epochs,
+    rights_removed,
 };
 use dayfly_store::{AppendError, Committed, FactsQuery, Touch};
 use dayfly_token::dpop::VerifiedDpop;
@@ -287,26 +288,6 @@ impl App {
             token: minted.token,
         })
     }
-}
-
-pub(super) fn check_epochs(stale: Option<&EpochOf>) -> Result<(), Refusal> {
-    match stale {
-        None => Ok(()),
-        Some(of) => Err(rights_removed(of)),
-    }
-}
-
-pub(super) fn rights_removed(of: &EpochOf) -> Refusal {
-    let whose = match of {
-        EpochOf::Tenant => "the tenant".to_owned(),
-        EpochOf::Issuer(name) => format!("issuer {name}"),
-        EpochOf::Owner(name) => format!("owner {name}"),
-        EpochOf::Workload(name) => format!("workload {name}"),
-    };
-    Refusal::new(Rule::RightsRemoved)
-        .field("epoch")
-        .wanted("rights as they stood when the task opened")
-        .got(format!("those of {whose} were taken away"))
 }
 
 pub(super) fn too_large(most: usize) -> Refusal {

@@ -11,6 +11,7 @@ mod matching;
 mod narrow;
 mod plan;
 mod pulse;
+mod ready;
 mod refuse;
 mod renew;
 mod replay;
@@ -64,9 +65,9 @@ pub struct App {
     tenants: BTreeMap<Name, Arc<Tenant>>,
     nonces: NonceKey,
     started: Time,
-    replays: replay::Replays,
     refusals: refuse::Refusals,
     sweeps: sweep::SweepState,
+    recording: ready::Recording,
     turns: turns::Turns,
     head_sinks: HeadSinks,
 }
@@ -95,9 +96,9 @@ impl App {
                 .collect(),
             nonces: NonceKey::of(&secret),
             started,
-            replays: replay::Replays::default(),
             refusals: refuse::Refusals::default(),
             sweeps: sweep::SweepState::default(),
+            recording: ready::Recording::default(),
             turns: turns::Turns::default(),
             head_sinks,
         })

@@ -1,8 +1,8 @@
 //! Exchange of an own token for one with less access or another of the client's own resources.
 
 use dayfly_domain::access::AccessRequest;
-use dayfly_domain::{Event, Refusal, Rule, Spent, Within};
-use dayfly_store::{EntryRange, Spend};
+use dayfly_domain::{CredentialIssued, Event, Refusal, Rule, Spent, Within};
+use dayfly_store::{EntryRange, Spend, StoredEntry};
 
 use super::authenticate::OwnToken;
 use super::grant::Granted;
@@ -10,6 +10,9 @@ use super::refuse::{Refused, Trail, unavailable};
 use super::renew::{Further, assertion_key};
 use super::replay::{KeyProof, one_time};
 use super::{App, Tenant};
+
+/// How many entries are read at a time.
+const PAGE: u64 = 16;
 
 /// A request to exchange an own token (RFC 8693).
 #[derive(Clone, Debug)]
@@ -84,7 +87,7 @@ impl App {
         trail.client = Some(own.id.client);
         trail.workload = Some(open.task.workload.clone());
         let held = if own.jkt.is_none() {
-            Some(self.recorded_access(tenant, &own)?)
+            Some(self.recorded_access(tenant, &own, open.task.version)?)
         } else {
             None
         };
@@ -105,39 +108,45 @@ impl App {
         self.issue_further(tenant, &further, open).await
     }
 
-    /// What the record says a credential was issued for.
+    /// What the record says a credential was issued for. A live one was issued a short while ago,
+    /// so its entry is looked for from the end of its task's chain.
     fn recorded_access(
         &self,
         tenant: &Tenant,
         own: &OwnToken,
-    ) -> Result<dayfly_domain::CredentialIssued, Refusal> {
-        let mut from = 1;
-        loop {
-            let entries = self
+        entries: u64,
+    ) -> Result<CredentialIssued, Refusal> {
+        let mut before = entries + 1;
+        while before > 1 {
+            let from = before.saturating_sub(PAGE).max(1);
+            let limit = usize::try_from(before - from).unwrap_or(usize::MAX);
+            let page = self
                 .store
-                .entries(tenant.name(), EntryRange::Of(own.id.client.task, from), 256)
+                .entries(
+                    tenant.name(),
+                    EntryRange::Of(own.id.client.task, from),
+                    limit,
+                )
                 .map_err(|why| unavailable(&why))?;
-            if entries.is_empty() {
-                return Err(unavailable(&"a live credential has no entry"));
-            }
-            from += entries.len() as u64;
-            let found = entries.iter().find_map(|entry| {
-                let leaf = dayfly_ledger::ReadLeaf::parse(entry.leaf.as_bytes())
-                    .ok()?
-                    .leaf;
-                let mut data = serde_json::Deserializer::from_str(leaf.data.get());
-                match Event::read(&leaf.kind, &mut data) {
-                    Ok(Ok(Event::CredentialIssued(issued)))
-                        if issued.id(own.id.client.task) == own.id =>
-                    {
-                        Some(issued)
-                    }
-                    Ok(_) | Err(_) => None,
-                }
-            });
-            if let Some(issued) = found {
+            if let Some(issued) = page.iter().rev().find_map(|entry| issued_by(entry, own)) {
                 return Ok(issued);
             }
+            before = from;
         }
+        Err(unavailable(&"a live credential has no entry"))
+    }
+}
+
+/// The event of an entry, where it is the one that issued this credential.
+fn issued_by(entry: &StoredEntry, own: &OwnToken) -> Option<CredentialIssued> {
+    let leaf = dayfly_ledger::ReadLeaf::parse(entry.leaf.as_bytes())
+        .ok()?
+        .leaf;
+    let mut data = serde_json::Deserializer::from_str(leaf.data.get());
+    match Event::read(&leaf.kind, &mut data) {
+        Ok(Ok(Event::CredentialIssued(issued))) if issued.id(own.id.client.task) == own.id => {
+            Some(issued)
+        }
+        Ok(_) | Err(_) => None,
     }
 }

@@ -2,7 +2,8 @@
 
 use dayfly_domain::access::AccessRequest;
 use dayfly_domain::{
-    ClientId, Command, Digest, Heard, Issue, Refusal, Rule, Spent, Task, Time, Workload, decide,
+    ClientId, Command, Digest, Heard, Issue, Refusal, Rule, Spent, Task, Time, Workload,
+    check_epochs, decide,
 };
 use dayfly_store::{Append, OneTimeKey, OpenTask, Spend, Touch};
 use dayfly_token::alg::Alg;
@@ -12,7 +13,7 @@ use dayfly_token::jwk::PublicJwk;
 use dayfly_token::verifying_key::VerifyingKey;
 
 use super::authenticate::ended;
-use super::grant::{Granted, check_epochs, too_large};
+use super::grant::{Granted, too_large};
 use super::plan::change;
 use super::refuse::{Refused, Trail, unavailable};
 use super::replay::{KeyProof, one_time};

@@ -15,7 +15,8 @@ use crate::verify;
 /// For how long after a start proofs that are remembered in memory only must carry a nonce: any
 /// proof shown before the start, one dated ahead too, is older than a proof may be by then.
 const NONCE_AFTER_START_SECONDS: u64 = MAX_AGE_SECONDS + MAX_AHEAD_SECONDS + 1;
-/// How many proofs the memory holds for one bucket of time.
+/// How many proofs the memory holds for one bucket of time. Each tenant has a like share, so that
+/// one whose clients call without end leaves the others theirs.
 const REMEMBERED: usize = 1 << 20;
 
 /// A DPoP proof as it came with a request: the header's value and the request it is for.
@@ -29,7 +30,7 @@ pub struct KeyProof<'a> {
     pub path: &'a str,
 }
 
-/// Proofs accepted by calls that append nothing, in two buckets of time.
+/// A tenant's proofs that were accepted by calls that append nothing, in two buckets of time.
 #[derive(Default)]
 pub(super) struct Replays(Mutex<Buckets>);
 
@@ -76,19 +77,28 @@ impl App {
     }
 
     /// Accepts a proof of a call that appends nothing: once, and with a nonce soon after a start.
-    pub(super) fn accept_once(&self, proof: &VerifiedDpop, now: Time) -> Result<(), Refusal> {
+    pub(super) fn accept_once(
+        &self,
+        tenant: &Tenant,
+        proof: &VerifiedDpop,
+        now: Time,
+    ) -> Result<(), Refusal> {
         let since_start = now.since(self.started).seconds();
         if proof.nonce().is_none() && since_start < NONCE_AFTER_START_SECONDS {
             return Err(nonce_wanted("none").hint(
                 "the server started a short while ago and cannot know which proofs it saw before",
             ));
         }
+        let share = REMEMBERED / self.tenants.len().max(1);
+        tenant.replays.accept(proof.replay_key(), now, share)
+    }
+}
+
+impl Replays {
+    /// Remembers a proof, `most` of one bucket of time at most; refuses one that is remembered.
+    fn accept(&self, name: [u8; 32], now: Time, most: usize) -> Result<(), Refusal> {
         let bucket = now.seconds() / (MAX_AGE_SECONDS + MAX_AHEAD_SECONDS);
-        let mut buckets = self
-            .replays
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Only forward: a request that read its clock just before the turn may come just after it.
         if buckets.number < bucket {
             let young = std::mem::take(&mut buckets.young);
@@ -99,16 +109,16 @@ impl App {
             };
             buckets.number = bucket;
         }
-        if buckets.young.len() >= REMEMBERED {
+        if buckets.old.contains(&name) || buckets.young.contains(&name) {
+            return Err(replayed());
+        }
+        if buckets.young.len() >= most {
             return Err(Refusal::new(Rule::Busy)
                 .field("DPoP")
                 .wanted("room to remember proofs")
                 .got("none"));
         }
-        let name = proof.replay_key();
-        if buckets.old.contains(&name) || !buckets.young.insert(name) {
-            return Err(replayed());
-        }
+        buckets.young.insert(name);
         Ok(())
     }
 }
@@ -136,4 +146,30 @@ fn nonce_wanted(got: &str) -> Refusal {
         .field("DPoP nonce")
         .wanted("the nonce of the DPoP-Nonce header")
         .got(got)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_fills_its_own_share_alone_and_time_makes_room() {
+        let (busy, other) = (Replays::default(), Replays::default());
+        let at = |seconds: u64| Time::from_seconds(360_000 + seconds);
+        let name = |number: u8| [number; 32];
+        let rule = |answer: Result<(), Refusal>| answer.map_err(|refusal| refusal.rule);
+        for number in 1..=3 {
+            assert_eq!(rule(busy.accept(name(number), at(0), 3)), Ok(()));
+        }
+        assert_eq!(rule(busy.accept(name(4), at(0), 3)), Err(Rule::Busy));
+        let again = busy.accept(name(1), at(0), 3);
+        assert_eq!(rule(again), Err(Rule::KeyProofSpent), "known, room or not");
+        assert_eq!(rule(other.accept(name(4), at(0), 3)), Ok(()));
+        assert_eq!(rule(busy.accept(name(4), at(360), 3)), Ok(()));
+        assert_eq!(
+            rule(busy.accept(name(1), at(360), 3)),
+            Err(Rule::KeyProofSpent)
+        );
+        assert_eq!(rule(busy.accept(name(1), at(720), 3)), Ok(()));
+    }
 }

@@ -1,9 +1,9 @@
 //! What a client may see of its own task, and the receipt it may take along.
 
-use dayfly_domain::{ClientId, ClientState, Refusal, Rule, TaskId, TaskState, Time};
+use dayfly_domain::{Refusal, TaskId};
 
 use super::authenticate::{Presented, ended, same_task};
-use super::end::{REPEAT, client_active};
+use super::end::client_active;
 use super::refuse::{Refused, Trail, unavailable};
 use super::{App, Tenant};
 use crate::record;
@@ -71,40 +71,10 @@ impl App {
         if active {
             self.authenticate(tenant, presented, trail)?;
         } else {
+            // It may be taken along for ten minutes after the client's own end, or its task's.
             self.check_ended_caller(tenant, presented, &own, now)?;
-            self.check_ended_lately(tenant, own.id.client, now)?;
         }
         self.receipt(tenant, task)
-    }
-
-    /// A client may take its receipt along for ten minutes after its own end, or its task's.
-    fn check_ended_lately(
-        &self,
-        tenant: &Tenant,
-        client: ClientId,
-        now: Time,
-    ) -> Result<(), Refusal> {
-        let recorded = self
-            .recorded_task(tenant, client.task)?
-            .ok_or_else(|| ended("no such task"))?;
-        let own = recorded
-            .client(client.number)
-            .and_then(|client| match client.state {
-                ClientState::Ended { at, .. } => Some(at),
-                ClientState::Active => None,
-            });
-        let task = match recorded.state {
-            TaskState::Ended { at, .. } => Some(at),
-            TaskState::Open => None,
-        };
-        match own.or(task) {
-            Some(at) if now <= at + REPEAT => Ok(()),
-            Some(at) => Err(Refusal::new(Rule::TaskEnded)
-                .field("task")
-                .wanted("an end within the last ten minutes")
-                .got(at.to_string())),
-            None => Err(ended("it is open")),
-        }
     }
 
     /// The receipt of a task.

@@ -72,31 +72,12 @@ impl App {
         until.filter(|until| now < *until).max()
     }
 
-    /// Why this server should not be given work now; empty when it is ready.
-    #[must_use]
-    pub fn unready(&self) -> Vec<String> {
-        let mut reasons = Vec::new();
-        for tenant in self.tenants() {
-            if let Err(why) = self.store.head(tenant.name()) {
-                reasons.push(format!(
-                    "the ledger of {} cannot be read: {why}",
-                    tenant.name()
-                ));
-            }
-        }
-        if let Some(until) = self.heartbeat_held_until() {
-            reasons.push(format!(
-                "more than a fifth of the due beats vanished: ends by heartbeat wait until {until}"
-            ));
-        }
-        reasons
-    }
-
     /// One round: says that the server is alive, ends what is due, and hands out heads. Gives the
     /// number of tasks ended.
     pub async fn sweep(self: &Arc<Self>) -> u64 {
         let now = self.now();
         self.say_alive(now);
+        self.probe_recording(now).await;
         let mut ended = 0;
         for tenant in self.tenants() {
             ended += self.sweep_tenant(tenant, now).await;

@@ -14,6 +14,7 @@ use serde_json::json;
 use super::authenticate::OwnTokens;
 use super::matching::MatchIndex;
 use super::pulse::Pulse;
+use super::replay::Replays;
 use crate::declared::{Declared, LoadError, Source, TenantContext, Warning};
 use crate::mint::{Keyring, KeyringError, MasterKey};
 use crate::random;
@@ -50,6 +51,7 @@ pub struct Tenant {
     master: Arc<MasterKey>,
     loaded: RwLock<Arc<Loaded>>,
     pub(super) own_tokens: OwnTokens,
+    pub(super) replays: Replays,
     pub(super) pulse: Pulse,
     pub(super) last_head: Mutex<Option<(u64, String)>>,
     /// One change of the declared state at a time.
@@ -136,6 +138,7 @@ impl Tenant {
             master,
             loaded: RwLock::new(Arc::new(loaded)),
             own_tokens: OwnTokens::default(),
+            replays: Replays::default(),
             pulse: Pulse::default(),
             last_head: Mutex::default(),
             applying: tokio::sync::Mutex::default(),

@@ -162,19 +162,57 @@ pub fn render(refused: &Refused, face: Face, nonce: &str) -> Response {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
     }
     if status == StatusCode::UNAUTHORIZED {
-        let challenge = if face == Face::Task {
-            format!(
-                "DPoP error=\"{error}\", algs=\"{}\"",
-                names(Alg::DEFAULT).replace(',', "")
-            )
-        } else {
-            "Basic realm=\"dayfly\"".to_owned()
+        let challenge = match face {
+            Face::Task => dpop_challenge(Some(error)),
+            // A client proves itself by its key there and by nothing else.
+            Face::Revocation => dpop_challenge(None),
+            Face::Grant(_) | Face::Renewal | Face::Exchange | Face::Introspection => {
+                "Basic realm=\"dayfly\"".to_owned()
+            }
         };
         if let Ok(challenge) = HeaderValue::from_str(&challenge) {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
     }
     response
+}
+
+/// Challenges the caller of a task endpoint that was answered 401: by DPoP (RFC 9449, section 7.1)
+/// and, as a bearer credential may read and beat, by Bearer (RFC 6750, section 3), each with where
+/// the endpoint's metadata is (RFC 9728, section 5.1). A caller that brought no credential is told
+/// of no error (RFC 6750, section 3.1).
+pub(super) fn challenge(
+    response: &mut Response,
+    rule: Rule,
+    resource_metadata: &str,
+    anonymous: bool,
+) {
+    if response.status() != StatusCode::UNAUTHORIZED {
+        return;
+    }
+    let (_, error) = status(rule, Face::Task);
+    let at = format!("resource_metadata=\"{resource_metadata}\"");
+    let dpop = dpop_challenge((!anonymous).then_some(error));
+    let bearer = if anonymous || error != "invalid_token" {
+        "Bearer".to_owned()
+    } else {
+        format!("Bearer error=\"{error}\",")
+    };
+    let headers = response.headers_mut();
+    headers.remove(header::WWW_AUTHENTICATE);
+    for challenge in [format!("{dpop}, {at}"), format!("{bearer} {at}")] {
+        if let Ok(challenge) = HeaderValue::from_str(&challenge) {
+            headers.append(header::WWW_AUTHENTICATE, challenge);
+        }
+    }
+}
+
+fn dpop_challenge(error: Option<&str>) -> String {
+    let algs = names(Alg::DEFAULT).replace(',', "");
+    match error {
+        Some(error) => format!("DPoP error=\"{error}\", algs=\"{algs}\""),
+        None => format!("DPoP algs=\"{algs}\""),
+    }
 }
 
 /// A JSON answer that nobody may cache.

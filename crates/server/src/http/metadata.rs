@@ -1,4 +1,5 @@
-//! What clients discover: metadata (RFC 8414), keys, and the authorization endpoint that refuses.
+//! What clients discover: metadata of the server (RFC 8414) and of its own API (RFC 9728), keys, and
+//! the authorization endpoint that refuses.
 
 use std::sync::Arc;
 
@@ -21,6 +22,35 @@ pub(super) async fn authorization_server(
     Named(tenant, _): Named,
 ) -> Response {
     cached(&document(&tenant))
+}
+
+/// The tenant's own API below `/tasks` and `/clients` as a protected resource (RFC 9728).
+pub(super) async fn protected_resource(
+    State(_): State<Arc<App>>,
+    Named(tenant, _): Named,
+) -> Response {
+    let issuer = tenant.issuer();
+    let algs: Vec<&str> = Alg::DEFAULT.iter().map(|alg| alg.as_str()).collect();
+    // No scopes and no details: any credential of a task is good for that task, whatever its
+    // audience, and a bearer credential may read and beat.
+    cached(&json!({
+        "resource": issuer,
+        "authorization_servers": [issuer],
+        "bearer_methods_supported": ["header"],
+        "dpop_signing_alg_values_supported": algs,
+        "dpop_bound_access_tokens_required": false,
+        "resource_name": format!("tasks of {}", tenant.name()),
+    }))
+}
+
+/// Where the metadata of the tenant's own API is: the well-known part stands between host and path
+/// (RFC 9728, section 3.1), and the tenant's name is all of its path.
+pub(super) fn resource_metadata(tenant: &Tenant) -> String {
+    let (public_url, name) = tenant
+        .issuer()
+        .rsplit_once('/')
+        .unwrap_or((tenant.issuer(), ""));
+    format!("{public_url}/.well-known/oauth-protected-resource/{name}")
 }
 
 pub(super) async fn jwks(State(_): State<Arc<App>>, Named(tenant, _): Named) -> Response {
@@ -95,6 +125,8 @@ fn document(tenant: &Tenant) -> Value {
         "scopes_supported": scopes,
         "protected_resources": urls,
         "dayfly_resources": names,
+        // OpenID Connect Discovery 1.0, section 3, demands these two, and clients that read the
+        // document as OpenID configuration refuse one without them. No ID token is ever issued.
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["RS256"],
         "client_id_metadata_document_supported": false,

@@ -40,6 +40,10 @@ pub fn router(app: Arc<App>) -> Router {
             "/{tenant}/.well-known/openid-configuration",
             get(metadata::authorization_server),
         )
+        .route(
+            "/.well-known/oauth-protected-resource/{tenant}",
+            get(metadata::protected_resource),
+        )
         .route("/{tenant}/jwks", get(metadata::jwks))
         .route("/{tenant}/authorize", any(metadata::authorize))
         .route("/{tenant}/token", post(token::token))

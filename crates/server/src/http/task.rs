@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
 use dayfly_domain::{ClientId, Outcome, Refusal, Rule, TaskId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Named;
-use super::answer::{Face, json_response, render};
-use super::headers;
+use super::answer::{Face, challenge, json_response, render};
+use super::{headers, metadata};
 use crate::app::{App, End, Ended, Refused, Tenant, Trail};
 
 pub(super) async fn show(
@@ -192,7 +192,16 @@ impl<'a> Call<'a> {
     fn answer(&self, result: Result<Value, Refused>) -> Response {
         let nonce = self.app.nonce();
         match result {
-            Err(refused) => render(&refused, Face::Task, &nonce),
+            Err(refused) => {
+                let mut response = render(&refused, Face::Task, &nonce);
+                challenge(
+                    &mut response,
+                    refused.refusal.rule,
+                    &metadata::resource_metadata(self.tenant),
+                    !self.headers.contains_key(header::AUTHORIZATION),
+                );
+                response
+            }
             Ok(body) => {
                 let mut response = json_response(StatusCode::OK, body.to_string());
                 if let Ok(nonce) = HeaderValue::from_str(&nonce) {

@@ -134,7 +134,7 @@ impl Found {
                     due,
                     // INVARIANT: at `due` the task has lapsed, so there is a cause.
                     due_cause: self.task.lapsed(due, self.heard).unwrap_or(Cause::Deadline),
-                    rights_removed: self.stale.as_ref().map(whose),
+                    rights_removed: self.stale.as_ref().map(ToString::to_string),
                 }
             }
         }
@@ -225,15 +225,5 @@ fn client_standing(task: &Task, client: &Client) -> ClientStanding {
             ClientStanding::Ended { cause, at }
         }
         (ClientState::Active, TaskState::Open) => ClientStanding::Active,
-    }
-}
-
-/// Whose epoch, in words.
-fn whose(of: &EpochOf) -> String {
-    match of {
-        EpochOf::Tenant => "the tenant".to_owned(),
-        EpochOf::Issuer(name) => format!("issuer {name}"),
-        EpochOf::Owner(name) => format!("owner {name}"),
-        EpochOf::Workload(name) => format!("workload {name}"),
     }
 }

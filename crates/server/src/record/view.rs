@@ -38,8 +38,9 @@ pub struct TaskView {
     pub last_seen: Option<Time>,
     /// How many credentials were issued, ever.
     pub issued: u64,
-    /// After this no credential of it is accepted anywhere, once it has ended; none was issued
-    /// when absent.
+    /// After this no credential of it is accepted anywhere, once it has ended: the latest expiry of
+    /// all that were ever issued. No bound that a checker publishes goes into it, for this build
+    /// has none that does. None was issued when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_possible_acceptance: Option<Time>,
     /// How many entries the ledger holds of it.

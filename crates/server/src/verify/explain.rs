@@ -1,6 +1,6 @@
 //! Turns what the token crate found wrong into refusals: the one place where its errors get a rule of the domain.
 
-use dayfly_domain::{Refusal, Rule, Time};
+use dayfly_domain::{Refusal, Rule, Span, Time};
 use dayfly_token::access_token::AccessTokenError;
 use dayfly_token::assertion::AssertionError;
 use dayfly_token::claims::ClaimError;
@@ -76,11 +76,16 @@ pub(super) fn jws(error: &JwsError) -> Refusal {
     explained(rule, error.fault()).hint(hint)
 }
 
-/// As [`jws`], and for an unknown key says which ones there are and why others cannot be used.
-pub(super) fn signature(error: &JwsError, held: &Held) -> Refusal {
+/// As [`jws`], and for an unknown key says which ones there are, why others cannot be used, and
+/// when they may be read anew: a key that was rotated a moment ago is found then.
+pub(super) fn signature(error: &JwsError, held: &Held, rest: Span) -> Refusal {
     let refusal = jws(error);
     if refusal.rule == Rule::Key {
-        return refusal.hint(keys_at_hand(held));
+        return refusal.hint(format!(
+            "{}; they may be read anew in {} s",
+            keys_at_hand(held),
+            rest.millis().div_ceil(1000)
+        ));
     }
     refusal
 }

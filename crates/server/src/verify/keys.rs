@@ -169,6 +169,18 @@ impl KeySource {
         locked(&self.state).at_hand(now)
     }
 
+    /// How long from now until keys may be read anew for a token whose key is not known.
+    pub(super) fn rest(&self, now: Time) -> Span {
+        match locked(&self.state).tried {
+            Some(tried) => Span::from_millis(
+                self.floor
+                    .millis()
+                    .saturating_sub(apart(tried, now).millis()),
+            ),
+            None => Span::ZERO,
+        }
+    }
+
     fn step(self: &Arc<Self>, needed: Needed<'_>, now: Time) -> Step {
         let mut state = locked(&self.state);
         let known = state

@@ -214,6 +214,6 @@ impl Trusted {
             .await
             .map_err(|why| explain::no_keys(&self.issuer.url, &why))?;
         jwt.verify_with(&held.set, allowed)
-            .map_err(|error| explain::signature(&error, &held))
+            .map_err(|error| explain::signature(&error, &held, self.keys.rest(now)))
     }
 }

@@ -366,3 +366,26 @@ async fn a_request_with_thousands_of_details_is_refused_before_it_is_decided() {
         );
     }
 }
+
+#[tokio::test]
+async fn what_a_bearer_token_holds_is_found_without_reading_the_whole_task() {
+    let world = World::new().await;
+    let ask = async || {
+        let proof = signed(&claims(&world, 3, 1));
+        let granted = world.ask(&proof, None, &[("resource", ARTIFACTS)]).await;
+        granted.str("access_token").to_owned()
+    };
+    for _ in 0..4 {
+        for _ in 0..15 {
+            ask().await;
+        }
+        world.wait(301);
+    }
+    let newest = ask().await;
+    let before = world.store.entries_read();
+    let narrowed = world
+        .narrow(&newest, None, &[("resource", ARTIFACTS)])
+        .await;
+    assert_eq!(narrowed.status, 200, "{}", narrowed.text);
+    assert!(world.store.entries_read() - before <= 16);
+}

@@ -129,7 +129,13 @@ async fn two_newer_attempts_at_once_leave_one_series_with_its_highest_attempt_op
                 let open = world.is_open(reply.str("task"));
                 assert_eq!(open, *attempt == highest, "attempt {attempt}");
             } else {
-                assert_eq!(reply.rule(), "older_attempt", "{}", reply.text);
+                // Refused, or superseded while its answer was on the way.
+                let rule = reply.rule();
+                assert!(
+                    ["older_attempt", "task_ended"].contains(&rule),
+                    "{}",
+                    reply.text
+                );
                 assert!(*attempt < highest);
             }
         }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::job::{Job, claims, new_key, proof, signed, with};
-use super::world::{ARTIFACTS, World};
+use super::world::{ARTIFACTS, World, acme};
 
 async fn receipt(world: &World, job: &Job) -> super::world::Reply {
     let path = format!("/tasks/{}/receipt", job.task);
@@ -307,4 +307,102 @@ async fn a_bearer_credential_reads_and_beats_and_does_not_end() {
             .rule(),
         "already_open"
     );
+}
+
+/// Two jobs of one run in one task, each with its own root client.
+async fn two_roots(world: &World) -> (Job, Job) {
+    let first = world.job_of(2, 1, &[]).await;
+    let key = new_key();
+    let proof = signed(&with(claims(world, 2, 1), json!({"check_run_id": "2"})));
+    let reply = world.ask(&proof, Some(&key), &[]).await;
+    let second = Job::of(key, proof, &reply);
+    assert_eq!(first.task, second.task);
+    (first, second)
+}
+
+#[tokio::test]
+async fn a_repeat_is_for_those_who_could_have_ended_it_and_counts_from_their_own_end_too() {
+    let world = World::new().await;
+    let (first, second) = two_roots(&world).await;
+    let answer = world.end(&first).await;
+    assert_eq!(answer.body["task_ended"], false);
+    world.wait(500);
+    let second = Job {
+        token: world.renew(&second, &[]).await.str("access_token").into(),
+        ..second
+    };
+    assert_eq!(world.end(&second).await.body["task_ended"], true);
+    let of_second = format!("/clients/{}/end", second.client);
+    let body = r#"{"outcome":"failed"}"#;
+    let reply = world.call(&first, "POST", &of_second, body).await;
+    assert_eq!((reply.status, reply.rule()), (401, "task_ended"));
+    // The first answer again: that the task ended since is no part of it.
+    let mut again = world.end(&first).await.body;
+    again["head"] = answer.body["head"].clone();
+    assert_eq!(again, answer.body);
+    assert_eq!(world.end_task(&first, "failed").await.status, 200);
+    // Ten minutes after its own end, although the task's is not that long ago.
+    world.wait(101);
+    assert_eq!(world.end_task(&first, "failed").await.rule(), "task_ended");
+    assert_eq!(receipt(&world, &first).await.rule(), "task_ended");
+    assert_eq!(world.end_task(&second, "failed").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_repeat_reads_the_record_once() {
+    let world = World::new().await;
+    let job = world.job(1).await;
+    assert_eq!(world.end_task(&job, "completed").await.status, 200);
+    let before = world.store.reads();
+    let task = job.task.parse().unwrap();
+    dayfly_server::record::task_state(world.store.as_ref(), &acme(), task).unwrap();
+    let once = world.store.reads() - before;
+    let before = world.store.reads();
+    assert_eq!(world.end_task(&job, "completed").await.status, 200);
+    assert_eq!(world.store.reads() - before, once);
+}
+
+/// The server looks for ends that are due twice a second: what a call is answered in between is
+/// what it is answered after.
+#[tokio::test]
+async fn an_end_that_is_due_is_recorded_by_the_call_that_asks_for_one() {
+    let world = World::new().await;
+    let job = world.job(1).await;
+    world.wait(3600);
+    // Whoever holds the token alone ends nothing, and records nothing either.
+    let path = format!("/tasks/{}/end", job.task);
+    let (thief, nonce) = (new_key(), world.app.nonce());
+    let by_thief = proof(
+        &world,
+        &thief,
+        "POST",
+        &path,
+        Some(&nonce),
+        Some(&job.token),
+    );
+    let authorization = format!("DPoP {}", job.token);
+    let body = r#"{"outcome":"failed"}"#;
+    let reply = world
+        .call_with(&authorization, Some(&by_thief), "POST", &path, body)
+        .await;
+    assert_eq!((reply.status, reply.rule()), (401, "other_key"));
+    assert!(world.is_open(&job.task));
+    let first = world.end_task(&job, "completed").await;
+    assert_eq!((first.status, first.str("cause")), (200, "deadline"));
+    assert!(!world.is_open(&job.task));
+    world.app.sweep().await;
+    assert_eq!(world.end_task(&job, "completed").await.body, first.body);
+    assert_eq!(world.count("task.ended", &job.task), 1);
+
+    let job = world.job(2).await;
+    assert_eq!(world.beat(&job).await.status, 200);
+    for _ in 0..60 {
+        world.wait(5);
+        world.app.sweep().await;
+    }
+    world.wait(1);
+    assert_eq!(world.beat(&job).await.rule(), "silent");
+    let ended = world.end(&job).await;
+    assert_eq!((ended.status, ended.str("cause")), (200, "heartbeat"));
+    assert_eq!(world.end(&job).await.body, ended.body);
 }

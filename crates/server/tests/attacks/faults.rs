@@ -78,3 +78,50 @@ async fn a_failed_revocation_or_renewal_says_so_and_spends_nothing_it_did_not_re
     );
     assert!(!world.is_active(&job.token).await && !world.is_open(&job.task));
 }
+
+#[tokio::test]
+async fn a_ledger_that_cannot_record_makes_the_server_unready_although_nobody_asks() {
+    let (world, store) = World::in_memory().await;
+    let round = async || {
+        world.wait(1);
+        world.app.sweep().await;
+        world.app.unready()
+    };
+    assert_eq!(round().await, Vec::<String>::new());
+    let size = world.size();
+    for fault in [Fault::BeforeWrite, Fault::Lost, Fault::Kept] {
+        store.fail([fault]);
+        let reasons = round().await;
+        assert_eq!(reasons.len(), 1, "{reasons:?}");
+        assert!(
+            reasons[0].starts_with("the ledger cannot record: "),
+            "{reasons:?}"
+        );
+        assert_eq!(round().await, Vec::<String>::new(), "{fault:?}");
+    }
+    assert_eq!(world.size(), size, "asking leaves no entry");
+    // Rounds that no longer come say nothing of the ledger.
+    world.wait(11);
+    assert!(world.app.unready()[0].contains("held up"));
+}
+
+/// The same with a real database that takes no commit.
+#[tokio::test]
+async fn a_database_that_is_lost_makes_the_server_unready() {
+    let world = World::new().await;
+    world.wait(1);
+    world.app.sweep().await;
+    assert_eq!(world.app.unready(), Vec::<String>::new());
+    // Another process holds the only lock there is, for as long as it likes.
+    let size = world.size();
+    let lock = rusqlite::Connection::open(world.folder.path().join("dayfly.db")).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    world.wait(1);
+    world.app.sweep().await;
+    assert_eq!(world.app.unready().len(), 1);
+    lock.execute_batch("ROLLBACK").unwrap();
+    world.wait(1);
+    world.app.sweep().await;
+    assert_eq!(world.app.unready(), Vec::<String>::new());
+    assert_eq!(world.size(), size);
+}

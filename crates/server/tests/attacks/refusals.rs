@@ -273,3 +273,27 @@ async fn a_caller_learns_nothing_of_what_would_have_passed() {
         }
     }
 }
+
+/// Whoever shows a proof of a run learns nothing of the task that another one opened for it; the
+/// operator does.
+#[tokio::test]
+async fn a_caller_learns_nothing_of_anothers_task() {
+    let world = World::new().await;
+    let job = world.job(1).await;
+    let told = |reply: super::world::Reply, rule: &str| {
+        assert_eq!(reply.rule(), rule);
+        for of_another in [&job.task, &job.client, &job.task[5..]] {
+            assert!(!reply.text.contains(of_another), "{}", reply.text);
+        }
+        let why = world.app.why(reply.str("refusal").parse().unwrap());
+        why.unwrap().hint.clone()
+    };
+    let fresh = signed(&claims(&world, 1, 1));
+    let reply = world
+        .ask(&fresh, Some(&new_key()), &[("resource", ARTIFACTS)])
+        .await;
+    assert!(told(reply, "already_open").contains(&job.task));
+    world.end(&job).await;
+    let reply = world.ask(&job.proof, None, &[]).await;
+    assert!(told(reply, "proof_spent").contains(&job.task));
+}

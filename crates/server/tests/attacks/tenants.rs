@@ -274,3 +274,67 @@ async fn every_tenants_silent_tasks_wait_alike() {
     }
     assert_eq!((open("acme"), open("other")), (0, 0));
 }
+
+#[tokio::test]
+async fn a_401_says_how_to_come_and_where_the_metadata_is() {
+    let world = World::new().await;
+    let job = world.job(1).await;
+    let path = format!("/tasks/{}", job.task);
+    let challenges = |reply: &super::world::Reply| -> Vec<String> {
+        let values = reply.headers.get_all("www-authenticate").iter();
+        values
+            .map(|value| value.to_str().unwrap().to_owned())
+            .collect()
+    };
+    let at = format!("resource_metadata=\"{PUBLIC}/.well-known/oauth-protected-resource/acme\"");
+    let nobody = world.send("GET", &path, &[], "").await;
+    assert_eq!(nobody.status, 401);
+    let found = challenges(&nobody);
+    let first = found[0].clone();
+    assert!(first.starts_with("DPoP algs=\"RS256 ES256"), "{first}");
+    assert!(first.ends_with(&at), "{first}");
+    assert_eq!(found[1..], [format!("Bearer {at}")]);
+    let dead = world
+        .call_with("Bearer not-a-token", None, "GET", &path, "")
+        .await;
+    let found = challenges(&dead);
+    assert!(
+        found[0].starts_with("DPoP error=\"invalid_token\", algs=\""),
+        "{found:?}"
+    );
+    assert_eq!(
+        found[1..],
+        [format!("Bearer error=\"invalid_token\", {at}")]
+    );
+    let unproven = world
+        .call_with(&format!("DPoP {}", job.token), None, "GET", &path, "")
+        .await;
+    let found = challenges(&unproven);
+    assert!(found[0].starts_with("DPoP error=\"invalid_dpop_proof\", "));
+    assert_eq!(found[1..], [format!("Bearer {at}")]);
+
+    let document = at.split('"').nth(1).unwrap().strip_prefix(PUBLIC).unwrap();
+    let reply = world.send_to("GET", document, &[], "").await;
+    assert_eq!((reply.status, reply.str("resource")), (200, ISSUER));
+    assert_eq!(
+        reply.body["authorization_servers"],
+        serde_json::json!([ISSUER])
+    );
+    assert_eq!(
+        reply.body["bearer_methods_supported"],
+        serde_json::json!(["header"])
+    );
+    let missing = "/.well-known/oauth-protected-resource/nobody";
+    assert_eq!(world.send_to("GET", missing, &[], "").await.status, 404);
+
+    // Revocation is by the client's key, introspection by the resource's secret.
+    let revoked = world.form("/revoke", &[("token", &job.token)], &[]).await;
+    assert_eq!(revoked.status, 401);
+    assert!(challenges(&revoked)[0].starts_with("DPoP algs="));
+    let basic = [("authorization", "Basic d3Jvbmc6d3Jvbmc=")];
+    let asked = world
+        .form("/introspect", &[("token", &job.token)], &basic)
+        .await;
+    assert_eq!(asked.status, 401);
+    assert_eq!(challenges(&asked), ["Basic realm=\"dayfly\""]);
+}

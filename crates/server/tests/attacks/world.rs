@@ -153,6 +153,7 @@ impl World {
             then: Mutex::default(),
             before_ends: Mutex::default(),
             reads: AtomicU64::new(0),
+            entries_read: AtomicU64::new(0),
         });
         Self::serve(folder, clock, store).await
     }
@@ -421,6 +422,7 @@ pub(crate) struct Door {
     then: Mutex<Option<Before>>,
     before_ends: Mutex<Vec<Before>>,
     reads: AtomicU64,
+    entries_read: AtomicU64,
 }
 
 impl Door {
@@ -442,6 +444,11 @@ impl Door {
     /// How often entries were read.
     pub(crate) fn reads(&self) -> u64 {
         self.reads.load(Ordering::SeqCst)
+    }
+
+    /// How many entries were read.
+    pub(crate) fn entries_read(&self) -> u64 {
+        self.entries_read.load(Ordering::SeqCst)
     }
 
     fn before(&self, append: &Append) -> Option<Before> {
@@ -515,7 +522,10 @@ impl Store for Door {
         limit: usize,
     ) -> Result<Vec<StoredEntry>, Unavailable> {
         self.reads.fetch_add(1, Ordering::SeqCst);
-        self.inner.entries(tenant, range, limit)
+        let read = self.inner.entries(tenant, range, limit)?;
+        self.entries_read
+            .fetch_add(read.len() as u64, Ordering::SeqCst);
+        Ok(read)
     }
 
     fn find(

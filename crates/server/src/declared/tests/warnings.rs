@@ -89,6 +89,26 @@ fn gitlab_refs_and_bearers() {
 }
 
 #[test]
+fn claims_of_people_where_nobody_can_erase_them() {
+    let warned = |place: &str, claim: &str| {
+        format!(
+            "tenant.toml:{place}: `{claim}` may name a person, and what makes the task key or fills access stands in the ledger for good"
+        )
+    };
+    let pinned = "{ issuer = \"idp\", sub = \"s\" }\ntask = { key = ";
+    check(
+        &matching(&format!("{pinned}[\"sub\", \"email\"] }}")),
+        &[&warned("17:11", "email")],
+    );
+    check(&matching(&format!("{pinned}[\"sub\", \"jti\"] }}")), &[]);
+    check(
+        &GOOD.replace("octo/*", "octo/{actor}/*"),
+        &[&warned("17:11", "actor")],
+    );
+    check(&GOOD.replace("octo/*", "octo/{repository_id}/*"), &[]);
+}
+
+#[test]
 fn misspelt_claims() {
     check(
         &matching("{ issuer = \"github\", repository_id = \"1\", enviroment = \"prod\" }"),

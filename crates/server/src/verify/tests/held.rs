@@ -71,6 +71,17 @@ async fn a_rotated_key_is_found_and_the_old_one_counts_while_it_is_published() {
     assert_eq!(show_at(&verifier, &local, 1, "ec", NOW).await, None);
     local.serve_keys(vec![published("ec", key(1)), published("new", key(2))]);
     // Within the floor nobody can force another fetch; then the new key is found at once.
+    let early = moved(claims(IssuerKind::Gitlab, &local.url), NOW + 18);
+    let early = mint(key(2), "new", &early);
+    let refusal = verifier
+        .verify(&early, Entrance::Assertion, at(NOW + 18))
+        .await
+        .unwrap_err();
+    assert!(
+        refusal.hint.ends_with("they may be read anew in 12 s"),
+        "{}",
+        refusal.hint
+    );
     assert_eq!(
         show_at(&verifier, &local, 2, "new", NOW + 29).await,
         Some(Rule::Key)
