@@ -6,6 +6,10 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use crate::fake::Fake;
 use crate::harness::{in_job, not_tested};
 
+/// A shell's loop until its group has the terminal (fields 5 and 8 of its `stat`), which it gets a moment after it
+/// was started: what is typed before that goes to the run.
+const HAS_TERMINAL: &str = "until read pid name state parent own session tty fore rest < /proc/$$/stat && [ $own = $fore ]; do :; done";
+
 /// A shell command on a terminal of its own, which util-linux's `script` makes.
 struct OnTerminal {
     child: Child,
@@ -71,8 +75,8 @@ fn a_command_reads_from_the_terminal_and_gives_it_back() {
 #[test]
 fn an_interrupt_from_the_terminal_reaches_the_command_and_cancels() {
     let fake = Fake::start();
-    let line = r#""$DAYFLY" run -- sh -c 'echo up; sleep 60'"#;
-    let Some(mut terminal) = OnTerminal::start(&fake, line) else {
+    let line = format!(r#""$DAYFLY" run -- sh -c '{HAS_TERMINAL}; echo up; sleep 60'"#);
+    let Some(mut terminal) = OnTerminal::start(&fake, &line) else {
         return;
     };
     terminal.type_after("up", "\u{3}");
@@ -85,10 +89,12 @@ fn an_interrupt_from_the_terminal_reaches_the_command_and_cancels() {
 #[test]
 fn a_shell_stops_and_continues_run_and_command_alike() {
     let fake = Fake::start();
-    let line = r#"set -m
-        "$DAYFLY" run -- sh -c 'echo up; read x; echo "got $x"'
-        echo; echo stopped; read y; fg >/dev/null; echo "then $y""#;
-    let Some(mut terminal) = OnTerminal::start(&fake, line) else {
+    let line = format!(
+        r#"set -m
+        "$DAYFLY" run -- sh -c '{HAS_TERMINAL}; echo up; read x; echo "got $x"'
+        echo; echo stopped; read y; fg >/dev/null; echo "then $y""#
+    );
+    let Some(mut terminal) = OnTerminal::start(&fake, &line) else {
         return;
     };
     terminal.type_after("up", "\u{1a}");
