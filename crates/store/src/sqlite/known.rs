@@ -62,6 +62,8 @@ impl Default for Known {
 impl Known {
     /// Reads the prints of everything that the tables hold.
     pub(super) fn load(db: &Connection) -> rusqlite::Result<Self> {
+        // Each page is read once, and what a cache takes is hardly given back.
+        db.execute_batch("PRAGMA cache_size = -1024")?;
         let snapshot = db.unchecked_transaction()?;
         let partitions = Partitions::load(&snapshot)?;
         let mut known = Self::default();
