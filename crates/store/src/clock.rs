@@ -44,6 +44,15 @@ impl Stopwatch {
         self.0.elapsed()
     }
 
+    /// Lets a span pass, for whoever has more to do the longer it waits.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the writer gathers orders, and being woken for each would cost more than taking it"
+    )]
+    pub(crate) fn pass(span: Duration) {
+        std::thread::sleep(span);
+    }
+
     /// What is left of a span that began with the watch.
     pub(crate) fn left_of(self, span: Duration) -> Duration {
         span.saturating_sub(self.elapsed())

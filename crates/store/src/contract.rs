@@ -79,8 +79,9 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<StoredEntry>, Unavailable>;
 
-    /// Positions of entries under a search key, newest first, below `cursor`. The index follows
-    /// the commits; this call waits, within a bound, until it holds all that was committed before.
+    /// Positions of entries under a search key, newest first, below `cursor`, of all that was
+    /// committed before the call. An index that follows the commits is waited for within a bound,
+    /// and what it lacks then is looked through entry by entry, within another.
     ///
     /// # Errors
     /// [`Unavailable`] when it cannot be read or lags too far.
@@ -489,6 +490,10 @@ pub enum SearchKey {
     Key(Digest),
     /// The SHA-256 of a token's signing input.
     Token(Digest),
+    /// The name of the issuer that vouched: the first entry of each of its tasks.
+    Issuer(Name),
+    /// A task that an entry is about without being of its chain.
+    About(TaskId),
 }
 
 /// The committed tree of a tenant.

@@ -1,6 +1,6 @@
 //! Under which keys an entry is found: part of the contract, the same for every backend.
 
-use dayfly_domain::{Digest, Name};
+use dayfly_domain::{Digest, Name, TaskId};
 use dayfly_ledger::RawValue;
 use serde::Deserialize;
 
@@ -27,6 +27,8 @@ struct Data<'a> {
     jkt: Option<&'a RawValue>,
     #[serde(borrow)]
     hash: Option<&'a RawValue>,
+    #[serde(borrow)]
+    about: Option<&'a RawValue>,
 }
 
 /// The one member of an annex that entries are found by.
@@ -44,8 +46,13 @@ struct Claims {
 #[derive(Default, Deserialize)]
 struct Stored<'a> {
     #[serde(borrow, default)]
+    kind: &'a str,
+    #[serde(borrow, default)]
     data: Data<'a>,
 }
+
+/// The kind of a task's first entry.
+const STARTED: &str = "task.started";
 
 /// The keys of an entry. `issuer` tells who vouched for its task where its own data does not.
 pub(crate) fn keys_of(
@@ -53,8 +60,8 @@ pub(crate) fn keys_of(
     annex: Option<&str>,
     issuer: impl FnOnce() -> Option<Name>,
 ) -> Vec<SearchKey> {
-    let Stored { data } = serde_json::from_str(leaf).unwrap_or_default();
-    let mut keys = Vec::new();
+    let Stored { kind, data } = serde_json::from_str(leaf).unwrap_or_default();
+    let mut keys = Vec::with_capacity(8);
     keys.extend(value(data.owner).map(SearchKey::Owner));
     keys.extend(value(data.workload).map(SearchKey::Workload));
     keys.extend(value(data.instance).map(SearchKey::Instance));
@@ -70,6 +77,10 @@ pub(crate) fn keys_of(
         keys.push(SearchKey::Run(key));
     }
     keys.extend(value(data.series).map(SearchKey::Run));
+    keys.extend(value::<TaskId>(data.about).map(SearchKey::About));
+    if kind == STARTED {
+        keys.extend(value(data.issuer).map(SearchKey::Issuer));
+    }
     if let Some(sub) = annex.and_then(subject)
         && let Some(issuer) = value(data.issuer).or_else(issuer)
     {
@@ -82,7 +93,7 @@ pub(crate) fn keys_of(
 
 /// The name of the issuer that an event itself names.
 pub(crate) fn issuer_of(leaf: &str) -> Option<Name> {
-    let Stored { data } = serde_json::from_str(leaf).ok()?;
+    let Stored { data, .. } = serde_json::from_str(leaf).ok()?;
     value(data.issuer)
 }
 
@@ -125,7 +136,11 @@ mod tests {
     fn a_subject_needs_its_issuer() {
         let annex = Some(r#"{"claims":{"sub":"repo:o/r","iss":"x"}}"#);
         let subject = |issuer: &str| SearchKey::Subject(issuer.parse().unwrap(), "repo:o/r".into());
-        assert_eq!(keys(r#"{"issuer":"github"}"#, annex), [subject("github")]);
+        let vouched = SearchKey::Issuer("github".parse().unwrap());
+        assert_eq!(
+            keys(r#"{"issuer":"github"}"#, annex),
+            [subject("github"), vouched]
+        );
         assert_eq!(keys("{}", annex), [subject("asked")]);
     }
 }

@@ -57,7 +57,7 @@ pub(super) fn open_tasks(database: &Path, issuer: &str, tasks: u64) -> Result<()
         }
         Ok::<_, Failure>(())
     })?;
-    // The search index follows the commits; a server that is started finds it caught up.
+    // The search index follows the commits; a server that is started finds it nearly caught up.
     let watch = Watch::start();
     while let Err(why) = store.find(&filler.tenant, &SearchKey::Instance("none".into()), None, 1) {
         if watch.elapsed() > PATIENCE {

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use dayfly_domain::{Event, Name, TaskId, Time};
-use dayfly_store::{EntryRange, OpenFilter, SearchKey, Store};
+use dayfly_domain::{Name, TaskId, Time};
+use dayfly_store::{OpenFilter, SearchKey, Store};
 
-use super::entry::{Entry, entry_at};
+use super::entry::entry_at;
 use super::error::RecordError;
 use super::reading::Reading;
 use super::standing::{self, Stands};
@@ -114,12 +114,10 @@ impl Search<'_> {
         seen: &mut BTreeSet<TaskId>,
         (open, ended): (&mut Newest, &mut Newest),
     ) -> Result<(), RecordError> {
-        let ids = match reading.search_key() {
-            Some(key) => self.tasks_under(&key, seen, &mut gathered.more)?,
-            // Looking through entries is for those who ask for nothing else.
-            None if gathered.is_other_than(reading) => return Ok(()),
-            None => self.tasks_back(reading, seen, &mut gathered.more)?,
-        };
+        if reading.is_last_resort() && gathered.is_other_than(reading) {
+            return Ok(());
+        }
+        let ids = self.tasks_under(&reading.search_key(), seen, &mut gathered.more)?;
         for id in ids {
             if gathered.ended >= READ as u64 {
                 gathered.more = true;
@@ -178,37 +176,6 @@ impl Search<'_> {
                 return Ok(ids);
             }
         }
-    }
-
-    /// The same for what the index does not know: by the entries themselves, from the newest back.
-    fn tasks_back(
-        &self,
-        reading: &Reading,
-        seen: &BTreeSet<TaskId>,
-        more: &mut bool,
-    ) -> Result<Vec<TaskId>, RecordError> {
-        let mut ids = Vec::new();
-        let mut end = self.store.head(self.tenant)?.size;
-        let stop = end.saturating_sub(LOOKED_AT as u64);
-        while end > stop && ids.len() <= READ {
-            let first = end.saturating_sub(PAGE as u64);
-            let count = usize::try_from(end - first).unwrap_or(PAGE);
-            let page = self
-                .store
-                .entries(self.tenant, EntryRange::From(first), count)?;
-            for stored in page.iter().rev() {
-                let entry = Entry::read(stored)?;
-                if let (Some(id), Some(Event::TaskStarted(started))) = (entry.task, entry.event())
-                    && reading.started(started)
-                    && !seen.contains(&id)
-                {
-                    ids.push(id);
-                }
-            }
-            end = first;
-        }
-        *more |= end > 0;
-        Ok(ids)
     }
 
     /// Whether a task was open at some time of the window asked for.

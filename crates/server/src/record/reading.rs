@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dayfly_domain::{Digest, Name, Task, TaskStarted};
+use dayfly_domain::{Digest, Name, Task};
 use dayfly_store::SearchKey;
 
 use super::key::{RunUrl, TraceKey};
@@ -100,25 +100,25 @@ fn any(text: &str) -> Vec<Reading> {
     }
     readings.push(Reading::Instance(text.to_owned()));
     readings.push(Reading::Run(text.to_owned()));
-    // After all that is indexed.
+    // After all that it is looked for in place of.
     readings.extend(text.parse().map(Reading::Issuer));
     readings
 }
 
 impl Reading {
-    /// Under which key the index has it; issuers alone are not indexed.
-    pub(super) fn search_key(&self) -> Option<SearchKey> {
-        Some(match self {
+    /// Under which key the index has it.
+    pub(super) fn search_key(&self) -> SearchKey {
+        match self {
             Self::Workload(name) => SearchKey::Workload(name.clone()),
             Self::Owner(name) => SearchKey::Owner(name.clone()),
-            Self::Issuer(_) => return None,
+            Self::Issuer(name) => SearchKey::Issuer(name.clone()),
             Self::Subject(issuer, sub) => SearchKey::Subject(issuer.clone(), sub.clone()),
             Self::Resource(name) => SearchKey::Resource(name.clone()),
             Self::Key(jkt) => SearchKey::Key(*jkt),
             Self::Instance(text) => SearchKey::Instance(text.clone()),
             Self::Run(text) => SearchKey::Run(text.clone()),
             Self::RunUrl(run) => SearchKey::Run(run.run.clone()),
-        })
+        }
     }
 
     /// Whether a task has it, as far as its state says so.
@@ -146,9 +146,10 @@ impl Reading {
         }
     }
 
-    /// Whether a task that starts so has it, for what is not indexed.
-    pub(super) fn started(&self, started: &TaskStarted) -> bool {
-        matches!(self, Self::Issuer(name) if started.issuer == *name)
+    /// Whether it is meant only where a text can be read as nothing else: an issuer vouches for so
+    /// many tasks that they would hide what else has its name.
+    pub(super) const fn is_last_resort(&self) -> bool {
+        matches!(self, Self::Issuer(_))
     }
 
     /// Whether what the index gives under its key must still be looked at.

@@ -2,12 +2,12 @@
 
 use dayfly_domain::access::Detail;
 use dayfly_domain::{Event, Name, TaskId, Time};
-use dayfly_store::{Annex, EntryRange, Store};
+use dayfly_store::{Annex, EntryRange, SearchKey, Store};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::end::EndNote;
-use super::entry::{Annexed, Entry, Said, each_of};
+use super::entry::{Annexed, Entry, Said, each_of, entry_at};
 use super::error::RecordError;
 use super::moment::moment;
 
@@ -85,35 +85,27 @@ pub(super) fn of_task(
     Ok(lines)
 }
 
-/// How many entries after a task's first are looked through for those that are about it.
-const LOOKED_THROUGH: u64 = 4096;
+/// How many entries about a task that are not of its chain are read: the newest.
+const ABOUT: usize = 1000;
 
-/// The entries about a task that are not of its chain, among those that follow its first. Gives
-/// with them the position up to which was looked, where the ledger goes on.
+/// The entries about a task that are not of its chain, the newest first, and whether there are
+/// older ones that were not read.
 pub(super) fn about(
     store: &dyn Store,
     tenant: &Name,
     task: TaskId,
-    first: u64,
     now: Time,
-) -> Result<(Vec<EntryLine>, Option<u64>), RecordError> {
-    let size = store.head(tenant)?.size;
-    let id = task.to_string();
-    let mut lines = Vec::new();
-    let mut pos = first;
-    while pos < size && pos - first < LOOKED_THROUGH {
-        let page = store.entries(tenant, EntryRange::From(pos), 512)?;
-        let Some(last) = page.last() else { break };
-        pos = last.pos + 1;
-        // A look at the bytes spares most entries the parsing.
-        for stored in page.iter().filter(|stored| stored.leaf.contains(&id)) {
-            let entry = Entry::read(stored)?;
-            if entry.task.is_none() && entry.about() == Some(task) {
-                lines.push(line(&entry, now));
-            }
+) -> Result<(Vec<EntryLine>, bool), RecordError> {
+    let mut positions = store.find(tenant, &SearchKey::About(task), None, ABOUT + 1)?;
+    let more = positions.len() > ABOUT;
+    positions.truncate(ABOUT);
+    let mut lines = Vec::with_capacity(positions.len());
+    for pos in positions {
+        if let Some(entry) = entry_at(store, tenant, pos)? {
+            lines.push(line(&entry, now));
         }
     }
-    Ok((lines, (pos < size).then_some(pos)))
+    Ok((lines, more))
 }
 
 /// An entry in a line.

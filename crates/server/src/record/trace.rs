@@ -255,20 +255,16 @@ impl Tracing<'_> {
                 self.query.now,
             )?);
         }
-        if let ([only], Some(first)) = (tasks.as_slice(), lines.first()) {
-            let (about, looked_until) = timeline::about(
-                self.store,
-                self.tenant,
-                only.task,
-                first.pos,
-                self.query.now,
-            )?;
-            lines.extend(about);
-            if let Some(pos) = looked_until {
+        if let [only] = tasks.as_slice() {
+            let (about, more) =
+                timeline::about(self.store, self.tenant, only.task, self.query.now)?;
+            if more {
                 notes.push(format!(
-                    "entries from position {pos} on were not searched for more about the task"
+                    "only the newest {} of the other entries about the task were read",
+                    about.len()
                 ));
             }
+            lines.extend(about);
         }
         lines.retain(|line| {
             self.query.since.is_none_or(|since| line.at >= since)

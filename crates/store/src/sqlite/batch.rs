@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::body::{Ready, ReadyUse};
 use super::draft::Draft;
 use super::judge::{Failure, Place};
+use super::known::{Print, series_print};
 use super::load::Keep;
 use super::partition::{Partitions, claim_day, day};
 use super::record::{Desk, forget_starts, write_seen};
@@ -71,6 +72,8 @@ impl<'w> Batch<'w> {
         keep: &'w mut Keep,
     ) -> rusqlite::Result<Self> {
         db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        // Of a batch before this one that was rolled back.
+        keep.prints.clear();
         let view = published.read();
         Ok(Self {
             db,
@@ -111,6 +114,8 @@ impl<'w> Batch<'w> {
             draft,
             view: published,
             partitions: &self.partitions,
+            all: &view,
+            fresh: &self.keep.prints,
         }
         .judge(&ready)?;
         let mut desk = Desk {
@@ -196,6 +201,10 @@ impl<'w> Batch<'w> {
             if !self.partitions.has_claims(target) {
                 Arc::make_mut(&mut self.partitions).add_claims(self.db, target)?;
             }
+            self.keep.prints.push(Print::Claim {
+                day: target,
+                print: series_print(number, issuer.as_str(), series),
+            });
             // A claim lies in one table only, so nothing is replaced that was newer.
             self.db
                 .prepare_cached(&format!(
@@ -283,6 +292,12 @@ impl Outcome {
         let mut replaced = Vec::new();
         published.change(|view| {
             view.commits = self.commits;
+            if let Some(known) = &mut view.known {
+                keep.prints.iter().for_each(|print| known.add(*print));
+                if !Arc::ptr_eq(&view.partitions, &self.partitions) {
+                    known.keep(&self.partitions);
+                }
+            }
             view.partitions = self.partitions;
             for (number, draft) in self.drafts {
                 if draft.is_new {

@@ -10,10 +10,11 @@ use rusqlite::{Connection, Row};
 
 use super::body::{Body, Ready, unfit};
 use super::draft::Draft;
+use super::known::{Print, series_print};
 use super::partition::{Partitions, claim_day, day};
 use super::tally::admits;
 use super::value::{entry_id, int, task, uint};
-use super::view::{Held, TenantView};
+use super::view::{Held, TenantView, View};
 use crate::{Append, AppendError, Change, ClaimWrite};
 
 /// Why an append is not written.
@@ -44,6 +45,10 @@ pub(super) struct Place<'a> {
     /// The tenant as published; none for one that is new.
     pub(super) view: Option<&'a TenantView>,
     pub(super) partitions: &'a Partitions,
+    /// Everything published.
+    pub(super) all: &'a View,
+    /// What this batch has written so far.
+    pub(super) fresh: &'a [Print],
 }
 
 /// An append that holds, ready to be written.
@@ -187,6 +192,9 @@ impl Place<'_> {
         let Some(sql) = &self.partitions.rivals else {
             return Ok(Vec::new());
         };
+        if !self.may_collide(write) {
+            return Ok(Vec::new());
+        }
         let claim = &write.claim;
         let key = (
             self.tenant,
@@ -200,6 +208,16 @@ impl Place<'_> {
             .prepare_cached(sql)?
             .query_map(key, |row| Rival::read(row, write))?
             .collect()
+    }
+
+    /// Whether the series of a claim may have others, by what is published and what this batch has
+    /// written.
+    fn may_collide(&self, write: &ClaimWrite) -> bool {
+        let (issuer, series) = (&write.issuer, &write.series);
+        let print = series_print(self.tenant, issuer.as_str(), series);
+        let is_fresh =
+            |fresh: &Print| matches!(fresh, Print::Claim { print: of, .. } if *of == print);
+        self.all.may_hold_series(self.tenant, issuer, series) || self.fresh.iter().any(is_fresh)
     }
 
     fn seal_change(

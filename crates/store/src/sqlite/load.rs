@@ -1,6 +1,7 @@
 //! Reads the committed state back: at start, and after a commit whose fate is not known.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +12,9 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::OpenError;
 use super::hearing::Hearing;
+use super::known::{Known, Print};
 use super::partition::Partitions;
+use super::schema::open_reader;
 use super::value::{count, entry_id, parsed, position, task, time, uint};
 use super::view::{Held, TenantView, View, lock};
 
@@ -24,6 +27,8 @@ pub(super) struct Keep {
     pub(super) starts_forgotten: u64,
     /// How often a client did what is counted.
     pub(super) counters: Counters,
+    /// Prints of the claims and spent keys that the batch under way has written.
+    pub(super) prints: Vec<Print>,
 }
 
 /// Counts of uses, by tenant and task, then by client and name.
@@ -55,8 +60,24 @@ pub(super) fn load(db: &Connection) -> Result<(View, Keep), OpenError> {
             next_row,
             counters,
             starts_forgotten: 0,
+            prints: Vec::new(),
         },
     ))
+}
+
+/// The same for the one who writes, with what rows of claims and spent keys there are: these are
+/// read meanwhile on a thread of their own.
+pub(super) fn load_to_write(db: &Connection, path: &Path) -> Result<(View, Keep), OpenError> {
+    std::thread::scope(|threads| {
+        let known = threads.spawn(|| Ok::<_, OpenError>(Known::load(&open_reader(path)?)?));
+        let (mut view, keep) = load(db)?;
+        // Without them every answer lies in the rows, as it does for those who only read.
+        match known.join() {
+            Ok(known) => view.known = Some(known?),
+            Err(_) => tracing::error!("the prints of claims could not be read for a panic"),
+        }
+        Ok((view, keep))
+    })
 }
 
 /// How many commits there have been.

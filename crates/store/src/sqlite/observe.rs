@@ -37,6 +37,8 @@ impl Batch<'_> {
             draft,
             view: published,
             partitions: &self.partitions,
+            all: &view,
+            fresh: &self.keep.prints,
         };
         let mut bench = Bench {
             place,

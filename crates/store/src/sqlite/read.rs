@@ -17,7 +17,7 @@ use super::partition::Partitions;
 use super::schema::open_reader;
 use super::spend::spent;
 use super::value::{count, entry_id, int, parsed, position, task, uint};
-use super::view::{Peeked, Published, TenantView, lock};
+use super::view::{Peeked, Published, TenantView, View, lock};
 use crate::clock::Clock;
 use crate::{
     Annex, EntryRange, Facts, FactsQuery, OpenFilter, OpenTask, StoredEntry, TreeHead, Unavailable,
@@ -53,10 +53,12 @@ impl Reader {
         query: &FactsQuery<'_>,
     ) -> Result<Facts, Unavailable> {
         self.catch_up(published)?;
-        let wants_rows =
-            query.series.is_some() || query.one_time.is_some() || query.documents.is_some();
-        if !wants_rows {
-            let (mut facts, tasks) = self.facts_in_memory(published.read().tenant(tenant), query);
+        let in_memory = {
+            let view = published.read();
+            let known = view.tenant(tenant);
+            (!wants_rows(&view, known, query)).then(|| self.facts_in_memory(known, query))
+        };
+        if let Some((mut facts, tasks)) = in_memory {
             facts.tasks = decode(tasks)?;
             return Ok(facts);
         }
@@ -345,6 +347,17 @@ impl Drop for Snapshot<'_> {
             tracing::warn!(%error, "a read transaction could not be ended");
         }
     }
+}
+
+/// Whether an answer may lie in a row; where not, the memory alone has all of it.
+fn wants_rows(view: &View, known: Option<(u32, &TenantView)>, query: &FactsQuery<'_>) -> bool {
+    let Some((number, _)) = known else {
+        return false;
+    };
+    let claims = |(issuer, series): (&Name, &str)| view.may_hold_series(number, issuer, series);
+    query.documents.is_some()
+        || query.series.is_some_and(claims)
+        || query.one_time.is_some_and(|key| view.may_hold_key(key))
 }
 
 fn decode(tasks: Vec<Option<Peeked>>) -> Result<Vec<Option<OpenTask>>, Unavailable> {

@@ -9,6 +9,7 @@ use rusqlite::{Connection, named_params};
 use super::body::Ready;
 use super::draft::Draft;
 use super::judge::{Judged, Sealed};
+use super::known::{Print, series_print};
 use super::load::{Keep, relied_bytes};
 use super::partition::Partitions;
 use super::tally::first_minute;
@@ -299,6 +300,10 @@ impl Desk<'_> {
                     workload.as_str(),
                 ))?;
         }
+        self.keep.prints.push(Print::Claim {
+            day,
+            print: series_print(self.tenant, write.issuer.as_str(), &write.series),
+        });
         let (cause, deadline) = match state {
             ClaimState::Open => (None, None),
             ClaimState::Ended { cause, deadline } => (Some(cause.word()), Some(millis(*deadline))),

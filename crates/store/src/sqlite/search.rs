@@ -1,6 +1,8 @@
 //! The search index: a file of its own, derived from the entries, that follows the commits.
 
 mod index;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -10,7 +12,7 @@ use std::time::Duration;
 use dayfly_domain::Name;
 use rusqlite::Connection;
 
-use self::index::{Index, is_damage, keys_at};
+use self::index::{BLOCK, Index, is_damage};
 use super::OpenError;
 use super::read::Reader;
 use super::view::{Published, lock};
@@ -19,13 +21,21 @@ use crate::clock::Stopwatch;
 use crate::{SearchKey, Unavailable};
 
 /// How long `find` waits until the index holds what was committed before the call.
-const BOUND: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How many entries go into the index in one transaction.
-const BATCH: usize = 5000;
+/// How long it waits besides while more than [`TAIL`] entries are missing.
+const BOUND: Duration = Duration::from_secs(4);
+
+/// How many entries that the index lacks are looked through one by one at most: about a third of a
+/// second's work.
+const TAIL: u64 = 65_536;
+
+/// So few are looked through at once, without waiting for the index.
+const NEAR: u64 = 256;
 
 /// How long the projector rests after a batch, as a multiple of how long that took: with nobody
-/// waiting it takes a fifth of one core at most, so that grants go first.
+/// waiting and no more missing than can be looked through it takes a fifth of one core at most, so
+/// that grants go first.
 const REST: u32 = 4;
 
 /// How long it rests when it has caught up.
@@ -95,7 +105,7 @@ impl Search {
         })
     }
 
-    /// Positions under a key, newest first, once the index holds all that is committed now.
+    /// Positions under a key, newest first, of all that is committed now.
     pub(super) fn find(
         &self,
         published: &Published,
@@ -107,25 +117,33 @@ impl Search {
             Some((number, tenant)) => (number, tenant.tree.size()),
             None => return Ok(Vec::new()),
         };
-        self.state.wait_for(number, size)?;
+        let failed = self.state.wait_for(number, size);
         let below = cursor.unwrap_or(size).min(size);
         let (file, idle) = {
             let mut idle = lock(&self.state.idle);
             (idle.file, idle.connections.pop())
         };
-        let db = match idle {
-            Some(db) => db,
-            None => index::open_reader(&self.path).map_err(unavailable)?,
+        let index = match idle {
+            Some(index) => Some(index),
+            None => index::open_reader(&self.path).ok(),
         };
         let found = reader.with(|entries| {
-            index::find(&db, entries, number, (key, below, limit)).map_err(|error| {
-                lock(&self.state.progress).damaged |= is_damage(&error);
-                error.into()
+            let places = Places {
+                index: index.as_ref(),
+                entries,
+                tenant: number,
+                tail: TAIL,
+            };
+            places.find(key, below, limit).map_err(|error| {
+                if let Missed::Broken(error) = &error {
+                    lock(&self.state.progress).damaged |= is_damage(error);
+                }
+                error.because(failed).into()
             })
         })?;
         let mut idle = lock(&self.state.idle);
         if idle.file == file {
-            idle.connections.push(db);
+            idle.connections.extend(index);
         }
         Ok(found)
     }
@@ -141,8 +159,7 @@ impl Drop for Search {
     }
 }
 
-/// Finds without an index of its own to keep: in the index as far as it goes and, entry by entry,
-/// in what it does not hold.
+/// Finds without an index of its own to keep, however much that of another process lacks.
 pub(super) fn find_alone(
     reader: &Reader,
     published: &Published,
@@ -154,52 +171,98 @@ pub(super) fn find_alone(
         Some((number, tenant)) => (number, tenant.tree.size()),
         None => return Ok(Vec::new()),
     };
-    let below = cursor.unwrap_or(size).min(size);
     let index = index::open_reader(&beside(&reader.path)).ok();
     reader.with(|entries| {
-        let held = match &index {
-            Some(index) => index::held(index, entries, number)?,
-            None => 0,
+        let places = Places {
+            index: index.as_ref(),
+            entries,
+            tenant: number,
+            tail: u64::MAX,
         };
-        let mut found = Vec::new();
-        let mut pos = below;
-        while pos > held && found.len() < limit {
-            pos -= 1;
-            if keys_at(entries, number, pos)?.contains(key) {
-                found.push(pos);
-            }
-        }
-        if let Some(index) = index.filter(|_| found.len() < limit) {
-            let limit = limit - found.len();
-            found.extend(index::find(
-                &index,
-                entries,
-                number,
-                (key, below.min(held), limit),
-            )?);
-        }
-        Ok(found)
+        let found = places.find(key, cursor.unwrap_or(size).min(size), limit);
+        found.map_err(|error| error.because(None).into())
     })
 }
 
-impl State {
-    /// Waits until the index holds so many entries of a tenant.
-    fn wait_for(&self, tenant: u32, size: u64) -> Result<(), Unavailable> {
-        let mut progress = lock(&self.progress);
-        progress.waiting += 1;
-        self.changed.notify_all();
-        let (mut progress, _) = self
-            .changed
-            .wait_timeout_while(progress, BOUND, |progress| {
-                progress.size(tenant) < size && progress.failed.is_none()
-            })
-            .unwrap_or_else(PoisonError::into_inner);
-        progress.waiting -= 1;
-        match &progress.failed {
-            Some(why) => Err(why.clone()),
-            None if progress.size(tenant) >= size => Ok(()),
-            None => Err(Unavailable("the search index lags behind".into())),
+/// Where a tenant's entries are found: in an index as far as it goes, and one by one in what it
+/// does not hold.
+struct Places<'d> {
+    index: Option<&'d Connection>,
+    entries: &'d Connection,
+    tenant: u32,
+    /// How many are looked through one by one at most.
+    tail: u64,
+}
+
+/// Why not everything could be looked through.
+enum Missed {
+    Broken(rusqlite::Error),
+    /// The index lacks so many entries.
+    Lags(u64),
+}
+
+impl Places<'_> {
+    fn find(&self, key: &SearchKey, below: u64, limit: usize) -> Result<Vec<u64>, Missed> {
+        let Self {
+            entries, tenant, ..
+        } = *self;
+        let held = match self.index {
+            Some(index) => index::held(index, entries, tenant)?.min(below),
+            None => 0,
+        };
+        let looked = held.max(below.saturating_sub(self.tail));
+        let mut found = index::scan(entries, tenant, looked..below, (key, limit))?;
+        let missing = limit.saturating_sub(found.len());
+        if missing == 0 {
+            return Ok(found);
         }
+        if looked > held {
+            return Err(Missed::Lags(below - held));
+        }
+        if let Some(index) = self.index {
+            found.extend(index::find(index, entries, tenant, (key, held, missing))?);
+        }
+        Ok(found)
+    }
+}
+
+impl From<rusqlite::Error> for Missed {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
+impl Missed {
+    /// What is told, with why the index is not written where that is known.
+    fn because(self, failed: Option<Unavailable>) -> Unavailable {
+        match (self, failed) {
+            (Self::Broken(error), _) => unavailable(error),
+            (Self::Lags(_), Some(why)) => why,
+            (Self::Lags(missing), None) => {
+                unavailable(format!("{missing} entries are still to be put into it"))
+            }
+        }
+    }
+}
+
+impl State {
+    /// Waits until the index holds so many entries of a tenant, or lacks few enough of them once
+    /// patience is at its end; gives up when it cannot be written, and answers why.
+    fn wait_for(&self, tenant: u32, size: u64) -> Option<Unavailable> {
+        let mut progress = lock(&self.progress);
+        let lacks = |progress: &Progress| size.saturating_sub(progress.size(tenant));
+        if lacks(&progress) > NEAR {
+            progress.waiting += 1;
+            self.changed.notify_all();
+            for (span, most) in [(PATIENCE, 0), (BOUND, TAIL)] {
+                let waited = self.changed.wait_timeout_while(progress, span, |progress| {
+                    lacks(progress) > most && progress.failed.is_none()
+                });
+                (progress, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            }
+            progress.waiting -= 1;
+        }
+        progress.failed.clone()
     }
 
     /// Rests, unless someone waits for the index or the store is closed; true when it is.
@@ -247,7 +310,9 @@ impl Projector {
             }
             let projected = self.project(&mut index, anew);
             let rest = match projected {
-                Ok(0) => IDLE,
+                Ok(Projected { written: 0, .. }) => IDLE,
+                // What nobody can look through any more must become less.
+                Ok(Projected { missing, .. }) if missing > TAIL - 2 * BLOCK => Duration::ZERO,
                 Ok(_) => watch.elapsed() * REST,
                 Err(Trouble { why, damaged }) => {
                     tracing::warn!(%why, "the search index could not be written");
@@ -264,8 +329,8 @@ impl Projector {
         }
     }
 
-    /// Puts the next entries of every tenant into the index; answers how many.
-    fn project(&self, open: &mut Option<Index>, anew: bool) -> Result<usize, Trouble> {
+    /// Puts the next entries of every tenant into the index.
+    fn project(&self, open: &mut Option<Index>, anew: bool) -> Result<Projected, Trouble> {
         let targets: Vec<u64> = {
             let view = self.shared.published.read();
             let sizes = view.tenants.iter().map(|tenant| tenant.tree.size());
@@ -289,7 +354,7 @@ impl Projector {
         entries: &Connection,
         targets: &[u64],
         anew: bool,
-    ) -> rusqlite::Result<usize> {
+    ) -> rusqlite::Result<Projected> {
         let index = match open {
             Some(index) => index,
             None => {
@@ -304,9 +369,12 @@ impl Projector {
                 }
             }
         };
-        let written = index.write(entries, targets, BATCH)?;
-        self.state.report(index.sizes(), None);
-        Ok(written)
+        let written = index.write(entries, targets)?;
+        let sizes = index.sizes();
+        let lacks = |(size, target): (&u64, &u64)| target.saturating_sub(*size);
+        let missing = sizes.iter().zip(targets).map(lacks).max().unwrap_or(0);
+        self.state.report(sizes, None);
+        Ok(Projected { written, missing })
     }
 
     /// Begins an empty index; whoever reads the old file shall not go on doing so.
@@ -317,6 +385,14 @@ impl Projector {
         idle.connections.clear();
         Ok(index)
     }
+}
+
+/// What was done at one go.
+struct Projected {
+    /// How many entries were put into the index.
+    written: usize,
+    /// How many are missing still, of the tenant that lacks most.
+    missing: u64,
 }
 
 /// Why the index was not written.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use dayfly_domain::Spent;
 use rusqlite::{Connection, OptionalExtension};
 
+use super::known::{Print, key_print};
 use super::partition::{Partitions, day};
 use super::record::Desk;
 use super::value::{int, task};
@@ -35,6 +36,10 @@ impl Desk<'_> {
         if !self.partitions.has_spent(day) {
             Arc::make_mut(self.partitions).add_spent(self.db, day)?;
         }
+        self.keep.prints.push(Print::Spent {
+            day,
+            print: key_print(&spend.key.digest.0),
+        });
         let written = self
             .db
             .prepare_cached(&format!(

@@ -10,9 +10,10 @@ use dayfly_ledger::{Hash, TileWriter};
 
 use super::due::Due;
 use super::hearing::Hearing;
+use super::known::{Known, series_print};
 use super::partition::Partitions;
 use super::tally::Tally;
-use crate::{OpenTask, Standing, Unavailable};
+use crate::{OneTimeKey, OpenTask, Standing, Unavailable};
 
 /// The view that reads share, replaced in one step.
 #[derive(Debug, Default)]
@@ -32,6 +33,8 @@ pub(super) struct View {
     pub(super) tenants: Vec<TenantView>,
     pub(super) numbers: HashMap<Name, u32>,
     pub(super) partitions: Arc<Partitions>,
+    /// What rows of claims and spent keys there may be; none where only the rows themselves tell.
+    pub(super) known: Option<Known>,
 }
 
 /// One tenant's part.
@@ -127,6 +130,19 @@ impl View {
     pub(super) fn tenant(&self, name: &Name) -> Option<(u32, &TenantView)> {
         let number = *self.numbers.get(name)?;
         Some((number, self.tenants.get(number as usize)?))
+    }
+
+    /// Whether there may be a claim of a series.
+    pub(super) fn may_hold_series(&self, tenant: u32, issuer: &Name, series: &str) -> bool {
+        let print = || series_print(tenant, issuer.as_str(), series);
+        let known = self.known.as_ref();
+        known.is_none_or(|known| known.may_hold_series(print()))
+    }
+
+    /// Whether a one-time key may be spent.
+    pub(super) fn may_hold_key(&self, key: &OneTimeKey) -> bool {
+        let known = self.known.as_ref();
+        known.is_none_or(|known| known.may_hold_key(key))
     }
 
     pub(super) fn tenant_mut(&mut self, number: u32) -> Option<&mut TenantView> {

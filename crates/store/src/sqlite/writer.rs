@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::batch::{Batch, Fate, Order, Reply};
-use super::load::{Keep, keep_heard, load};
+use super::load::{Keep, keep_heard, load_to_write};
 use super::schema::{Sync, open_writer};
 use super::touch::Touched;
 use super::view::{Published, lock};
@@ -115,6 +115,7 @@ impl Writer {
             options: &self.options,
             watch: Stopwatch::start(),
             taken: 1,
+            coming: true,
             closed: false,
         };
         let transaction = Transaction {
@@ -149,7 +150,7 @@ impl Writer {
         self.db = Err(lost("the database is being opened again".into()));
         let open = || -> Result<_, OpenError> {
             let db = open_writer(&self.options.path, self.options.cache_mib, self.sync)?;
-            let (view, keep) = load(&db)?;
+            let (view, keep) = load_to_write(&db, &self.options.path)?;
             Ok((db, view, keep))
         };
         self.db = match open() {
@@ -168,38 +169,43 @@ impl Writer {
 }
 
 /// The orders of one batch as they come in.
+///
+/// The writer looks for them a few times in a window and sleeps in between: an order that wakes
+/// nobody is given for a fraction of what one costs that does. While there are new ones at every
+/// look it goes on, for whoever asks in a loop asks again within the time of a commit.
 struct Gathering<'w> {
     messages: &'w Receiver<Message>,
     options: &'w SqliteOptions,
     watch: Stopwatch,
     taken: usize,
+    /// Whether an order came since the last look.
+    coming: bool,
     closed: bool,
 }
 
 impl Gathering<'_> {
-    /// The next order of this batch: waits while the window is open, then takes only what is
-    /// there, up to the size of a batch.
+    /// The next order of this batch, up to its size; none when a look found nothing new, or the
+    /// window is over and what is there is taken.
     fn next(&mut self) -> Option<Order> {
-        if self.closed || self.taken >= self.options.batch_max {
-            return None;
-        }
-        let left = self.watch.left_of(self.options.gather);
-        let message = if left.is_zero() {
-            self.messages.try_recv().ok()
-        } else {
-            self.messages.recv_timeout(left).ok()
-        };
-        match message? {
-            Message::Order(order, place) => {
-                drop(place);
-                self.taken += 1;
-                Some(order)
-            }
-            Message::Close => {
-                self.closed = true;
-                None
+        while !self.closed && self.taken < self.options.batch_max {
+            match self.messages.try_recv() {
+                Ok(Message::Order(order, place)) => {
+                    drop(place);
+                    self.taken += 1;
+                    self.coming = true;
+                    return Some(order);
+                }
+                Ok(Message::Close) => self.closed = true,
+                Err(_) => {
+                    let left = self.watch.left_of(self.options.gather);
+                    if !std::mem::take(&mut self.coming) || left.is_zero() {
+                        return None;
+                    }
+                    Stopwatch::pass(left.min(self.options.look));
+                }
             }
         }
+        None
     }
 }
 

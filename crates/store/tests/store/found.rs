@@ -11,6 +11,8 @@ pub(crate) fn entries_are_found_under_their_keys<S: Subject>() {
     bench.start(2);
     bench.commit(changed(renewal(&task, 1)));
     bench.commit(noted(NOON, r#"{"owner":"team","resource":"other"}"#));
+    let about = format!(r#"{{"on":"workload release","about":"{}"}}"#, task.id);
+    bench.commit(noted(NOON, &about));
     let all = [
         (SearchKey::Owner(name("team")), vec![7, 3, 0]),
         (SearchKey::Workload(release()), vec![3, 0]),
@@ -30,6 +32,10 @@ pub(crate) fn entries_are_found_under_their_keys<S: Subject>() {
         (SearchKey::Key(digest("key 2")), vec![4]),
         (SearchKey::Token(digest("token 1 2")), vec![6]),
         (SearchKey::Token(digest("token 9 9")), vec![]),
+        (SearchKey::Issuer(github()), vec![3, 0]),
+        (SearchKey::Issuer(name("gitlab")), vec![]),
+        (SearchKey::About(id(1)), vec![8]),
+        (SearchKey::About(id(2)), vec![]),
     ];
     for _ in 0..2 {
         for (key, wanted) in &all {

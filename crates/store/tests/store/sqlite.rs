@@ -205,7 +205,7 @@ fn a_stray_hash_in_the_index_is_not_believed() {
     assert_eq!(bench.store().find(&acme(), &key, None, 10).unwrap(), [0]);
     bench.subject.store = None;
     let index = Connection::open(bench.subject.folder.path().join("dayfly.db.search")).unwrap();
-    let stray = "INSERT OR IGNORE INTO keys SELECT tenant, hash, 1 FROM keys";
+    let stray = "INSERT OR IGNORE INTO keys SELECT tenant, block, hash, 1 FROM keys";
     index.execute_batch(stray).unwrap();
     drop(index);
     bench.subject.reopen();

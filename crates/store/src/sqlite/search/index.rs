@@ -5,21 +5,25 @@ use std::path::Path;
 
 use dayfly_domain::{Name, TaskId};
 use dayfly_ledger::{Hash, sha256};
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row};
 
 use crate::SearchKey;
 use crate::keys::{issuer_of, keys_of};
-use crate::sqlite::read::read_entry;
-use crate::sqlite::value::{count, entry_id, int, task, uint};
+use crate::sqlite::value::{count, entry_id, int, position, uint};
 
 /// The form of the index; one of another form is built anew.
-const FORM: i64 = 1;
+const FORM: i64 = 2;
+
+/// How many entries share a block. Hashes are in no order, so they are sorted within a block of
+/// positions only: what is written lies in the few pages of the last block, however long the
+/// ledger has become, and a look-up goes through the blocks, 610 for 10^7 entries.
+pub(super) const BLOCK: u64 = if cfg!(test) { 256 } else { 16_384 };
 
 const TABLES: &str = "
-CREATE TABLE keys (tenant INTEGER NOT NULL, hash INTEGER NOT NULL, pos INTEGER NOT NULL,
-  PRIMARY KEY (tenant, hash, pos)) STRICT, WITHOUT ROWID;
+CREATE TABLE keys (tenant INTEGER NOT NULL, block INTEGER NOT NULL, hash INTEGER NOT NULL,
+  pos INTEGER NOT NULL, PRIMARY KEY (tenant, block, hash, pos)) STRICT, WITHOUT ROWID;
 CREATE TABLE held (tenant INTEGER PRIMARY KEY, size INTEGER NOT NULL, last BLOB NOT NULL) STRICT;
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 ";
 
 /// An index that is being written.
@@ -82,12 +86,12 @@ impl Index {
         Ok(Some(Self { db, sizes }))
     }
 
-    /// Puts the next entries into the index, up to the size that each tenant has.
+    /// Puts the next entries into the index, up to the size that each tenant has and not beyond
+    /// the end of a block.
     pub(super) fn write(
         &mut self,
         entries: &Connection,
         targets: &[u64],
-        most: usize,
     ) -> rusqlite::Result<usize> {
         self.sizes.resize(self.sizes.len().max(targets.len()), 0);
         let mut written = 0;
@@ -95,12 +99,12 @@ impl Index {
             let Some(size) = self.sizes.get_mut(tenant as usize) else {
                 continue;
             };
-            if *size >= *target || written >= most {
+            if *size >= *target {
                 continue;
             }
-            let until = (*target).min(*size + (most - written) as u64);
+            let until = (*target).min((*size / BLOCK + 1) * BLOCK);
             let batch = read_batch(entries, tenant, *size..until)?;
-            write_batch(&mut self.db, tenant, until, &batch)?;
+            write_batch(&mut self.db, (tenant, *size / BLOCK), until, &batch)?;
             written += batch.count;
             *size = until;
         }
@@ -126,7 +130,8 @@ fn read_batch(
     range: std::ops::Range<u64>,
 ) -> rusqlite::Result<Batch> {
     let mut statement = entries.prepare_cached(
-        "SELECT id, leaf, hash, salt, annex, task FROM entries WHERE id >= ?1 AND id < ?2 ORDER BY id",
+        "SELECT id, leaf, annex, task, seq, hash FROM entries
+         WHERE id >= ?1 AND id < ?2 ORDER BY id",
     )?;
     let mut found =
         statement.query((entry_id(tenant, range.start), entry_id(tenant, range.end)))?;
@@ -135,27 +140,80 @@ fn read_batch(
         last: Hash([0; 32]),
         count: 0,
     };
-    let mut issuers = HashMap::new();
+    let mut issuers = Issuers::new(entries, tenant);
     while let Some(row) = found.next()? {
-        let entry = read_entry(row)?;
-        let of = row.get::<_, Option<[u8; 16]>>(5)?.map(TaskId);
-        let issuer = || {
-            let of = of?;
-            let known = issuers
-                .entry(of)
-                .or_insert_with(|| issuer_at_start(entries, tenant, of));
-            known.clone()
-        };
-        let annex = entry.annex.as_ref().map(|annex| annex.data.as_str());
-        let keys = keys_of(&entry.leaf, annex, issuer);
+        let pos = position(row.get(0)?);
+        let keys = issuers.keys(row)?;
         batch
             .rows
-            .extend(keys.iter().map(|key| (hash_of(key), entry.pos)));
-        batch.last = entry.hash;
+            .extend(keys.iter().map(|key| (hash_of(key), pos)));
+        batch.last = Hash(row.get(5)?);
         batch.count += 1;
     }
     batch.rows.sort_unstable();
     Ok(batch)
+}
+
+fn write_batch(
+    db: &mut Connection,
+    (tenant, block): (u32, u64),
+    size: u64,
+    batch: &Batch,
+) -> rusqlite::Result<()> {
+    let transaction = db.transaction()?;
+    {
+        let mut insert = transaction.prepare_cached(
+            "INSERT OR IGNORE INTO keys (tenant, block, hash, pos) VALUES (?1, ?2, ?3, ?4)",
+        )?;
+        for (hash, pos) in &batch.rows {
+            insert.execute((tenant, int(block), hash, int(*pos)))?;
+        }
+        transaction
+            .prepare_cached("INSERT OR REPLACE INTO held (tenant, size, last) VALUES (?1, ?2, ?3)")?
+            .execute((tenant, int(size), batch.last.0))?;
+    }
+    transaction.commit()
+}
+
+/// Who vouched for the tasks of some entries, each looked up once.
+struct Issuers<'e> {
+    entries: &'e Connection,
+    tenant: u32,
+    known: HashMap<TaskId, Option<Name>>,
+}
+
+impl<'e> Issuers<'e> {
+    fn new(entries: &'e Connection, tenant: u32) -> Self {
+        Self {
+            entries,
+            tenant,
+            known: HashMap::new(),
+        }
+    }
+
+    /// The keys of a row of `id, leaf, annex, task, seq`.
+    fn keys(&mut self, row: &Row<'_>) -> rusqlite::Result<Vec<SearchKey>> {
+        let leaf = row.get_ref(1)?.as_str()?;
+        let annex = row.get_ref(2)?.as_str_or_null()?;
+        let of = row.get::<_, Option<[u8; 16]>>(3)?.map(TaskId);
+        let is_first = row.get::<_, Option<i64>>(4)? == Some(1);
+        let keys = keys_of(leaf, annex, || self.of(of?));
+        // Most entries of a task follow its first closely.
+        if let Some(of) = of.filter(|_| is_first) {
+            self.known.insert(of, issuer_of(leaf));
+        }
+        Ok(keys)
+    }
+
+    fn of(&mut self, task: TaskId) -> Option<Name> {
+        let Self {
+            entries, tenant, ..
+        } = *self;
+        let known = self.known.entry(task);
+        known
+            .or_insert_with(|| issuer_at_start(entries, tenant, task))
+            .clone()
+    }
 }
 
 /// Who vouched for a task, by its first entry.
@@ -172,21 +230,6 @@ fn issuer_at_start(entries: &Connection, tenant: u32, of: TaskId) -> Option<Name
     issuer_of(&leaf)
 }
 
-fn write_batch(db: &mut Connection, tenant: u32, size: u64, batch: &Batch) -> rusqlite::Result<()> {
-    let transaction = db.transaction()?;
-    {
-        let mut insert = transaction
-            .prepare_cached("INSERT OR IGNORE INTO keys (tenant, hash, pos) VALUES (?1, ?2, ?3)")?;
-        for (hash, pos) in &batch.rows {
-            insert.execute((tenant, hash, int(*pos)))?;
-        }
-        transaction
-            .prepare_cached("INSERT OR REPLACE INTO held (tenant, size, last) VALUES (?1, ?2, ?3)")?
-            .execute((tenant, int(size), batch.last.0))?;
-    }
-    transaction.commit()
-}
-
 /// Positions below `below` under a key, newest first; each is looked at before it is believed.
 pub(super) fn find(
     index: &Connection,
@@ -195,46 +238,49 @@ pub(super) fn find(
     (key, below, limit): (&SearchKey, u64, usize),
 ) -> rusqlite::Result<Vec<u64>> {
     let mut statement = index.prepare_cached(
-        "SELECT pos FROM keys WHERE tenant = ?1 AND hash = ?2 AND pos < ?3 ORDER BY pos DESC",
+        "SELECT pos FROM keys WHERE tenant = ?1 AND block = ?2 AND hash = ?3 AND pos < ?4
+         ORDER BY pos DESC",
     )?;
-    let mut candidates = statement.query((tenant, hash_of(key), int(below)))?;
+    let hash = hash_of(key);
     let mut found = Vec::new();
-    while found.len() < limit
-        && let Some(row) = candidates.next()?
-    {
-        let pos = count(row, 0)?;
-        if keys_at(entries, tenant, pos)?.contains(key) {
-            found.push(pos);
+    for block in (0..below.div_ceil(BLOCK)).rev() {
+        let mut candidates = statement.query((tenant, int(block), hash, int(below)))?;
+        while found.len() < limit
+            && let Some(row) = candidates.next()?
+        {
+            let pos = count(row, 0)?;
+            if !scan(entries, tenant, pos..pos + 1, (key, 1))?.is_empty() {
+                found.push(pos);
+            }
+        }
+        if found.len() >= limit {
+            break;
         }
     }
     Ok(found)
 }
 
-/// The keys of the entry at a position.
-pub(super) fn keys_at(
+/// Positions of a range under a key, newest first, by the entries themselves.
+pub(super) fn scan(
     entries: &Connection,
     tenant: u32,
-    pos: u64,
-) -> rusqlite::Result<Vec<SearchKey>> {
-    let mut statement = entries
-        .prepare_cached("SELECT id, leaf, hash, salt, annex, task FROM entries WHERE id = ?1")?;
-    let entry = statement
-        .query_row([entry_id(tenant, pos)], |row| {
-            let of = row
-                .get::<_, Option<[u8; 16]>>(5)?
-                .is_some()
-                .then(|| task(row, 5))
-                .transpose()?;
-            Ok((read_entry(row)?, of))
-        })
-        .optional()?;
-    let Some((entry, of)) = entry else {
-        return Ok(Vec::new());
-    };
-    let annex = entry.annex.as_ref().map(|annex| annex.data.as_str());
-    Ok(keys_of(&entry.leaf, annex, || {
-        issuer_at_start(entries, tenant, of?)
-    }))
+    range: std::ops::Range<u64>,
+    (key, limit): (&SearchKey, usize),
+) -> rusqlite::Result<Vec<u64>> {
+    let mut statement = entries.prepare_cached(
+        "SELECT id, leaf, annex, task, seq FROM entries WHERE id >= ?1 AND id < ?2 ORDER BY id DESC",
+    )?;
+    let mut rows = statement.query((entry_id(tenant, range.start), entry_id(tenant, range.end)))?;
+    let mut issuers = Issuers::new(entries, tenant);
+    let mut found = Vec::new();
+    while found.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        if issuers.keys(row)?.contains(key) {
+            found.push(position(row.get(0)?));
+        }
+    }
+    Ok(found)
 }
 
 /// How many entries of a tenant an index holds; none when it is not of these entries.
@@ -298,6 +344,8 @@ fn hash_of(key: &SearchKey) -> i64 {
         SearchKey::Resource(name) => (b'a', name.as_str().to_owned()),
         SearchKey::Key(digest) => (b'k', digest.to_string()),
         SearchKey::Token(digest) => (b't', digest.to_string()),
+        SearchKey::Issuer(name) => (b'v', name.as_str().to_owned()),
+        SearchKey::About(task) => (b'n', task.to_string()),
     };
     let mut bytes = vec![kind];
     bytes.extend_from_slice(text.as_bytes());
