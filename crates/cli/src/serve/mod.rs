@@ -160,7 +160,7 @@ async fn open_app(config: &Config, store: Arc<dyn Store>) -> anyhow::Result<Arc<
         let tenant = Tenant::open(store.as_ref(), setup, Arc::clone(&master), clock.now())
             .await
             .with_context(|| format!("tenant {name} cannot be served"))?;
-        tenants.push(tenant);
+        tenants.push(tenant.with_rotation(config.keys.rotate));
     }
     let sinks = config
         .heads

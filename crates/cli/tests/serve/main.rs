@@ -1,4 +1,5 @@
-//! The binary as a server, with real clients: what survives a kill, and what `proof` tells a job.
+//! The binary as a server, with real clients: what survives a kill, what `proof` tells a job, and the
+//! runbook's pages on keys.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,5 +10,6 @@
 
 mod client;
 mod crash;
+mod keys;
 mod proof;
 mod stage;

@@ -1,6 +1,7 @@
 //! Callers that hold one of our own credentials: the token verified, the record asked, the key proven.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dayfly_domain::{ClientId, CredentialId, Digest, Refusal, Rule, Task, TaskId, Time};
@@ -12,6 +13,7 @@ use dayfly_token::hash;
 use serde_json::Value;
 
 use super::grant::check_epochs;
+use super::keys::given_up;
 use super::refuse::{Trail, unavailable};
 use super::replay::KeyProof;
 use super::{App, Tenant};
@@ -56,18 +58,40 @@ pub(super) struct OwnToken {
 }
 
 /// Verified tokens by the hash of their whole text, signature included.
-pub(super) struct OwnTokens(Vec<Mutex<HashMap<[u8; 32], Arc<OwnToken>>>>);
+pub(super) struct OwnTokens {
+    shards: Vec<Mutex<Shard>>,
+    /// Moves on when a key no longer verifies: what was verified before counts for nothing then.
+    generation: AtomicU64,
+}
+
+/// Tokens, each with the generation it was verified in.
+type Shard = HashMap<[u8; 32], (u64, Arc<OwnToken>)>;
 
 impl Default for OwnTokens {
     fn default() -> Self {
-        Self((0..SHARDS).map(|_| Mutex::default()).collect())
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            generation: AtomicU64::new(0),
+        }
     }
 }
 
 impl OwnTokens {
-    fn shard(&self, name: &[u8; 32]) -> Option<&Mutex<HashMap<[u8; 32], Arc<OwnToken>>>> {
+    fn shard(&self, name: &[u8; 32]) -> Option<&Mutex<Shard>> {
         let [first, ..] = name;
-        self.0.get(usize::from(*first) % SHARDS)
+        self.shards.get(usize::from(*first) % SHARDS)
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
+    }
+
+    /// Forgets all of them, those included whose verification is still under way.
+    pub(super) fn forget(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        for shard in &self.shards {
+            shard.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
     }
 
     fn get(&self, name: &[u8; 32]) -> Option<Arc<OwnToken>> {
@@ -75,17 +99,18 @@ impl OwnTokens {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get(name)
-            .cloned()
+            .filter(|(generation, _)| *generation == self.generation())
+            .map(|(_, token)| Arc::clone(token))
     }
 
-    fn put(&self, name: [u8; 32], token: &Arc<OwnToken>) {
+    fn put(&self, name: [u8; 32], generation: u64, token: &Arc<OwnToken>) {
         if let Some(shard) = self.shard(&name) {
             let mut held = shard.lock().unwrap_or_else(PoisonError::into_inner);
             if held.len() >= REMEMBERED / SHARDS {
                 // Forgetting all of a shard is cheap, and verifying again is all it costs.
                 held.clear();
             }
-            held.insert(name, Arc::clone(token));
+            held.insert(name, (generation, Arc::clone(token)));
         }
     }
 }
@@ -98,14 +123,14 @@ impl App {
         if let Some(known) = tenant.own_tokens.get(&name) {
             return Ok(known);
         }
-        let loaded = tenant.loaded();
-        let verified = VerifiedAccessToken::verify(
-            token,
-            loaded.keyring.verifying(),
-            Alg::ALL,
-            tenant.issuer(),
-        )
-        .map_err(|why| verify::credential(&why))?;
+        // INVARIANT: the generation is read before the keyring, and moves on after it was replaced.
+        let generation = tenant.own_tokens.generation();
+        let keyring = tenant.keyring();
+        let verified =
+            VerifiedAccessToken::verify(token, keyring.verifying(), Alg::ALL, tenant.issuer())
+                .map_err(|why| {
+                    given_up(&keyring, token).unwrap_or_else(|| verify::credential(&why))
+                })?;
         let id: CredentialId = verified.jti().parse().map_err(|_| {
             Refusal::new(Rule::Credential)
                 .field("jti")
@@ -126,7 +151,7 @@ impl App {
             audience: verified.audience().to_owned(),
             introspection: Value::Object(answer).to_string(),
         });
-        tenant.own_tokens.put(name, &own);
+        tenant.own_tokens.put(name, generation, &own);
         Ok(own)
     }
 

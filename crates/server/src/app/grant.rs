@@ -106,7 +106,8 @@ impl App {
                 continue;
             };
             let workload = &found.workload;
-            let sealer = Sealer::new(&loaded.keyring, tenant.issuer(), &loaded.algs);
+            let keyring = tenant.keyring();
+            let sealer = Sealer::new(&keyring, tenant.issuer(), &loaded.algs);
             let plan = Planning {
                 app: self,
                 tenant,
@@ -259,7 +260,7 @@ impl App {
                 .got("it ended while the credential was on its way")
         })?;
         check_epochs(&open)?;
-        let minted = mint(committed, task, sealer)
+        let minted = mint(committed, task, sealer, &tenant.keyring())
             .ok_or_else(|| unavailable(&"the key that was to sign is gone"))?;
         open.task
             .check_client(minted.issued.client, committed.at())?;

@@ -1,4 +1,4 @@
-//! What happens by itself: ends that are due, refusal counts, heads every minute.
+//! What happens by itself: ends that are due, steps of keys, refusal counts, heads every minute.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -92,7 +92,7 @@ impl App {
         reasons
     }
 
-    /// One round: says that the server is alive, ends what is due, and hands out heads. Gives the
+    /// One round: says that the server is alive, ends what is due, goes on with the keys, and hands out heads. Gives the
     /// number of tasks ended.
     pub async fn sweep(self: &Arc<Self>) -> u64 {
         let now = self.now();
@@ -100,6 +100,7 @@ impl App {
         let mut ended = 0;
         for tenant in self.tenants() {
             ended += self.sweep_tenant(tenant, now).await;
+            self.sweep_keys(tenant, now).await;
         }
         self.flush_refusals(now);
         let minute = now.millis() / 60_000;
