@@ -153,6 +153,10 @@ async fn the_page_key_lost_is_walked() {
     // It is another one.
     let other = "A".repeat(43) + "\n";
     write_restricted(&file, &other);
+    // A tenant that comes before it and is new gets no keys under the wrong file either.
+    let aaa = folder.join("tenants/aaa");
+    std::fs::create_dir(&aaa).unwrap();
+    std::fs::write(aaa.join("tenant.toml"), "").unwrap();
     let why = refused(&stage);
     assert!(
         why.contains("is another one than that was wrapped under"),
@@ -164,6 +168,7 @@ async fn the_page_key_lost_is_walked() {
     stage.start().await;
     assert!(job.introspect(&shared).await);
     stage.stop();
+    std::fs::remove_dir_all(&aaa).unwrap();
 
     // There is no copy: every key is given up, and the next start makes others.
     std::fs::remove_file(&file).unwrap();

@@ -16,7 +16,9 @@ use zeroize::Zeroizing;
 
 use super::life::{ChangeError, KeyInfo, KeyUse, Kind, Life, due};
 use super::master::{MasterKey, MasterKeyError};
-use super::stored::{LEDGER_ALG, Occasion, Record, ledger_key, open, records, take};
+use super::stored::{
+    LEDGER_ALG, Occasion, Record, check_keys, infos, ledger_key, open, records, take,
+};
 use crate::random;
 
 /// A tenant's keys at one moment. Steps of their lives make another keyring, never change this one.
@@ -100,12 +102,8 @@ impl Keyring {
         wanted: &[Kind],
         now: Time,
     ) -> Result<Self, KeyringError> {
-        // What is there must open before anything is added to it under this key file.
-        let held = records(store, tenant)?;
-        for record in &held {
-            open(record, master, tenant)?;
-        }
-        let infos: Vec<KeyInfo> = held.into_iter().map(|record| record.info).collect();
+        check_keys(store, master, tenant)?;
+        let infos = infos(store, tenant)?;
         let annex = json!({"reason": "a key of each kind that is needed signs"});
         let occasion = Occasion {
             tenant,

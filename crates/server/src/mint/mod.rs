@@ -15,5 +15,5 @@ pub use life::{
 };
 pub use master::{MasterKey, MasterKeyError};
 pub(crate) use stored::{Occasion, take};
-pub use stored::{compromise_offline, holds_keys, infos};
+pub use stored::{check_keys, compromise_offline, holds_keys, infos};
 pub use token::{Minted, Sealer, claims_of, detail_json, details_json, mint};

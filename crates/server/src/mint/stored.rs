@@ -80,6 +80,22 @@ pub fn holds_keys(store: &dyn Store, tenant: &Name) -> Result<bool, Unavailable>
     }
 }
 
+/// Checks that every private key of the tenant opens: before anything is added under a key file,
+/// it must be the one that all there is was wrapped under.
+///
+/// # Errors
+/// [`KeyringError`], for the first that does not.
+pub fn check_keys(
+    store: &dyn Store,
+    master: &MasterKey,
+    tenant: &Name,
+) -> Result<(), KeyringError> {
+    for record in records(store, tenant)? {
+        open(&record, master, tenant)?;
+    }
+    Ok(())
+}
+
 /// Opens the private part of a key, where it still has one.
 pub(super) fn open(
     record: &Record,
