@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 
 use crate::hash::Hash;
-use crate::note::{Note, NoteError, SignerKey, VerifierKey, sign_note};
+use crate::note::{Note, NoteError, SignerKey, VerifierKey, cosign_note, sign_note};
 use crate::proof::{ProofError, is_empty_tree, verify_consistency};
 
 /// A tree of one ledger: size and root (C2SP tlog-checkpoint).
@@ -90,6 +90,15 @@ pub fn sign_head(head: &Head, key: &SignerKey) -> Result<String, HeadError> {
         head.root.to_base64()
     );
     Ok(sign_note(&body, key)?)
+}
+
+/// Signs a signed head by another key of the same ledger, so that it holds by either.
+///
+/// # Errors
+/// [`HeadError`] where the note is no head of the key's ledger.
+pub fn cosign_head(note: &str, key: &SignerKey) -> Result<String, HeadError> {
+    let both = cosign_note(note, key)?;
+    open_head(&both, key.verifier()).map(|_| both)
 }
 
 /// Reads a head that the key signed. Extension lines are allowed and left out.
@@ -195,6 +204,15 @@ mod tests {
         let head = head(u64::MAX, sha256(b"x"));
         let note = sign_head(&head, &key()).unwrap();
         assert_eq!(open_head(&note, key().verifier()), Ok(head.clone()));
+        let successor = SignerKey::from_seed("ledger.example/acme", &[2; 32]).unwrap();
+        let both = cosign_head(&note, &successor).unwrap();
+        assert_eq!(open_head(&both, key().verifier()), Ok(head.clone()));
+        assert_eq!(open_head(&both, successor.verifier()), Ok(head.clone()));
+        let elsewhere = SignerKey::from_seed("ledger.example/other", &[2; 32]).unwrap();
+        assert!(matches!(
+            cosign_head(&note, &elsewhere),
+            Err(HeadError::Origin { .. })
+        ));
         let stranger = Head {
             origin: "ledger.example/other".into(),
             ..head

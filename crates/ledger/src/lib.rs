@@ -38,7 +38,7 @@ mod json;
 pub use chain::ChainError;
 pub use fsck::{Fsck, FsckError};
 pub use hash::{Hash, empty_root, leaf_hash, node_hash, sha256};
-pub use head::{Head, open_head, sign_head, verify_extends};
+pub use head::{Head, cosign_head, open_head, sign_head, verify_extends};
 pub use leaf::{Leaf, Link, ReadLeaf, annex_hash};
 pub use note::{SignerKey, VerifierKey};
 pub use proof::{

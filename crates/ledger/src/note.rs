@@ -102,6 +102,21 @@ pub fn sign_note(text: &str, key: &SignerKey) -> Result<String, NoteError> {
     check_characters(&note).map(|()| note)
 }
 
+/// Adds a signature by another key to a note. What the note is signed by already is not judged.
+///
+/// # Errors
+/// [`NoteError`] where it is no note, or has no place for another signature.
+pub fn cosign_note(note: &str, key: &SignerKey) -> Result<String, NoteError> {
+    let Note { text, signatures } = Note::parse(note)?;
+    if signatures.len() >= MAX_SIGNATURES {
+        return Err(NoteError::TooMany);
+    }
+    let signed = sign_note(text, key)?;
+    let (_, line) = signed.rsplit_once("\n\n").ok_or(NoteError::Shape)?;
+    let note = [note, line].concat();
+    check_characters(&note).map(|()| note)
+}
+
 impl<'a> Note<'a> {
     /// Reads the shape of a note.
     ///
@@ -225,6 +240,19 @@ mod tests {
             Note::parse(&mixed).unwrap().verify(&key),
             Err(NoteError::Forged { .. })
         ));
+    }
+
+    #[test]
+    fn a_note_is_signed_by_several() {
+        let other = SignerKey::from_seed("example.com/acme", &[8; 32]).unwrap();
+        let note = sign_note("a\n\nb\n", &signer()).unwrap();
+        let both = cosign_note(&note, &other).unwrap();
+        let read = Note::parse(&both).unwrap();
+        assert_eq!(read.verify(signer().verifier()), Ok("a\n\nb\n"));
+        assert_eq!(read.verify(other.verifier()), Ok("a\n\nb\n"));
+        let full = (2..MAX_SIGNATURES).fold(both, |note, _| cosign_note(&note, &other).unwrap());
+        assert_eq!(cosign_note(&full, &other), Err(NoteError::TooMany));
+        assert_eq!(cosign_note("text\n", &other), Err(NoteError::Shape));
     }
 
     #[test]

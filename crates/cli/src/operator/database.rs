@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use dayfly_domain::{Name, TaskId, Time};
-use dayfly_ledger::{Head, Receipt, SignerKey, sign_head};
+use dayfly_ledger::{Head, Receipt};
 use dayfly_server::config::Config;
 use dayfly_server::declared::{Declared, Source, TenantContext};
-use dayfly_server::mint::{Keyring, MasterKey};
+use dayfly_server::mint::{Keyring, MasterKey, ledger_keys};
 use dayfly_server::record::{self, Comparison, HeadView, Known, RecordError};
 use dayfly_store::clock::{Clock, SystemClock};
 use dayfly_store::{FactsQuery, SqliteOptions, SqliteStore, Store};
+use nix::sys::stat::{Mode, umask};
 
 use crate::output::say;
 use crate::serve::DATABASE;
@@ -31,6 +32,19 @@ pub(super) fn path(config: &Config) -> Result<PathBuf> {
         path.display()
     );
     Ok(path)
+}
+
+/// Opens the database of a server that does not run, so that none can start meanwhile.
+pub(super) fn open_for_writing(config: &Config) -> Result<SqliteStore> {
+    let path = path(config)?;
+    // What is written is for the server's own user alone, as by `serve`.
+    umask(Mode::S_IRWXG | Mode::S_IRWXO);
+    let options = SqliteOptions {
+        leaf_bytes: config.bounds.leaf_bytes,
+        ..SqliteOptions::new(&path)
+    };
+    SqliteStore::open(options)
+        .with_context(|| format!("the database {} does not open", path.display()))
 }
 
 impl Database {
@@ -106,23 +120,21 @@ impl Database {
         let tree = self.store.head(&self.tenant)?;
         anyhow::ensure!(tree.size > 0, "tenant {} has no ledger yet", self.tenant);
         let origin = self.origin();
-        let keyring = self.keyring(&origin).await?;
-        let signer: &SignerKey = keyring.ledger();
+        let keyring = self.keyring(&origin)?;
         let head = Head {
             origin,
             size: tree.size,
             root: tree.root,
         };
-        let note = sign_head(&head, signer)?;
-        Ok(record::head_view(&note, signer.verifier())?)
+        let note = keyring.sign_head(&head)?;
+        Ok(record::head_view(&note, &keyring.ledger_keys())?)
     }
 
-    async fn keyring(&self, origin: &str) -> Result<Keyring> {
+    fn keyring(&self, origin: &str) -> Result<Keyring> {
         let file = &self.config.key_file;
         let master = MasterKey::load(file, true)
             .with_context(|| format!("a head is signed with the key in {}", file.display()))?;
-        Keyring::load(&self.store, &master, &self.tenant, origin, &[], self.now())
-            .await
+        Keyring::open(&self.store, &master, &self.tenant, origin)
             .context("the keys of the tenant cannot be read")
     }
 
@@ -140,13 +152,13 @@ impl Database {
 
     pub(super) async fn compare(&self, held: &str) -> Result<Comparison> {
         let present = self.head().await?;
-        let key = present.verifier_key.parse()?;
+        let keys = ledger_keys(&record::keys(&self.store, &self.tenant)?);
         Ok(record::compare(
             &self.store,
             &self.tenant,
             held,
             present,
-            &key,
+            &keys,
         )?)
     }
 

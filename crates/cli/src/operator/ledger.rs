@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use dayfly_ledger::{FsckError, VerifierKey};
+use dayfly_server::mint::ledger_keys;
 use dayfly_server::record::{LedgerEntry, moment, one_line};
 use dayfly_store::{FsckFailure, TenantReport};
 use serde_json::{Value, json};
@@ -45,9 +46,10 @@ pub(crate) struct VerifyArgs {
     /// or a line of a head sink; `-` for standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// The key of the ledger as it was trusted then; without it, the one that the server names
+    /// The key of the ledger as it was trusted then, and again the present one where it was
+    /// replaced since; without it, those that the server names
     #[arg(long, value_name = "VERIFIER_KEY")]
-    key: Option<String>,
+    key: Vec<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -167,18 +169,19 @@ pub(super) async fn head(args: &HeadArgs, tenant: Option<&str>) -> Result<ExitCo
 pub(super) async fn verify(args: &VerifyArgs, tenant: Option<&str>) -> Result<ExitCode> {
     let file = read_file(&args.file)?;
     let held = note_in(&file).context("there is no signed head in the file")?;
-    let given: Option<VerifierKey> = args
-        .key
-        .as_deref()
-        .map(|key| key.parse().context("`--key` is no verifier key"))
-        .transpose()?;
-    let mut compared = args.place.record(tenant).await?.compare(&held).await?;
-    let key = match given {
-        Some(key) => key,
-        None => compared.present.verifier_key.parse()?,
+    let given = args.key.iter().map(|key| key.parse());
+    let given: Vec<VerifierKey> = given
+        .collect::<Result<_, _>>()
+        .context("`--key` is no verifier key")?;
+    let record = args.place.record(tenant).await?;
+    let mut compared = record.compare(&held).await?;
+    let keys = if given.is_empty() {
+        ledger_keys(&record.keys().await?)
+    } else {
+        given
     };
     // What the server says of itself is checked here once more.
-    compared.why = compared.check(&held, &key).err();
+    compared.why = compared.check(&held, &keys).err();
     compared.holds = compared.why.is_none();
     let code = if compared.holds {
         ExitCode::SUCCESS

@@ -1,4 +1,4 @@
-//! Lists: of tasks, keys and blocks.
+//! Lists: of tasks and blocks.
 
 use std::process::ExitCode;
 
@@ -40,10 +40,10 @@ pub(crate) struct TaskListArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct ListArgs {
     #[command(flatten)]
-    place: PlaceArgs,
+    pub(super) place: PlaceArgs,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 #[cfg(test)]
@@ -137,19 +137,6 @@ pub(super) fn state(standing: &Standing, now: dayfly_domain::Time) -> String {
         }
         Standing::Open { due, .. } => format!("open until {}", moment(*due, now)),
     }
-}
-
-pub(super) async fn keys(args: &ListArgs, tenant: Option<&str>) -> Result<ExitCode> {
-    let keys = args.place.record(tenant).await?.keys().await?;
-    if args.json {
-        return print_json(&keys);
-    }
-    let now = now();
-    let mut table = Table::new(&["KEY", "USE", "ALG", "CREATED"]);
-    for key in keys {
-        table.row([key.kid, key.r#use, key.alg, moment(key.created, now)]);
-    }
-    print(&table.lines())
 }
 
 pub(super) async fn blocks(args: &ListArgs, tenant: Option<&str>) -> Result<ExitCode> {

@@ -2,6 +2,7 @@
 
 mod change;
 mod database;
+mod keys;
 mod ledger;
 mod list;
 mod place;
@@ -81,8 +82,12 @@ pub(crate) enum LedgerCommand {
 /// What is done with keys.
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeysCommand {
-    /// Lists them
+    /// Lists them, each with where it is in its life and its public part
     List(list::ListArgs),
+    /// Publishes successors, which sign once every cached key set is over
+    Rotate(keys::RotateArgs),
+    /// Gives keys up at once: unpublished, and nothing that they signed is accepted any more
+    Compromise(keys::CompromiseArgs),
 }
 
 /// What is done with blocks.
@@ -109,7 +114,11 @@ pub(crate) fn main(command: OperatorCommand, tenant: Option<&str>) -> ExitCode {
             block_on(ledger::verify(&args, tenant))
         }
         OperatorCommand::Ledger(LedgerCommand::Tail(args)) => block_on(ledger::tail(&args, tenant)),
-        OperatorCommand::Keys(KeysCommand::List(args)) => block_on(list::keys(&args, tenant)),
+        OperatorCommand::Keys(KeysCommand::List(args)) => block_on(keys::list(&args, tenant)),
+        OperatorCommand::Keys(KeysCommand::Rotate(args)) => block_on(keys::rotate(&args, tenant)),
+        OperatorCommand::Keys(KeysCommand::Compromise(args)) => {
+            block_on(keys::compromise(&args, tenant))
+        }
         OperatorCommand::Block(BlockCommand::List(args)) => block_on(list::blocks(&args, tenant)),
         OperatorCommand::Unblock(args) => block_on(change::unblock(&args, tenant)),
     }

@@ -6,8 +6,9 @@ use anyhow::{Context, Result, anyhow, bail};
 use dayfly_domain::Name;
 use dayfly_server::config::Config;
 use dayfly_server::http::admin::SOCKET;
+use dayfly_store::SqliteStore;
 
-use super::database::Database;
+use super::database::{self, Database};
 use super::record::{Record, Served};
 use crate::admin_socket::AdminSocket;
 
@@ -25,6 +26,14 @@ pub(crate) struct PlaceArgs {
 /// A configuration that was read.
 pub(super) struct Place {
     pub(super) config: Config,
+}
+
+/// Where something can be changed.
+pub(super) enum Writable {
+    /// A server runs and answers.
+    Served(Served),
+    /// None does: the database, which is locked meanwhile, and the tenant.
+    Offline(Box<SqliteStore>, Name),
 }
 
 impl PlaceArgs {
@@ -51,6 +60,17 @@ impl PlaceArgs {
                 tenant,
             )?))),
         }
+    }
+
+    /// The running server, or else the database open for writing: for what must be possible on the
+    /// day on which the server does not start.
+    pub(super) async fn writable(&self, tenant: Option<&str>) -> Result<Writable> {
+        let place = self.read()?;
+        let tenant = place.tenant(tenant)?;
+        Ok(match place.socket().await? {
+            Some(socket) => Writable::Served(Served { socket, tenant }),
+            None => Writable::Offline(Box::new(database::open_for_writing(&place.config)?), tenant),
+        })
     }
 
     /// The running server, for what cannot be done without one.

@@ -3,8 +3,9 @@
 use anyhow::{Context, Result};
 use dayfly_domain::{Name, TaskId, Time};
 use dayfly_ledger::Receipt;
+use dayfly_server::mint::KeyInfo;
 use dayfly_server::record::{
-    self, BlockView, Comparison, Filter, HeadView, KeyView, LedgerEntry, TaskPage, TaskView, Trace,
+    self, BlockView, Comparison, Filter, HeadView, LedgerEntry, TaskPage, TaskView, Trace,
     TraceKey, TraceQuery,
 };
 use dayfly_store::clock::{Clock, SystemClock};
@@ -168,7 +169,7 @@ impl Record {
         }
     }
 
-    pub(super) async fn keys(&self) -> Result<Vec<KeyView>> {
+    pub(super) async fn keys(&self) -> Result<Vec<KeyInfo>> {
         match self {
             Self::Served(served) => served.get("keys").await,
             Self::Offline(database) => database.read(record::keys),

@@ -55,6 +55,11 @@ fn command_lines() {
         "ledger verify head.txt --key k",
         "ledger tail -f -n 5",
         "keys list --json",
+        "keys rotate --reason due",
+        "keys rotate --use ledger --reason due",
+        "keys rotate --use token --alg RS256 --reason due --json",
+        "keys compromise k1 k2 --reason stolen",
+        "keys compromise --all --reason lost --json",
         "block list",
         "unblock series:github:1/2 --reason fixed",
         "apply --dry-run",
@@ -68,6 +73,9 @@ fn command_lines() {
         "unblock everything --reason fixed",
         "why ref_x",
         "verify r.json",
+        "keys rotate --use heads --reason due",
+        "keys compromise --reason stolen",
+        "keys compromise k1 --all --reason stolen",
         "task list --limit 0",
         "task list --owner Not/A/Name",
     ] {
@@ -81,6 +89,8 @@ fn every_change_demands_a_reason() {
         &format!("task end {TASK}"),
         "unblock series:github:1/2",
         "apply",
+        "keys rotate",
+        "keys compromise k1",
     ] {
         let error = parse(line).unwrap_err();
         assert_eq!(

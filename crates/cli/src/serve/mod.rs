@@ -16,7 +16,7 @@ use dayfly_server::config::{Config, HeadSink};
 use dayfly_server::declared::TenantContext;
 use dayfly_server::http;
 use dayfly_server::http::admin::{AdminSocket, Readiness};
-use dayfly_server::mint::{MasterKey, holds_keys};
+use dayfly_server::mint::{MasterKey, check_keys, holds_keys};
 use dayfly_server::verify::{KeyCache, ProofBounds};
 use dayfly_store::clock::{Clock, SystemClock};
 use dayfly_store::{SqliteOptions, SqliteStore, Store};
@@ -146,6 +146,11 @@ async fn open_app(config: &Config, store: Arc<dyn Store>) -> anyhow::Result<Arc<
         needed |= holds_keys(store.as_ref(), name)?;
     }
     let master = Arc::new(MasterKey::load(&config.key_file, needed)?);
+    // Of all tenants before the first of them is opened: a new one gets no keys under a wrong file.
+    for name in &names {
+        check_keys(store.as_ref(), &master, name)
+            .with_context(|| format!("tenant {name} cannot be served"))?;
+    }
     let keys = Arc::new(KeyCache::new());
     let mut tenants = Vec::with_capacity(names.len());
     for name in names {
@@ -162,7 +167,7 @@ async fn open_app(config: &Config, store: Arc<dyn Store>) -> anyhow::Result<Arc<
         let tenant = Tenant::open(store.as_ref(), setup, Arc::clone(&master), clock.now())
             .await
             .with_context(|| format!("tenant {name} cannot be served"))?;
-        tenants.push(tenant);
+        tenants.push(tenant.with_rotation(config.keys.rotate));
     }
     let sinks = config
         .heads

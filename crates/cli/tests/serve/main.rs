@@ -1,5 +1,5 @@
 //! The binary as a server, with real clients: what survives a kill, what a start heeds and what it
-//! does not, which bounds hold, and what `proof` tells a job.
+//! does not, which bounds hold, what `proof` tells a job, and the runbook's pages on keys.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,6 +11,7 @@
 mod bounds;
 mod client;
 mod crash;
+mod keys;
 mod proof;
 mod restart;
 mod stage;

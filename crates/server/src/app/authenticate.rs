@@ -1,6 +1,7 @@
 //! Callers that hold one of our own credentials: the token verified, the record asked, the key proven.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dayfly_domain::{
@@ -13,6 +14,7 @@ use dayfly_token::dpop::VerifiedDpop;
 use dayfly_token::hash;
 use serde_json::Value;
 
+use super::keys::given_up;
 use super::refuse::{Trail, unavailable};
 use super::replay::KeyProof;
 use super::{App, Tenant};
@@ -58,33 +60,57 @@ pub(super) struct OwnToken {
 }
 
 /// Verified tokens by the hash of their whole text, signature included.
-pub(super) struct OwnTokens(Vec<Mutex<Shard>>);
+pub(super) struct OwnTokens {
+    shards: Vec<Mutex<Shard>>,
+    /// Moves on when a key no longer verifies: what was verified before counts for nothing then.
+    generation: AtomicU64,
+}
 
+/// Tokens, each with the generation it was verified in.
 #[derive(Default)]
 struct Shard {
-    held: HashMap<[u8; 32], Arc<OwnToken>>,
+    held: HashMap<[u8; 32], (u64, Arc<OwnToken>)>,
     bytes: usize,
 }
 
 impl Default for OwnTokens {
     fn default() -> Self {
-        Self((0..SHARDS).map(|_| Mutex::default()).collect())
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            generation: AtomicU64::new(0),
+        }
     }
 }
 
 impl OwnTokens {
     fn shard(&self, name: &[u8; 32]) -> Option<MutexGuard<'_, Shard>> {
         let [first, ..] = name;
-        let shard = self.0.get(usize::from(*first) % SHARDS)?;
+        let shard = self.shards.get(usize::from(*first) % SHARDS)?;
         Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn get(&self, name: &[u8; 32]) -> Option<Arc<OwnToken>> {
-        self.shard(name)?.held.get(name).cloned()
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
     }
 
-    /// Remembers a token; all of them take `most` bytes at most.
-    fn put(&self, name: [u8; 32], token: &Arc<OwnToken>, most: usize) {
+    /// Forgets all of them, those included whose verification is still under way.
+    pub(super) fn forget(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        for shard in &self.shards {
+            *shard.lock().unwrap_or_else(PoisonError::into_inner) = Shard::default();
+        }
+    }
+
+    fn get(&self, name: &[u8; 32]) -> Option<Arc<OwnToken>> {
+        self.shard(name)?
+            .held
+            .get(name)
+            .filter(|(generation, _)| *generation == self.generation())
+            .map(|(_, token)| Arc::clone(token))
+    }
+
+    /// Remembers a token that was verified in a generation; all of them take `most` bytes at most.
+    fn put(&self, name: [u8; 32], generation: u64, token: &Arc<OwnToken>, most: usize) {
         let bytes = token.bytes();
         let Some(mut shard) = self.shard(&name).filter(|_| bytes <= most / SHARDS) else {
             return;
@@ -93,7 +119,8 @@ impl OwnTokens {
             // Forgetting all of a shard is cheap, and verifying again is all it costs.
             *shard = Shard::default();
         }
-        if shard.held.insert(name, Arc::clone(token)).is_none() {
+        let held = (generation, Arc::clone(token));
+        if shard.held.insert(name, held).is_none() {
             shard.bytes += bytes;
         }
     }
@@ -116,14 +143,14 @@ impl App {
         if let Some(known) = tenant.own_tokens.get(&name) {
             return Ok(known);
         }
-        let loaded = tenant.loaded();
-        let verified = VerifiedAccessToken::verify(
-            token,
-            loaded.keyring.verifying(),
-            Alg::ALL,
-            tenant.issuer(),
-        )
-        .map_err(|why| verify::credential(&why))?;
+        // INVARIANT: the generation is read before the keyring, and moves on after it was replaced.
+        let generation = tenant.own_tokens.generation();
+        let keyring = tenant.keyring();
+        let verified =
+            VerifiedAccessToken::verify(token, keyring.verifying(), Alg::ALL, tenant.issuer())
+                .map_err(|why| {
+                    given_up(&keyring, token).unwrap_or_else(|| verify::credential(&why))
+                })?;
         let id: CredentialId = verified.jti().parse().map_err(|_| {
             Refusal::new(Rule::Credential)
                 .field("jti")
@@ -147,7 +174,7 @@ impl App {
             introspection: Value::Object(answer).to_string(),
         });
         let share = REMEMBERED_BYTES / self.tenants.len().max(1);
-        tenant.own_tokens.put(name, &own, share);
+        tenant.own_tokens.put(name, generation, &own, share);
         Ok(own)
     }
 
@@ -303,13 +330,14 @@ mod tests {
                 introspection: "x".repeat(bytes),
             });
             let name = hash::sha256(&number.to_be_bytes());
-            tokens.put(name, &own, most);
-            tokens.put(name, &own, most);
+            tokens.put(name, 0, &own, most);
+            tokens.put(name, 0, &own, most);
             tokens.get(&name).is_some()
         };
         assert!((0..1000).all(|number| put(number, 300)));
-        let shards = || tokens.0.iter().map(|shard| shard.lock().unwrap());
-        let held = |shard: &Shard| -> usize { shard.held.values().map(|own| own.bytes()).sum() };
+        let shards = || tokens.shards.iter().map(|shard| shard.lock().unwrap());
+        let held =
+            |shard: &Shard| -> usize { shard.held.values().map(|(_, own)| own.bytes()).sum() };
         assert!(shards().all(|shard| shard.bytes <= most / SHARDS));
         assert!(shards().all(|shard| shard.bytes == held(&shard)));
         assert!(shards().all(|shard| !shard.held.is_empty()));

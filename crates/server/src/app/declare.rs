@@ -322,6 +322,11 @@ impl App {
 fn signed_by(by: &Operator, reason: &str) -> Result<Annex, random::NoRandomness> {
     Ok(Annex {
         salt: random::bytes()?,
-        data: json!({"by": {"uid": by.uid}, "reason": reason}).to_string(),
+        data: signed_json(by, reason).to_string(),
     })
+}
+
+/// Who and why, as it stands in an annex.
+pub(super) fn signed_json(by: &Operator, reason: &str) -> serde_json::Value {
+    json!({"by": {"uid": by.uid}, "reason": reason})
 }

@@ -112,7 +112,8 @@ impl App {
                 continue;
             };
             let workload = &found.workload;
-            let sealer = Sealer::new(&loaded.keyring, tenant.issuer(), &loaded.algs);
+            let keyring = tenant.keyring();
+            let sealer = Sealer::new(&keyring, tenant.issuer(), &loaded.algs);
             let plan = Planning {
                 app: self,
                 tenant,
@@ -271,7 +272,7 @@ impl App {
             // It has changed since: what was written is not how it stands now.
             None => Cow::Owned(self.open_task(tenant, task)?.ok_or_else(gone)?.task),
         };
-        let minted = mint(committed, task, sealer)
+        let minted = mint(committed, task, sealer, &tenant.keyring())
             .ok_or_else(|| unavailable(&"the key that was to sign is gone"))?;
         state.check_client(minted.issued.client, committed.at())?;
         let issued = minted.issued;

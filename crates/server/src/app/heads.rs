@@ -29,6 +29,8 @@ impl App {
     /// [`HeadError`].
     pub fn head_note(&self, tenant: &Tenant) -> Result<String, HeadError> {
         let TreeHead { size, root, .. } = self.store.head(tenant.name())?;
+        // INVARIANT: the keyring is read under this lock. Who replaces it empties the place after,
+        // so no head of a key that was given up is served again.
         let mut last = tenant
             .last_head
             .lock()
@@ -43,7 +45,7 @@ impl App {
             size,
             root,
         };
-        let note = dayfly_ledger::sign_head(&head, tenant.loaded().keyring.ledger())?;
+        let note = tenant.keyring().sign_head(&head)?;
         *last = Some((size, note.clone()));
         Ok(note)
     }

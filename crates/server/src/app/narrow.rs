@@ -105,7 +105,11 @@ impl App {
             by_assertion: request.assertion.is_some(),
             spends: keys.into_iter().map(|key| Spend { key, by }).collect(),
         };
-        self.issue_further(tenant, &further, open).await
+        let granted = self.issue_further(tenant, &further, open).await?;
+        // One more look at what was shown: its key may have been given up meanwhile, and then what
+        // was got for it stays here.
+        self.own_token(tenant, request.token)?;
+        Ok(granted)
     }
 
     /// What the record says a credential was issued for. A live one was issued a short while ago,

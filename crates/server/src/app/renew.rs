@@ -188,7 +188,8 @@ impl App {
             check_epochs(open.stale.as_ref())?;
             let loaded = tenant.loaded();
             let workload = declared_workload(&loaded, &open)?;
-            let sealer = Sealer::new(&loaded.keyring, tenant.issuer(), &loaded.algs);
+            let keyring = tenant.keyring();
+            let sealer = Sealer::new(&keyring, tenant.issuer(), &loaded.algs);
             let now = self.now();
             let events = decide(
                 Some(&open.task),

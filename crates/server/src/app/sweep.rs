@@ -1,4 +1,4 @@
-//! What happens by itself: ends that are due, refusal counts, heads every minute.
+//! What happens by itself: ends that are due, steps of keys, refusal counts, heads every minute.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -72,8 +72,8 @@ impl App {
         until.filter(|until| now < *until).max()
     }
 
-    /// One round: says that the server is alive, ends what is due, and hands out heads. Gives the
-    /// number of tasks ended.
+    /// One round: says that the server is alive, ends what is due, goes on with the keys, and hands
+    /// out heads. Gives the number of tasks ended.
     pub async fn sweep(self: &Arc<Self>) -> u64 {
         let now = self.now();
         self.say_alive(now);
@@ -81,6 +81,7 @@ impl App {
         let mut ended = 0;
         for tenant in self.tenants() {
             ended += self.sweep_tenant(tenant, now).await;
+            self.sweep_keys(tenant, now).await;
         }
         self.flush_refusals(now);
         let minute = now.millis() / 60_000;

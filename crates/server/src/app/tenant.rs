@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use dayfly_domain::{Name, Refusal, Rule, Time};
+use dayfly_domain::{Name, Refusal, Rule, Span, Time};
 use dayfly_store::{Annex, Append, AppendError, Document, FactsQuery, Note, Store, Unavailable};
 use dayfly_token::alg::Alg;
 use dayfly_token::htu::{Htu, HtuError};
@@ -16,7 +16,7 @@ use super::matching::MatchIndex;
 use super::pulse::Pulse;
 use super::replay::Replays;
 use crate::declared::{Declared, LoadError, Source, TenantContext, Warning};
-use crate::mint::{Keyring, KeyringError, MasterKey};
+use crate::mint::{Keyring, KeyringError, Kind, MasterKey, wanted};
 use crate::random;
 use crate::verify::{KeyCache, ProofBounds, Recipient, Verifier};
 
@@ -48,8 +48,13 @@ pub struct Tenant {
     origin: String,
     /// The most frequent `htu`, kept normalised.
     token_htu: Htu,
-    master: Arc<MasterKey>,
+    pub(super) master: Arc<MasterKey>,
     loaded: RwLock<Arc<Loaded>>,
+    pub(super) keyring: RwLock<Arc<Keyring>>,
+    /// One step of the keys at a time.
+    pub(super) turning: tokio::sync::Mutex<()>,
+    /// After how long a key that signs is replaced; none when only by hand.
+    pub(super) rotate: Option<Span>,
     pub(super) own_tokens: OwnTokens,
     pub(super) replays: Replays,
     pub(super) pulse: Pulse,
@@ -72,10 +77,10 @@ pub struct Loaded {
     pub verifier: Verifier,
     /// Finds workloads.
     pub index: MatchIndex,
-    /// Private keys.
-    pub keyring: Keyring,
     /// Which algorithm each resource wants.
     pub algs: HashMap<Name, Alg>,
+    /// The kinds of keys that it needs.
+    pub wanted: Vec<Kind>,
 }
 
 /// Why a tenant cannot be served.
@@ -129,7 +134,9 @@ impl Tenant {
                 first_source(store, &setup, revision, now).await?,
             ),
         };
-        let loaded = load(store, &setup, &origin, &master, revision, source, now).await?;
+        let loaded = load(&setup, revision, source)?;
+        let wanted = &loaded.wanted;
+        let keyring = Keyring::load(store, &master, &setup.name, &origin, wanted, now).await?;
         let token_htu = Htu::parse(&format!("{issuer}{TOKEN}"))?;
         Ok(Self {
             issuer,
@@ -137,6 +144,9 @@ impl Tenant {
             token_htu,
             master,
             loaded: RwLock::new(Arc::new(loaded)),
+            keyring: RwLock::new(Arc::new(keyring)),
+            turning: tokio::sync::Mutex::default(),
+            rotate: None,
             own_tokens: OwnTokens::default(),
             replays: Replays::default(),
             pulse: Pulse::default(),
@@ -144,6 +154,13 @@ impl Tenant {
             applying: tokio::sync::Mutex::default(),
             setup,
         })
+    }
+
+    /// The same tenant, whose keys are replaced after they have signed for this long.
+    #[must_use]
+    pub fn with_rotation(mut self, every: Option<Span>) -> Self {
+        self.rotate = every;
+        self
     }
 
     /// Its name.
@@ -192,6 +209,12 @@ impl Tenant {
         Arc::clone(&self.loaded.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Its keys as they stand now.
+    #[must_use]
+    pub fn keyring(&self) -> Arc<Keyring> {
+        Arc::clone(&self.keyring.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Whether its folder says something else than the declared state in force.
     #[must_use]
     pub fn differs_from_folder(&self) -> bool {
@@ -229,16 +252,8 @@ impl Tenant {
         source: Source,
         now: Time,
     ) -> Result<(), OpenError> {
-        let loaded = load(
-            store,
-            &self.setup,
-            &self.origin,
-            &self.master,
-            revision,
-            source,
-            now,
-        )
-        .await?;
+        let loaded = load(&self.setup, revision, source)?;
+        self.make_wanted(store, &loaded.wanted, now).await?;
         let mut held = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
         // Two reloads may race: the later revision stays.
         if held.revision <= loaded.revision {
@@ -307,19 +322,7 @@ async fn first_source(
     Ok(source)
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the parts of a tenant before there is one"
-)]
-async fn load(
-    store: &dyn Store,
-    setup: &TenantSetup,
-    origin: &str,
-    master: &MasterKey,
-    revision: u64,
-    source: Source,
-    now: Time,
-) -> Result<Loaded, OpenError> {
+fn load(setup: &TenantSetup, revision: u64, source: Source) -> Result<Loaded, OpenError> {
     let (declared, warnings) =
         Declared::load(&source, &setup.context).map_err(OpenError::Declared)?;
     let algs: HashMap<Name, Alg> = declared
@@ -327,14 +330,9 @@ async fn load(
         .iter()
         .map(|(name, resource)| (name.clone(), resource.signing))
         .collect();
-    let mut wanted: Vec<Alg> = vec![Alg::Es256];
-    let mut seen = BTreeSet::from([Alg::Es256.as_str()]);
-    for alg in algs.values() {
-        if seen.insert(alg.as_str()) {
-            wanted.push(*alg);
-        }
-    }
-    let keyring = Keyring::load(store, master, &setup.name, origin, &wanted, now).await?;
+    let mut signing: BTreeSet<Alg> = algs.values().copied().collect();
+    signing.insert(Alg::Es256);
+    let signing: Vec<Alg> = signing.into_iter().collect();
     let index = MatchIndex::of(&declared);
     let verifier = Verifier::new(
         Recipient {
@@ -350,7 +348,7 @@ async fn load(
         source,
         verifier,
         index,
-        keyring,
+        wanted: wanted(&signing),
         algs,
         warnings,
         declared,

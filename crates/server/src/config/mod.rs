@@ -12,7 +12,7 @@ mod tests;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use dayfly_domain::Name;
+use dayfly_domain::{Name, Span};
 
 pub use bounds::Bounds;
 pub use report::{LoadError, Place, Warning};
@@ -39,10 +39,20 @@ pub struct Config {
     pub tenants: PathBuf,
     /// The file of the key that wraps private keys; never within `data`.
     pub key_file: PathBuf,
+    /// What happens to keys by itself.
+    pub keys: Keys,
     /// Where heads go besides the log.
     pub heads: Vec<HeadSink>,
     /// What holds for every tenant.
     pub bounds: Bounds,
+}
+
+/// The table `[keys]` of `dayfly.toml`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keys {
+    /// After how long a key that signs is replaced: `rotate`, at least a day. None when only by
+    /// `dayfly keys rotate`. Ledger keys are never replaced by themselves.
+    pub rotate: Option<Span>,
 }
 
 /// A store that this build has.
@@ -176,6 +186,11 @@ fn read(mut table: Table<'_>, folder: &Path, report: &mut Report) -> Option<Conf
             path
         }
     };
+    let keys = table
+        .get("keys")
+        .and_then(|node| node.table(report))
+        .map(|table| keys(table, report))
+        .unwrap_or_default();
     let heads = table
         .get("heads")
         .map(|node| heads(&node, folder, report))
@@ -202,9 +217,21 @@ fn read(mut table: Table<'_>, folder: &Path, report: &mut Report) -> Option<Conf
         store: store?,
         tenants: tenants?,
         key_file: key_file?,
+        keys,
         heads,
         bounds,
     })
+}
+
+fn keys(mut table: Table<'_>, report: &mut Report) -> Keys {
+    const DAY: u64 = 86_400;
+    // Each key that was replaced verifies for a day: more often, and they would pile up.
+    let (least, most) = (Span::from_seconds(DAY), Span::from_seconds(3650 * DAY));
+    let rotate = table
+        .get("rotate")
+        .and_then(|node| node.span_between(least, most, report));
+    table.finish(report);
+    Keys { rotate }
 }
 
 fn listen(node: &Node<'_>, report: &mut Report) -> Option<SocketAddr> {

@@ -32,6 +32,7 @@ fn the_example_loads_with_its_defaults() {
     assert_eq!(config.tenants, Path::new("/etc/dayfly/tenants"));
     assert_eq!(config.key_file, Path::new("/etc/dayfly/dayfly.key"));
     assert_eq!(config.heads, []);
+    assert_eq!(config.keys.rotate, None);
     assert_eq!(config.bounds, Bounds::default());
     let acme = "acme".parse().unwrap();
     assert_eq!(config.issuer(&acme), "http://127.0.0.1:8440/acme");
@@ -141,6 +142,31 @@ fn what_this_build_does_not_serve_is_refused() {
             "4:1: a postgres store is not served by this build, use `sqlite`",
         ),
     ]);
+}
+
+#[test]
+fn keys_are_replaced_as_often_as_is_written() {
+    for text in [
+        "[keys]\nrotate = \"90d\"\n",
+        "keys = { rotate = \"90d\" }\n",
+    ] {
+        let config = parse(&format!("{EXAMPLE}{text}")).unwrap();
+        assert_eq!(config.keys.rotate, Some(Span::from_seconds(90 * 86_400)));
+    }
+    for (text, told) in [
+        (
+            "keys = { rotate = \"23h\" }",
+            "6:10: `keys.rotate` is 23h, wanted 24h to 87600h",
+        ),
+        ("keys = { rotate = 90 }", "6:10: `keys.rotate` is"),
+        (
+            "keys = { rotation = \"90d\" }",
+            "6:10: unknown key `keys.rotation`: did you mean `rotate`?",
+        ),
+    ] {
+        let why = parse(&format!("{EXAMPLE}{text}\n")).unwrap_err();
+        assert!(why.contains(told), "{why}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod answer;
 mod change;
+mod keys;
 mod query;
 mod socket;
 #[cfg(test)]
@@ -50,7 +51,9 @@ pub fn router(app: Arc<App>, ready: Readiness) -> Router {
         .route("/ledger/head", get(head))
         .route("/ledger/entries", get(entries))
         .route("/ledger/verify", post(verify))
-        .route("/keys", get(keys))
+        .route("/keys", get(keys::list))
+        .route("/keys/rotate", post(keys::rotate))
+        .route("/keys/compromise", post(keys::compromise))
         .route("/blocks", get(blocks))
         .route("/unblock", post(change::unblock))
         .route("/apply", post(change::apply));
@@ -240,28 +243,17 @@ async fn verify(
 ) -> Answered {
     let comparison = admin
         .read(&tenant, move |app, tenant| {
-            let loaded = tenant.loaded();
-            let key = loaded.keyring.ledger().verifier();
             let present = present_head(app, tenant)?;
             Ok(record::compare(
                 app.store(),
                 tenant.name(),
                 &body.0.head,
                 present,
-                key,
+                &tenant.keyring().ledger_keys(),
             )?)
         })
         .await?;
     answer(&comparison)
-}
-
-async fn keys(State(admin): State<Admin>, Path(tenant): Path<String>) -> Answered {
-    let keys = admin
-        .read(&tenant, |app, tenant| {
-            Ok(record::keys(app.store(), tenant.name())?)
-        })
-        .await?;
-    answer(&keys)
 }
 
 async fn blocks(State(admin): State<Admin>, Path(tenant): Path<String>) -> Answered {
@@ -275,10 +267,7 @@ async fn blocks(State(admin): State<Admin>, Path(tenant): Path<String>) -> Answe
 
 fn present_head(app: &App, tenant: &Tenant) -> Result<HeadView, Problem> {
     let note = app.head_note(tenant)?;
-    Ok(record::head_view(
-        &note,
-        tenant.loaded().keyring.ledger().verifier(),
-    )?)
+    Ok(record::head_view(&note, &tenant.keyring().ledger_keys())?)
 }
 
 /// The names of the URLs that the tenant declares.

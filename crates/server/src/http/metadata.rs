@@ -13,9 +13,7 @@ use super::Named;
 use super::answer::json_response;
 use super::token::GRANT_TYPES;
 use crate::app::{App, Tenant};
-
-/// How long clients may keep metadata and keys, in seconds.
-const MAX_AGE: &str = "public, max-age=300";
+use crate::mint::JWKS_MAX_AGE;
 
 pub(super) async fn authorization_server(
     State(_): State<Arc<App>>,
@@ -54,7 +52,7 @@ pub(super) fn resource_metadata(tenant: &Tenant) -> String {
 }
 
 pub(super) async fn jwks(State(_): State<Arc<App>>, Named(tenant, _): Named) -> Response {
-    cached(&tenant.loaded().keyring.jwks())
+    cached(&tenant.keyring().jwks())
 }
 
 /// Exists because SDKs insist on it: there is no front channel, so it refuses and never redirects.
@@ -133,11 +131,13 @@ fn document(tenant: &Tenant) -> Value {
     })
 }
 
+/// Metadata and keys may be kept for as long as a key is published before it signs, and no longer.
 fn cached(body: &Value) -> Response {
+    let max_age = format!("public, max-age={}", JWKS_MAX_AGE.seconds());
     (
         [
             (header::CONTENT_TYPE, "application/json"),
-            (header::CACHE_CONTROL, MAX_AGE),
+            (header::CACHE_CONTROL, max_age.as_str()),
         ],
         body.to_string(),
     )

@@ -1,37 +1,35 @@
-//! A tenant's private keys: made when needed, wrapped from the first moment, published by kind.
+//! A tenant's keys as they stand at one moment: what signs, what is published, what verifies.
 
 use std::collections::BTreeMap;
 
 use dayfly_domain::{Name, Time};
-use dayfly_ledger::{SignerKey, VerifierKey};
-use dayfly_store::{Annex, Append, AppendError, Document, FactsQuery, Note, Store, Unavailable};
+use dayfly_ledger::head::HeadError;
+use dayfly_ledger::{Head, SignerKey, VerifierKey, cosign_head, sign_head};
+use dayfly_store::{AppendError, Store, Unavailable};
 use dayfly_token::alg::Alg;
-use dayfly_token::b64;
+use dayfly_token::jwk::PublicJwk;
 use dayfly_token::jwks::KeySet;
 use dayfly_token::sign::{SignError, SigningKey};
 use dayfly_token::verifying_key::VerifyingKey;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
+use super::life::{ChangeError, KeyInfo, KeyUse, Kind, Life, due};
 use super::master::{MasterKey, MasterKeyError};
+use super::stored::{
+    LEDGER_ALG, Occasion, Record, check_keys, infos, ledger_key, open, records, take,
+};
 use crate::random;
 
-/// What a key signs. No key signs two kinds of things.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum KeyUse {
-    /// Access tokens.
-    Token,
-    /// Heads of the ledger.
-    Ledger,
-}
-
-/// A tenant's keys.
+/// A tenant's keys at one moment. Steps of their lives make another keyring, never change this one.
 pub struct Keyring {
+    /// The keys that sign tokens, by algorithm.
     tokens: BTreeMap<&'static str, TokenKey>,
     verifying: KeySet,
+    jwks: Vec<Value>,
     ledger: SignerKey,
+    /// Ledger keys that were replaced and still sign beside the present one.
+    cosigning: Vec<SignerKey>,
     infos: Vec<KeyInfo>,
 }
 
@@ -40,25 +38,18 @@ struct TokenKey {
     key: SigningKey,
 }
 
-/// What may be told of a key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct KeyInfo {
-    /// Its name; for token keys the RFC 7638 thumbprint, for the ledger's the C2SP key hash.
-    pub kid: String,
-    /// What it signs.
-    pub r#use: KeyUse,
-    /// How it signs.
-    pub alg: String,
-    /// Since when.
-    pub created: Time,
-}
-
 /// Why a tenant's keys cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyringError {
     /// The master key does not do.
     #[error(transparent)]
     Master(#[from] MasterKeyError),
+    /// It cannot be done to these keys.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// A key would have to be made and there is no key file to wrap it under.
+    #[error("a key is made by a running server only")]
+    NoMaster,
     /// A key cannot be made or read.
     #[error("a private key cannot be made or read")]
     Key(#[from] SignError),
@@ -68,37 +59,38 @@ pub enum KeyringError {
     /// The record of a key is damaged.
     #[error("the record `{0}` is damaged")]
     Record(String),
+    /// The server stops.
+    #[error("the server stopped while a key was made")]
+    Stopped,
     /// The store cannot answer.
     #[error("the store cannot answer")]
     Store(#[from] Unavailable),
-    /// The store cannot record a new key.
-    #[error("a new key cannot be recorded")]
+    /// The store cannot record a step.
+    #[error("a step of a key cannot be recorded")]
     Append(#[from] AppendError),
     /// The system has no randomness.
     #[error(transparent)]
     Random(#[from] random::NoRandomness),
 }
 
-/// A key with its name and its unwrapped secret.
-struct HeldKey {
-    kid: String,
-    record: Record,
-    secret: Zeroizing<Vec<u8>>,
-}
-
-/// A key as stored: the document `key/<kid>`.
-#[derive(Serialize, Deserialize)]
-struct Record {
-    r#use: KeyUse,
-    alg: String,
-    created: Time,
-    wrapped: String,
+/// The kinds of keys that a tenant needs whose resources want these algorithms. Keys for status
+/// lists and events are made by what first serves them.
+#[must_use]
+pub fn wanted(algs: &[Alg]) -> Vec<Kind> {
+    let tokens = algs.iter().map(|alg| Kind {
+        r#use: KeyUse::Token,
+        alg: *alg,
+    });
+    let ledger = Kind {
+        r#use: KeyUse::Ledger,
+        alg: LEDGER_ALG,
+    };
+    tokens.chain([ledger]).collect()
 }
 
 impl Keyring {
-    /// Loads a tenant's keys, making and recording those that are missing: one for each algorithm
-    /// its resources want, and one for the ledger. A key is durable before anything is signed
-    /// with it.
+    /// Makes and records the keys that are wanted and missing, goes on with what was left undone,
+    /// and opens them all. A key is durable before anything is signed with it.
     ///
     /// # Errors
     /// [`KeyringError`].
@@ -107,108 +99,56 @@ impl Keyring {
         master: &MasterKey,
         tenant: &Name,
         origin: &str,
-        algs: &[Alg],
+        wanted: &[Kind],
         now: Time,
     ) -> Result<Self, KeyringError> {
-        let mut held = read(store, master, tenant)?;
-        for alg in algs {
-            let has = held
-                .iter()
-                .any(|key| key.record.r#use == KeyUse::Token && key.record.alg == alg.as_str());
-            if !has {
-                let key = SigningKey::generate(*alg)?;
-                let kid = key.thumbprint().to_string();
-                let secret = key.to_pkcs8()?;
-                held.push(
-                    make(
-                        store,
-                        master,
-                        tenant,
-                        &kid,
-                        KeyUse::Token,
-                        alg.as_str(),
-                        secret,
-                        now,
-                    )
-                    .await?,
-                );
-            }
-        }
-        if !held.iter().any(|key| key.record.r#use == KeyUse::Ledger) {
-            let seed: Zeroizing<[u8; 32]> = Zeroizing::new(random::bytes()?);
-            let signer = ledger_key(origin, &seed)?;
-            let kid = ledger_kid(signer.verifier());
-            let secret = Zeroizing::new(seed.to_vec());
-            held.push(
-                make(
-                    store,
-                    master,
-                    tenant,
-                    &kid,
-                    KeyUse::Ledger,
-                    "Ed25519",
-                    secret,
-                    now,
-                )
-                .await?,
-            );
-        }
-        Self::of(origin, held)
+        check_keys(store, master, tenant)?;
+        let infos = infos(store, tenant)?;
+        let annex = json!({"reason": "a key of each kind that is needed signs"});
+        let occasion = Occasion {
+            tenant,
+            origin,
+            now,
+            annex: &annex,
+        };
+        take(
+            store,
+            Some(master),
+            due(&infos, wanted, None, now),
+            &occasion,
+        )
+        .await?;
+        Self::open(store, master, tenant, origin)
     }
 
-    fn of(origin: &str, held: Vec<HeldKey>) -> Result<Self, KeyringError> {
-        let mut tokens = BTreeMap::new();
-        let mut verifying = Vec::new();
-        let mut ledger = None;
+    /// Opens the keys that there are, and changes nothing.
+    ///
+    /// # Errors
+    /// [`KeyringError`], also when no ledger key signs.
+    pub fn open(
+        store: &dyn Store,
+        master: &MasterKey,
+        tenant: &Name,
+        origin: &str,
+    ) -> Result<Self, KeyringError> {
+        let mut parts = Parts::default();
         let mut infos = Vec::new();
-        for HeldKey {
-            kid,
-            record,
-            secret,
-        } in held
-        {
-            match record.r#use {
-                KeyUse::Token => {
-                    let alg: Alg = record
-                        .alg
-                        .parse()
-                        .map_err(|_| KeyringError::Record(kid.clone()))?;
-                    let key = SigningKey::from_pkcs8(alg, &secret)?;
-                    let mut jwk = key.public_jwk().published(&kid, alg);
-                    jwk.remove("use");
-                    let public = dayfly_token::jwk::PublicJwk::parse(&jwk)
-                        .map_err(|_| KeyringError::Record(kid.clone()))?;
-                    verifying.push(
-                        VerifyingKey::new(&public, &[alg])
-                            .map_err(|_| KeyringError::Record(kid.clone()))?,
-                    );
-                    tokens.insert(
-                        alg.as_str(),
-                        TokenKey {
-                            kid: kid.clone(),
-                            key,
-                        },
-                    );
-                }
-                KeyUse::Ledger => {
-                    let seed: [u8; 32] = secret
-                        .as_slice()
-                        .try_into()
-                        .map_err(|_| KeyringError::Record(kid.clone()))?;
-                    ledger = Some(ledger_key(origin, &Zeroizing::new(seed))?);
-                }
+        for record in records(store, tenant)? {
+            if record.info.life.verifies() {
+                let secret = open(&record, master, tenant)?
+                    .ok_or_else(|| KeyringError::Record(record.info.kid.clone()))?;
+                parts.put(&record, &secret, origin)?;
             }
-            infos.push(KeyInfo {
-                kid,
-                r#use: record.r#use,
-                alg: record.alg,
-                created: record.created,
-            });
+            infos.push(record.info);
         }
         Ok(Self {
-            tokens,
-            verifying: KeySet::of(verifying),
-            ledger: ledger.ok_or_else(|| KeyringError::Ledger("there is none".to_owned()))?,
+            tokens: parts.tokens,
+            verifying: KeySet::of(parts.verifying),
+            jwks: parts.jwks,
+            ledger: parts
+                .ledger
+                .ok_or_else(|| KeyringError::Ledger("none signs".to_owned()))?,
+            cosigning: parts.cosigning,
             infos,
         })
     }
@@ -227,10 +167,34 @@ impl Keyring {
         &self.verifying
     }
 
-    /// The key that signs heads.
+    /// Since when a key is given up as compromised.
     #[must_use]
-    pub const fn ledger(&self) -> &SignerKey {
-        &self.ledger
+    pub fn compromised(&self, kid: &str) -> Option<Time> {
+        let key = self.infos.iter().find(|key| key.kid == kid)?;
+        key.life.compromised()
+    }
+
+    /// The key that verifies present heads.
+    #[must_use]
+    pub fn ledger(&self) -> &VerifierKey {
+        self.ledger.verifier()
+    }
+
+    /// Every key that has signed heads of this ledger, those given up included.
+    #[must_use]
+    pub fn ledger_keys(&self) -> Vec<VerifierKey> {
+        ledger_keys(&self.infos)
+    }
+
+    /// Signs a head by the present key, and by those it replaced lately.
+    ///
+    /// # Errors
+    /// [`HeadError`] when the head is of another ledger.
+    pub fn sign_head(&self, head: &Head) -> Result<String, HeadError> {
+        let note = sign_head(head, &self.ledger)?;
+        self.cosigning
+            .iter()
+            .try_fold(note, |note, key| cosign_head(&note, key))
     }
 
     /// What may be told of each key.
@@ -239,127 +203,82 @@ impl Keyring {
         &self.infos
     }
 
-    /// The public token keys as a JWK Set (RFC 7517, section 5).
+    /// The public keys as a JWK Set (RFC 7517, section 5).
     #[must_use]
     pub fn jwks(&self) -> Value {
-        let keys: Vec<Value> = self
-            .tokens
-            .values()
-            .map(|held| Value::Object(held.key.public_jwk().published(&held.kid, held.key.alg())))
-            .collect();
-        json!({ "keys": keys })
+        json!({ "keys": self.jwks })
     }
 }
 
-/// Whether any private key of any tenant is wrapped: then the key file must be there.
-///
-/// # Errors
-/// [`Unavailable`] when the store cannot answer.
-pub fn holds_keys(store: &dyn Store, tenant: &Name) -> Result<bool, Unavailable> {
-    let facts = store.facts(
-        tenant,
-        &FactsQuery {
-            documents: Some("key/"),
-            ..FactsQuery::default()
-        },
-    )?;
-    Ok(!facts.documents.is_empty())
+/// The verifier keys among these, the present one last.
+#[must_use]
+pub fn ledger_keys(infos: &[KeyInfo]) -> Vec<VerifierKey> {
+    let mut keys: Vec<&KeyInfo> = infos
+        .iter()
+        .filter(|key| key.r#use == KeyUse::Ledger)
+        .collect();
+    keys.sort_by_key(|key| key.life.signing().is_some());
+    keys.iter()
+        .filter_map(|key| key.public.parse().ok())
+        .collect()
 }
 
-fn read(
-    store: &dyn Store,
-    master: &MasterKey,
-    tenant: &Name,
-) -> Result<Vec<HeldKey>, KeyringError> {
-    let facts = store.facts(
-        tenant,
-        &FactsQuery {
-            documents: Some("key/"),
-            ..FactsQuery::default()
-        },
-    )?;
-    let mut held = Vec::new();
-    for (name, bytes) in facts.documents {
-        let damaged = || KeyringError::Record(name.clone());
-        let record: Record = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
-        let wrapped = b64::decode(&record.wrapped).map_err(|_| damaged())?;
-        let secret = master.open(&bound_name(tenant, &name), &wrapped)?;
-        let kid = name.trim_start_matches("key/").to_owned();
-        held.push(HeldKey {
-            kid,
-            record,
-            secret,
-        });
+/// A keyring that is being put together.
+#[derive(Default)]
+struct Parts {
+    tokens: BTreeMap<&'static str, TokenKey>,
+    verifying: Vec<VerifyingKey>,
+    jwks: Vec<Value>,
+    ledger: Option<SignerKey>,
+    cosigning: Vec<SignerKey>,
+}
+
+impl Parts {
+    fn put(
+        &mut self,
+        record: &Record,
+        secret: &Zeroizing<Vec<u8>>,
+        origin: &str,
+    ) -> Result<(), KeyringError> {
+        let info = &record.info;
+        let damaged = || KeyringError::Record(info.kid.clone());
+        match info.r#use {
+            KeyUse::Token => {
+                let alg: Alg = info.alg.parse().map_err(|_| damaged())?;
+                self.verifying.push(verifying(info, alg)?);
+                self.jwks.push(jwk(info)?.into());
+                if info.life.signing().is_some() {
+                    let held = TokenKey {
+                        kid: info.kid.clone(),
+                        key: SigningKey::from_pkcs8(alg, secret)?,
+                    };
+                    self.tokens.insert(alg.as_str(), held);
+                }
+            }
+            // Their `typ` tells them apart from tokens, and they verify none.
+            KeyUse::StatusList | KeyUse::Event => self.jwks.push(jwk(info)?.into()),
+            KeyUse::Ledger => {
+                let seed: [u8; 32] = secret.as_slice().try_into().map_err(|_| damaged())?;
+                let key = ledger_key(origin, &Zeroizing::new(seed))?;
+                match info.life {
+                    Life::Signing { .. } => self.ledger = Some(key),
+                    Life::Retiring { .. } => self.cosigning.push(key),
+                    Life::Published { .. } | Life::Retired { .. } | Life::Compromised { .. } => {}
+                }
+            }
+        }
+        Ok(())
     }
-    held.sort_by_key(|key| key.record.created);
-    Ok(held)
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one private call site pair; a struct would name the same eight things twice"
-)]
-async fn make(
-    store: &dyn Store,
-    master: &MasterKey,
-    tenant: &Name,
-    kid: &str,
-    r#use: KeyUse,
-    alg: &str,
-    secret: Zeroizing<Vec<u8>>,
-    now: Time,
-) -> Result<HeldKey, KeyringError> {
-    let name = format!("key/{kid}");
-    let wrapped = master.wrap(&bound_name(tenant, &name), &secret)?;
-    let record = Record {
-        r#use,
-        alg: alg.to_owned(),
-        created: now,
-        wrapped: b64::encode(wrapped),
-    };
-    let bytes = serde_json::to_vec(&record).map_err(|_| KeyringError::Record(name.clone()))?;
-    let annex = Annex {
-        salt: random::bytes()?,
-        data: json!({"reason": "the first key of its kind"}).to_string(),
-    };
-    store
-        .append(
-            tenant,
-            Append {
-                now,
-                notes: vec![Note {
-                    kind: "key.rotated",
-                    data: json!({"kid": kid, "use": record.r#use, "alg": alg}).to_string(),
-                    annex: Some(annex),
-                }],
-                documents: vec![Document {
-                    name,
-                    bytes: Some(bytes),
-                }],
-                ..Append::default()
-            },
-        )
-        .await?;
-    Ok(HeldKey {
-        kid: kid.to_owned(),
-        record,
-        secret,
-    })
+fn jwk(info: &KeyInfo) -> Result<Map<String, Value>, KeyringError> {
+    serde_json::from_str(&info.public).map_err(|_| KeyringError::Record(info.kid.clone()))
 }
 
-/// What a wrapped key is bound to, so that a record moved to another tenant or name does not open.
-fn bound_name(tenant: &Name, name: &str) -> String {
-    format!("{tenant}/{name}")
-}
-
-fn ledger_key(origin: &str, seed: &[u8; 32]) -> Result<SignerKey, KeyringError> {
-    SignerKey::from_seed(origin, seed).map_err(|why| KeyringError::Ledger(why.to_string()))
-}
-
-fn ledger_kid(key: &VerifierKey) -> String {
-    let mut kid = String::from("ledger-");
-    for byte in key.key_hash() {
-        kid.push_str(&format!("{byte:02x}"));
-    }
-    kid
+fn verifying(info: &KeyInfo, alg: Alg) -> Result<VerifyingKey, KeyringError> {
+    let damaged = || KeyringError::Record(info.kid.clone());
+    let mut jwk = jwk(info)?;
+    jwk.remove("use");
+    let public = PublicJwk::parse(&jwk).map_err(|_| damaged())?;
+    VerifyingKey::new(&public, &[alg]).map_err(|_| damaged())
 }

@@ -11,14 +11,20 @@ use zeroize::Zeroizing;
 
 use crate::random;
 
+/// Where a person reads what to do about the key file.
+const RUNBOOK: &str = "docs/runbook.md#key-lost";
+
 /// The key of the key file: 32 bytes, written in base64url. It never leaves this type.
-pub struct MasterKey(RandomizedNonceKey);
+pub struct MasterKey {
+    key: RandomizedNonceKey,
+    path: PathBuf,
+}
 
 /// Why the master key cannot be used, or what it wrapped cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum MasterKeyError {
     /// The file cannot be read or written.
-    #[error("key file {path}: {why}")]
+    #[error("key file {path} cannot be used: {why}; see {RUNBOOK}")]
     File {
         /// The file.
         path: PathBuf,
@@ -26,7 +32,9 @@ pub enum MasterKeyError {
         why: std::io::Error,
     },
     /// The file is open to others than its owner.
-    #[error("key file {path} has mode {mode:04o}: nobody but its owner may read it (chmod 600)")]
+    #[error(
+        "key file {path} has mode {mode:04o}: nobody but its owner may read it (chmod 600); see {RUNBOOK}"
+    )]
     Mode {
         /// The file.
         path: PathBuf,
@@ -34,14 +42,14 @@ pub enum MasterKeyError {
         mode: u32,
     },
     /// The file holds something else.
-    #[error("key file {path} does not hold 32 bytes in base64url")]
+    #[error("key file {path} does not hold 32 bytes in base64url; see {RUNBOOK}")]
     Form {
         /// The file.
         path: PathBuf,
     },
     /// The file is absent although keys were wrapped under one.
     #[error(
-        "key file {path} is missing, and private keys in the database are wrapped under it: put it back, or restore from a backup"
+        "key file {path} is missing, and private keys in the database are wrapped under it: put it back; see {RUNBOOK}"
     )]
     Lost {
         /// The file.
@@ -49,9 +57,11 @@ pub enum MasterKeyError {
     },
     /// What was wrapped does not open: another key file, or damage.
     #[error(
-        "`{name}` does not open under this key file: it is another one than it was wrapped under, or the record is damaged"
+        "key file {path} does not open `{name}`: it is another one than that was wrapped under, or the record is damaged; see {RUNBOOK}"
     )]
     Open {
+        /// The key file.
+        path: PathBuf,
         /// The document.
         name: String,
     },
@@ -89,7 +99,7 @@ impl MasterKey {
                             path: path.to_path_buf(),
                         }
                     })?);
-                Self::of(&secret)
+                Self::of(&secret, path)
             }
             Err(why) if why.kind() == ErrorKind::NotFound && needed => Err(MasterKeyError::Lost {
                 path: path.to_path_buf(),
@@ -123,20 +133,23 @@ impl MasterKey {
                 .and_then(|folder| folder.sync_all())
                 .map_err(file)?;
         }
-        Self::of(&secret)
+        Self::of(&secret, path)
     }
 
-    fn of(secret: &[u8; 32]) -> Result<Self, MasterKeyError> {
-        RandomizedNonceKey::new(&AES_256_GCM, secret)
-            .map(Self)
-            .map_err(|_| MasterKeyError::Cipher)
+    fn of(secret: &[u8; 32], path: &Path) -> Result<Self, MasterKeyError> {
+        let key =
+            RandomizedNonceKey::new(&AES_256_GCM, secret).map_err(|_| MasterKeyError::Cipher)?;
+        Ok(Self {
+            key,
+            path: path.to_path_buf(),
+        })
     }
 
     /// Wraps a secret (AES-256-GCM, a random nonce first); `name` is bound to it.
     pub(super) fn wrap(&self, name: &str, secret: &[u8]) -> Result<Vec<u8>, MasterKeyError> {
         let mut sealed = secret.to_vec();
         let nonce = self
-            .0
+            .key
             .seal_in_place_append_tag(Aad::from(name.as_bytes()), &mut sealed)
             .map_err(|_| MasterKeyError::Cipher)?;
         let mut out = nonce.as_ref().to_vec();
@@ -151,13 +164,14 @@ impl MasterKey {
         wrapped: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, MasterKeyError> {
         let fails = || MasterKeyError::Open {
+            path: self.path.clone(),
             name: name.to_owned(),
         };
         let (nonce, sealed) = wrapped.split_at_checked(12).ok_or_else(fails)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| fails())?;
         let mut buffer = Zeroizing::new(sealed.to_vec());
         let length = self
-            .0
+            .key
             .open_in_place(nonce, Aad::from(name.as_bytes()), &mut buffer)
             .map_err(|_| fails())?
             .len();

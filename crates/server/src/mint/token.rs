@@ -93,9 +93,15 @@ pub struct Minted<'a> {
 /// Signs the credential that a committed append recorded for a task. There is no other way to a
 /// signature: what is not committed cannot be named here.
 ///
-/// Gives none when the append issued no credential for the task or its key is gone.
+/// Gives none when the append issued no credential for the task or its key is gone: one that
+/// `present`, the keyring of this moment, gives up signs nothing any more.
 #[must_use]
-pub fn mint<'a>(committed: &'a Committed, task: TaskId, sealer: &Sealer<'_>) -> Option<Minted<'a>> {
+pub fn mint<'a>(
+    committed: &'a Committed,
+    task: TaskId,
+    sealer: &Sealer<'_>,
+    present: &Keyring,
+) -> Option<Minted<'a>> {
     let issued = committed
         .changes()
         .iter()
@@ -111,7 +117,7 @@ pub fn mint<'a>(committed: &'a Committed, task: TaskId, sealer: &Sealer<'_>) -> 
         })?;
     let alg: Alg = issued.alg.parse().ok()?;
     let (kid, key) = sealer.keyring.token_key(alg)?;
-    if kid != issued.kid {
+    if kid != issued.kid || !present.verifying().knows(kid) {
         return None;
     }
     let input = sealer.draft(&issued.hash)?;

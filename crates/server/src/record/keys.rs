@@ -5,20 +5,7 @@ use dayfly_store::{FactsQuery, Store};
 use serde::{Deserialize, Serialize};
 
 use super::error::RecordError;
-
-/// What may be told of a private key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeyView {
-    /// Its name, as it stands in a token's `kid`.
-    #[serde(default)]
-    pub kid: String,
-    /// What it signs: `token` or `ledger`.
-    pub r#use: String,
-    /// How it signs.
-    pub alg: String,
-    /// Since when.
-    pub created: Time,
-}
+use crate::mint::{self, KeyInfo, KeyringError};
 
 /// A block that stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,30 +19,25 @@ pub struct BlockView {
     pub since: Time,
 }
 
-/// The documents of keys begin so.
-const KEYS: &str = "key/";
-
 /// The tenant's keys, the oldest first. Nothing of a private key is read but that there is one.
 ///
 /// # Errors
 /// [`RecordError`] when they cannot be read.
-pub fn keys(store: &dyn Store, tenant: &Name) -> Result<Vec<KeyView>, RecordError> {
-    let query = FactsQuery {
-        documents: Some(KEYS),
-        ..FactsQuery::default()
-    };
-    let mut keys = Vec::new();
-    for (name, bytes) in store.facts(tenant, &query)?.documents {
-        let mut key: KeyView = serde_json::from_slice(&bytes).map_err(|why| {
-            RecordError::Store(dayfly_store::Unavailable(format!(
-                "the record of `{name}` cannot be read: {why}"
-            )))
-        })?;
-        key.kid = name.strip_prefix(KEYS).unwrap_or(&name).to_owned();
-        keys.push(key);
-    }
-    keys.sort_by(|a, b| (a.created, &a.kid).cmp(&(b.created, &b.kid)));
-    Ok(keys)
+pub fn keys(store: &dyn Store, tenant: &Name) -> Result<Vec<KeyInfo>, RecordError> {
+    mint::infos(store, tenant).map_err(|why| {
+        RecordError::Store(match why {
+            KeyringError::Store(why) => why,
+            why @ (KeyringError::Master(_)
+            | KeyringError::Change(_)
+            | KeyringError::NoMaster
+            | KeyringError::Key(_)
+            | KeyringError::Ledger(_)
+            | KeyringError::Record(_)
+            | KeyringError::Stopped
+            | KeyringError::Append(_)
+            | KeyringError::Random(_)) => dayfly_store::Unavailable(why.to_string()),
+        })
+    })
 }
 
 /// The blocks that stand.

@@ -51,12 +51,12 @@ pub struct Comparison {
     pub proof: Vec<Hash>,
 }
 
-/// A signed note as it is shown.
+/// A signed note as it is shown; the latest of the ledger's keys that signed it is named.
 ///
 /// # Errors
-/// [`RecordError::Head`] when the note is not a head of this key.
-pub fn head_view(note: &str, key: &VerifierKey) -> Result<HeadView, RecordError> {
-    let Head { origin, size, root } = open_head(note, key)?;
+/// [`RecordError::Head`] when the note is not a head of these keys.
+pub fn head_view(note: &str, keys: &[VerifierKey]) -> Result<HeadView, RecordError> {
+    let (Head { origin, size, root }, key) = opened(note, keys)?;
     Ok(HeadView {
         origin,
         size,
@@ -75,7 +75,7 @@ pub fn compare(
     tenant: &Name,
     held: &str,
     present: HeadView,
-    key: &VerifierKey,
+    keys: &[VerifierKey],
 ) -> Result<Comparison, RecordError> {
     let mut comparison = Comparison {
         holds: false,
@@ -84,7 +84,7 @@ pub fn compare(
         present,
         proof: Vec::new(),
     };
-    if let Ok(head) = open_head(held, key) {
+    if let Ok((head, _)) = opened(held, keys) {
         comparison.held = Some(HeldView {
             size: head.size,
             root: head.root,
@@ -95,20 +95,21 @@ pub fn compare(
                 .map_err(|why| RecordError::Tree(why.to_string()))?;
         }
     }
-    comparison.why = comparison.check(held, key).err();
+    comparison.why = comparison.check(held, keys).err();
     comparison.holds = comparison.why.is_none();
     Ok(comparison)
 }
 
 impl Comparison {
-    /// Checks it without believing who made it: both heads by the key, and the proof between them.
+    /// Checks it without believing who made it: each head by one of the keys, which follow each
+    /// other where the ledger's key was replaced, and the proof between them.
     ///
     /// # Errors
     /// What does not hold, in a sentence.
-    pub fn check(&self, held: &str, key: &VerifierKey) -> Result<(), String> {
-        let earlier = open_head(held, key)
+    pub fn check(&self, held: &str, keys: &[VerifierKey]) -> Result<(), String> {
+        let (earlier, _) = opened(held, keys)
             .map_err(|why| said("the earlier head is not one of this ledger", &why))?;
-        let present = open_head(&self.present.note, key)
+        let (present, _) = opened(&self.present.note, keys)
             .map_err(|why| said("the present head is not one of this ledger", &why))?;
         verify_extends(&earlier, &present, &self.proof).map_err(|why| match &why {
             ExtendsError::CutOff { got, .. } => {
@@ -118,6 +119,21 @@ impl Comparison {
             ExtendsError::Rewritten { source, .. } => format!("{why}: {source}"),
         })
     }
+}
+
+/// Opens a head by the latest of these keys that signed it.
+fn opened<'k>(note: &str, keys: &'k [VerifierKey]) -> Result<(Head, &'k VerifierKey), HeadError> {
+    let mut why = HeadError::Line {
+        line: 1,
+        wanted: "the origin of a ledger that has a key",
+    };
+    for key in keys.iter().rev() {
+        match open_head(note, key) {
+            Ok(head) => return Ok((head, key)),
+            Err(other) => why = other,
+        }
+    }
+    Err(why)
 }
 
 /// An error with all its causes.

@@ -27,7 +27,7 @@ mod view;
 pub use end::EndNote;
 pub use error::RecordError;
 pub use key::{KeyError, RunUrl, TraceKey};
-pub use keys::{BlockView, KeyView, blocks, keys};
+pub use keys::{BlockView, blocks, keys};
 pub use ledger::{Comparison, HeadView, HeldView, compare, head_view};
 pub use list::{Filter, TaskLine, TaskPage, tasks};
 pub use moment::{moment, one_line};

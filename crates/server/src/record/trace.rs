@@ -8,6 +8,7 @@ use super::entry::{Entry, each_of, entry_at};
 use super::error::RecordError;
 use super::gather::Search;
 use super::key::TraceKey;
+use super::keys::keys;
 use super::reading::{Known, Reading};
 use super::standing::{self, Stands};
 use super::task::{Found, load};
@@ -202,6 +203,11 @@ impl Tracing<'_> {
             }
             Ok(())
         })?;
+        if let Some(view) = &mut view {
+            let keys = keys(self.store, self.tenant)?;
+            let key = keys.iter().find(|key| key.kid == view.kid);
+            view.key_compromised = key.and_then(|key| key.life.compromised());
+        }
         Ok(view)
     }
 
@@ -323,6 +329,7 @@ fn issued_view(id: CredentialId, entry: &Entry, issued: &CredentialIssued) -> Is
         jkt: issued.jkt,
         alg: issued.alg.clone(),
         kid: issued.kid.clone(),
+        key_compromised: None,
         hash: issued.hash,
     }
 }

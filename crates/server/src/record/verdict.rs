@@ -7,6 +7,7 @@ use super::gather::Gathered;
 use super::moment::{moment, one_line};
 use super::standing::{self, Stands};
 use super::view::{ClientView, IssuedView, TaskView};
+use crate::mint::accepted_offline_until;
 
 /// The verdict of a trace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,14 +60,29 @@ pub(super) fn on_client(
     )
 }
 
-/// The verdict on a credential.
+/// The verdict on a credential. One whose key is given up is gone, though its task goes on.
 pub(super) fn on_credential(task: &TaskView, issued: &IssuedView, now: Time) -> Verdict {
-    write(
-        &standing::of_credential(task, issued, now),
-        task,
-        Some(issued.expires),
-        now,
-    )
+    let stands = standing::of_credential(task, issued, now);
+    match (&stands, issued.key_compromised) {
+        (Stands::Live { .. }, Some(at)) => {
+            let last = issued.expires.min(accepted_offline_until(at, at));
+            Verdict {
+                word: Word::Gone,
+                line: format!(
+                    "GONE {} (its key is compromised; the task goes on); {}",
+                    moment(at, now),
+                    acceptance(Some(last), now)
+                ),
+            }
+        }
+        (
+            Stands::Live { .. }
+            | Stands::Expired { .. }
+            | Stands::Over { .. }
+            | Stands::Ended { .. },
+            _,
+        ) => write(&stands, task, Some(issued.expires), now),
+    }
 }
 
 fn write(stands: &Stands, task: &TaskView, last_expiry: Option<Time>, now: Time) -> Verdict {

@@ -159,6 +159,9 @@ pub struct IssuedView {
     pub alg: String,
     /// The key it is signed with.
     pub kid: String,
+    /// Since when that key is given up as compromised, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_compromised: Option<Time>,
     /// SHA-256 of its token's signing input.
     pub hash: Digest,
 }

@@ -16,6 +16,7 @@ mod ends;
 mod faults;
 mod input;
 mod job;
+mod keys;
 mod proofs;
 mod refusals;
 mod resources;

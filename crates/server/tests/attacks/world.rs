@@ -155,7 +155,18 @@ impl World {
             reads: AtomicU64::new(0),
             entries_read: AtomicU64::new(0),
         });
-        Self::serve(folder, clock, store).await
+        Self::serve(folder, clock, store, None).await
+    }
+
+    /// The same under a server that replaces its keys after they have signed for this long.
+    pub(crate) async fn restarted_rotating(&self, seconds: u64) -> Self {
+        Self::serve(
+            Arc::clone(&self.folder),
+            Arc::clone(&self.clock),
+            Arc::clone(&self.store),
+            Some(Span::from_seconds(seconds)),
+        )
+        .await
     }
 
     /// The same store and folder under a server that has just started.
@@ -164,11 +175,17 @@ impl World {
             Arc::clone(&self.folder),
             Arc::clone(&self.clock),
             Arc::clone(&self.store),
+            None,
         )
         .await
     }
 
-    async fn serve(folder: Arc<TempDir>, clock: Arc<ManualClock>, store: Arc<Door>) -> Self {
+    async fn serve(
+        folder: Arc<TempDir>,
+        clock: Arc<ManualClock>,
+        store: Arc<Door>,
+        rotate: Option<Span>,
+    ) -> Self {
         let master = Arc::new(MasterKey::load(&folder.path().join("master.key"), false).unwrap());
         let keys = Arc::new(KeyCache::new());
         let mut tenants = Vec::new();
@@ -186,7 +203,8 @@ impl World {
             tenants.push(
                 Tenant::open(store.as_ref(), setup, Arc::clone(&master), clock.now())
                     .await
-                    .unwrap(),
+                    .unwrap()
+                    .with_rotation(rotate),
             );
         }
         let bounds = ServerBounds {

@@ -142,7 +142,7 @@ fn keys_and_blocks_are_listed() {
     let found = blocks(hand.store.as_ref(), &hand.tenant).unwrap();
     assert_eq!(found[0].on, "series:github:1296269/77");
     assert_eq!(found[0].task, Some(task));
-    let key = r#"{"use":"token","alg":"ES256","created":5,"wrapped":"c2VjcmV0"}"#;
+    let key = r#"{"use":"token","alg":"ES256","created":5,"public":"{}","state":"signing","since":5,"private":{"wrapped":"c2VjcmV0"}}"#;
     hand.commit(Append {
         now: at(3, 2, 0),
         documents: vec![Document {

@@ -96,24 +96,24 @@ fn an_earlier_head_is_compared_with_the_present() {
     let task = hand.start(at(3, 0, 0), &Spec::default());
     let held = hand.head();
     hand.end(at(3, 1, 0), task, Cause::Completed, None);
-    let key = hand.signer.verifier();
-    let present = || head_view(&hand.head(), key).unwrap();
+    let keys = std::slice::from_ref(hand.signer.verifier());
+    let present = || head_view(&hand.head(), keys).unwrap();
     for held in [&earlier, &held, &hand.head()] {
-        let compared = compare(hand.store.as_ref(), &hand.tenant, held, present(), key).unwrap();
+        let compared = compare(hand.store.as_ref(), &hand.tenant, held, present(), keys).unwrap();
         assert!(compared.holds, "{:?}", compared.why);
-        assert_eq!(compared.check(held, key), Ok(()));
+        assert_eq!(compared.check(held, keys), Ok(()));
     }
     // The present ledger is the shorter one: its tail was cut off.
     let long = hand.head();
     let mut short = Hand::new();
     short.start(at(3, 0, 0), &Spec::default());
-    let present = head_view(&short.head(), key).unwrap();
+    let present = head_view(&short.head(), keys).unwrap();
     let cut = compare(
         short.store.as_ref(),
         &short.tenant,
         &long,
         present.clone(),
-        key,
+        keys,
     )
     .unwrap();
     assert!(!cut.holds);
@@ -135,7 +135,7 @@ fn an_earlier_head_is_compared_with_the_present() {
         &short.tenant,
         &other.head(),
         present.clone(),
-        key,
+        keys,
     )
     .unwrap();
     assert!(
@@ -144,7 +144,14 @@ fn an_earlier_head_is_compared_with_the_present() {
             .unwrap()
             .starts_with("the first 3 entries are not those of the held head")
     );
-    let stranger = compare(short.store.as_ref(), &short.tenant, "no head", present, key).unwrap();
+    let stranger = compare(
+        short.store.as_ref(),
+        &short.tenant,
+        "no head",
+        present,
+        keys,
+    )
+    .unwrap();
     assert!(
         stranger
             .why

@@ -1,7 +1,7 @@
 //! The verdict line, word for word.
 
 use dayfly_domain::{Cause, EpochOf, HeartbeatMode};
-use dayfly_store::{Append, Touch};
+use dayfly_store::{Append, Document, Touch};
 
 use super::*;
 use crate::record::Word;
@@ -162,6 +162,39 @@ fn a_client_that_ended_before_its_task() {
         .map(|client| (client.depth, client.parent))
         .collect();
     assert_eq!(tree, [(0, None), (1, Some(1))]);
+}
+
+#[test]
+fn a_credential_whose_key_is_given_up() {
+    let mut hand = Hand::new();
+    let task = hand.start(at(3, 0, 0), &Spec::default());
+    hand.issue(at(3, 1, 0), task, 2, 50, at(3, 20, 0));
+    hand.issue(at(3, 1, 0), task, 3, 51, at(3, 2, 0));
+    let compromised = at(3, 4, 0).millis();
+    let key = format!(
+        r#"{{"use":"token","alg":"ES256","created":5,"public":"{{}}","state":"compromised","at":{compromised},"private":"erased"}}"#
+    );
+    hand.commit(Append {
+        now: at(3, 4, 0),
+        documents: vec![Document {
+            name: "key/key-1".to_owned(),
+            bytes: Some(key.into()),
+        }],
+        ..Append::default()
+    });
+    let token = |seed| format!("token:{}", digest(seed));
+    assert_eq!(
+        hand.verdict(&token(50), at(3, 5, 0)),
+        "GONE 03:04:00 (its key is compromised; the task goes on); last possible acceptance 03:10:00; uses not reported"
+    );
+    assert!(
+        hand.verdict(&token(51), at(3, 5, 0))
+            .starts_with("EXPIRED 03:02:00 (")
+    );
+    assert!(
+        hand.verdict(&task.to_string(), at(3, 5, 0))
+            .starts_with("LIVE")
+    );
 }
 
 #[test]
