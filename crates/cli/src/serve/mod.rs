@@ -1,5 +1,7 @@
 //! `dayfly serve`: puts store, keys, tenants and faces together, and takes them apart again.
 
+mod front;
+mod signals;
 mod telemetry;
 
 use std::io::Write;
@@ -9,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use axum::serve::ListenerExt;
 use clap::Args;
 use dayfly_server::app::{App, HeadSinks, ServerBounds, Tenant, TenantSetup};
 use dayfly_server::config::{Config, HeadSink};
@@ -21,9 +22,9 @@ use dayfly_server::verify::{KeyCache, ProofBounds};
 use dayfly_store::clock::{Clock, SystemClock};
 use dayfly_store::{SqliteOptions, SqliteStore, Store};
 use nix::sys::stat::{Mode, umask};
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+
+use signals::{Asked, Signals};
 
 pub(crate) use telemetry::LogFormat;
 
@@ -31,8 +32,8 @@ pub(crate) use telemetry::LogFormat;
 pub(crate) const DATABASE: &str = "dayfly.db";
 /// How often ends that are due are looked for.
 const ROUND: Duration = Duration::from_millis(500);
-/// How long open requests may take when the server stops.
-const DRAIN: Duration = Duration::from_secs(10);
+/// How long the admin socket may be in use after everything else has stopped.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Runs the server.
 #[derive(Debug, Args)]
@@ -66,6 +67,8 @@ pub(crate) fn main(args: &ServeArgs) -> ExitCode {
 }
 
 async fn serve(file: &Path) -> anyhow::Result<()> {
+    // Taken before anything can be reached, so that no signal meets a server that does not heed it.
+    let mut signals = Signals::take()?;
     let config = Config::load(file).map_err(|why| anyhow!("{why}"))?;
     let store = open_store(&config)?;
     let app = open_app(&config, Arc::clone(&store)).await?;
@@ -73,41 +76,52 @@ async fn serve(file: &Path) -> anyhow::Result<()> {
     app.sweep().await;
 
     let (stop, stopping) = watch::channel(false);
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", config.listen))?;
-    let address = listener.local_addr()?;
+    let (door, tls) = front::bind(&config).await?;
+    let address = door.address()?;
     let admin = AdminSocket::bind(&config.data).await?;
-    let asked = Arc::clone(&app);
-    let ready: Readiness = Arc::new(move || asked.unready());
-    let admin = tokio::spawn(admin.serve(
-        http::admin::router(Arc::clone(&app), ready),
-        until(stopping.clone()),
-    ));
+    let ready = readiness(Arc::clone(&app), stopping.clone());
+    // The admin face stays until the last request is answered: it says that the server is stopping.
+    let (close, closing) = watch::channel(false);
+    let admin =
+        tokio::spawn(admin.serve(http::admin::router(Arc::clone(&app), ready), until(closing)));
     let sweeping = tokio::spawn(sweep(Arc::clone(&app), stopping.clone()));
     announce(&config, &app, address);
 
-    let listener = listener.tap_io(|stream| {
-        let _best_effort = stream.set_nodelay(true);
-    });
-    let service = http::router(Arc::clone(&app))
-        .into_make_service_with_connect_info::<std::net::SocketAddr>();
-    let serving = tokio::spawn(
-        axum::serve(listener, service)
-            .with_graceful_shutdown(until(stopping))
-            .into_future(),
-    );
-    stop_signal().await?;
+    let serving = tokio::spawn(door.serve(http::router(Arc::clone(&app)), stopping));
+    if let Some(tls) = tls.clone() {
+        tokio::spawn(front::watch(tls));
+    }
+    while signals.next().await == Asked::Reload {
+        front::reload(tls.as_deref());
+    }
     tracing::info!("stopping");
     stop.send_replace(true);
-    let drained = tokio::time::timeout(DRAIN, async {
-        let _ended = tokio::join!(serving, sweeping, admin);
-    })
-    .await;
-    if drained.is_err() {
-        tracing::warn!("requests were still open after {DRAIN:?}");
+    let drained = async {
+        let _ended = tokio::join!(serving, sweeping);
+        close.send_replace(true);
+        if tokio::time::timeout(FAREWELL, admin).await.is_err() {
+            tracing::warn!("the admin socket was still in use");
+        }
+    };
+    tokio::select! {
+        () = drained => tracing::info!("stopped"),
+        () = signals.stop() => {
+            tracing::warn!("a second signal: open requests are cut");
+            // What is committed is on disk; what is not was never acknowledged.
+            std::process::exit(1);
+        }
     }
     Ok(())
+}
+
+fn readiness(app: Arc<App>, stopping: watch::Receiver<bool>) -> Readiness {
+    Arc::new(move || {
+        let mut reasons = app.unready();
+        if *stopping.borrow() {
+            reasons.push("the server is stopping".to_owned());
+        }
+        reasons
+    })
 }
 
 fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
@@ -214,14 +228,4 @@ async fn sweep(app: Arc<App>, stopping: watch::Receiver<bool>) {
 
 async fn until(mut stopping: watch::Receiver<bool>) {
     let _gone = stopping.wait_for(|stop| *stop).await;
-}
-
-async fn stop_signal() -> anyhow::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    Ok(())
 }

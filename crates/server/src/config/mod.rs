@@ -2,6 +2,9 @@
 
 mod address;
 mod bounds;
+mod connections;
+mod door;
+mod network;
 mod reader;
 mod report;
 mod secret;
@@ -15,6 +18,9 @@ use std::path::{Path, PathBuf};
 use dayfly_domain::Name;
 
 pub use bounds::Bounds;
+pub use connections::Connections;
+pub use door::TlsFiles;
+pub use network::{Network, NetworkError};
 pub use report::{LoadError, Place, Warning};
 pub(crate) use secret::is_world_readable;
 pub use secret::{Secret, SecretError};
@@ -43,6 +49,12 @@ pub struct Config {
     pub heads: Vec<HeadSink>,
     /// What holds for every tenant.
     pub bounds: Bounds,
+    /// What holds for connections.
+    pub connections: Connections,
+    /// Certificate and key; none where the server speaks plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// The proxies whose word about a caller's address counts.
+    pub trusted_proxies: Vec<Network>,
 }
 
 /// A store that this build has.
@@ -184,14 +196,20 @@ fn read(mut table: Table<'_>, folder: &Path, report: &mut Report) -> Option<Conf
         .get("bounds")
         .and_then(|node| node.table(report))
         .map_or_else(Bounds::default, |table| bounds::read(table, report));
-    for key in [
-        "tls",
-        "trusted_proxies",
-        "admin",
-        "operators",
-        "notify",
-        "egress",
-    ] {
+    let connections = table
+        .get("connections")
+        .and_then(|node| node.table(report))
+        .map_or_else(Connections::default, |table| {
+            connections::read(table, report)
+        });
+    let tls = table
+        .get("tls")
+        .map(|node| door::tls(&node, public_url.as_deref(), folder, report));
+    let trusted_proxies = table
+        .get("trusted_proxies")
+        .map(|node| door::trusted_proxies(&node, report))
+        .unwrap_or_default();
+    for key in ["admin", "operators", "notify", "egress"] {
         table.not_served(key, report);
     }
     table.finish(report);
@@ -204,6 +222,9 @@ fn read(mut table: Table<'_>, folder: &Path, report: &mut Report) -> Option<Conf
         key_file: key_file?,
         heads,
         bounds,
+        connections,
+        tls: tls.flatten(),
+        trusted_proxies,
     })
 }
 

@@ -2,6 +2,7 @@
 
 pub mod admin;
 mod answer;
+pub mod door;
 mod form;
 mod headers;
 mod ledger;
@@ -11,11 +12,11 @@ mod task;
 mod token;
 mod wanted;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
@@ -24,6 +25,8 @@ use axum::routing::{any, get, post};
 use crate::app::{App, Tenant};
 
 pub use answer::{Face, render};
+
+use door::Caller;
 
 /// Everything that clients and resources reach.
 pub fn router(app: Arc<App>) -> Router {
@@ -72,8 +75,8 @@ impl FromRequestParts<Arc<App>> for Named {
         };
         let from = parts
             .extensions
-            .get::<ConnectInfo<SocketAddr>>()
-            .map(|ConnectInfo(address)| address.ip());
+            .get::<Caller>()
+            .map(|caller| caller.address);
         app.tenant(name)
             .map(|tenant| Self(Arc::clone(tenant), from))
             .ok_or_else(|| StatusCode::NOT_FOUND.into_response())
