@@ -18,12 +18,14 @@ use dayfly_server::declared::TenantContext;
 use dayfly_server::http;
 use dayfly_server::http::admin::{AdminSocket, Readiness};
 use dayfly_server::mint::{MasterKey, holds_keys};
+use dayfly_server::telemetry::{MeteredStore, Metrics};
 use dayfly_server::verify::{KeyCache, ProofBounds};
 use dayfly_store::clock::{Clock, SystemClock};
 use dayfly_store::{SqliteOptions, SqliteStore, Store};
 use nix::sys::stat::{Mode, umask};
 use tokio::sync::watch;
 
+use front::Front;
 use signals::{Asked, Signals};
 
 pub(crate) use telemetry::LogFormat;
@@ -70,24 +72,32 @@ async fn serve(file: &Path) -> anyhow::Result<()> {
     // Taken before anything can be reached, so that no signal meets a server that does not heed it.
     let mut signals = Signals::take()?;
     let config = Config::load(file).map_err(|why| anyhow!("{why}"))?;
-    let store = open_store(&config)?;
-    let app = open_app(&config, Arc::clone(&store)).await?;
+    let metrics = Arc::new(Metrics::default());
+    let store = Arc::new(MeteredStore::new(
+        open_store(&config)?,
+        Arc::clone(&metrics),
+    ));
+    let app = open_app(&config, store).await?;
     // Ends that came due while nobody looked are recorded before anything is answered.
     app.sweep().await;
 
     let (stop, stopping) = watch::channel(false);
-    let (door, tls) = front::bind(&config).await?;
-    let address = door.address()?;
+    let front = Front::bind(&config, &metrics).await?;
     let admin = AdminSocket::bind(&config.data).await?;
     let ready = readiness(Arc::clone(&app), stopping.clone());
     // The admin face stays until the last request is answered: it says that the server is stopping.
     let (close, closing) = watch::channel(false);
-    let admin =
-        tokio::spawn(admin.serve(http::admin::router(Arc::clone(&app), ready), until(closing)));
+    let local = http::admin::router(Arc::clone(&app), Arc::clone(&ready))
+        .merge(http::admin::metrics(Arc::clone(&app), Arc::clone(&metrics)));
+    let admin = tokio::spawn(admin.serve(local, until(closing.clone())));
+    let remote = http::admin::remote(Arc::clone(&app), ready, Arc::clone(&metrics));
+    let remote = tokio::spawn(Front::serve_admin(front.admin, remote, closing));
     let sweeping = tokio::spawn(sweep(Arc::clone(&app), stopping.clone()));
-    announce(&config, &app, address);
+    announce(&config, &app, front.door.address()?);
 
-    let serving = tokio::spawn(door.serve(http::router(Arc::clone(&app)), stopping));
+    let router = http::front(Arc::clone(&app), config.rate, metrics);
+    let serving = tokio::spawn(front.door.serve(router, stopping));
+    let tls = front.tls;
     if let Some(tls) = tls.clone() {
         tokio::spawn(front::watch(tls));
     }
@@ -99,8 +109,9 @@ async fn serve(file: &Path) -> anyhow::Result<()> {
     let drained = async {
         let _ended = tokio::join!(serving, sweeping);
         close.send_replace(true);
-        if tokio::time::timeout(FAREWELL, admin).await.is_err() {
-            tracing::warn!("the admin socket was still in use");
+        let farewell = async { tokio::join!(admin, remote) };
+        if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
+            tracing::warn!("the admin face was still in use");
         }
     };
     tokio::select! {

@@ -7,7 +7,10 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+mod check;
 mod client;
 mod crash;
+mod front;
 mod proof;
+mod secrets;
 mod stage;

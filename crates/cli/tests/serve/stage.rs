@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use dayfly_token::alg::Alg;
 use dayfly_token::sign::SigningKey;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -21,24 +23,27 @@ pub(crate) struct Stage {
     folder: TempDir,
     server: Option<Child>,
     shared: Arc<Shared>,
+    /// What the log lets through.
+    pub(crate) filter: &'static str,
 }
 
 impl Stage {
     pub(crate) fn new() -> Self {
+        Self::configured("http", "", client([]))
+    }
+
+    /// A server whose configuration has more lines, and a client that can talk to it.
+    pub(crate) fn configured(scheme: &str, lines: &str, http: reqwest::Client) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = free_port();
         let platform = SigningKey::generate(Alg::Rs256).unwrap();
         let tenant = folder.path().join("tenants/acme");
         fs::create_dir_all(&tenant).unwrap();
         fs::write(
             folder.path().join("dayfly.toml"),
             format!(
-                "public_url = \"http://127.0.0.1:{port}\"\nlisten = \"127.0.0.1:{port}\"\n\
-                 data = \"data\"\nstore = \"sqlite\"\ntenants = \"tenants\"\n"
+                "public_url = \"{scheme}://127.0.0.1:{port}\"\nlisten = \"127.0.0.1:{port}\"\n\
+                 data = \"data\"\nstore = \"sqlite\"\ntenants = \"tenants\"\n{lines}"
             ),
         )
         .unwrap();
@@ -46,16 +51,15 @@ impl Stage {
         fs::write(tenant.join("jwks.json"), json!({"keys": [jwk]}).to_string()).unwrap();
         fs::write(tenant.join("artifacts.secret"), "a secret of the test\n").unwrap();
         fs::write(tenant.join("tenant.toml"), TENANT).unwrap();
-        #[expect(clippy::disallowed_methods, reason = "the test is its own client")]
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
         Self {
             shared: Arc::new(Shared {
                 http,
-                issuer: format!("http://127.0.0.1:{port}/acme"),
+                issuer: format!("{scheme}://127.0.0.1:{port}/acme"),
                 platform,
             }),
             folder,
             server: None,
+            filter: "info",
         }
     }
 
@@ -75,8 +79,9 @@ impl Stage {
             .open(self.folder.path().join("log"))
             .unwrap();
         let server = Command::new(env!("CARGO_BIN_EXE_dayfly"))
-            .args(["serve", "--config"])
+            .args(["serve", "--log", "json", "--config"])
             .arg(self.folder.path().join("dayfly.toml"))
+            .env("DAYFLY_LOG", self.filter)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -94,6 +99,20 @@ impl Stage {
             assert!(gone.is_none(), "the server does not start:\n{}", self.log());
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.server.as_ref().unwrap().id()).unwrap();
+        kill(Pid::from_raw(id), signal).unwrap();
+    }
+
+    /// Waits for the end of the server.
+    pub(crate) async fn gone(&mut self) -> std::process::ExitStatus {
+        let mut server = self.server.take().unwrap();
+        tokio::task::spawn_blocking(move || server.wait().unwrap())
+            .await
+            .unwrap()
     }
 
     /// SIGKILL: nothing is flushed, nothing is said.
@@ -126,9 +145,30 @@ impl Stage {
         self.folder.path().join("dayfly.toml")
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
+}
+
+/// A client that trusts these certificates and no others, one connection a request.
+pub(crate) fn client<'a>(trusted: impl IntoIterator<Item = &'a str>) -> reqwest::Client {
+    let trusted = trusted
+        .into_iter()
+        .map(|pem| reqwest::Certificate::from_pem(pem.as_bytes()).unwrap());
+    #[expect(clippy::disallowed_methods, reason = "the test is its own client")]
+    let builder = reqwest::Client::builder();
+    builder
+        .no_proxy()
+        .pool_max_idle_per_host(0)
+        .tls_certs_only(trusted)
+        .build()
+        .unwrap()
+}
+
+/// A port that is free now.
+pub(crate) fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
 }
 
 impl Drop for Stage {

@@ -11,6 +11,7 @@ mod matching;
 mod narrow;
 mod plan;
 mod pulse;
+mod rates;
 mod refuse;
 mod renew;
 mod replay;
@@ -69,6 +70,7 @@ pub struct App {
     sweeps: sweep::SweepState,
     turns: turns::Turns,
     head_sinks: HeadSinks,
+    rates: rates::Rates,
 }
 
 impl App {
@@ -100,6 +102,7 @@ impl App {
             sweeps: sweep::SweepState::default(),
             turns: turns::Turns::default(),
             head_sinks,
+            rates: rates::Rates::default(),
         })
     }
 

@@ -5,6 +5,7 @@ mod bounds;
 mod connections;
 mod door;
 mod network;
+mod rate;
 mod reader;
 mod report;
 mod secret;
@@ -21,6 +22,8 @@ pub use bounds::Bounds;
 pub use connections::Connections;
 pub use door::TlsFiles;
 pub use network::{Network, NetworkError};
+pub(crate) use rate::rate;
+pub use rate::{AddressRates, Rate};
 pub use report::{LoadError, Place, Warning};
 pub(crate) use secret::is_world_readable;
 pub use secret::{Secret, SecretError};
@@ -53,6 +56,10 @@ pub struct Config {
     pub connections: Connections,
     /// Certificate and key; none where the server speaks plain HTTP.
     pub tls: Option<TlsFiles>,
+    /// Where health, readiness and metrics are served besides the admin socket.
+    pub admin: Option<SocketAddr>,
+    /// How often one address may ask.
+    pub rate: AddressRates,
     /// The proxies whose word about a caller's address counts.
     pub trusted_proxies: Vec<Network>,
 }
@@ -164,7 +171,7 @@ fn read(mut table: Table<'_>, folder: &Path, report: &mut Report) -> Option<Conf
         .and_then(|node| address::public_url(&node, report));
     let listen = table
         .require("listen", report)
-        .and_then(|node| listen(&node, report));
+        .and_then(|node| door::socket(&node, report));
     let data = table
         .require("data", report)
         .and_then(|node| node.path(folder, report));
@@ -196,20 +203,8 @@ fn read(mut table: Table<'_>, folder: &Path, report: &mut Report) -> Option<Conf
         .get("bounds")
         .and_then(|node| node.table(report))
         .map_or_else(Bounds::default, |table| bounds::read(table, report));
-    let connections = table
-        .get("connections")
-        .and_then(|node| node.table(report))
-        .map_or_else(Connections::default, |table| {
-            connections::read(table, report)
-        });
-    let tls = table
-        .get("tls")
-        .map(|node| door::tls(&node, public_url.as_deref(), folder, report));
-    let trusted_proxies = table
-        .get("trusted_proxies")
-        .map(|node| door::trusted_proxies(&node, report))
-        .unwrap_or_default();
-    for key in ["admin", "operators", "notify", "egress"] {
+    let front = door::read(&mut table, public_url.as_deref(), folder, report);
+    for key in ["operators", "notify", "egress"] {
         table.not_served(key, report);
     }
     table.finish(report);
@@ -222,21 +217,12 @@ fn read(mut table: Table<'_>, folder: &Path, report: &mut Report) -> Option<Conf
         key_file: key_file?,
         heads,
         bounds,
-        connections,
-        tls: tls.flatten(),
-        trusted_proxies,
+        connections: front.connections,
+        tls: front.tls,
+        trusted_proxies: front.trusted_proxies,
+        admin: front.admin,
+        rate: front.rate,
     })
-}
-
-fn listen(node: &Node<'_>, report: &mut Report) -> Option<SocketAddr> {
-    let text = node.text(report)?;
-    let address = text.parse().ok();
-    if address.is_none() {
-        let message =
-            format!("`listen` is `{text}`, wanted an address and a port like `127.0.0.1:8440`");
-        node.error(message, report);
-    }
-    address
 }
 
 fn store(node: &Node<'_>, report: &mut Report) -> Option<StoreKind> {

@@ -194,10 +194,6 @@ fn with(line: &str) -> String {
 fn what_this_build_does_not_serve_is_refused() {
     check(&[
         (
-            with("admin = \"127.0.0.1:8441\""),
-            "6:1: `admin` is not served by this build",
-        ),
-        (
             with("operators = {}"),
             "6:1: `operators` is not served by this build",
         ),

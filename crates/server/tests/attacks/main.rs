@@ -17,6 +17,7 @@ mod faults;
 mod input;
 mod job;
 mod proofs;
+mod rates;
 mod refusals;
 mod resources;
 mod silence;

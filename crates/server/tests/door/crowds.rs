@@ -18,7 +18,7 @@ async fn house(trusted: &[&str]) -> House {
             ..Connections::default()
         },
         trusted_proxies: trusted.iter().map(|text| text.parse().unwrap()).collect(),
-        tls: None,
+        ..DoorSetup::default()
     })
     .await
 }

@@ -34,11 +34,13 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::{Connections, Network};
+use crate::telemetry::Metrics;
 use crowd::{Crowd, Place};
 use pace::{Pace, Patience};
 use request::Reception;
 use stream::Watched;
 
+pub(super) use crowd::neighbourhood;
 pub use forwarded::Caller;
 pub use tls::{Tls, TlsError};
 
@@ -54,6 +56,8 @@ pub struct DoorSetup {
     pub trusted_proxies: Vec<Network>,
     /// The certificate; none for plain HTTP.
     pub tls: Option<Arc<Tls>>,
+    /// Where connections are counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// A listener that is bound and not yet served.
@@ -178,7 +182,8 @@ impl House {
             match self.crowd.enter(peer) {
                 Some(place) => Some(place),
                 None => {
-                    tracing::debug!(%peer, "more connections than `per_address`");
+                    tracing::debug!("more connections of one address than `per_address`");
+                    self.host.setup.metrics.turned_away();
                     return;
                 }
             }
@@ -188,9 +193,10 @@ impl House {
             _of_address: of_address,
         };
         let host = Arc::clone(&self.host);
+        let counted = host.setup.metrics.connected();
         self.guests.spawn(async move {
             host.entertain(stream, peer).await;
-            drop(places);
+            drop((places, counted));
         });
     }
 }
@@ -206,8 +212,8 @@ impl Host {
         let within = duration(self.setup.connections.tls_timeout);
         match timeout(within, handshake).await {
             Ok(Ok(stream)) => self.serve(stream, peer).await,
-            Ok(Err(why)) => tracing::debug!(%peer, %why, "no tls"),
-            Err(_) => tracing::debug!(%peer, "a tls handshake took too long"),
+            Ok(Err(why)) => tracing::debug!(%why, "no tls"),
+            Err(_) => tracing::debug!("a tls handshake took too long"),
         }
     }
 
@@ -238,7 +244,7 @@ impl Host {
             }
             if let Poll::Ready(done) = connection.as_mut().poll(cx) {
                 if let Err(why) = done {
-                    tracing::debug!(%peer, %why, "a connection broke off");
+                    tracing::debug!(%why, "a connection broke off");
                 }
                 return Poll::Ready(());
             }
@@ -251,7 +257,9 @@ impl Host {
                 std::task::ready!(alarm.as_mut().poll(cx));
                 let due = pace.due();
                 if due <= Instant::now() {
-                    tracing::debug!(%peer, phase = ?pace.phase(), "a slow connection is cut");
+                    let phase = pace.phase().word();
+                    tracing::debug!(phase, "a slow connection is cut");
+                    self.setup.metrics.cut(phase);
                     return Poll::Ready(());
                 }
                 alarm.as_mut().reset(due);

@@ -25,6 +25,16 @@ pub(super) enum Phase {
     Work,
 }
 
+impl Phase {
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Head => "head",
+            Self::Work => "work",
+        }
+    }
+}
+
 /// The pace of one connection, known to its stream, its requests and its watch.
 #[derive(Clone, Debug)]
 pub(super) struct Pace(Arc<Mutex<State>>);
