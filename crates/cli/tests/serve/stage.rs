@@ -29,7 +29,9 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new() -> Self {
-        Self::configured("http", "", client([]))
+        #[expect(clippy::disallowed_methods, reason = "the test is its own client")]
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        Self::configured("http", "", http)
     }
 
     /// A server whose configuration has more lines, and a client that can talk to it.

@@ -204,7 +204,7 @@ fn read(mut table: Table<'_>, folder: &Path, report: &mut Report) -> Option<Conf
         .and_then(|node| node.table(report))
         .map_or_else(Bounds::default, |table| bounds::read(table, report));
     let front = door::read(&mut table, public_url.as_deref(), folder, report);
-    for key in ["operators", "notify", "egress"] {
+    for key in ["operators", "notify", "egress", "otel"] {
         table.not_served(key, report);
     }
     table.finish(report);

@@ -201,6 +201,7 @@ fn what_this_build_does_not_serve_is_refused() {
             with("notify = []"),
             "6:1: `notify` is not served by this build",
         ),
+        (with("otel = {}"), "6:1: `otel` is not served by this build"),
         (
             with("egress = {}"),
             "6:1: `egress` is not served by this build",

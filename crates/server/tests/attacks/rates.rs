@@ -3,7 +3,7 @@
 use dayfly_domain::RefusalId;
 use dayfly_server::config::{AddressRates, Rate};
 
-use super::job::{JWT_BEARER, claims, new_key, signed};
+use super::job::{JWT_BEARER, claims, new_key, proof, signed};
 use super::world::{ARTIFACTS, Reply, TENANT, World};
 
 #[track_caller]
@@ -126,6 +126,14 @@ async fn whoever_proves_who_it_is_is_not_counted() {
         let job = world.job(run).await;
         assert_eq!(world.renew(&job, &[]).await.status, 200);
         assert_eq!(world.beat(&job).await.status, 200);
+        // After a start every client is asked for a nonce once.
+        let path = format!("/tasks/{}/heartbeat", job.task);
+        let bare = proof(&world, &job.key, "POST", &path, None, Some(&job.token));
+        let authorization = format!("DPoP {}", job.token);
+        let asked = world
+            .call_with(&authorization, Some(&bare), "POST", &path, "")
+            .await;
+        assert_eq!(asked.body["error"], "use_dpop_nonce", "{}", asked.text);
         // A refusal to a known caller is its own affair.
         let refused = world.renew(&job, &[("scope", "nothing")]).await;
         assert_eq!(refused.status, 400, "{}", refused.text);
