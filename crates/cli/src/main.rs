@@ -4,6 +4,8 @@
 mod admin_socket;
 mod clock;
 #[cfg(feature = "server")]
+mod config_check;
+#[cfg(feature = "server")]
 mod demo;
 mod environment;
 mod http;
@@ -55,6 +57,10 @@ enum Command {
     /// Runs the server
     #[cfg(feature = "server")]
     Serve(serve::ServeArgs),
+    /// The server's configuration
+    #[cfg(feature = "server")]
+    #[command(subcommand)]
+    Config(config_check::ConfigCommand),
     /// Writes a commented configuration with one tenant, never over anything
     #[cfg(feature = "server")]
     Init(init::InitArgs),
@@ -74,6 +80,8 @@ fn main() -> ExitCode {
             Command::Proof(args) => runner::proof::main(args, cli.server),
             #[cfg(feature = "server")]
             Command::Serve(args) => serve::main(&args),
+            #[cfg(feature = "server")]
+            Command::Config(command) => config_check::main(&command),
             #[cfg(feature = "server")]
             Command::Init(args) => init::main(&args),
             #[cfg(feature = "server")]
@@ -110,7 +118,11 @@ impl Command {
             Self::Run(_) | Self::Proof(_) => true,
             Self::Token(_) => false,
             #[cfg(feature = "server")]
-            Self::Serve(_) | Self::Init(_) | Self::Demo(_) | Self::Operator(_) => false,
+            Self::Serve(_)
+            | Self::Config(_)
+            | Self::Init(_)
+            | Self::Demo(_)
+            | Self::Operator(_) => false,
         }
     }
 
@@ -119,7 +131,7 @@ impl Command {
             Self::Run(_) | Self::Proof(_) => true,
             Self::Token(_) => false,
             #[cfg(feature = "server")]
-            Self::Serve(_) | Self::Init(_) | Self::Demo(_) => false,
+            Self::Serve(_) | Self::Config(_) | Self::Init(_) | Self::Demo(_) => false,
             #[cfg(feature = "server")]
             Self::Operator(command) => !matches!(command, operator::OperatorCommand::Verify(_)),
         }

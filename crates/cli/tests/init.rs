@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use dayfly_server::config::Config;
+use dayfly_server::config::{AddressRates, Config, Connections};
 use dayfly_server::declared::{Declared, Source, TenantContext};
 use tempfile::TempDir;
 
@@ -179,4 +179,34 @@ fn what_is_no_repository_is_wrong_use() {
     let output = init(&folder, NOBODY, &["--github", "https://github.com/a/b"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(!folder.exists());
+}
+
+/// What the file shows in comments is not only text: taken in, it loads, and tables say the defaults.
+#[test]
+fn what_stands_in_comments_loads_when_it_is_taken_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().join("new");
+    succeeded(&init(&folder, "http://127.0.0.1:1", &[]));
+    let file = folder.join("dayfly.toml");
+    let written = std::fs::read_to_string(&file).unwrap();
+    let key = |line: &str| {
+        let name = line.split('=').next().unwrap_or_default().trim();
+        let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        line.starts_with('[') || line.contains('=') && plain && !name.is_empty()
+    };
+    let taken: Vec<&str> = written
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(shown) if key(shown) => shown,
+            Some(_) | None => line,
+        })
+        .collect();
+    let text = taken
+        .join("\n")
+        .replace("http://127.0.0.1:8440\"", "https://dayfly.example\"");
+    let config = Config::parse(&file, &text).unwrap_or_else(|why| panic!("{why}"));
+    assert_eq!(config.connections, Connections::default());
+    assert_eq!(config.rate.unverified, AddressRates::default().unverified);
+    assert!(config.rate.address.is_some() && config.admin.is_some() && config.tls.is_some());
+    assert_eq!(config.trusted_proxies.len(), 1);
 }

@@ -6,6 +6,8 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::time::Span;
+
 /// An explained no. The caller sees stage, rule, field and its own `got`; operator and owner see
 /// everything.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +22,9 @@ pub struct Refusal {
     pub got: Box<str>,
     /// What the person who reads this may do about it; may be empty.
     pub hint: Box<str>,
+    /// After how long the same request may pass, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<Span>,
 }
 
 impl Refusal {
@@ -32,6 +37,7 @@ impl Refusal {
             wanted: "".into(),
             got: "".into(),
             hint: "".into(),
+            retry_after: None,
         }
     }
 
@@ -53,6 +59,13 @@ impl Refusal {
     #[must_use]
     pub fn got(mut self, got: impl Into<String>) -> Self {
         self.got = got.into().into();
+        self
+    }
+
+    /// Says after how long the same request may pass.
+    #[must_use]
+    pub const fn retry_after(mut self, span: Span) -> Self {
+        self.retry_after = Some(span);
         self
     }
 
@@ -155,6 +168,7 @@ rules! {
     SeveralAuthentications = Request "several_authentications" "more than one way of authentication in one request";
     NotAllowed = Request "not_allowed" "this caller may not do that";
     NotFound = Request "not_found" "there is nothing by that name for this caller";
+    AddressRate = Request "address_rate" "requests come from this address more often than allowed";
 
     TokenForm = Proof "token_form" "the token is not a signed jwt of the accepted form";
     TokenType = Proof "token_type" "the token is of another type than this place accepts";
@@ -200,6 +214,7 @@ rules! {
     RightsRemoved = Task "rights_removed" "rights that the task relied on were taken away";
     OpenLimit = Task "open_limit" "the workload has as many open tasks as it may";
     StartsLimit = Task "starts_limit" "the workload has started as many tasks in this hour as it may";
+    RateLimit = Task "rate_limit" "credentials are asked for more often than the declared rate allows";
     ClientsLimit = Task "clients_limit" "the task has as many clients as it may";
     CredentialsLimit = Task "credentials_limit" "the client has as many live credentials as it may";
     RootOnly = Task "root_only" "only a root client may do that";

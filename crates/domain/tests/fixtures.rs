@@ -17,7 +17,7 @@ use std::path::Path;
 use dayfly_domain::{Rule, Stage};
 
 /// The rules that `decide` and `admit` never say: others look at what these need.
-const ELSEWHERE: &[Rule] = &[Rule::RootOnly];
+const ELSEWHERE: &[Rule] = &[Rule::RootOnly, Rule::RateLimit];
 
 #[test]
 fn every_case_holds_and_every_rule_has_one() {

@@ -6,7 +6,9 @@ pub mod declared;
 pub mod http;
 pub mod mint;
 mod random;
+mod rate;
 pub mod record;
+pub mod telemetry;
 pub mod verify;
 
 pub use random::NoRandomness;

@@ -45,6 +45,7 @@ fn answer(rule: Rule, face: Face) -> String {
     let refused = Refused {
         id: RefusalId([0; 16]),
         refusal: Refusal::new(rule),
+        known: false,
     };
     let response = render(&refused, face, "nonce");
     let status = response.status().as_u16();

@@ -105,7 +105,7 @@ pub(super) async fn list(args: &ListArgs, tenant: Option<&str>) -> Result<ExitCo
     for key in keys {
         table.row([
             key.kid,
-            word(key.r#use).to_owned(),
+            key.r#use.word().to_owned(),
             key.alg,
             state(&key.life, now),
             moment(key.created, now),
@@ -132,7 +132,7 @@ pub(super) async fn rotate(args: &RotateArgs, tenant: Option<&str>) -> Result<Ex
             text,
             "published {} ({}, {}); it signs from {from}",
             key.kid,
-            word(key.r#use),
+            key.r#use.word(),
             key.alg
         );
         if key.r#use == KeyUse::Ledger {
@@ -188,7 +188,7 @@ fn given_up_lines(given_up: &GivenUp, now: Time) -> String {
             text,
             "{} ({}, {}) is {}: unpublished, and nothing that it signed is accepted here",
             key.kid,
-            word(key.r#use),
+            key.r#use.word(),
             key.alg,
             state(&key.life, now)
         );
@@ -202,7 +202,13 @@ fn given_up_lines(given_up: &GivenUp, now: Time) -> String {
     }
     let ledger_given_up = given_up.keys.iter().any(|key| key.r#use == KeyUse::Ledger);
     for key in &given_up.signing {
-        let _ = writeln!(text, "{} signs ({}, {})", key.kid, word(key.r#use), key.alg);
+        let _ = writeln!(
+            text,
+            "{} signs ({}, {})",
+            key.kid,
+            key.r#use.word(),
+            key.alg
+        );
         if key.r#use == KeyUse::Ledger && ledger_given_up {
             let _ = writeln!(
                 text,
@@ -229,14 +235,5 @@ fn state(life: &Life, now: Time) -> String {
         Life::Retired { at: since } | Life::Compromised { at: since } => {
             format!("{word} since {}", at(*since))
         }
-    }
-}
-
-const fn word(r#use: KeyUse) -> &'static str {
-    match r#use {
-        KeyUse::Token => "token",
-        KeyUse::StatusList => "status_list",
-        KeyUse::Event => "event",
-        KeyUse::Ledger => "ledger",
     }
 }

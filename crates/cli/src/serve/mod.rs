@@ -1,5 +1,7 @@
 //! `dayfly serve`: puts store, keys, tenants and faces together, and takes them apart again.
 
+mod front;
+mod signals;
 mod telemetry;
 
 use std::io::Write;
@@ -9,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use axum::serve::ListenerExt;
 use clap::Args;
 use dayfly_server::app::{App, HeadSinks, ServerBounds, Tenant, TenantSetup};
 use dayfly_server::config::{Config, HeadSink};
@@ -17,13 +18,15 @@ use dayfly_server::declared::TenantContext;
 use dayfly_server::http;
 use dayfly_server::http::admin::{AdminSocket, Readiness};
 use dayfly_server::mint::{MasterKey, check_keys, holds_keys};
+use dayfly_server::telemetry::{MeteredStore, Metrics};
 use dayfly_server::verify::{KeyCache, ProofBounds};
 use dayfly_store::clock::{Clock, SystemClock};
 use dayfly_store::{SqliteOptions, SqliteStore, Store};
 use nix::sys::stat::{Mode, umask};
-use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+
+use front::Front;
+use signals::{Asked, Signals};
 
 pub(crate) use telemetry::LogFormat;
 
@@ -31,8 +34,8 @@ pub(crate) use telemetry::LogFormat;
 pub(crate) const DATABASE: &str = "dayfly.db";
 /// How often ends that are due are looked for.
 const ROUND: Duration = Duration::from_millis(500);
-/// How long open requests may take when the server stops.
-const DRAIN: Duration = Duration::from_secs(10);
+/// How long the admin socket may be in use after everything else has stopped.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Runs the server.
 #[derive(Debug, Args)]
@@ -66,50 +69,70 @@ pub(crate) fn main(args: &ServeArgs) -> ExitCode {
 }
 
 async fn serve(file: &Path) -> anyhow::Result<()> {
-    // Before anything can be reached: whoever sees the server answer may stop it in the same moment.
-    let mut stop_signals = StopSignals::listen()?;
+    // Taken before anything can be reached, so that no signal meets a server that does not heed it.
+    let mut signals = Signals::take()?;
     let config = Config::load(file).map_err(|why| anyhow!("{why}"))?;
-    let store = open_store(&config)?;
-    let app = open_app(&config, Arc::clone(&store)).await?;
+    let metrics = Arc::new(Metrics::default());
+    let store = Arc::new(MeteredStore::new(
+        open_store(&config)?,
+        Arc::clone(&metrics),
+    ));
+    let app = open_app(&config, store).await?;
     // Ends that came due while nobody looked are recorded before anything is answered.
     app.sweep().await;
 
     let (stop, stopping) = watch::channel(false);
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", config.listen))?;
-    let address = listener.local_addr()?;
+    let front = Front::bind(&config, &metrics).await?;
     let admin = AdminSocket::bind(&config.data).await?;
-    let asked = Arc::clone(&app);
-    let ready: Readiness = Arc::new(move || asked.unready());
-    let admin = tokio::spawn(admin.serve(
-        http::admin::router(Arc::clone(&app), ready),
-        until(stopping.clone()),
-    ));
+    let ready = readiness(Arc::clone(&app), stopping.clone());
+    // The admin face stays until the last request is answered: it says that the server is stopping.
+    let (close, closing) = watch::channel(false);
+    let local = http::admin::router(Arc::clone(&app), Arc::clone(&ready))
+        .merge(http::admin::metrics(Arc::clone(&app), Arc::clone(&metrics)));
+    let admin = tokio::spawn(admin.serve(local, until(closing.clone())));
+    let remote = http::admin::remote(Arc::clone(&app), ready, Arc::clone(&metrics));
+    let remote = tokio::spawn(Front::serve_admin(front.admin, remote, closing));
     let sweeping = tokio::spawn(sweep(Arc::clone(&app), stopping.clone()));
-    announce(&config, &app, address);
+    announce(&config, &app, front.door.address()?);
 
-    let listener = listener.tap_io(|stream| {
-        let _best_effort = stream.set_nodelay(true);
-    });
-    let service = http::router(Arc::clone(&app))
-        .into_make_service_with_connect_info::<std::net::SocketAddr>();
-    let serving = tokio::spawn(
-        axum::serve(listener, service)
-            .with_graceful_shutdown(until(stopping))
-            .into_future(),
-    );
-    stop_signals.arrive().await;
+    let router = http::front(Arc::clone(&app), config.rate, metrics);
+    let serving = tokio::spawn(front.door.serve(router, stopping));
+    let tls = front.tls;
+    if let Some(tls) = tls.clone() {
+        tokio::spawn(front::watch(tls));
+    }
+    while signals.next().await == Asked::Reload {
+        front::reload(tls.as_deref());
+    }
     tracing::info!("stopping");
     stop.send_replace(true);
-    let drained = tokio::time::timeout(DRAIN, async {
-        let _ended = tokio::join!(serving, sweeping, admin);
-    })
-    .await;
-    if drained.is_err() {
-        tracing::warn!("requests were still open after {DRAIN:?}");
+    let drained = async {
+        let _ended = tokio::join!(serving, sweeping);
+        close.send_replace(true);
+        let farewell = async { tokio::join!(admin, remote) };
+        if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
+            tracing::warn!("the admin face was still in use");
+        }
+    };
+    tokio::select! {
+        () = drained => tracing::info!("stopped"),
+        () = signals.stop() => {
+            tracing::warn!("a second signal: open requests are cut");
+            // What is committed is on disk; what is not was never acknowledged.
+            std::process::exit(1);
+        }
     }
     Ok(())
+}
+
+fn readiness(app: Arc<App>, stopping: watch::Receiver<bool>) -> Readiness {
+    Arc::new(move || {
+        let mut reasons = app.unready();
+        if *stopping.borrow() {
+            reasons.push("the server is stopping".to_owned());
+        }
+        reasons
+    })
 }
 
 fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
@@ -221,27 +244,4 @@ async fn sweep(app: Arc<App>, stopping: watch::Receiver<bool>) {
 
 async fn until(mut stopping: watch::Receiver<bool>) {
     let _gone = stopping.wait_for(|stop| *stop).await;
-}
-
-/// The signals that stop the server, heard from the moment this is made.
-struct StopSignals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl StopSignals {
-    fn listen() -> anyhow::Result<Self> {
-        let heard = |kind| signal(kind).context("signals cannot be listened for");
-        Ok(Self {
-            interrupt: heard(SignalKind::interrupt())?,
-            terminate: heard(SignalKind::terminate())?,
-        })
-    }
-
-    async fn arrive(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }

@@ -16,11 +16,11 @@ pub(crate) enum Outcome<T> {
 }
 
 pub(crate) struct Client {
-    key: SigningKey,
-    proof: String,
+    pub(crate) key: SigningKey,
+    pub(crate) proof: String,
     pub(crate) task: String,
-    id: String,
-    token: String,
+    pub(crate) id: String,
+    pub(crate) token: String,
 }
 
 impl Client {
@@ -140,9 +140,9 @@ pub(crate) fn new_key() -> SigningKey {
     SigningKey::generate(Alg::Es256).unwrap()
 }
 
-const FORM: &str = "application/x-www-form-urlencoded";
+pub(crate) const FORM: &str = "application/x-www-form-urlencoded";
 
-fn encoded(form: &[(&str, &str)]) -> String {
+pub(crate) fn encoded(form: &[(&str, &str)]) -> String {
     url::form_urlencoded::Serializer::new(String::new())
         .extend_pairs(form)
         .finish()
@@ -230,7 +230,7 @@ pub(crate) fn signed(stage: &Shared, claims: &Value) -> String {
     clippy::disallowed_methods,
     reason = "proofs carry the present time, and the test is its own client"
 )]
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap()
@@ -238,7 +238,7 @@ fn now() -> u64 {
 }
 
 /// A name that no other proof of this run of the test has.
-fn unique() -> String {
+pub(crate) fn unique() -> String {
     use std::sync::atomic::{AtomicU64, Ordering};
     static NEXT: AtomicU64 = AtomicU64::new(1);
     format!("proof-{}", NEXT.fetch_add(1, Ordering::SeqCst))

@@ -9,9 +9,12 @@
 )]
 
 mod bounds;
+mod check;
 mod client;
 mod crash;
+mod front;
 mod keys;
 mod proof;
 mod restart;
+mod secrets;
 mod stage;

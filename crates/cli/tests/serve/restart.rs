@@ -20,7 +20,7 @@ fn a_signal_as_soon_as_the_port_is_open_stops_the_server_gracefully() {
         } else {
             Signal::SIGINT
         };
-        let status = stage.signal(signal);
+        let status = stage.stop_by(signal);
         assert!(status.success(), "{status}:\n{}", stage.log());
         let log = stage.folder().join("data/dayfly.db-wal");
         let left = std::fs::metadata(log).map_or(0, |log| log.len());
@@ -49,7 +49,7 @@ async fn a_restart_ignores_an_edited_folder_until_it_is_applied() {
     let shared = stage.shared();
     stage.start().await;
     assert!(granted(&shared, 1, "1296269").await && !granted(&shared, 2, "5").await);
-    assert!(stage.signal(Signal::SIGTERM).success());
+    assert!(stage.stop_by(Signal::SIGTERM).success());
     assert!(!stage.log().contains(DIFFERS));
 
     let edited = TENANT.replace("1296269", "5");

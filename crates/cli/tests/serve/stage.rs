@@ -23,6 +23,8 @@ pub(crate) struct Stage {
     folder: TempDir,
     server: Option<Child>,
     shared: Arc<Shared>,
+    /// What the log lets through.
+    pub(crate) filter: &'static str,
 }
 
 impl Stage {
@@ -30,22 +32,30 @@ impl Stage {
         Self::with("", TENANT)
     }
 
-    /// A server whose `dayfly.toml` ends with `more` and whose tenant declares `declared`.
-    pub(crate) fn with(more: &str, declared: &str) -> Self {
+    /// A server whose `dayfly.toml` ends with `lines` and whose tenant declares `declared`.
+    pub(crate) fn with(lines: &str, declared: &str) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "the test is its own client")]
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        Self::configured("http", lines, declared, http)
+    }
+
+    /// The same, at a URL of this scheme, and a client that can talk to it.
+    pub(crate) fn configured(
+        scheme: &str,
+        lines: &str,
+        declared: &str,
+        http: reqwest::Client,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = free_port();
         let platform = SigningKey::generate(Alg::Rs256).unwrap();
         let tenant = folder.path().join("tenants/acme");
         fs::create_dir_all(&tenant).unwrap();
         fs::write(
             folder.path().join("dayfly.toml"),
             format!(
-                "public_url = \"http://127.0.0.1:{port}\"\nlisten = \"127.0.0.1:{port}\"\n\
-                 data = \"data\"\nstore = \"sqlite\"\ntenants = \"tenants\"\n{more}"
+                "public_url = \"{scheme}://127.0.0.1:{port}\"\nlisten = \"127.0.0.1:{port}\"\n\
+                 data = \"data\"\nstore = \"sqlite\"\ntenants = \"tenants\"\n{lines}"
             ),
         )
         .unwrap();
@@ -54,16 +64,15 @@ impl Stage {
         fs::write(tenant.join("artifacts.secret"), "a secret of the test\n").unwrap();
         fs::write(tenant.join("queue.secret"), "another secret\n").unwrap();
         fs::write(tenant.join("tenant.toml"), declared).unwrap();
-        #[expect(clippy::disallowed_methods, reason = "the test is its own client")]
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
         Self {
             shared: Arc::new(Shared {
                 http,
-                issuer: format!("http://127.0.0.1:{port}/acme"),
+                issuer: format!("{scheme}://127.0.0.1:{port}/acme"),
                 platform,
             }),
             folder,
             server: None,
+            filter: "info",
         }
     }
 
@@ -99,8 +108,9 @@ impl Stage {
             .open(self.folder.path().join("log"))
             .unwrap();
         let server = Command::new(env!("CARGO_BIN_EXE_dayfly"))
-            .args(["serve", "--config"])
+            .args(["serve", "--log", "json", "--config"])
             .arg(self.config())
+            .env("DAYFLY_LOG", self.filter)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -120,16 +130,29 @@ impl Stage {
         }
     }
 
-    /// Sends a signal to the server and waits until it is gone.
-    pub(crate) fn signal(&mut self, signal: Signal) -> ExitStatus {
-        let mut server = self.server.take().unwrap();
-        kill(Pid::from_raw(server.id().try_into().unwrap()), signal).unwrap();
-        server.wait().unwrap()
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.server.as_ref().unwrap().id()).unwrap();
+        kill(Pid::from_raw(id), signal).unwrap();
     }
 
-    /// Waits for a server that does not start.
+    /// Sends a signal to the server and waits until it is gone.
+    pub(crate) fn stop_by(&mut self, signal: Signal) -> ExitStatus {
+        self.signal(signal);
+        self.gone()
+    }
+
+    /// Waits for the end of the server, one that does not start included.
     pub(crate) fn gone(&mut self) -> ExitStatus {
         self.server.take().unwrap().wait().unwrap()
+    }
+
+    /// Waits for the end of the server while other tasks of the test go on.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let mut server = self.server.take().unwrap();
+        tokio::task::spawn_blocking(move || server.wait().unwrap())
+            .await
+            .unwrap()
     }
 
     /// Runs a command of an operator: its exit code and everything it printed.
@@ -176,6 +199,27 @@ impl Stage {
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
+}
+
+/// A client that trusts these certificates and no others, one connection a request.
+pub(crate) fn client<'a>(trusted: impl IntoIterator<Item = &'a str>) -> reqwest::Client {
+    let trusted = trusted
+        .into_iter()
+        .map(|pem| reqwest::Certificate::from_pem(pem.as_bytes()).unwrap());
+    #[expect(clippy::disallowed_methods, reason = "the test is its own client")]
+    let builder = reqwest::Client::builder();
+    builder
+        .no_proxy()
+        .pool_max_idle_per_host(0)
+        .tls_certs_only(trusted)
+        .build()
+        .unwrap()
+}
+
+/// A port that is free now.
+pub(crate) fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
 }
 
 impl Drop for Stage {

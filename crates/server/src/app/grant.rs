@@ -162,6 +162,7 @@ impl App {
             .index
             .find(&loaded.declared, proof.proof(), request.workload)?;
         trail.workload = Some(found.workload.name.clone());
+        self.charge_proof(tenant, &loaded.declared, &found.workload.name, now)?;
         let key = found.workload.key.read(&proof.proof().claims)?;
         if proof.kind() == IssuerKind::Oidc {
             // Which claims name an instance of any provider, only the workload's task key says.

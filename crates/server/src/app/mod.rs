@@ -12,6 +12,7 @@ mod matching;
 mod narrow;
 mod plan;
 mod pulse;
+mod rates;
 mod ready;
 mod refuse;
 mod renew;
@@ -72,6 +73,7 @@ pub struct App {
     recording: ready::Recording,
     turns: turns::Turns,
     head_sinks: HeadSinks,
+    rates: rates::Rates,
 }
 
 impl App {
@@ -103,6 +105,7 @@ impl App {
             recording: ready::Recording::default(),
             turns: turns::Turns::default(),
             head_sinks,
+            rates: rates::Rates::default(),
         })
     }
 

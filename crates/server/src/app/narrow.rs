@@ -86,6 +86,7 @@ impl App {
         }
         trail.client = Some(own.id.client);
         trail.workload = Some(open.task.workload.clone());
+        self.charge_client(tenant, own.id.client, &open.task.workload, now)?;
         let held = if own.jkt.is_none() {
             Some(self.recorded_access(tenant, &own, open.task.version)?)
         } else {

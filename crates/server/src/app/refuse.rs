@@ -29,6 +29,8 @@ pub struct Refused {
     pub id: RefusalId,
     /// What was refused and why.
     pub refusal: Refusal,
+    /// Whether the caller is known: its proof matched a workload, or it is a live client.
+    pub known: bool,
 }
 
 /// What is known of a request so far, gathered on its way for whoever explains it later.
@@ -143,7 +145,11 @@ impl App {
             ring.push_back(Arc::clone(&explained));
         }
         self.record(tenant, &explained, refusal.rule);
-        Refused { id, refusal }
+        Refused {
+            id,
+            refusal,
+            known: trail.workload.is_some() || trail.client.is_some(),
+        }
     }
 
     /// Refuses what did not even reach a use case.

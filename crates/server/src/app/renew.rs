@@ -75,6 +75,7 @@ impl App {
             self.client_assertion(tenant, request.assertion, request.client_id, now, trail)?;
         let key_proof =
             self.own_key_proof(tenant, request.key_proof.as_ref(), &open, client, now)?;
+        self.charge_client(tenant, client, &open.task.workload, now)?;
         let by = Spent {
             task: client.task,
             client: client.number,

@@ -18,7 +18,7 @@ use super::replay::Replays;
 use crate::declared::{Declared, LoadError, Source, TenantContext, Warning};
 use crate::mint::{Keyring, KeyringError, Kind, MasterKey, wanted};
 use crate::random;
-use crate::verify::{KeyCache, ProofBounds, Recipient, Verifier};
+use crate::verify::{KeyCache, KeyStatus, ProofBounds, Recipient, Verifier};
 
 /// The document that holds the source of the declared state.
 const DECLARED: &str = "declared";
@@ -195,6 +195,12 @@ impl Tenant {
     #[must_use]
     pub fn origin(&self) -> &str {
         &self.origin
+    }
+
+    /// How it stands with the keys of its issuers, and of those that share their origins.
+    #[must_use]
+    pub fn issuer_keys(&self) -> Vec<KeyStatus> {
+        self.setup.keys.status()
     }
 
     /// What its declared state is read against.

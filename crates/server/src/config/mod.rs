@@ -2,6 +2,10 @@
 
 mod address;
 mod bounds;
+mod connections;
+mod door;
+mod network;
+mod rate;
 mod reader;
 mod report;
 mod secret;
@@ -15,6 +19,11 @@ use std::path::{Path, PathBuf};
 use dayfly_domain::{Name, Span};
 
 pub use bounds::Bounds;
+pub use connections::Connections;
+pub use door::TlsFiles;
+pub use network::{Network, NetworkError};
+pub(crate) use rate::rate;
+pub use rate::{AddressRates, Rate};
 pub use report::{LoadError, Place, Warning};
 pub(crate) use secret::is_world_readable;
 pub use secret::{Secret, SecretError};
@@ -45,6 +54,16 @@ pub struct Config {
     pub heads: Vec<HeadSink>,
     /// What holds for every tenant.
     pub bounds: Bounds,
+    /// What holds for connections.
+    pub connections: Connections,
+    /// Certificate and key; none where the server speaks plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// Where health, readiness and metrics are served besides the admin socket.
+    pub admin: Option<SocketAddr>,
+    /// How often one address may ask.
+    pub rate: AddressRates,
+    /// The proxies whose word about a caller's address counts.
+    pub trusted_proxies: Vec<Network>,
 }
 
 /// The table `[keys]` of `dayfly.toml`.
@@ -162,7 +181,7 @@ fn read(mut table: Table<'_>, folder: &Path, report: &mut Report) -> Option<Conf
         .and_then(|node| address::public_url(&node, report));
     let listen = table
         .require("listen", report)
-        .and_then(|node| listen(&node, report));
+        .and_then(|node| door::socket(&node, report));
     let data = table
         .require("data", report)
         .and_then(|node| node.path(folder, report));
@@ -199,14 +218,8 @@ fn read(mut table: Table<'_>, folder: &Path, report: &mut Report) -> Option<Conf
         .get("bounds")
         .and_then(|node| node.table(report))
         .map_or_else(Bounds::default, |table| bounds::read(table, report));
-    for key in [
-        "tls",
-        "trusted_proxies",
-        "admin",
-        "operators",
-        "notify",
-        "egress",
-    ] {
+    let front = door::read(&mut table, public_url.as_deref(), folder, report);
+    for key in ["operators", "notify", "egress", "otel"] {
         table.not_served(key, report);
     }
     table.finish(report);
@@ -220,6 +233,11 @@ fn read(mut table: Table<'_>, folder: &Path, report: &mut Report) -> Option<Conf
         keys,
         heads,
         bounds,
+        connections: front.connections,
+        tls: front.tls,
+        trusted_proxies: front.trusted_proxies,
+        admin: front.admin,
+        rate: front.rate,
     })
 }
 
@@ -232,17 +250,6 @@ fn keys(mut table: Table<'_>, report: &mut Report) -> Keys {
         .and_then(|node| node.span_between(least, most, report));
     table.finish(report);
     Keys { rotate }
-}
-
-fn listen(node: &Node<'_>, report: &mut Report) -> Option<SocketAddr> {
-    let text = node.text(report)?;
-    let address = text.parse().ok();
-    if address.is_none() {
-        let message =
-            format!("`listen` is `{text}`, wanted an address and a port like `127.0.0.1:8440`");
-        node.error(message, report);
-    }
-    address
 }
 
 fn store(node: &Node<'_>, report: &mut Report) -> Option<StoreKind> {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use dayfly_domain::Span;
 
-use super::{Bounds, Config, HeadSink, StoreKind, nearest, parse_span};
+use super::{Bounds, Config, Connections, HeadSink, StoreKind, TlsFiles, nearest, parse_span};
 
 const EXAMPLE: &str = r#"public_url = "http://127.0.0.1:8440"
 listen     = "127.0.0.1:8440"
@@ -34,6 +34,9 @@ fn the_example_loads_with_its_defaults() {
     assert_eq!(config.heads, []);
     assert_eq!(config.keys.rotate, None);
     assert_eq!(config.bounds, Bounds::default());
+    assert_eq!(config.connections, Connections::default());
+    assert_eq!(config.tls, None);
+    assert_eq!(config.trusted_proxies, []);
     let acme = "acme".parse().unwrap();
     assert_eq!(config.issuer(&acme), "http://127.0.0.1:8440/acme");
     assert_eq!(
@@ -89,6 +92,88 @@ fn what_is_written_counts() {
     );
 }
 
+#[test]
+fn the_front_door_is_kept_as_written() {
+    let text = format!(
+        "{}tls = {{ cert = \"tls.crt\", key = \"/etc/tls.key\" }}\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]\n\
+         [connections]\ntotal = 10\nper_address = 3\nheader_bytes = 8192\nheaders = 20\n\
+         header_timeout = \"1s\"\nbody_timeout = \"2s\"\nrequest_timeout = \"3s\"\nidle_timeout = \"4s\"\n\
+         tls_timeout = \"5s\"\ndrain_timeout = \"6s\"\n",
+        but("http://127.0.0.1:8440", "https://dayfly.example")
+    );
+    let config = parse(&text).unwrap();
+    assert_eq!(
+        config.tls,
+        Some(TlsFiles {
+            cert: "/etc/dayfly/tls.crt".into(),
+            key: "/etc/tls.key".into()
+        })
+    );
+    let proxies: Vec<_> = config
+        .trusted_proxies
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(proxies, ["10.0.0.0/8", "::1/128"]);
+    let seconds = Span::from_seconds;
+    assert_eq!(
+        config.connections,
+        Connections {
+            total: 10,
+            per_address: 3,
+            header_bytes: 8192,
+            headers: 20,
+            header_timeout: seconds(1),
+            body_timeout: seconds(2),
+            request_timeout: seconds(3),
+            idle_timeout: seconds(4),
+            tls_timeout: seconds(5),
+            drain_timeout: seconds(6),
+        }
+    );
+}
+
+#[test]
+fn mistakes_at_the_front_door() {
+    check(&[
+        (
+            with("tls = { cert = \"x\" }"),
+            "6:1: `key` is missing in `tls`\n/etc/dayfly/dayfly.toml:6:1: `tls` is served and `public_url` is http: clients would not find it, wanted https",
+        ),
+        (
+            but("http://127.0.0.1:8440", "https://dayfly.example").replace(
+                "tenants ",
+                "tls = { cert = \"a\", key = \"b\", ca = \"c\" }\ntenants ",
+            ),
+            "5:32: unknown key `tls.ca`",
+        ),
+        (
+            with("trusted_proxies = []"),
+            "6:1: `trusted_proxies` is an empty list",
+        ),
+        (
+            with("trusted_proxies = [\"10.0.0.1/8\"]"),
+            "6:20: `10.0.0.1/8` has bits set beyond its length",
+        ),
+        (
+            with("trusted_proxies = [\"proxy.example\"]"),
+            "6:20: `proxy.example` is no network, wanted one like `10.0.0.0/8` or `2001:db8::1`",
+        ),
+        (
+            with("[connections]\nidle_timout = \"1s\""),
+            "7:1: unknown key `connections.idle_timout`: did you mean `idle_timeout`?",
+        ),
+        (
+            with("[connections]\nheader_bytes = 100"),
+            "7:1: `connections.header_bytes` is 100, wanted 8192 to 262144",
+        ),
+        (
+            with("[connections]\nbody_timeout = \"0s\""),
+            "7:1: `connections.body_timeout` is 0s, wanted 100ms to 1h",
+        ),
+    ]);
+}
+
 #[track_caller]
 fn check(cases: &[(String, &str)]) {
     let mut wrong = String::new();
@@ -110,18 +195,6 @@ fn with(line: &str) -> String {
 fn what_this_build_does_not_serve_is_refused() {
     check(&[
         (
-            with("tls = { cert = \"x\" }"),
-            "6:1: `tls` is not served by this build",
-        ),
-        (
-            with("trusted_proxies = []"),
-            "6:1: `trusted_proxies` is not served by this build",
-        ),
-        (
-            with("admin = \"127.0.0.1:8441\""),
-            "6:1: `admin` is not served by this build",
-        ),
-        (
             with("operators = {}"),
             "6:1: `operators` is not served by this build",
         ),
@@ -129,6 +202,7 @@ fn what_this_build_does_not_serve_is_refused() {
             with("notify = []"),
             "6:1: `notify` is not served by this build",
         ),
+        (with("otel = {}"), "6:1: `otel` is not served by this build"),
         (
             with("egress = {}"),
             "6:1: `egress` is not served by this build",

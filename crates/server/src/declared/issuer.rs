@@ -10,7 +10,7 @@ use dayfly_token::jwks::KeySet;
 use super::TenantContext;
 use super::platform::{GITHUB_URL, GITLAB_URL, IssuerKind, NOT_SERVED, SERVED};
 use super::sections::Items;
-use crate::config::{Node, Report, Table, is_world_readable, web_url};
+use crate::config::{Node, Rate, Report, Table, is_world_readable, rate, web_url};
 
 /// An outside authority whose tokens count as proof.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub struct Issuer {
     pub allow_private: bool,
     /// How long the claim of a task key is kept after the last proof of it.
     pub keep: Span,
+    /// How often its proofs may ask for credentials.
+    pub rate: Option<Rate>,
 }
 
 /// Where keys come from.
@@ -105,6 +107,7 @@ fn read(name: &Name, node: &Node<'_>, base: &Path, report: &mut Report) -> Optio
         }),
     };
     let keep = table.get("keep").and_then(|node| keep(&node, kind, report));
+    let asks = rate(table.get("rate"), report);
     for key in ["people", "webhook_secret_file"] {
         table.not_served(key, report);
     }
@@ -119,6 +122,7 @@ fn read(name: &Name, node: &Node<'_>, base: &Path, report: &mut Report) -> Optio
         algs,
         allow_private,
         keep: keep.unwrap_or_else(|| kind.keep()),
+        rate: asks,
     })
 }
 

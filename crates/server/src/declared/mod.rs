@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use dayfly_domain::access::Catalog;
 use dayfly_domain::{Name, Workload};
 
-use crate::config::{Bounds, Config, Report};
+use crate::config::{Bounds, Config, Rate, Report};
 use sections::Sections;
 
 pub use crate::config::{LoadError, Warning};
@@ -57,6 +57,10 @@ pub struct DeclaredWorkload {
     /// The claim that `match` still has to pin; while it is named, every proof is refused with
     /// `Rule::WorkloadUnfinished`.
     pub unfinished: Option<String>,
+    /// How often proofs and clients of it may ask for credentials.
+    pub rate: Option<Rate>,
+    /// How often one client of it may.
+    pub client_rate: Option<Rate>,
 }
 
 /// Whether DPoP proofs must carry a nonce of this server.

@@ -10,7 +10,7 @@ use dayfly_domain::{
 use super::issuer::Issuer;
 use super::sections::Sections;
 use super::{DeclaredWorkload, TenantContext, access, advice, matching, task};
-use crate::config::{Node, Report, Table};
+use crate::config::{Node, Report, Table, rate};
 
 /// What a workload refers to.
 pub(super) struct Against<'a> {
@@ -70,6 +70,8 @@ pub(super) fn read(
         .get("limits")
         .and_then(|node| limits(&node, report))
         .unwrap_or_default();
+    let asks = rate(table.get("rate"), report);
+    let client_rate = rate(table.get("client_rate"), report);
     approval(&mut table, report);
     table.not_served("delegation", report);
     table.finish(report);
@@ -97,6 +99,8 @@ pub(super) fn read(
     Some(DeclaredWorkload {
         workload,
         unfinished: proofs.unfinished,
+        rate: asks,
+        client_rate,
     })
 }
 

@@ -3,6 +3,7 @@
 mod answer;
 mod change;
 mod keys;
+mod open;
 mod query;
 mod socket;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use crate::app::{App, Tenant};
 use crate::record::{self, Filter, HeadView, Known, TraceKey, TraceQuery};
 
 pub use answer::Problem;
+pub use open::{metrics, remote};
 pub use socket::{AdminSocket, BindError, Peer, SOCKET};
 
 use answer::{Answered, answer, parsed};

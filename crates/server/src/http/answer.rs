@@ -2,12 +2,15 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use dayfly_domain::{Rule, Stage};
+use dayfly_domain::{Rule, Span, Stage};
 use dayfly_token::alg::{Alg, names};
 use serde_json::json;
 
 use crate::app::Refused;
 use crate::verify::Entrance;
+
+/// After how long to try again where nobody knows better.
+const RETRY: Span = Span::from_seconds(2);
 
 /// The face at which a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +27,15 @@ pub enum Face {
     Revocation,
     /// Tasks and clients.
     Task,
+}
+
+/// What a refusal said, for those who count answers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Said {
+    /// The rule.
+    pub(super) rule: Rule,
+    /// Whether the caller is known.
+    pub(super) known: bool,
 }
 
 /// Status and OAuth error code of a refusal at a face.
@@ -48,7 +60,7 @@ pub(super) const fn status(rule: Rule, face: Face) -> (StatusCode, &'static str)
         Rule::KeysUnavailable | Rule::Unavailable | Rule::Busy => {
             (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable")
         }
-        Rule::OpenLimit | Rule::StartsLimit => {
+        Rule::OpenLimit | Rule::StartsLimit | Rule::RateLimit | Rule::AddressRate => {
             (StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable")
         }
         Rule::TooLarge => (BAD, "invalid_request"),
@@ -154,12 +166,18 @@ pub fn render(refused: &Refused, face: Face, nonce: &str) -> Response {
         },
     });
     let mut response = json_response(status, body.to_string());
+    response.extensions_mut().insert(Said {
+        rule,
+        known: refused.known,
+    });
     let headers = response.headers_mut();
     if let Ok(nonce) = HeaderValue::from_str(nonce) {
         headers.insert("dpop-nonce", nonce);
     }
     if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+        let after = refused.refusal.retry_after.unwrap_or(RETRY);
+        let seconds = after.millis().div_ceil(1000).max(1);
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     if status == StatusCode::UNAUTHORIZED {
         let challenge = match face {

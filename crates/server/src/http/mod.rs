@@ -2,28 +2,44 @@
 
 pub mod admin;
 mod answer;
+pub mod door;
 mod form;
 mod headers;
 mod ledger;
+mod limit;
 mod metadata;
+mod observe;
 mod resource;
 mod task;
 mod token;
 mod wanted;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 
 use crate::app::{App, Tenant};
+use crate::config::AddressRates;
+use crate::telemetry::Metrics;
 
 pub use answer::{Face, render};
+
+use door::Caller;
+
+/// What the front door leads to: [`router`], with each address bounded and each request counted.
+pub fn front(app: Arc<App>, rates: AddressRates, metrics: Arc<Metrics>) -> Router {
+    let addresses = Arc::new(limit::Addresses::new(Arc::clone(&app), rates));
+    router(app)
+        .layer(from_fn_with_state(addresses, limit::limit))
+        .layer(from_fn_with_state(metrics, observe::observe))
+}
 
 /// Everything that clients and resources reach.
 pub fn router(app: Arc<App>) -> Router {
@@ -59,6 +75,15 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
+/// The name of the tenant in a path.
+fn tenant_of(path: &str) -> &str {
+    let mut segments = path.split('/').skip(1);
+    match segments.next().unwrap_or_default() {
+        ".well-known" => segments.nth(1).unwrap_or_default(),
+        first => first,
+    }
+}
+
 /// The tenant that the path names, 404 where there is none; and where the request came from.
 struct Named(Arc<Tenant>, Option<IpAddr>);
 
@@ -66,18 +91,11 @@ impl FromRequestParts<Arc<App>> for Named {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Response> {
-        let path = parts.uri.path();
-        let mut segments = path.split('/').skip(1);
-        let first = segments.next().unwrap_or_default();
-        let name = if first == ".well-known" {
-            segments.nth(1).unwrap_or_default()
-        } else {
-            first
-        };
+        let name = tenant_of(parts.uri.path());
         let from = parts
             .extensions
-            .get::<ConnectInfo<SocketAddr>>()
-            .map(|ConnectInfo(address)| address.ip());
+            .get::<Caller>()
+            .map(|caller| caller.address);
         app.tenant(name)
             .map(|tenant| Self(Arc::clone(tenant), from))
             .ok_or_else(|| StatusCode::NOT_FOUND.into_response())

@@ -210,6 +210,17 @@ impl KeyInfo {
 }
 
 impl KeyUse {
+    /// The word for it, on command lines and in labels.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::StatusList => "status_list",
+            Self::Event => "event",
+            Self::Ledger => "ledger",
+        }
+    }
+
     /// For how long a key of this use verifies after it was replaced.
     const fn retiring_for(self) -> Span {
         match self {

@@ -18,6 +18,7 @@ mod input;
 mod job;
 mod keys;
 mod proofs;
+mod rates;
 mod refusals;
 mod resources;
 mod silence;

@@ -11,7 +11,9 @@ use dayfly_server::app::{App, HeadSinks, ServerBounds, Tenant, TenantSetup};
 use dayfly_server::config;
 use dayfly_server::declared::TenantContext;
 use dayfly_server::http;
+use dayfly_server::http::door::DoorSetup;
 use dayfly_server::mint::MasterKey;
+use dayfly_server::telemetry::Metrics;
 use dayfly_server::verify::{KeyCache, ProofBounds};
 use dayfly_store::clock::{Clock, ManualClock};
 use dayfly_store::{
@@ -239,6 +241,28 @@ impl World {
             address,
             serving,
         }
+    }
+
+    /// The same server behind its front door, to which this machine's callers are proxies.
+    pub(crate) async fn behind_the_door(mut self, rates: config::AddressRates) -> Self {
+        let metrics = Arc::new(Metrics::default());
+        let setup = DoorSetup {
+            trusted_proxies: vec!["127.0.0.0/8".parse().unwrap()],
+            metrics: Arc::clone(&metrics),
+            ..DoorSetup::default()
+        };
+        let door = http::door::Door::bind("127.0.0.1:0".parse().unwrap(), setup)
+            .await
+            .unwrap();
+        self.serving.abort();
+        self.address = door.address().unwrap().to_string();
+        let router = http::front(Arc::clone(&self.app), rates, metrics);
+        let (stop, stopping) = tokio::sync::watch::channel(false);
+        self.serving = tokio::spawn(async move {
+            let _held = stop;
+            door.serve(router, stopping).await;
+        });
+        self
     }
 
     pub(crate) fn tenant(&self) -> Arc<Tenant> {

@@ -5,6 +5,7 @@ mod defaults;
 mod diff;
 mod example;
 mod parties;
+mod rates;
 mod source;
 mod warnings;
 

@@ -38,6 +38,7 @@ fn issuer(kind: IssuerKind, url: &str) -> Issuer {
         algs: Alg::DEFAULT.to_vec(),
         allow_private: true,
         keep: Span::from_seconds(36 * 86_400),
+        rate: None,
     }
 }
 

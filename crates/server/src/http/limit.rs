@@ -1,0 +1,146 @@
+//! How often one address may ask, judged before anything of a request is verified.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use dayfly_domain::{Refusal, Rule, Span};
+
+use super::answer::{Face, Said, render};
+use super::door::{Caller, neighbourhood};
+use super::tenant_of;
+use crate::app::{App, Refused, Trail};
+use crate::config::{AddressRates, Rate};
+use crate::rate::Buckets;
+
+/// How often a refusal of one address is explained; the others are a status alone.
+const EXPLAINED: Rate = Rate::per_minute(6);
+
+/// Who asked how often of late, by address.
+pub(super) struct Addresses {
+    app: Arc<App>,
+    rates: AddressRates,
+    unverified: Buckets<IpAddr>,
+    all: Buckets<IpAddr>,
+    explained: Buckets<IpAddr>,
+}
+
+impl Addresses {
+    pub(super) fn new(app: Arc<App>, rates: AddressRates) -> Self {
+        Self {
+            app,
+            rates,
+            unverified: Buckets::default(),
+            all: Buckets::default(),
+            explained: Buckets::default(),
+        }
+    }
+
+    /// Whether a request may be looked at; all requests are charged here.
+    fn admit(&self, address: IpAddr) -> Result<(), (&'static str, Rate, Span)> {
+        let now = self.app.now();
+        let unverified = self.rates.unverified;
+        self.unverified
+            .check(&address, unverified, now)
+            .map_err(|wait| ("rate.unverified", unverified, wait))?;
+        match self.rates.address {
+            None => Ok(()),
+            Some(rate) => self
+                .all
+                .take(address, rate, now)
+                .map_err(|wait| ("rate.address", rate, wait)),
+        }
+    }
+
+    /// Charges what proved nothing.
+    fn settle(&self, address: IpAddr, request: &Asked, response: &Response) {
+        if !request.verified(response) {
+            let now = self.app.now();
+            // One that is over its rate meanwhile is refused the next time.
+            let _over = self.unverified.take(address, self.rates.unverified, now);
+        }
+    }
+
+    fn refuse(&self, address: IpAddr, path: &str, over: (&'static str, Rate, Span)) -> Response {
+        let (field, rate, wait) = over;
+        // A flood is explained a few times a minute: neither log nor ring is filled by it.
+        let of = neighbourhood(address);
+        let explain = self.explained.take(of, EXPLAINED, self.app.now()).is_ok();
+        let Some(tenant) = self.app.tenant(tenant_of(path)).filter(|_| explain) else {
+            let seconds = HeaderValue::from(wait.millis().div_ceil(1000).max(1));
+            return (
+                StatusCode::TOO_MANY_REQUESTS,
+                [(header::RETRY_AFTER, seconds)],
+            )
+                .into_response();
+        };
+        let trail = Trail {
+            asked: "request",
+            address: Some(address),
+            ..Trail::default()
+        };
+        let refusal = Refusal::new(Rule::AddressRate)
+            .field(field)
+            .wanted(format!("at most {rate} of one address"))
+            .got("more")
+            .hint(format!("the same request passes in {wait}"))
+            .retry_after(wait);
+        let refused: Refused = self.app.refused(tenant, &trail, refusal);
+        render(&refused, Face::Renewal, &self.app.nonce())
+    }
+}
+
+/// What matters of a request when its answer is judged.
+struct Asked {
+    /// Its path asks for no proof, or is answered the same whether one holds or not.
+    open: bool,
+}
+
+impl Asked {
+    fn of(path: &str) -> Self {
+        let below = path.strip_prefix('/').and_then(|rest| rest.split_once('/'));
+        let guarded = below.is_some_and(|(_, rest)| {
+            matches!(rest, "token" | "introspect")
+                || rest.starts_with("tasks/")
+                || rest.starts_with("clients/")
+        });
+        Self { open: !guarded }
+    }
+
+    /// Whether the caller has proven who it is, by what it was answered.
+    fn verified(&self, response: &Response) -> bool {
+        match response.extensions().get::<Said>() {
+            None => !self.open && response.status().is_success(),
+            // Whoever is asked for a nonce holds a live credential or a good proof: after a start all
+            // clients are, once, and none of them may be kept from its beat by that.
+            Some(said) => {
+                said.known
+                    || said.rule == Rule::KeyProofNonce
+                    || response.status().is_server_error()
+            }
+        }
+    }
+}
+
+/// The layer.
+pub(super) async fn limit(
+    State(addresses): State<Arc<Addresses>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Some(Caller { address }) = request.extensions().get::<Caller>().copied() else {
+        // Without an address there is nobody to count; the door names one for every request.
+        return next.run(request).await;
+    };
+    let of = neighbourhood(address);
+    if let Err(over) = addresses.admit(of) {
+        return addresses.refuse(address, request.uri().path(), over);
+    }
+    let asked = Asked::of(request.uri().path());
+    let response = next.run(request).await;
+    addresses.settle(of, &asked, &response);
+    response
+}

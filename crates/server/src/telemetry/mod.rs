@@ -1,0 +1,319 @@
+//! What is counted of a running server, and the one seam where each thing is counted: requests in a
+//! layer of the router, events in front of the store, connections at the door.
+//!
+//! Labels come from lists in the code, never from a request, so there are as many series as the code
+//! and the declared state name. The audit trail is the ledger, not these numbers.
+
+mod metered;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dayfly_domain::Rule;
+use dayfly_store::{FactsQuery, Unavailable};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::app::{self, App};
+use crate::record;
+
+pub use metered::MeteredStore;
+
+/// How long things take here, in seconds: a commit and a grant lie between 1 and 50 ms.
+const SECONDS: [f64; 11] = [
+    0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
+];
+
+/// Everything that is counted.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<Answered, Counter>,
+    durations: Family<Route, Histogram>,
+    refusals: Family<Refusal, Counter>,
+    entries: Family<Entry, Counter>,
+    ends: Family<End, Counter>,
+    appends: Family<Append, Histogram>,
+    connections: Gauge,
+    turned_away: Counter,
+    cut: Family<Cut, Counter>,
+    open_tasks: Family<Tenant, Gauge>,
+    ledger: Family<Tenant, Gauge>,
+    key_age: Family<Key, Gauge>,
+    issuer_keys_age: Family<Origin, Gauge>,
+    issuer_keys_failing: Family<Origin, Gauge>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answered {
+    route: String,
+    status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Route {
+    route: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refusal {
+    stage: &'static str,
+    rule: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Entry {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct End {
+    cause: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Append {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Cut {
+    phase: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Tenant {
+    tenant: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Key {
+    tenant: String,
+    r#use: String,
+    kid: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Origin {
+    origin: String,
+}
+
+fn histogram() -> Histogram {
+    Histogram::new(SECONDS)
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("dayfly"),
+            requests: Family::default(),
+            durations: Family::new_with_constructor(histogram),
+            refusals: Family::default(),
+            entries: Family::default(),
+            ends: Family::default(),
+            appends: Family::new_with_constructor(histogram),
+            connections: Gauge::default(),
+            turned_away: Counter::default(),
+            cut: Family::default(),
+            open_tasks: Family::default(),
+            ledger: Family::default(),
+            key_age: Family::default(),
+            issuer_keys_age: Family::default(),
+            issuer_keys_failing: Family::default(),
+        };
+        metrics.register_counts();
+        metrics.register_states();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register_counts(&mut self) {
+        let registry = &mut self.registry;
+        let seconds = Unit::Seconds;
+        registry.register(
+            "requests",
+            "Requests by route and status",
+            self.requests.clone(),
+        );
+        registry.register_with_unit(
+            "request_duration",
+            "How long requests took, by route",
+            seconds.clone(),
+            self.durations.clone(),
+        );
+        registry.register("refusals", "Refusals by rule", self.refusals.clone());
+        registry.register(
+            "entries",
+            "Entries recorded since the start, by kind; credential.issued are the grants",
+            self.entries.clone(),
+        );
+        registry.register(
+            "ends",
+            "Ends of tasks and clients, by cause",
+            self.ends.clone(),
+        );
+        registry.register_with_unit(
+            "append_duration",
+            "How long appends took from queueing to durable, by outcome",
+            seconds,
+            self.appends.clone(),
+        );
+        registry.register(
+            "connections_turned_away",
+            "Connections closed because their address had as many as it may",
+            self.turned_away.clone(),
+        );
+        registry.register(
+            "connections_cut",
+            "Connections cut because the caller was slow, by what it was slow at",
+            self.cut.clone(),
+        );
+    }
+
+    fn register_states(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("connections", "Connections now", self.connections.clone());
+        registry.register("open_tasks", "Open tasks", self.open_tasks.clone());
+        registry.register(
+            "ledger_entries",
+            "Entries of the ledger",
+            self.ledger.clone(),
+        );
+        registry.register_with_unit(
+            "key_age",
+            "Age of the keys that sign",
+            Unit::Seconds,
+            self.key_age.clone(),
+        );
+        registry.register_with_unit(
+            "issuer_keys_age",
+            "How long ago an issuer's keys were read",
+            Unit::Seconds,
+            self.issuer_keys_age.clone(),
+        );
+        registry.register(
+            "issuer_keys_failing",
+            "1 where the last attempt to read an issuer's keys failed",
+            self.issuer_keys_failing.clone(),
+        );
+    }
+
+    /// A request was answered.
+    pub(crate) fn answered(&self, route: &str, status: u16, took: Duration) {
+        let route = route.to_owned();
+        let answered = Answered {
+            route: route.clone(),
+            status,
+        };
+        self.requests.get_or_create(&answered).inc();
+        self.durations
+            .get_or_create(&Route { route })
+            .observe(took.as_secs_f64());
+    }
+
+    /// A rule refused.
+    pub(crate) fn refused(&self, rule: Rule) {
+        let refusal = Refusal {
+            stage: rule.stage().code(),
+            rule: rule.code(),
+        };
+        self.refusals.get_or_create(&refusal).inc();
+    }
+
+    /// A connection came, and is there until the guard is dropped.
+    pub(crate) fn connected(self: &Arc<Self>) -> Connected {
+        self.connections.inc();
+        Connected(Arc::clone(self))
+    }
+
+    /// A connection was closed because its address had as many as it may.
+    pub(crate) fn turned_away(&self) {
+        self.turned_away.inc();
+    }
+
+    /// A slow connection was cut.
+    pub(crate) fn cut(&self, phase: &'static str) {
+        self.cut.get_or_create(&Cut { phase }).inc();
+    }
+
+    /// All of it in Prometheus' text format, with what the record says now.
+    ///
+    /// # Errors
+    /// Only where text cannot be written.
+    pub fn render(&self, app: &App) -> Result<String, std::fmt::Error> {
+        self.look(app);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+
+    /// Reads what is a state and not a count. What cannot be read keeps no value from before.
+    fn look(&self, app: &App) {
+        let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let now = app.now();
+        self.open_tasks.clear();
+        self.ledger.clear();
+        self.key_age.clear();
+        self.issuer_keys_age.clear();
+        self.issuer_keys_failing.clear();
+        for tenant in app.tenants() {
+            let label = Tenant {
+                tenant: tenant.name().to_string(),
+            };
+            if let Ok(open) = open_tasks(app, tenant) {
+                self.open_tasks.get_or_create(&label).set(count(open));
+            }
+            if let Ok(head) = app.store().head(tenant.name()) {
+                self.ledger.get_or_create(&label).set(count(head.size));
+            }
+            for key in record::keys(app.store(), tenant.name()).unwrap_or_default() {
+                let age = now.since(key.created).seconds();
+                let label = Key {
+                    tenant: tenant.name().to_string(),
+                    r#use: key.r#use.word().to_owned(),
+                    kid: key.kid,
+                };
+                self.key_age.get_or_create(&label).set(count(age));
+            }
+            for status in tenant.issuer_keys() {
+                let label = Origin {
+                    origin: status.origin,
+                };
+                let failing = i64::from(status.failure.is_some());
+                self.issuer_keys_failing.get_or_create(&label).set(failing);
+                if let Some(read) = status.read_at {
+                    let age = now.since(read).seconds();
+                    self.issuer_keys_age.get_or_create(&label).set(count(age));
+                }
+            }
+        }
+    }
+}
+
+/// How many tasks of the declared workloads are open.
+fn open_tasks(app: &App, tenant: &app::Tenant) -> Result<u64, Unavailable> {
+    let mut open = 0;
+    for workload in tenant.loaded().declared.workloads.keys() {
+        let query = FactsQuery {
+            counts: Some(workload),
+            ..FactsQuery::default()
+        };
+        open += app.store().facts(tenant.name(), &query)?.counts.open;
+    }
+    Ok(open)
+}
+
+/// A connection that is there.
+#[derive(Debug)]
+pub(crate) struct Connected(Arc<Metrics>);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.connections.dec();
+    }
+}
