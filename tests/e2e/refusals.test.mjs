@@ -146,7 +146,7 @@ test('a client assertion is for the issuer alone, a grant may name the token end
     assert.equal(renewal.error, 'invalid_client', `${aud}`);
   }
   const keep = {};
-  const remember = (_header, payload) => { Object.assign(payload, keep); Object.assign(keep, { jti: payload.jti }); };
+  const remember = (_header, payload) => { Object.assign(payload, keep); Object.assign(keep, { jti: payload.jti, iat: payload.iat, exp: payload.exp }); };
   await client.renew(own, { resource: ARTIFACTS }, { modify: remember });
   const replayed = await refused(client.renew(own, { resource: ARTIFACTS }, { modify: remember }));
   assert.equal(replayed.rule, 'assertion_spent');
