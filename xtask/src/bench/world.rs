@@ -17,6 +17,8 @@ pub(super) const WORKLOADS: u64 = 1_000;
 pub(super) const RESOURCE: &str = "artifacts";
 pub(super) const RESOURCE_URL: &str = "https://artifacts.example";
 pub(super) const SECRET: &str = "7Yh2qVtWn4cLx9RkPzEd0sGmJbAf3UoQ";
+/// Permits what is declared.
+const BASELINE: &str = "@id(\"baseline\")\npermit (principal, action, resource);\n";
 /// Who answers for every workload.
 pub(super) const OWNER: &str = "team-platform";
 
@@ -32,7 +34,7 @@ impl World {
     pub(super) fn write(folder: PathBuf, platform: &Platform) -> Result<Self, Failure> {
         let failed = || format!("{} cannot be written", folder.display());
         let tenant = folder.join("tenants").join(TENANT);
-        fs::create_dir_all(&tenant).with_context(failed)?;
+        fs::create_dir_all(tenant.join("policies")).with_context(failed)?;
         let address = free_address()?;
         let config = format!(
             "public_url = \"http://{address}\"\nlisten = \"{address}\"\ndata = \"data\"\n\
@@ -40,6 +42,7 @@ impl World {
         );
         fs::write(folder.join("dayfly.toml"), config).with_context(failed)?;
         fs::write(tenant.join("tenant.toml"), declared()).with_context(failed)?;
+        fs::write(tenant.join("policies/baseline.cedar"), BASELINE).with_context(failed)?;
         fs::write(tenant.join("github-jwks.json"), platform.jwks()).with_context(failed)?;
         let secret = tenant.join("artifacts.secret");
         fs::write(&secret, SECRET).with_context(failed)?;

@@ -33,7 +33,7 @@ impl Stage {
             .port();
         let platform = SigningKey::generate(Alg::Rs256).unwrap();
         let tenant = folder.path().join("tenants/acme");
-        fs::create_dir_all(&tenant).unwrap();
+        fs::create_dir_all(tenant.join("policies")).unwrap();
         fs::write(
             folder.path().join("dayfly.toml"),
             format!(
@@ -46,6 +46,8 @@ impl Stage {
         fs::write(tenant.join("jwks.json"), json!({"keys": [jwk]}).to_string()).unwrap();
         fs::write(tenant.join("artifacts.secret"), "a secret of the test\n").unwrap();
         fs::write(tenant.join("tenant.toml"), TENANT).unwrap();
+        let baseline = "permit (principal, action, resource);\n";
+        fs::write(tenant.join("policies/baseline.cedar"), baseline).unwrap();
         #[expect(clippy::disallowed_methods, reason = "the test is its own client")]
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         Self {

@@ -9,6 +9,7 @@ mod heads;
 mod introspect;
 mod matching;
 mod narrow;
+mod permit;
 mod plan;
 mod pulse;
 mod refuse;
@@ -68,6 +69,7 @@ pub struct App {
     refusals: refuse::Refusals,
     sweeps: sweep::SweepState,
     turns: turns::Turns,
+    claims: permit::KnownClaims,
     head_sinks: HeadSinks,
 }
 
@@ -99,6 +101,7 @@ impl App {
             refusals: refuse::Refusals::default(),
             sweeps: sweep::SweepState::default(),
             turns: turns::Turns::default(),
+            claims: permit::KnownClaims::default(),
             head_sinks,
         })
     }

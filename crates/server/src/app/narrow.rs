@@ -102,7 +102,7 @@ impl App {
             by_assertion: request.assertion.is_some(),
             spends: keys.into_iter().map(|key| Spend { key, by }).collect(),
         };
-        self.issue_further(tenant, &further, open).await
+        self.issue_further(tenant, &further, open, trail).await
     }
 
     /// What the record says a credential was issued for.

@@ -14,6 +14,7 @@ use super::matching::MatchIndex;
 use super::pulse::Pulse;
 use crate::declared::{Declared, LoadError, Source, TenantContext, Warning};
 use crate::mint::{Keyring, KeyringError, MasterKey};
+use crate::policy::Policies;
 use crate::random;
 use crate::verify::{KeyCache, ProofBounds, Recipient, Verifier};
 
@@ -67,6 +68,8 @@ pub struct Loaded {
     pub keyring: Keyring,
     /// Which algorithm each resource wants.
     pub algs: HashMap<Name, Alg>,
+    /// What the policies permit.
+    pub policies: Policies,
 }
 
 /// Why a tenant cannot be served.
@@ -271,7 +274,8 @@ async fn first_source(
     let source =
         Source::read_folder(&setup.folder).map_err(|why| OpenError::Declared(vec![why]))?;
     // A source that does not load is never recorded.
-    Declared::load(&source, &setup.context).map_err(OpenError::Declared)?;
+    let (declared, _) = Declared::load(&source, &setup.context).map_err(OpenError::Declared)?;
+    Policies::load(&source, &declared).map_err(OpenError::Declared)?;
     let annex = Annex {
         salt: random::bytes()?,
         data: json!({"reason": "the first declared state of an empty tenant"}).to_string(),
@@ -295,8 +299,12 @@ async fn load(
     source: Source,
     now: Time,
 ) -> Result<Loaded, OpenError> {
-    let (declared, warnings) =
+    let (declared, mut warnings) =
         Declared::load(&source, &setup.context).map_err(OpenError::Declared)?;
+    // What is in force was checked when it was applied. What only an earlier build took permits
+    // nothing, and must not keep the server from ending what runs.
+    let (policies, doubts) = Policies::in_force(&source, &declared);
+    warnings.extend(doubts);
     let algs: HashMap<Name, Alg> = declared
         .resources
         .iter()
@@ -329,5 +337,6 @@ async fn load(
         algs,
         warnings,
         declared,
+        policies,
     })
 }

@@ -163,7 +163,6 @@ fn read(
         })
     };
     advice::on_unused(sections, &workloads, report);
-    advice::on_policies(source, report);
     Some(Declared {
         dpop_nonce,
         issuers,

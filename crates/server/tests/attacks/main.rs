@@ -16,6 +16,7 @@ mod ends;
 mod faults;
 mod input;
 mod job;
+mod policy;
 mod proofs;
 mod refusals;
 mod resources;

@@ -115,9 +115,12 @@ fn of_rule(rule: Rule) -> (StatusCode, &'static str) {
     match rule.stage() {
         Stage::Ledger => (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"),
         Stage::Request => (StatusCode::BAD_REQUEST, "invalid_request"),
-        Stage::Proof | Stage::Binding | Stage::Match | Stage::Task | Stage::Access => {
-            (StatusCode::CONFLICT, "refused")
-        }
+        Stage::Proof
+        | Stage::Binding
+        | Stage::Match
+        | Stage::Task
+        | Stage::Access
+        | Stage::Policy => (StatusCode::CONFLICT, "refused"),
     }
 }
 
