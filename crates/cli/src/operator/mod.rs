@@ -5,6 +5,7 @@ mod database;
 mod ledger;
 mod list;
 mod place;
+mod policy;
 mod receipt;
 mod record;
 mod show;
@@ -47,6 +48,9 @@ pub(crate) enum OperatorCommand {
     /// The keys that sign
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// The policies
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// What may not start again
     #[command(subcommand)]
     Block(BlockCommand),
@@ -85,6 +89,15 @@ pub(crate) enum KeysCommand {
     List(list::ListArgs),
 }
 
+/// What is done with policies.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Parses and validates policy files, offline. Exits with 0 when they hold and 1 when not
+    Check(policy::CheckArgs),
+    /// What policies said of a refusal, task or credential, or would say of a request
+    Explain(policy::ExplainArgs),
+}
+
 /// What is done with blocks.
 #[derive(Debug, Subcommand)]
 pub(crate) enum BlockCommand {
@@ -110,6 +123,10 @@ pub(crate) fn main(command: OperatorCommand, tenant: Option<&str>) -> ExitCode {
         }
         OperatorCommand::Ledger(LedgerCommand::Tail(args)) => block_on(ledger::tail(&args, tenant)),
         OperatorCommand::Keys(KeysCommand::List(args)) => block_on(list::keys(&args, tenant)),
+        OperatorCommand::Policy(PolicyCommand::Check(args)) => policy::check(&args, tenant),
+        OperatorCommand::Policy(PolicyCommand::Explain(args)) => {
+            block_on(policy::explain(&args, tenant))
+        }
         OperatorCommand::Block(BlockCommand::List(args)) => block_on(list::blocks(&args, tenant)),
         OperatorCommand::Unblock(args) => block_on(change::unblock(&args, tenant)),
     }

@@ -134,14 +134,25 @@ impl KnownClaims {
 
 impl App {
     /// How many tasks of a workload there are.
-    pub(super) fn counts(&self, tenant: &Tenant, workload: &Name) -> Result<Counts, Refusal> {
+    ///
+    /// # Errors
+    /// [`dayfly_store::Unavailable`] when the store cannot answer.
+    pub fn counts_of(
+        &self,
+        tenant: &Tenant,
+        workload: &Name,
+    ) -> Result<Counts, dayfly_store::Unavailable> {
         let query = FactsQuery {
             counts: Some(workload),
             ..FactsQuery::default()
         };
-        let facts = self.store.facts(tenant.name(), &query);
-        facts
-            .map(|facts| facts.counts)
+        let facts = self.store.facts(tenant.name(), &query)?;
+        Ok(facts.counts)
+    }
+
+    /// How many tasks of a workload there are, for a decision.
+    pub(super) fn counts(&self, tenant: &Tenant, workload: &Name) -> Result<Counts, Refusal> {
+        self.counts_of(tenant, workload)
             .map_err(|why| unavailable(&why))
     }
 

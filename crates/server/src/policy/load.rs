@@ -57,7 +57,7 @@ struct Reading<'a> {
 /// Reads the policies of a source; warnings go to the report of what is declared.
 pub(super) fn load(
     source: &Source,
-    declared: &Declared,
+    declared: Option<&Declared>,
 ) -> Result<(Policies, Vec<Warning>), Vec<LoadError>> {
     let mut report = Report::default();
     let statements = statements(source, &mut report);
@@ -65,16 +65,18 @@ pub(super) fn load(
         return Err(report.into_errors());
     }
     let statements = validated(source, statements, &mut report);
-    let entities = entities(declared);
+    let entities = declared.map(entities);
     let mut held = Held {
         by_id: HashMap::with_capacity(statements.len()),
         slices: Slices::of(&statements),
         statements,
-        entities,
+        entities: entities.unwrap_or_default(),
     };
     for (at, statement) in held.statements.iter_mut().enumerate() {
         held.by_id.insert(statement.policy.id().to_string(), at);
-        check_names(statement, &held.entities, &mut report);
+        if declared.is_some() {
+            check_names(statement, &held.entities, &mut report);
+        }
     }
     if held.statements.is_empty() {
         report.warn(

@@ -11,6 +11,7 @@ mod evaluate;
 )]
 mod explain;
 mod facts;
+mod hypothetical;
 mod load;
 mod refusal;
 mod schema;
@@ -26,6 +27,7 @@ use crate::declared::{Declared, LoadError, Source, Warning};
 
 pub use evaluate::{Denied, Permitted};
 pub use facts::{Asked, Facts, Question};
+pub use hypothetical::Hypothetical;
 pub use schema::{Action, SCHEMA};
 pub use verdict::{
     Decision, Nearest, ObservedVerdict, PolicyError, Recorded, RecordedFacts, Verdict,
@@ -52,7 +54,16 @@ impl Policies {
         source: &Source,
         declared: &Declared,
     ) -> Result<(Self, Vec<Warning>), Vec<LoadError>> {
-        load::load(source, declared)
+        load::load(source, Some(declared))
+    }
+
+    /// Parses and validates policies without knowing what is declared, so that no name in them can
+    /// be told for a wrong one.
+    ///
+    /// # Errors
+    /// Every mistake with its place, in order of place.
+    pub fn check(source: &Source) -> Result<(Self, Vec<Warning>), Vec<LoadError>> {
+        load::load(source, None)
     }
 
     /// The policies of a revision that is in force already, which may hold what this build cannot

@@ -124,6 +124,12 @@ fn of_rule(rule: Rule) -> (StatusCode, &'static str) {
     }
 }
 
+impl From<dayfly_store::Unavailable> for Problem {
+    fn from(why: dayfly_store::Unavailable) -> Self {
+        Self::Unavailable(format!("the store cannot answer: {why}"))
+    }
+}
+
 impl From<RecordError> for Problem {
     fn from(why: RecordError) -> Self {
         match why {
