@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::failure::{Context, Failure};
 use super::mill::Platform;
+use super::policy;
 
 /// The tenant.
 pub(super) const TENANT: &str = "acme";
@@ -17,8 +18,6 @@ pub(super) const WORKLOADS: u64 = 1_000;
 pub(super) const RESOURCE: &str = "artifacts";
 pub(super) const RESOURCE_URL: &str = "https://artifacts.example";
 pub(super) const SECRET: &str = "7Yh2qVtWn4cLx9RkPzEd0sGmJbAf3UoQ";
-/// Permits what is declared.
-const BASELINE: &str = "@id(\"baseline\")\npermit (principal, action, resource);\n";
 /// Who answers for every workload.
 pub(super) const OWNER: &str = "team-platform";
 
@@ -31,7 +30,11 @@ pub(super) struct World {
 
 impl World {
     /// Writes the folder. Tokens of `platform` are the proofs that its workloads match.
-    pub(super) fn write(folder: PathBuf, platform: &Platform) -> Result<Self, Failure> {
+    pub(super) fn write(
+        folder: PathBuf,
+        platform: &Platform,
+        policies: usize,
+    ) -> Result<Self, Failure> {
         let failed = || format!("{} cannot be written", folder.display());
         let tenant = folder.join("tenants").join(TENANT);
         fs::create_dir_all(tenant.join("policies")).with_context(failed)?;
@@ -42,7 +45,7 @@ impl World {
         );
         fs::write(folder.join("dayfly.toml"), config).with_context(failed)?;
         fs::write(tenant.join("tenant.toml"), declared()).with_context(failed)?;
-        fs::write(tenant.join("policies/baseline.cedar"), BASELINE).with_context(failed)?;
+        policy::write(&tenant, policies)?;
         fs::write(tenant.join("github-jwks.json"), platform.jwks()).with_context(failed)?;
         let secret = tenant.join("artifacts.secret");
         fs::write(&secret, SECRET).with_context(failed)?;
@@ -86,6 +89,13 @@ pub(super) fn repository_id(workload: u64) -> u64 {
 /// The name of a workload.
 pub(super) fn workload_name(workload: u64) -> String {
     format!("release-{workload:04}")
+}
+
+/// The declared state without what its keys and secrets name.
+pub(super) fn declared_without_files() -> String {
+    declared()
+        .replace("jwks = { file = \"github-jwks.json\" }\n", "")
+        .replace("secret_file = \"artifacts.secret\"\n", "")
 }
 
 fn declared() -> String {
