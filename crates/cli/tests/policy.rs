@@ -1,7 +1,6 @@
 //! `dayfly policy` with the binary itself: files that hold, files that do not, and a request asked about.
 #![expect(
     clippy::unwrap_used,
-    clippy::indexing_slicing,
     reason = "a test says what went wrong by panicking"
 )]
 
