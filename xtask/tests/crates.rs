@@ -44,7 +44,7 @@ const DIRECTION: [(&str, &[&str]); 7] = [
 const CLIENT: [&str; 2] = ["dayfly-ledger", "dayfly-token"];
 
 /// Crates that a release may hold twice, and why nothing can be done about it.
-const TWICE: [(&str, &str); 2] = [
+const TWICE: [(&str, &str); 7] = [
     (
         "syn",
         "derive macros are on their way from 2 to 3; it is used while building and not in the binary",
@@ -52,6 +52,20 @@ const TWICE: [(&str, &str); 2] = [
     (
         "untrusted",
         "aws-lc-rs reads RSA public keys with 0.7 (`ring-io`), rustls-webpki has 0.9; 300 lines each",
+    ),
+    (
+        "block-buffer",
+        "the parser generator of Cedar's build hashes with sha3 of the former line, at build time only",
+    ),
+    ("crypto-common", "as block-buffer"),
+    ("digest", "as block-buffer"),
+    (
+        "itertools",
+        "Cedar takes the newest and the parser generator of its build the former one",
+    ),
+    (
+        "unicode-width",
+        "miette, in which Cedar tells errors, stays behind Cedar's own formatter",
     ),
 ];
 

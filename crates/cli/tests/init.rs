@@ -13,12 +13,11 @@ use std::process::{Command, Output};
 
 use dayfly_server::config::{AddressRates, Config, Connections};
 use dayfly_server::declared::{Declared, Source, TenantContext};
+use dayfly_server::policy::Policies;
 use tempfile::TempDir;
 
 /// An address that nobody answers on: port 1 of this machine.
 const NOBODY: &str = "http://127.0.0.1:1";
-
-const NOT_EVALUATED: &str = "policies are kept with the declared state and not evaluated";
 
 fn init(folder: &Path, api: &str, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_dayfly"))
@@ -45,7 +44,11 @@ fn load(folder: &Path) -> (Declared, Vec<String>) {
     };
     let source = Source::read_folder(&config.tenant_folder(name)).unwrap();
     let context = TenantContext::new(&config, name);
-    let (declared, warnings) = Declared::load(&source, &context).unwrap();
+    let (declared, mut warnings) = Declared::load(&source, &context).unwrap();
+    let (policies, doubts) =
+        Policies::load(&source, &declared).unwrap_or_else(|why| panic!("{why:?}"));
+    assert_eq!(policies.count(), 1);
+    warnings.extend(doubts);
     (declared, warnings.iter().map(ToString::to_string).collect())
 }
 
@@ -79,8 +82,7 @@ fn without_a_repository_the_workload_is_unfinished_and_everything_loads() {
     let (declared, warnings) = load(&folder);
     let release = &declared.workloads[&"release".parse().unwrap()];
     assert_eq!(release.unfinished.as_deref(), Some("repository_id"));
-    assert_eq!(warnings.len(), 2, "{warnings:?}");
-    assert!(warnings.iter().any(|line| line.contains(NOT_EVALUATED)));
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings.iter().any(|line| line.contains("is unfinished")));
     assert_eq!((declared.owners.len(), declared.resources.len()), (1, 1));
     assert!(said.contains("dayfly proof") && said.contains("dayfly serve --config"));
@@ -100,7 +102,7 @@ fn github_is_asked_for_the_id() {
     );
     assert!(said.contains("1296269"), "{said}");
     let (declared, warnings) = load(&folder);
-    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings.is_empty(), "{warnings:?}");
     let release = &declared.workloads[&"release".parse().unwrap()];
     assert_eq!(release.unfinished, None);
     let wanted = |claim: &str| {
@@ -142,7 +144,7 @@ fn the_line_to_fill_in_takes_the_place_of_the_two_below_it() {
     });
     std::fs::write(&file, lines.collect::<Vec<_>>().join("\n")).unwrap();
     let (declared, warnings) = load(&folder);
-    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings.is_empty(), "{warnings:?}");
     assert_eq!(
         declared.workloads[&"release".parse().unwrap()].unfinished,
         None

@@ -136,6 +136,8 @@ pub enum Stage {
     Task,
     /// Access: scope, details, resource.
     Access,
+    /// The tenant's policies.
+    Policy,
     /// Making it durable.
     Ledger,
 }
@@ -151,6 +153,7 @@ impl Stage {
             Self::Match => "match",
             Self::Task => "task",
             Self::Access => "access",
+            Self::Policy => "policy",
             Self::Ledger => "ledger",
         }
     }
@@ -231,6 +234,10 @@ rules! {
     TargetUnknown = Access "target_unknown" "the resource is not declared";
     TargetAmbiguous = Access "target_ambiguous" "exactly one resource must be named";
     TargetNotGranted = Access "target_not_granted" "nothing is granted at that resource";
+
+    PolicyDenied = Policy "policy_denied" "a policy forbids it";
+    PolicyNotPermitted = Policy "policy_not_permitted" "no policy permits it";
+    PolicyFailed = Policy "policy_failed" "a policy could not be evaluated";
 
     TooLarge = Ledger "too_large" "the entry or token would be larger than allowed";
     Unavailable = Ledger "unavailable" "the ledger cannot record now";

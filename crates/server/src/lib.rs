@@ -5,6 +5,7 @@ pub mod config;
 pub mod declared;
 pub mod http;
 pub mod mint;
+pub mod policy;
 mod random;
 mod rate;
 pub mod record;

@@ -78,7 +78,8 @@ export async function startDayfly(platform, more = '') {
   );
   for (const [name, nonce] of [['strict', 'required'], ['plain', 'optional']]) {
     const path = join(folder, 'tenants', name);
-    await mkdir(path, { recursive: true });
+    await mkdir(join(path, 'policies'), { recursive: true });
+    await writeFile(join(path, 'policies/baseline.cedar'), 'permit (principal, action, resource);\n');
     await writeFile(join(path, 'tenant.toml'), tenant(platform, nonce, more));
     await writeFile(join(path, 'artifacts.secret'), `${SECRET}\n`, { mode: 0o600 });
     await writeFile(join(path, 'deploy.secret'), 'of-the-deployer\n', { mode: 0o600 });

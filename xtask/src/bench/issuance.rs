@@ -45,7 +45,11 @@ pub(super) struct Issued {
 pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> Result<Issued, Failure> {
     let platform = Platform::new()?;
     let callers = Callers::new(KEYS)?;
-    let world = World::write(bench.folder.join("issuance"), &platform)?;
+    let world = World::write(
+        bench.folder.join("issuance"),
+        &platform,
+        bench.options.policies,
+    )?;
     let issuer = world.issuer();
     let server = Server::start(bench.binary, world)?;
     let mut rounds = vec![(8, WARM)];

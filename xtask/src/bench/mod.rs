@@ -10,6 +10,7 @@ mod machine;
 mod mill;
 mod options;
 mod pace;
+mod policy;
 mod primitives;
 mod probe;
 mod report;
@@ -27,9 +28,10 @@ use options::{Options, Row};
 use primitives::Primitives;
 use report::Report;
 
-const USAGE: &str = "usage: cargo xtask bench [--quick] [--row issuance|introspection|memory|start]
+const USAGE: &str = "usage: cargo xtask bench [--quick] [--policies N] [--row issuance|introspection|memory|start|policy]
 
   --quick   smaller numbers, a few seconds a row
+  --policies  by how many policies issuance is permitted, 20 of them unconstrained; 1 if not named
   --row     only this row, may stand more than once; introspection issues the tokens it needs
 
 Exit code: 0 also when a floor is missed, 1 when an answer was wrong or the bench could not run.";
@@ -131,6 +133,9 @@ fn measure(options: &Options, binary: &Path, folder: &Path) -> Result<(), Failur
     if options.wants(Row::Issuance) || options.wants(Row::Introspection) {
         let issued = issuance::run(&bench, &mut report)?;
         finish_served(&bench, issued, &mut report)?;
+    }
+    if options.wants(Row::Policy) {
+        policy::run(&bench, &mut report)?;
     }
     if options.wants(Row::Memory) || options.wants(Row::Start) {
         start::run(&bench, &mut report)?;

@@ -4,6 +4,8 @@
 #[derive(Clone, Debug)]
 pub(super) struct Options {
     pub(super) quick: bool,
+    /// How many policies the issuance is permitted by.
+    pub(super) policies: usize,
     /// None named means all.
     rows: Vec<Row>,
 }
@@ -15,14 +17,16 @@ pub(super) enum Row {
     Introspection,
     Memory,
     Start,
+    Policy,
 }
 
 impl Row {
-    const WORDS: [(&'static str, Self); 4] = [
+    const WORDS: [(&'static str, Self); 5] = [
         ("issuance", Self::Issuance),
         ("introspection", Self::Introspection),
         ("memory", Self::Memory),
         ("start", Self::Start),
+        ("policy", Self::Policy),
     ];
 }
 
@@ -31,6 +35,7 @@ impl Options {
     pub(super) fn parse(args: &[String]) -> Result<Option<Self>, String> {
         let mut options = Self {
             quick: false,
+            policies: 1,
             rows: Vec::new(),
         };
         let mut args = args.iter();
@@ -38,6 +43,13 @@ impl Options {
             match arg.as_str() {
                 "--help" | "-h" => return Ok(None),
                 "--quick" => options.quick = true,
+                "--policies" => {
+                    let word = args.next().ok_or("`--policies` wants a number")?;
+                    let many = word.parse().ok().filter(|many| (1..=10_000).contains(many));
+                    options.policies = many.ok_or_else(|| {
+                        format!("`--policies` wants 1 to 10000, and not `{word}`")
+                    })?;
+                }
                 "--row" => {
                     let word = args.next().ok_or("`--row` wants the name of a row")?;
                     let found = Row::WORDS.iter().find(|(known, _)| known == word);
@@ -83,6 +95,7 @@ mod tests {
     fn without_a_row_all_are_wanted() {
         let options = parse(&["--quick"]).unwrap().unwrap();
         assert!(options.quick);
+        assert_eq!(options.policies, 1);
         assert!(Row::WORDS.iter().all(|(_, row)| options.wants(*row)));
     }
 
@@ -102,6 +115,9 @@ mod tests {
         assert!(parse(&["--row"]).is_err());
         assert!(parse(&["--row", "offboarding"]).is_err());
         assert!(parse(&["fast"]).is_err());
+        assert!(parse(&["--policies", "0"]).is_err());
+        let options = parse(&["--policies", "1000"]).unwrap().unwrap();
+        assert_eq!(options.policies, 1_000);
         assert!(parse(&["--help"]).unwrap().is_none());
     }
 }

@@ -18,7 +18,7 @@ const SECONDS: f64 = 5.0;
 /// Measures both rows, of one database.
 pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> Result<(), Failure> {
     let platform = Platform::new()?;
-    let world = World::write(bench.folder.join("start"), &platform)?;
+    let world = World::write(bench.folder.join("start"), &platform, 1)?;
     let issuer = world.issuer();
     // The first start makes keys and records the declared state.
     let empty = Server::start(bench.binary, world)?;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::failure::{Context, Failure};
 use super::mill::Platform;
+use super::policy;
 
 /// The tenant.
 pub(super) const TENANT: &str = "acme";
@@ -29,10 +30,14 @@ pub(super) struct World {
 
 impl World {
     /// Writes the folder. Tokens of `platform` are the proofs that its workloads match.
-    pub(super) fn write(folder: PathBuf, platform: &Platform) -> Result<Self, Failure> {
+    pub(super) fn write(
+        folder: PathBuf,
+        platform: &Platform,
+        policies: usize,
+    ) -> Result<Self, Failure> {
         let failed = || format!("{} cannot be written", folder.display());
         let tenant = folder.join("tenants").join(TENANT);
-        fs::create_dir_all(&tenant).with_context(failed)?;
+        fs::create_dir_all(tenant.join("policies")).with_context(failed)?;
         let address = free_address()?;
         let config = format!(
             "public_url = \"http://{address}\"\nlisten = \"{address}\"\ndata = \"data\"\n\
@@ -40,6 +45,7 @@ impl World {
         );
         fs::write(folder.join("dayfly.toml"), config).with_context(failed)?;
         fs::write(tenant.join("tenant.toml"), declared()).with_context(failed)?;
+        policy::write(&tenant, policies)?;
         fs::write(tenant.join("github-jwks.json"), platform.jwks()).with_context(failed)?;
         let secret = tenant.join("artifacts.secret");
         fs::write(&secret, SECRET).with_context(failed)?;
@@ -83,6 +89,13 @@ pub(super) fn repository_id(workload: u64) -> u64 {
 /// The name of a workload.
 pub(super) fn workload_name(workload: u64) -> String {
     format!("release-{workload:04}")
+}
+
+/// The declared state without what its keys and secrets name.
+pub(super) fn declared_without_files() -> String {
+    declared()
+        .replace("jwks = { file = \"github-jwks.json\" }\n", "")
+        .replace("secret_file = \"artifacts.secret\"\n", "")
 }
 
 fn declared() -> String {

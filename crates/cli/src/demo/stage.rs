@@ -247,7 +247,8 @@ impl Stage {
 
     fn write_files(&self, listen: SocketAddr) -> Result<()> {
         let tenant = format!("tenants/{TENANT}");
-        for folder in ["bin", &tenant] {
+        let policies = format!("{tenant}/policies");
+        for folder in ["bin", &policies] {
             fs::create_dir_all(self.path(folder))?;
         }
         let services = &self.services;
@@ -262,6 +263,8 @@ impl Stage {
             .replace("@TTL@", &OFFLINE_SECONDS.to_string());
         self.write(CONFIG, &config, 0o644)?;
         self.write(&format!("{tenant}/tenant.toml"), &declared, 0o644)?;
+        let baseline = crate::init::BASELINE;
+        self.write(&format!("{policies}/baseline.cedar"), baseline, 0o644)?;
         for service in [&services.artifacts, &services.queue] {
             self.write_secret(&tenant, service)?;
         }

@@ -14,6 +14,8 @@ use crate::random;
 pub(super) const CONFIG: &str = "dayfly.toml";
 /// What may run.
 pub(super) const TENANT: &str = "tenants/main/tenant.toml";
+/// The policy that permits what is declared.
+pub(crate) const BASELINE: &str = include_str!("templates/baseline.cedar");
 /// What version control is to leave out; may be there already.
 pub(super) const IGNORE: &str = ".gitignore";
 
@@ -53,11 +55,7 @@ pub(super) fn all(repository: Option<&Repository>, pinned: Option<&Pinned>) -> R
             text: tenant(repository, pinned),
             ..file(TENANT, "one issuer, owner, resource and workload", "")
         },
-        file(
-            POLICY,
-            "permits what is declared; not evaluated yet",
-            include_str!("templates/baseline.cedar"),
-        ),
+        file(POLICY, "permits what is declared", BASELINE),
         File {
             text: format!("{}\n", random::name()?),
             mode: PRIVATE,

@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use crate::environment;
 use crate::http::Clients;
 use crate::output::{answer, say};
+pub(crate) use files::BASELINE;
 use files::{File, Folder};
 use github::{Pinned, Repository};
 

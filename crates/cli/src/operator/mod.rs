@@ -6,6 +6,7 @@ mod keys;
 mod ledger;
 mod list;
 mod place;
+mod policy;
 mod receipt;
 mod record;
 mod show;
@@ -48,6 +49,9 @@ pub(crate) enum OperatorCommand {
     /// The keys that sign
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// The policies
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// What may not start again
     #[command(subcommand)]
     Block(BlockCommand),
@@ -90,6 +94,15 @@ pub(crate) enum KeysCommand {
     Compromise(keys::CompromiseArgs),
 }
 
+/// What is done with policies.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Parses and validates policy files, offline. Exits with 0 when they hold and 1 when not
+    Check(policy::CheckArgs),
+    /// What policies said of a refusal, task or credential, or would say of a request
+    Explain(policy::ExplainArgs),
+}
+
 /// What is done with blocks.
 #[derive(Debug, Subcommand)]
 pub(crate) enum BlockCommand {
@@ -118,6 +131,10 @@ pub(crate) fn main(command: OperatorCommand, tenant: Option<&str>) -> ExitCode {
         OperatorCommand::Keys(KeysCommand::Rotate(args)) => block_on(keys::rotate(&args, tenant)),
         OperatorCommand::Keys(KeysCommand::Compromise(args)) => {
             block_on(keys::compromise(&args, tenant))
+        }
+        OperatorCommand::Policy(PolicyCommand::Check(args)) => policy::check(&args, tenant),
+        OperatorCommand::Policy(PolicyCommand::Explain(args)) => {
+            block_on(policy::explain(&args, tenant))
         }
         OperatorCommand::Block(BlockCommand::List(args)) => block_on(list::blocks(&args, tenant)),
         OperatorCommand::Unblock(args) => block_on(change::unblock(&args, tenant)),

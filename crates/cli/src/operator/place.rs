@@ -89,7 +89,7 @@ impl PlaceArgs {
 
 impl Place {
     /// The tenant that is named, or the only one.
-    fn tenant(&self, named: Option<&str>) -> Result<Name> {
+    pub(super) fn tenant(&self, named: Option<&str>) -> Result<Name> {
         let mut tenants = self.tenants(named)?;
         match (tenants.pop(), tenants.as_slice()) {
             (Some(only), []) => Ok(only),
@@ -120,7 +120,7 @@ impl Place {
         }
     }
 
-    async fn socket(&self) -> Result<Option<AdminSocket>> {
+    pub(super) async fn socket(&self) -> Result<Option<AdminSocket>> {
         AdminSocket::find(&self.socket_path()).await
     }
 

@@ -1,12 +1,12 @@
 //! The record, wherever it is: behind the socket of a server that runs, or in its database.
 
 use anyhow::{Context, Result};
-use dayfly_domain::{Name, TaskId, Time};
+use dayfly_domain::{CredentialId, Name, TaskId, Time};
 use dayfly_ledger::Receipt;
 use dayfly_server::mint::KeyInfo;
 use dayfly_server::record::{
-    self, BlockView, Comparison, Filter, HeadView, LedgerEntry, TaskPage, TaskView, Trace,
-    TraceKey, TraceQuery,
+    self, BlockView, Comparison, DecisionView, Filter, HeadView, LedgerEntry, TaskPage, TaskView,
+    Trace, TraceKey, TraceQuery,
 };
 use dayfly_store::clock::{Clock, SystemClock};
 use serde::de::DeserializeOwned;
@@ -173,6 +173,22 @@ impl Record {
         match self {
             Self::Served(served) => served.get("keys").await,
             Self::Offline(database) => database.read(record::keys),
+        }
+    }
+
+    pub(super) async fn decisions(
+        &self,
+        task: TaskId,
+        credential: Option<CredentialId>,
+    ) -> Result<Vec<DecisionView>> {
+        match self {
+            Self::Served(served) => {
+                let id = credential.map_or_else(|| task.to_string(), |id| id.to_string());
+                served.get(&format!("policy/decisions/{id}")).await
+            }
+            Self::Offline(database) => {
+                database.read(|store, tenant| record::decisions(store, tenant, task, credential))
+            }
         }
     }
 

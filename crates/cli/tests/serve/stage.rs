@@ -50,7 +50,7 @@ impl Stage {
         let port = free_port();
         let platform = SigningKey::generate(Alg::Rs256).unwrap();
         let tenant = folder.path().join("tenants/acme");
-        fs::create_dir_all(&tenant).unwrap();
+        fs::create_dir_all(tenant.join("policies")).unwrap();
         fs::write(
             folder.path().join("dayfly.toml"),
             format!(
@@ -64,6 +64,8 @@ impl Stage {
         fs::write(tenant.join("artifacts.secret"), "a secret of the test\n").unwrap();
         fs::write(tenant.join("queue.secret"), "another secret\n").unwrap();
         fs::write(tenant.join("tenant.toml"), declared).unwrap();
+        let baseline = "permit (principal, action, resource);\n";
+        fs::write(tenant.join("policies/baseline.cedar"), baseline).unwrap();
         Self {
             shared: Arc::new(Shared {
                 http,

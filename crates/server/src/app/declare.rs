@@ -13,6 +13,7 @@ use super::refuse::{Refused, Trail, unavailable};
 use super::tenant::{OpenError, declare};
 use super::{App, Tenant};
 use crate::declared::{Declared, LoadError, Source, diff};
+use crate::policy::Policies;
 use crate::random;
 
 /// A person at the admin socket.
@@ -81,8 +82,10 @@ impl App {
         let before = tenant.loaded();
         let source =
             Source::read_folder(tenant.folder()).map_err(|why| ApplyError::Load(vec![why]))?;
-        let (declared, warnings) =
+        let (declared, mut warnings) =
             Declared::load(&source, tenant.context()).map_err(ApplyError::Load)?;
+        let (_, doubts) = Policies::load(&source, &declared).map_err(ApplyError::Load)?;
+        warnings.extend(doubts);
         let changes: Vec<String> = diff(&before.source, &source)
             .iter()
             .map(ToString::to_string)

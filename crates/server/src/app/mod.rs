@@ -10,6 +10,7 @@ mod introspect;
 mod keys;
 mod matching;
 mod narrow;
+mod permit;
 mod plan;
 mod pulse;
 mod rates;
@@ -72,6 +73,7 @@ pub struct App {
     sweeps: sweep::SweepState,
     recording: ready::Recording,
     turns: turns::Turns,
+    claims: permit::KnownClaims,
     head_sinks: HeadSinks,
     rates: rates::Rates,
 }
@@ -104,6 +106,7 @@ impl App {
             sweeps: sweep::SweepState::default(),
             recording: ready::Recording::default(),
             turns: turns::Turns::default(),
+            claims: permit::KnownClaims::default(),
             head_sinks,
             rates: rates::Rates::default(),
         })

@@ -106,7 +106,7 @@ impl App {
             by_assertion: request.assertion.is_some(),
             spends: keys.into_iter().map(|key| Spend { key, by }).collect(),
         };
-        let granted = self.issue_further(tenant, &further, open).await?;
+        let granted = self.issue_further(tenant, &further, open, trail).await?;
         // One more look at what was shown: its key may have been given up meanwhile, and then what
         // was got for it stays here.
         self.own_token(tenant, request.token)?;

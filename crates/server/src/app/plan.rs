@@ -1,22 +1,23 @@
 //! What a verified proof leads to: facts read, admission and decision made, an append ready to be recorded.
 
 use dayfly_domain::{
-    Admission, BlockOn, Cause, Claim, ClaimState, Claims, Command, EndTask, EpochOf, Event, Issue,
+    Admission, BlockOn, Cause, Claim, ClaimState, Command, Counts, EndTask, EpochOf, Event, Issue,
     Join, Limits, Name, Opening, Refusal, Retry, Root, Rule, Spent, Start, Task, TaskId, TaskKey,
     Time, Workload, admit, apply, decide,
 };
 use dayfly_store::{
     Annex, Append, Change, ClaimWrite, Drafted, Facts, FactsQuery, OneTimeKey, OpenTask, Spend,
 };
-use serde::Serialize;
 
 use super::grant::Verified;
+use super::permit::{Asking, ProofAnnex, granted, permit};
 use super::refuse::{Trail, unavailable};
 use super::replay::one_time;
 use super::tenant::Loaded;
 use super::{App, Tenant};
 use crate::declared::IssuerKind;
 use crate::mint::Sealer;
+use crate::policy::Permitted;
 use crate::random;
 use crate::verify::Entrance;
 
@@ -92,13 +93,16 @@ impl Planning<'_> {
                     until,
                     replaces,
                 },
+                trail,
             ),
-            (Admission::Join, Some(held)) => self.plan_join(&root, held),
+            (Admission::Join, Some(held)) => self.plan_join(&root, held, facts.counts, trail),
             (Admission::Retry { client }, Some(held)) => {
                 trail.client = Some(held.task.client_id(client));
-                self.plan_retry(&root, held, client)
+                self.plan_retry(&root, held, client, facts.counts, trail)
             }
-            (Admission::Renew { client }, Some(held)) => self.plan_renewal(&root, held, client),
+            (Admission::Renew { client }, Some(held)) => {
+                self.plan_renewal(&root, held, client, facts.counts, trail)
+            }
             (Admission::Join | Admission::Retry { .. } | Admission::Renew { .. }, None) => {
                 Err(unavailable(&"a task was admitted to that is not open"))
             }
@@ -188,6 +192,7 @@ impl Planning<'_> {
         facts: &Facts,
         open: &[OpenTask],
         starting: &Starting,
+        trail: &mut Trail,
     ) -> Result<Plan, Refusal> {
         let verified = self.verified;
         let now = root.now;
@@ -203,14 +208,14 @@ impl Planning<'_> {
                 supersedes: starting.supersedes.clone(),
             }),
         )?;
-        let annex = self.proof_annex()?;
+        let permitted = self.permit(events, facts.counts, trail)?;
         let mut changes = Vec::with_capacity(1 + starting.supersedes.len());
         for superseded in &starting.supersedes {
             if let Some(open) = open.iter().find(|open| open.task.id == *superseded) {
                 changes.push(superseding(open, now)?);
             }
         }
-        changes.push(change(None, id, events, Some(annex))?);
+        changes.push(granted(None, id, permitted, Some(self.proof_annex()))?);
         Ok(Plan {
             task: id,
             spends_proof: root.proof.one_time,
@@ -240,7 +245,30 @@ impl Planning<'_> {
         })
     }
 
-    fn plan_join(&self, root: &Root<'_>, held: &OpenTask) -> Result<Plan, Refusal> {
+    /// Asks the policies about what was decided.
+    fn permit(
+        &self,
+        events: Vec<Event>,
+        counts: Counts,
+        trail: &mut Trail,
+    ) -> Result<Permitted, Refusal> {
+        let asking = Asking {
+            loaded: self.loaded,
+            workload: self.workload,
+            claims: &self.verified.proof.proof().claims,
+            counts,
+            now: self.app.now(),
+        };
+        permit(events, &asking, trail)
+    }
+
+    fn plan_join(
+        &self,
+        root: &Root<'_>,
+        held: &OpenTask,
+        counts: Counts,
+        trail: &mut Trail,
+    ) -> Result<Plan, Refusal> {
         let command = Command::Join(Join {
             root: *root,
             heard: held.heard,
@@ -248,12 +276,19 @@ impl Planning<'_> {
         });
         let client = u32::try_from(held.task.clients.len() + 1).unwrap_or(u32::MAX);
         let events = decide(Some(&held.task), &command)?;
-        let annex = self.proof_annex()?;
-        self.plan_change(held, events, client, Some(annex))
+        let permitted = self.permit(events, counts, trail)?;
+        self.plan_change(held, permitted, client, Some(self.proof_annex()))
     }
 
     /// The proof is spent already, by this very client: only its DPoP proof is spent anew.
-    fn plan_retry(&self, root: &Root<'_>, held: &OpenTask, client: u32) -> Result<Plan, Refusal> {
+    fn plan_retry(
+        &self,
+        root: &Root<'_>,
+        held: &OpenTask,
+        client: u32,
+        counts: Counts,
+        trail: &mut Trail,
+    ) -> Result<Plan, Refusal> {
         let command = Command::Retry(Retry {
             root: *root,
             heard: held.heard,
@@ -261,10 +296,18 @@ impl Planning<'_> {
             client,
         });
         let events = decide(Some(&held.task), &command)?;
-        self.plan_change(held, events, client, None)
+        let permitted = self.permit(events, counts, trail)?;
+        self.plan_change(held, permitted, client, None)
     }
 
-    fn plan_renewal(&self, root: &Root<'_>, held: &OpenTask, client: u32) -> Result<Plan, Refusal> {
+    fn plan_renewal(
+        &self,
+        root: &Root<'_>,
+        held: &OpenTask,
+        client: u32,
+        counts: Counts,
+        trail: &mut Trail,
+    ) -> Result<Plan, Refusal> {
         let command = Command::Issue(Issue {
             now: root.now,
             heard: held.heard,
@@ -278,25 +321,25 @@ impl Planning<'_> {
             seal: self.sealer,
         });
         let events = decide(Some(&held.task), &command)?;
-        let annex = self.proof_annex()?;
-        self.plan_change(held, events, client, Some(annex))
+        let permitted = self.permit(events, counts, trail)?;
+        self.plan_change(held, permitted, client, Some(self.proof_annex()))
     }
 
     /// A change of an open task; where the proof's annex goes along, the proof is spent.
     fn plan_change(
         &self,
         held: &OpenTask,
-        events: Vec<Event>,
+        permitted: Permitted,
         client: u32,
-        annex: Option<Annex>,
+        proof: Option<ProofAnnex<'_>>,
     ) -> Result<Plan, Refusal> {
-        let spends_proof = annex.is_some() && self.verified.proof.proof().one_time;
+        let spends_proof = proof.is_some() && self.verified.proof.proof().one_time;
         Ok(Plan {
             task: held.task.id,
             spends_proof,
             append: Append {
                 now: self.app.now(),
-                changes: vec![change(Some(&held.task), held.task.id, events, annex)?],
+                changes: vec![granted(Some(&held.task), held.task.id, permitted, proof)?],
                 spends: self.spends(spends_proof, held.task.id, client),
                 relies: held.task.epochs.clone(),
                 revision: Some(self.loaded.revision),
@@ -330,44 +373,49 @@ impl Planning<'_> {
     }
 
     /// The claims of the proof, kept apart from the leaf.
-    fn proof_annex(&self) -> Result<Annex, Refusal> {
-        let data = ProofAnnex {
+    fn proof_annex(&self) -> ProofAnnex<'_> {
+        ProofAnnex {
             claims: &self.verified.proof.proof().claims,
             entrance: parameter(self.verified.request.entrance),
             run_url: self.verified.proof.run_url(),
-        };
-        Ok(Annex {
-            salt: random::bytes().map_err(|why| unavailable(&why))?,
-            data: serde_json::to_string(&data).map_err(|why| unavailable(&why))?,
-        })
+        }
     }
 }
 
-/// The annex of a client's registration.
-#[derive(Serialize)]
-struct ProofAnnex<'a> {
-    claims: &'a Claims,
-    entrance: &'static str,
-    run_url: Option<&'a str>,
-}
-
-/// Applies events and pairs them with the annex, which goes with the first registration or issue.
+/// The change of events that grant nothing; the annex goes with the first of them. What grants
+/// something goes by [`granted`].
 pub(super) fn change(
     task: Option<&Task>,
     id: TaskId,
     events: Vec<Event>,
     annex: Option<Annex>,
 ) -> Result<Change, Refusal> {
+    let mut annex = annex;
+    drafted(task, id, events, |event| match event {
+        Event::TaskStarted(_) | Event::ClientRegistered(_) | Event::CredentialIssued(_) => {
+            Err(unavailable(&"a grant that no policy was asked about"))
+        }
+        Event::CredentialRevoked(_) | Event::ClientEnded(_) | Event::TaskEnded(_) => {
+            Ok(annex.take())
+        }
+    })
+}
+
+/// Applies events and pairs each with its annex.
+pub(super) fn drafted(
+    task: Option<&Task>,
+    id: TaskId,
+    events: Vec<Event>,
+    mut annex: impl FnMut(&Event) -> Result<Option<Annex>, Refusal>,
+) -> Result<Change, Refusal> {
     let expected_version = task.map_or(0, |task| task.version);
     let mut state = task.cloned();
-    let mut annex = annex;
     let mut drafted = Vec::with_capacity(events.len());
     for event in events {
         let next = apply(state, id, &event)
             .ok_or_else(|| unavailable(&"an event does not fit its task"))?;
         state = Some(next);
-        let started = matches!(event, Event::TaskStarted(_));
-        let annex = if started { None } else { annex.take() };
+        let annex = annex(&event)?;
         drafted.push(Drafted { event, annex });
     }
     let next = state.ok_or_else(|| unavailable(&"a decision without events"))?;

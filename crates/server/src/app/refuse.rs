@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{App, Tenant};
+use crate::policy::Recorded;
 use crate::random;
 
 /// How many refusals the ring remembers.
@@ -59,6 +60,9 @@ pub struct Trail {
     /// The live client that called.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<ClientId>,
+    /// What the policies were asked and said, where they refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Arc<Recorded>>,
 }
 
 /// A refusal with everything that operator and owner may see.
@@ -320,6 +324,7 @@ fn annex_of(explained: &Explained) -> Option<Annex> {
     let data = json!({
         "field": explained.field, "wanted": explained.wanted, "got": explained.got, "hint": explained.hint,
         "address": explained.trail.address, "claims": explained.trail.claims,
+        "policy": explained.trail.policy,
     });
     // Without a salt there is no annex: the leaf alone still says what happened.
     Some(Annex {

@@ -14,7 +14,7 @@ use dayfly_token::verifying_key::VerifyingKey;
 
 use super::authenticate::ended;
 use super::grant::{Granted, too_large};
-use super::plan::change;
+use super::permit::{Asking, granted, permit};
 use super::refuse::{Refused, Trail, unavailable};
 use super::replay::{KeyProof, one_time};
 use super::tenant::Loaded;
@@ -91,7 +91,7 @@ impl App {
             spends,
             by_assertion: true,
         };
-        self.issue_further(tenant, &further, open).await
+        self.issue_further(tenant, &further, open, trail).await
     }
 
     /// Verifies a `private_key_jwt` by the key bound to the client it names.
@@ -182,8 +182,10 @@ impl App {
         tenant: &Tenant,
         further: &Further<'_>,
         mut open: OpenTask,
+        trail: &mut Trail,
     ) -> Result<Granted, Refusal> {
         self.check_asked(further.request)?;
+        let claims = self.claims_of(tenant, further.client)?;
         let mut turn = None;
         for _ in 0..ATTEMPTS {
             check_epochs(open.stale.as_ref())?;
@@ -210,9 +212,17 @@ impl App {
             if sealer.longest() > self.bounds.token_bytes {
                 return Err(too_large(self.bounds.token_bytes));
             }
+            let asking = Asking {
+                loaded: &loaded,
+                workload,
+                claims: &claims,
+                counts: self.counts(tenant, &workload.name)?,
+                now,
+            };
+            let permitted = permit(events, &asking, trail)?;
             let append = Append {
                 now,
-                changes: vec![change(Some(&open.task), open.task.id, events, None)?],
+                changes: vec![granted(Some(&open.task), open.task.id, permitted, None)?],
                 spends: further.spends.clone(),
                 relies: open.task.epochs.clone(),
                 revision: Some(loaded.revision),

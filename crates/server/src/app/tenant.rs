@@ -17,6 +17,7 @@ use super::pulse::Pulse;
 use super::replay::Replays;
 use crate::declared::{Declared, LoadError, Source, TenantContext, Warning};
 use crate::mint::{Keyring, KeyringError, Kind, MasterKey, wanted};
+use crate::policy::Policies;
 use crate::random;
 use crate::verify::{KeyCache, KeyStatus, ProofBounds, Recipient, Verifier};
 
@@ -81,6 +82,8 @@ pub struct Loaded {
     pub algs: HashMap<Name, Alg>,
     /// The kinds of keys that it needs.
     pub wanted: Vec<Kind>,
+    /// What the policies permit.
+    pub policies: Policies,
 }
 
 /// Why a tenant cannot be served.
@@ -317,7 +320,8 @@ async fn first_source(
     let source =
         Source::read_folder(&setup.folder).map_err(|why| OpenError::Declared(vec![why]))?;
     // A source that does not load is never recorded.
-    Declared::load(&source, &setup.context).map_err(OpenError::Declared)?;
+    let (declared, _) = Declared::load(&source, &setup.context).map_err(OpenError::Declared)?;
+    Policies::load(&source, &declared).map_err(OpenError::Declared)?;
     let annex = Annex {
         salt: random::bytes()?,
         data: json!({"reason": "the first declared state of an empty tenant"}).to_string(),
@@ -329,8 +333,12 @@ async fn first_source(
 }
 
 fn load(setup: &TenantSetup, revision: u64, source: Source) -> Result<Loaded, OpenError> {
-    let (declared, warnings) =
+    let (declared, mut warnings) =
         Declared::load(&source, &setup.context).map_err(OpenError::Declared)?;
+    // What is in force was checked when it was applied. What only an earlier build took permits
+    // nothing, and must not keep the server from ending what runs.
+    let (policies, doubts) = Policies::in_force(&source, &declared);
+    warnings.extend(doubts);
     let algs: HashMap<Name, Alg> = declared
         .resources
         .iter()
@@ -358,5 +366,6 @@ fn load(setup: &TenantSetup, revision: u64, source: Source) -> Result<Loaded, Op
         algs,
         warnings,
         declared,
+        policies,
     })
 }

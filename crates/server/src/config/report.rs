@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Where something stands; `line` and `column` count from 1 and are 0 for a file or folder as a whole.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     /// The file, as it was named when it was read.
     pub file: String,

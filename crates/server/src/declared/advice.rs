@@ -9,8 +9,7 @@ use super::DeclaredWorkload;
 use super::issuer::Issuer;
 use super::platform::IssuerKind;
 use super::sections::Sections;
-use super::source::Source;
-use crate::config::{Node, Place, Report, any_of};
+use crate::config::{Node, Report, any_of};
 
 /// What a match leaves open: names can be given to somebody else, ids cannot.
 pub(super) fn on_match(node: &Node<'_>, issuer: &Issuer, matching: &Match, report: &mut Report) {
@@ -126,15 +125,4 @@ pub(super) fn on_unused(
             );
         }
     }
-}
-
-/// A tenant without policies, or with policies that are not evaluated.
-pub(super) fn on_policies(source: &Source, report: &mut Report) {
-    let place = Place::of_file(source.base().join("policies").display().to_string());
-    let message = if source.policies().next().is_none() {
-        "there are no policies: the declared layer alone decides"
-    } else {
-        "policies are kept with the declared state and not evaluated by this build: the declared layer alone decides"
-    };
-    report.warn(place, message, None);
 }

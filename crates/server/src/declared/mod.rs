@@ -167,7 +167,6 @@ fn read(
         })
     };
     advice::on_unused(sections, &workloads, report);
-    advice::on_policies(source, report);
     Some(Declared {
         dpop_nonce,
         issuers,

@@ -146,7 +146,7 @@ impl Source {
             .filter(|file| file.name.ends_with(".toml"))
     }
 
-    /// The policies, which this build carries and does not evaluate.
+    /// The policy files, which [`crate::policy::Policies::load`] reads.
     pub fn policies(&self) -> impl Iterator<Item = &SourceFile> {
         self.files
             .iter()

@@ -16,11 +16,12 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{get, post};
-use dayfly_domain::{RefusalId, TaskId};
+use dayfly_domain::{CredentialId, RefusalId, TaskId};
 use serde_json::json;
 
 use super::answer::json_response;
 use crate::app::{App, Tenant};
+use crate::policy::Hypothetical;
 use crate::record::{self, Filter, HeadView, Known, TraceKey, TraceQuery};
 
 pub use answer::Problem;
@@ -58,7 +59,9 @@ pub fn router(app: Arc<App>, ready: Readiness) -> Router {
         .route("/keys/compromise", post(keys::compromise))
         .route("/blocks", get(blocks))
         .route("/unblock", post(change::unblock))
-        .route("/apply", post(change::apply));
+        .route("/apply", post(change::apply))
+        .route("/policy/explain", post(explain))
+        .route("/policy/decisions/{id}", get(decisions));
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -265,6 +268,47 @@ async fn blocks(State(admin): State<Admin>, Path(tenant): Path<String>) -> Answe
         })
         .await?;
     answer(&blocks)
+}
+
+/// What the policies in force would say of a request that nobody made.
+async fn explain(
+    State(admin): State<Admin>,
+    Path(tenant): Path<String>,
+    body: change::Wanted<Hypothetical>,
+) -> Answered {
+    let tenant = admin.tenant(&tenant)?;
+    let loaded = tenant.loaded();
+    let mut asked = body.0;
+    let counts = admin.app.counts_of(&tenant, &asked.workload)?;
+    asked.open_tasks.get_or_insert(counts.open);
+    asked
+        .starts_last_hour
+        .get_or_insert(counts.starts_last_hour);
+    let said = asked
+        .ask(&loaded.policies, &loaded.declared, admin.app.now())
+        .map_err(Problem::Wrong)?;
+    answer(&said)
+}
+
+async fn decisions(
+    State(admin): State<Admin>,
+    Path((tenant, id)): Path<(String, String)>,
+) -> Answered {
+    let (task, credential) = match id.parse::<CredentialId>() {
+        Ok(credential) => (credential.client.task, Some(credential)),
+        Err(_) => (parsed("id", &id)?, None),
+    };
+    let found = admin
+        .read(&tenant, move |app, tenant| {
+            Ok(record::decisions(
+                app.store(),
+                tenant.name(),
+                task,
+                credential,
+            )?)
+        })
+        .await?;
+    answer(&found)
 }
 
 fn present_head(app: &App, tenant: &Tenant) -> Result<HeadView, Problem> {

@@ -74,6 +74,14 @@ pub(super) const fn status(rule: Rule, face: Face) -> (StatusCode, &'static str)
         Rule::TargetUnknown | Rule::TargetAmbiguous | Rule::TargetNotGranted => {
             (BAD, "invalid_target")
         }
+        Rule::PolicyDenied | Rule::PolicyNotPermitted | Rule::PolicyFailed => match face {
+            Face::Task => (StatusCode::FORBIDDEN, "access_denied"),
+            Face::Grant(_)
+            | Face::Renewal
+            | Face::Exchange
+            | Face::Introspection
+            | Face::Revocation => (BAD, "access_denied"),
+        },
         Rule::KeyProofNonce => match face {
             Face::Task => (StatusCode::UNAUTHORIZED, "use_dpop_nonce"),
             Face::Grant(_)

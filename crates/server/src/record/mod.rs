@@ -4,6 +4,7 @@
 //! from a running server and from a database that was opened to be read only. Points in time are
 //! milliseconds since 1970, as in the ledger itself.
 
+mod decisions;
 mod end;
 mod entry;
 mod error;
@@ -24,6 +25,7 @@ mod trace;
 mod verdict;
 mod view;
 
+pub use decisions::{DecisionView, decisions};
 pub use end::EndNote;
 pub use error::RecordError;
 pub use key::{KeyError, RunUrl, TraceKey};

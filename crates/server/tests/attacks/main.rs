@@ -17,6 +17,7 @@ mod faults;
 mod input;
 mod job;
 mod keys;
+mod policy;
 mod proofs;
 mod rates;
 mod refusals;

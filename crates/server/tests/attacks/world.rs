@@ -94,6 +94,9 @@ access  = [
 ]
 "#;
 
+/// Permits what is declared.
+pub(crate) const BASELINE: &str = "@id(\"baseline\")\npermit (principal, action, resource);\n";
+
 pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) store: Arc<Door>,
@@ -228,7 +231,8 @@ impl World {
         let address = listener.local_addr().unwrap().to_string();
         let router = http::router(Arc::clone(&app));
         let serving = tokio::spawn(async move {
-            axum::serve(listener, router).await.unwrap();
+            let peers = router.into_make_service_with_connect_info::<std::net::SocketAddr>();
+            axum::serve(listener, peers).await.unwrap();
         });
         #[expect(clippy::disallowed_methods, reason = "the test is its own client")]
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -452,6 +456,9 @@ pub(crate) fn write_tenant(folder: &Path, tenant: &str) {
         &json!({"keys": [platform().public_jwk().published("r1", Alg::Rs256)]}).to_string(),
     );
     write("tenant.toml", tenant);
+    let policies = folder.join("policies");
+    std::fs::create_dir_all(&policies).unwrap();
+    std::fs::write(policies.join("baseline.cedar"), BASELINE).unwrap();
 }
 
 /// What goes on before an append is handed over.

@@ -115,9 +115,18 @@ fn of_rule(rule: Rule) -> (StatusCode, &'static str) {
     match rule.stage() {
         Stage::Ledger => (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"),
         Stage::Request => (StatusCode::BAD_REQUEST, "invalid_request"),
-        Stage::Proof | Stage::Binding | Stage::Match | Stage::Task | Stage::Access => {
-            (StatusCode::CONFLICT, "refused")
-        }
+        Stage::Proof
+        | Stage::Binding
+        | Stage::Match
+        | Stage::Task
+        | Stage::Access
+        | Stage::Policy => (StatusCode::CONFLICT, "refused"),
+    }
+}
+
+impl From<dayfly_store::Unavailable> for Problem {
+    fn from(why: dayfly_store::Unavailable) -> Self {
+        Self::Unavailable(format!("the store cannot answer: {why}"))
     }
 }
 

@@ -109,8 +109,10 @@ async fn ask(socket: &std::path::Path, method: &str, path: &str, body: &str) -> 
 
 async fn open(folder: &TempDir, hand: &Hand) -> Arc<App> {
     let tenants = folder.path().join("tenants/acme");
-    std::fs::create_dir_all(&tenants).unwrap();
+    std::fs::create_dir_all(tenants.join("policies")).unwrap();
     std::fs::write(tenants.join("tenant.toml"), TENANT).unwrap();
+    let baseline = "permit (principal, action, resource);\n";
+    std::fs::write(tenants.join("policies/baseline.cedar"), baseline).unwrap();
     let config = Config::parse(&folder.path().join("dayfly.toml"), CONFIG).unwrap();
     let master = Arc::new(MasterKey::load(&config.key_file, false).unwrap());
     let setup = TenantSetup {

@@ -1,0 +1,231 @@
+//! Asking the policies: the facts of a request, and the one way from decided events to a change.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dayfly_domain::{
+    Claims, ClientId, Counts, Event, Name, Refusal, Rule, Task, TaskId, Time, Workload,
+};
+use dayfly_store::{Annex, Change, EntryRange, FactsQuery};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::plan::drafted;
+use super::refuse::{Trail, unavailable};
+use super::tenant::Loaded;
+use super::{App, Tenant};
+use crate::policy::{Facts, Permitted, Recorded};
+use crate::random;
+
+/// Of how many clients the claims are kept in memory; those of others are read from the record.
+const CLIENTS: usize = 4096;
+/// How many entries are read at once.
+const PAGE: usize = 64;
+
+/// What the policies are told of a request.
+pub(super) struct Asking<'a> {
+    pub(super) loaded: &'a Loaded,
+    pub(super) workload: &'a Workload,
+    pub(super) claims: &'a Claims,
+    pub(super) counts: Counts,
+    pub(super) now: Time,
+}
+
+/// Asks the policies about what these events would grant.
+///
+/// # Errors
+/// The refusal of stage `policy`; what was said then stands in the trail.
+pub(super) fn permit(
+    events: Vec<Event>,
+    asking: &Asking<'_>,
+    trail: &mut Trail,
+) -> Result<Permitted, Refusal> {
+    let facts = Facts {
+        claims: asking.claims,
+        now: asking.now,
+        address: trail.address,
+        open_tasks: asking.counts.open,
+        starts_last_hour: asking.counts.starts_last_hour,
+    };
+    let Loaded {
+        policies, declared, ..
+    } = asking.loaded;
+    policies
+        .permit(events, asking.workload, &declared.catalog, &facts)
+        .map_err(|denied| {
+            trail.policy = Some(Arc::clone(&denied.recorded));
+            denied.refusal
+        })
+}
+
+/// What the annex of a client's registration says of its proof.
+#[derive(Clone, Copy)]
+pub(super) struct ProofAnnex<'a> {
+    pub(super) claims: &'a Claims,
+    pub(super) entrance: &'static str,
+    pub(super) run_url: Option<&'a str>,
+}
+
+/// An annex of a grant, written without a tree of values in between.
+#[derive(Default, Serialize)]
+struct GrantAnnex<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    claims: Option<&'a Claims>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entrance: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_url: Option<Option<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<Recorded>,
+}
+
+/// The change that a permitted grant makes. What policies said goes into the annex of the entry it
+/// belongs to; `proof` is the annex of the proof, which goes with the registration or, where a
+/// client is known already, with its credential.
+pub(super) fn granted(
+    task: Option<&Task>,
+    id: TaskId,
+    permitted: Permitted,
+    proof: Option<ProofAnnex<'_>>,
+) -> Result<Change, Refusal> {
+    let parts = permitted.into_parts();
+    let (mut start, mut issue, mut proof) = (parts.start, Some(parts.issue), proof);
+    drafted(task, id, parts.events, |event| {
+        let (proof, policy) = match event {
+            Event::TaskStarted(_) => (None, start.take()),
+            Event::ClientRegistered(_) => (proof.take(), None),
+            Event::CredentialIssued(_) => (proof.take(), issue.take()),
+            Event::CredentialRevoked(_) | Event::ClientEnded(_) | Event::TaskEnded(_) => {
+                (None, None)
+            }
+        };
+        if proof.is_none() && policy.is_none() {
+            return Ok(None);
+        }
+        let data = GrantAnnex {
+            claims: proof.map(|proof| proof.claims),
+            entrance: proof.map(|proof| proof.entrance),
+            run_url: proof.map(|proof| proof.run_url),
+            policy,
+        };
+        Ok(Some(Annex {
+            salt: random::bytes().map_err(|why| unavailable(&why))?,
+            data: serde_json::to_string(&data).map_err(|why| unavailable(&why))?,
+        }))
+    })
+}
+
+/// Claims of clients that renewed lately, the oldest forgotten first.
+#[derive(Default)]
+pub(super) struct KnownClaims(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    claims: HashMap<(Name, ClientId), Arc<Claims>>,
+    order: VecDeque<(Name, ClientId)>,
+}
+
+impl KnownClaims {
+    fn get(&self, key: &(Name, ClientId)) -> Option<Arc<Claims>> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.claims.get(key).cloned()
+    }
+
+    fn keep(&self, key: (Name, ClientId), claims: &Arc<Claims>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while known.order.len() >= CLIENTS {
+            let oldest = known.order.pop_front();
+            oldest.and_then(|oldest| known.claims.remove(&oldest));
+        }
+        if known
+            .claims
+            .insert(key.clone(), Arc::clone(claims))
+            .is_none()
+        {
+            known.order.push_back(key);
+        }
+    }
+}
+
+impl App {
+    /// How many tasks of a workload there are.
+    ///
+    /// # Errors
+    /// [`dayfly_store::Unavailable`] when the store cannot answer.
+    pub fn counts_of(
+        &self,
+        tenant: &Tenant,
+        workload: &Name,
+    ) -> Result<Counts, dayfly_store::Unavailable> {
+        let query = FactsQuery {
+            counts: Some(workload),
+            ..FactsQuery::default()
+        };
+        let facts = self.store.facts(tenant.name(), &query)?;
+        Ok(facts.counts)
+    }
+
+    /// How many tasks of a workload there are, for a decision.
+    pub(super) fn counts(&self, tenant: &Tenant, workload: &Name) -> Result<Counts, Refusal> {
+        self.counts_of(tenant, workload)
+            .map_err(|why| unavailable(&why))
+    }
+
+    /// The claims of the proof that a client came in by, as the annex of its registration holds
+    /// them. Where that was erased, nothing can be decided by them, and nothing is.
+    pub(super) fn claims_of(
+        &self,
+        tenant: &Tenant,
+        client: ClientId,
+    ) -> Result<Arc<Claims>, Refusal> {
+        let key = (tenant.name().clone(), client);
+        if let Some(known) = self.claims.get(&key) {
+            return Ok(known);
+        }
+        let claims = Arc::new(self.recorded_claims(tenant, client)?);
+        self.claims.keep(key, &claims);
+        Ok(claims)
+    }
+
+    fn recorded_claims(&self, tenant: &Tenant, client: ClientId) -> Result<Claims, Refusal> {
+        let mut from = 1;
+        loop {
+            let entries = self
+                .store
+                .entries(tenant.name(), EntryRange::Of(client.task, from), PAGE)
+                .map_err(|why| unavailable(&why))?;
+            if entries.is_empty() {
+                return Err(unavailable(&"a client has no entry of its registration"));
+            }
+            from += entries.len() as u64;
+            for entry in entries {
+                let registered = dayfly_ledger::ReadLeaf::parse(entry.leaf.as_bytes())
+                    .ok()
+                    .filter(|read| read.leaf.kind == "client.registered")
+                    .and_then(|read| {
+                        let mut data = serde_json::Deserializer::from_str(read.leaf.data.get());
+                        match Event::read(&read.leaf.kind, &mut data) {
+                            Ok(Ok(Event::ClientRegistered(registered))) => Some(registered.client),
+                            Ok(_) | Err(_) => None,
+                        }
+                    });
+                if registered == Some(client.number) {
+                    return claims_in(entry.annex.as_ref()).ok_or_else(erased);
+                }
+            }
+        }
+    }
+}
+
+fn claims_in(annex: Option<&Annex>) -> Option<Claims> {
+    let mut data: Value = serde_json::from_str(&annex?.data).ok()?;
+    serde_json::from_value(data.get_mut("claims")?.take()).ok()
+}
+
+fn erased() -> Refusal {
+    Refusal::new(Rule::PolicyFailed)
+        .field("policy")
+        .wanted("the claims of the client's proof, to ask the policies about")
+        .got("they were erased from the record")
+        .hint("the client can come in again by a fresh proof, where its platform gives one")
+}

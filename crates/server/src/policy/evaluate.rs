@@ -1,0 +1,374 @@
+//! The evaluation of one request, and the value that only an evaluation can make.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use cedar_policy::{Authorizer, Decision as Cedar, Entities, Entity, PolicySet, Request, Response};
+use dayfly_domain::access::Catalog;
+use dayfly_domain::{Event, Name, Refusal, Rule, Workload};
+
+use super::explain;
+use super::facts::{Asked, Facts, Question};
+use super::load::{Held, Statement};
+use super::schema::{Action, TYPES, uid};
+use super::slice::{Key, Slice};
+use super::verdict::{Decision, ObservedVerdict, PolicyError, Recorded, Verdict};
+use super::{Policies, State};
+
+/// How much a policy's error may say.
+const MESSAGE: usize = 512;
+
+/// Events that policies permit, and what they said. Only [`Policies::permit`] makes one, from what
+/// it was asked about, so that what is appended is what was evaluated.
+#[derive(Debug)]
+pub struct Permitted {
+    events: Vec<Event>,
+    start: Option<Recorded>,
+    issue: Recorded,
+}
+
+/// Policies do not permit it.
+#[derive(Debug)]
+pub struct Denied {
+    /// The refusal.
+    pub refusal: Refusal,
+    /// What was asked and said.
+    pub recorded: Arc<Recorded>,
+}
+
+/// The parts of a [`Permitted`].
+pub(crate) struct Parts {
+    pub(crate) events: Vec<Event>,
+    /// What was said of the start, where a task starts.
+    pub(crate) start: Option<Recorded>,
+    /// What was said of the credential.
+    pub(crate) issue: Recorded,
+}
+
+impl Permitted {
+    pub(crate) fn into_parts(self) -> Parts {
+        Parts {
+            events: self.events,
+            start: self.start,
+            issue: self.issue,
+        }
+    }
+}
+
+impl Policies {
+    /// Asks for everything that these events would grant: `start` for each resource of the access
+    /// that an opening task's client gets, `issue` for the resource of each credential.
+    ///
+    /// # Errors
+    /// [`Denied`] by the first question that is not answered with a permit.
+    pub fn permit(
+        &self,
+        events: Vec<Event>,
+        workload: &Workload,
+        catalog: &Catalog,
+        facts: &Facts<'_>,
+    ) -> Result<Permitted, Box<Denied>> {
+        let mut asking = Asking {
+            policies: self,
+            workload,
+            catalog,
+            facts,
+            proof: None,
+        };
+        let opens = events
+            .iter()
+            .any(|event| matches!(event, Event::TaskStarted(_)));
+        let mut start = self.record(facts);
+        let mut issue = self.record(facts);
+        for event in &events {
+            match event {
+                Event::ClientRegistered(client) if opens => {
+                    let resources: BTreeSet<&Name> = client
+                        .access
+                        .iter()
+                        .map(|detail| &detail.resource)
+                        .collect();
+                    for resource in resources {
+                        let asked = Asked::of(&client.access, resource);
+                        asking.ask(Action::Start, resource, asked, &mut start)?;
+                    }
+                }
+                Event::CredentialIssued(issued) => {
+                    let asked = Asked::of(&issued.access, &issued.resource);
+                    asking.ask(Action::Issue, &issued.resource, asked, &mut issue)?;
+                }
+                Event::TaskStarted(_)
+                | Event::ClientRegistered(_)
+                | Event::CredentialRevoked(_)
+                | Event::ClientEnded(_)
+                | Event::TaskEnded(_) => {}
+            }
+        }
+        if issue.decisions.is_empty() || (opens && start.decisions.is_empty()) {
+            // INVARIANT: nothing is permitted that no policy was asked about.
+            return Err(Box::new(Denied {
+                refusal: Refusal::new(Rule::PolicyFailed)
+                    .field("policy")
+                    .wanted("a credential to be asked about")
+                    .got("none"),
+                recorded: Arc::new(issue),
+            }));
+        }
+        Ok(Permitted {
+            events,
+            start: opens.then_some(start),
+            issue,
+        })
+    }
+
+    /// Answers one question.
+    #[must_use]
+    pub fn evaluate(&self, question: &Question<'_>, facts: &Facts<'_>) -> Verdict {
+        let proof = facts.proof().map_err(|why| why.to_string());
+        self.answer(question, facts, proof.as_ref())
+    }
+
+    /// A record of these facts with no answer in it yet.
+    #[must_use]
+    pub fn record(&self, facts: &Facts<'_>) -> Recorded {
+        Recorded {
+            set: self.hash,
+            facts: facts.into(),
+            decisions: Vec::new(),
+        }
+    }
+
+    fn answer(
+        &self,
+        question: &Question<'_>,
+        facts: &Facts<'_>,
+        proof: Result<&Entity, &String>,
+    ) -> Verdict {
+        let answered = match &self.state {
+            State::Unusable(errors) => Err(format!(
+                "the policies in force cannot be used: {}",
+                errors.first().map_or("", String::as_str)
+            )),
+            State::Held(held) => proof
+                .map_err(String::clone)
+                .and_then(|proof| held.answer(question, facts, proof)),
+        };
+        answered.unwrap_or_else(|message| Verdict {
+            errors: vec![PolicyError {
+                policy: String::new(),
+                message: short(message),
+            }],
+            ..denied(question)
+        })
+    }
+}
+
+/// The questions of one request.
+struct Asking<'a> {
+    policies: &'a Policies,
+    workload: &'a Workload,
+    catalog: &'a Catalog,
+    facts: &'a Facts<'a>,
+    /// The proof as an entity, made for the first question.
+    proof: Option<Result<Entity, String>>,
+}
+
+impl Asking<'_> {
+    fn ask(
+        &mut self,
+        action: Action,
+        resource: &Name,
+        asked: Asked,
+        record: &mut Recorded,
+    ) -> Result<(), Box<Denied>> {
+        let question = Question {
+            action,
+            workload: self.workload,
+            resource,
+            asked,
+        };
+        let facts = self.facts;
+        let proof = self
+            .proof
+            .get_or_insert_with(|| facts.proof().map_err(|why| why.to_string()));
+        let verdict = self.policies.answer(&question, facts, proof.as_ref());
+        if let Some(observed) = &verdict.observed
+            && observed.decision != verdict.decision
+        {
+            tracing::info!(
+                workload = %self.workload.name, %action, %resource,
+                policies = observed.policies.join(", "), would = ?observed.decision,
+                "an observed policy would decide otherwise"
+            );
+        }
+        let refusal = match verdict.decision {
+            Decision::Allow => None,
+            Decision::Deny => {
+                let at = self.catalog.url_of(resource);
+                Some(self.policies.refusal(&verdict, at))
+            }
+        };
+        record.decisions.push(verdict);
+        match refusal {
+            None => Ok(()),
+            Some(refusal) => Err(Box::new(Denied {
+                refusal,
+                recorded: Arc::new(record.clone()),
+            })),
+        }
+    }
+}
+
+impl Held {
+    fn answer(
+        &self,
+        question: &Question<'_>,
+        facts: &Facts<'_>,
+        proof: &Entity,
+    ) -> Result<Verdict, String> {
+        let key = Key {
+            action: question.action,
+            workload: uid(&TYPES.workload, question.workload.name.as_str()),
+            owner: uid(&TYPES.owner, question.workload.owner.as_str()),
+            resource: uid(&TYPES.resource, question.resource.as_str()),
+        };
+        let slice = self
+            .slices
+            .get(&key, &self.statements)
+            .map_err(|why| why.to_string())?;
+        let entities = self.entities_for(&key, &slice, proof)?;
+        let context = facts
+            .context(&question.asked)
+            .map_err(|why| why.to_string())?;
+        let request = Request::new(key.workload, key.action.uid(), key.resource, context, None)
+            .map_err(|why| why.to_string())?;
+        Ok(self.decide(question, &slice, &request, &entities))
+    }
+
+    fn decide(
+        &self,
+        question: &Question<'_>,
+        slice: &Slice,
+        request: &Request,
+        entities: &Entities,
+    ) -> Verdict {
+        let response = authorize(request, &slice.enforced, entities);
+        let errors = errors_of(&response);
+        // Cedar passes over a policy that errors; a forbid that errs must not be passed over.
+        let decision = match response.decision() {
+            Cedar::Allow if errors.is_empty() => Decision::Allow,
+            Cedar::Allow | Cedar::Deny => Decision::Deny,
+        };
+        let policies = reasons_of(&response);
+        let observed = slice.observed.as_ref().map(|observed| {
+            let forbids = authorize(request, &observed.forbids, entities);
+            let permits = authorize(request, &observed.permits, entities);
+            let of = [&forbids, &permits];
+            let failed: Vec<PolicyError> = of.iter().flat_map(|of| errors_of(of)).collect();
+            let held: Vec<String> = of.iter().flat_map(|of| reasons_of(of)).collect();
+            let forbidden = response.decision() == Cedar::Deny && !policies.is_empty()
+                || forbids.diagnostics().reason().next().is_some();
+            let permitted =
+                response.decision() == Cedar::Allow || permits.decision() == Cedar::Allow;
+            let failing = !errors.is_empty() || !failed.is_empty();
+            let would = permitted && !forbidden && !failing;
+            ObservedVerdict {
+                decision: if would {
+                    Decision::Allow
+                } else {
+                    Decision::Deny
+                },
+                policies: held,
+                errors: failed,
+            }
+        });
+        let unexplained = decision == Decision::Deny && policies.is_empty() && errors.is_empty();
+        let nearest = if unexplained {
+            explain::nearest(self.statements_of(slice), request, entities)
+        } else {
+            Vec::new()
+        };
+        Verdict {
+            decision,
+            policies,
+            errors,
+            observed,
+            nearest,
+            ..denied(question)
+        }
+    }
+
+    fn statements_of<'a>(&'a self, slice: &'a Slice) -> impl Iterator<Item = &'a Statement> {
+        let of = slice.statements.iter();
+        of.filter_map(|at| self.statements.get(*at))
+    }
+
+    /// The entities that the policies of a slice may look at.
+    fn entities_for(&self, key: &Key, slice: &Slice, proof: &Entity) -> Result<Entities, String> {
+        let mut uids = BTreeSet::from([&key.workload, &key.owner, &key.resource]);
+        uids.extend(
+            self.statements_of(slice)
+                .flat_map(|statement| &statement.mentions),
+        );
+        let entities = uids
+            .into_iter()
+            .filter_map(|uid| self.entities.get(uid))
+            .chain([proof])
+            .cloned();
+        Entities::from_entities(entities, None).map_err(|why| why.to_string())
+    }
+}
+
+fn authorize(request: &Request, policies: &PolicySet, entities: &Entities) -> Response {
+    Authorizer::new().is_authorized(request, policies, entities)
+}
+
+/// The determining policies, in order of their ids.
+fn reasons_of(response: &Response) -> Vec<String> {
+    let mut ids: Vec<String> = response
+        .diagnostics()
+        .reason()
+        .map(ToString::to_string)
+        .collect();
+    ids.sort_unstable();
+    ids
+}
+
+fn errors_of(response: &Response) -> Vec<PolicyError> {
+    let mut errors: Vec<PolicyError> = response
+        .diagnostics()
+        .errors()
+        .map(|error| PolicyError {
+            policy: match error {
+                cedar_policy::AuthorizationError::PolicyEvaluationError(error) => {
+                    error.policy_id().to_string()
+                }
+            },
+            message: short(error.to_string()),
+        })
+        .collect();
+    errors.sort_unstable_by(|a, b| a.policy.cmp(&b.policy));
+    errors
+}
+
+/// A no to a question, for no reason yet.
+fn denied(question: &Question<'_>) -> Verdict {
+    Verdict {
+        action: question.action,
+        resource: question.resource.clone(),
+        decision: Decision::Deny,
+        policies: Vec::new(),
+        errors: Vec::new(),
+        observed: None,
+        asked: question.asked.clone(),
+        nearest: Vec::new(),
+    }
+}
+
+fn short(text: String) -> String {
+    if text.len() <= MESSAGE {
+        return text;
+    }
+    let (beginning, _) = text.split_at(text.floor_char_boundary(MESSAGE));
+    format!("{beginning}…")
+}

@@ -1,0 +1,165 @@
+//! What a policy may ask about: the facts of one moment, as Cedar's values and as they are recorded.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use cedar_policy::{Context, Entity, RestrictedExpression};
+use dayfly_domain::access::{Detail, Field};
+use dayfly_domain::{Claims, Name, Time, Workload};
+use serde::Serialize;
+
+use super::schema::{Action, TYPES, uid};
+
+/// Most bytes of claims, and of types, actions and identifiers together, that are looked at.
+const BYTES: usize = 64 * 1024;
+/// Most claims of a proof.
+const CLAIMS: usize = 1024;
+
+/// What is known at the moment of a request, whatever it asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The claims of the proof that the client came in by.
+    pub claims: &'a Claims,
+    /// Now.
+    pub now: Time,
+    /// The address of the caller, where it is known.
+    pub address: Option<IpAddr>,
+    /// How many tasks of the workload are open, one that this request opens not counted.
+    pub open_tasks: u64,
+    /// How many of them started within the last hour.
+    pub starts_last_hour: u64,
+}
+
+/// The access that is asked for at one resource.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Asked {
+    /// The types of its details.
+    pub types: BTreeSet<String>,
+    /// The actions of all of them.
+    pub actions: BTreeSet<String>,
+    /// The identifiers of all of them, as they are written.
+    pub identifiers: BTreeSet<String>,
+}
+
+/// One question to the policies.
+#[derive(Clone, Debug)]
+pub struct Question<'a> {
+    /// What is to be done.
+    pub action: Action,
+    /// By which workload.
+    pub workload: &'a Workload,
+    /// At which resource.
+    pub resource: &'a Name,
+    /// With which access.
+    pub asked: Asked,
+}
+
+/// Why facts cannot be shown to a policy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum FactsError {
+    /// There are too many of them.
+    #[error("{what} are too large to be evaluated")]
+    TooLarge {
+        /// Which.
+        what: &'static str,
+    },
+    /// Cedar does not take them.
+    #[error("the facts cannot be shown to a policy: {0}")]
+    Form(String),
+}
+
+impl Asked {
+    /// What these details allow at a resource.
+    #[must_use]
+    pub fn of<'a>(details: impl IntoIterator<Item = &'a Detail>, resource: &Name) -> Self {
+        let mut asked = Self::default();
+        for detail in details {
+            if detail.resource != *resource {
+                continue;
+            }
+            asked.types.insert(detail.kind.clone());
+            if let Some(Field::Set(actions)) = detail.fields.get("actions") {
+                asked.actions.extend(actions.iter().cloned());
+            }
+            if let Some(Field::Path(paths)) = detail.fields.get("identifier") {
+                asked
+                    .identifiers
+                    .extend(paths.iter().map(ToString::to_string));
+            }
+        }
+        asked
+    }
+
+    fn bytes(&self) -> usize {
+        [&self.types, &self.actions, &self.identifiers]
+            .into_iter()
+            .flatten()
+            .map(|text| text.len() + 1)
+            .sum()
+    }
+}
+
+impl Facts<'_> {
+    /// The proof as an entity, its claims as tags.
+    pub(super) fn proof(&self) -> Result<Entity, FactsError> {
+        let bytes: usize = self
+            .claims
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
+        if self.claims.len() > CLAIMS || bytes > BYTES {
+            return Err(FactsError::TooLarge {
+                what: "the claims of the proof",
+            });
+        }
+        let tags = self
+            .claims
+            .iter()
+            .map(|(name, value)| (name.clone(), text(value)));
+        Entity::new_with_tags(proof_uid(), [], [], tags).map_err(|why| form(&why))
+    }
+
+    /// The context of a question about this access.
+    pub(super) fn context(&self, asked: &Asked) -> Result<Context, FactsError> {
+        if asked.bytes() > BYTES {
+            return Err(FactsError::TooLarge {
+                what: "types, actions and identifiers",
+            });
+        }
+        let set = |texts: &BTreeSet<String>| {
+            RestrictedExpression::new_set(texts.iter().map(|value| text(value)))
+        };
+        let number =
+            |count: u64| RestrictedExpression::new_long(i64::try_from(count).unwrap_or(i64::MAX));
+        let address = self
+            .address
+            .map(|address| ("address", RestrictedExpression::new_ip(address.to_string())));
+        let pairs = [
+            ("proof", RestrictedExpression::new_entity_uid(proof_uid())),
+            (
+                "now",
+                RestrictedExpression::new_datetime(self.now.to_string()),
+            ),
+            ("open_tasks", number(self.open_tasks)),
+            ("starts_last_hour", number(self.starts_last_hour)),
+            ("types", set(&asked.types)),
+            ("actions", set(&asked.actions)),
+            ("identifiers", set(&asked.identifiers)),
+        ];
+        let pairs = pairs.into_iter().chain(address);
+        Context::from_pairs(pairs.map(|(name, value)| (name.to_owned(), value)))
+            .map_err(|why| form(&why))
+    }
+}
+
+fn proof_uid() -> cedar_policy::EntityUid {
+    uid(&TYPES.proof, "proof")
+}
+
+fn text(value: &str) -> RestrictedExpression {
+    RestrictedExpression::new_string(value.to_owned())
+}
+
+fn form(why: &dyn std::fmt::Display) -> FactsError {
+    FactsError::Form(why.to_string())
+}

@@ -1,0 +1,129 @@
+//! What policies said, as it is recorded: enough to ask another policy set the same again.
+
+use std::net::IpAddr;
+
+use dayfly_domain::{Digest, Name, Time};
+use serde::Serialize;
+
+use super::facts::{Asked, Facts};
+use super::schema::Action;
+
+/// Yes or no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decision {
+    /// A policy permits it and none forbids it.
+    Allow,
+    /// A policy forbids it, none permits it, or one could not be evaluated.
+    Deny,
+}
+
+/// The answer to one question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// What was asked about.
+    pub action: Action,
+    /// At which resource.
+    pub resource: Name,
+    /// The answer.
+    pub decision: Decision,
+    /// The policies that determine it: those that permit, or those that forbid.
+    pub policies: Vec<String>,
+    /// The policies that could not be evaluated; one is enough to deny.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<PolicyError>,
+    /// What policies that are only observed would have made of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed: Option<ObservedVerdict>,
+    /// The access that was asked for.
+    #[serde(flatten)]
+    pub asked: Asked,
+    /// Where nothing permits it, the permits that came nearest.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nearest: Vec<Nearest>,
+}
+
+/// A policy that could not be evaluated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PolicyError {
+    /// Which policy; empty where it is none of them.
+    pub policy: String,
+    /// Why.
+    pub message: String,
+}
+
+/// What policies that are only observed would have made of a question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ObservedVerdict {
+    /// The answer if they were enforced.
+    pub decision: Decision,
+    /// Those of them that hold.
+    pub policies: Vec<String>,
+    /// Those of them that could not be evaluated.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<PolicyError>,
+}
+
+/// A permit whose scope fits, and the first of its conditions that fails.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Nearest {
+    /// The policy.
+    pub policy: String,
+    /// Where it stands.
+    pub place: String,
+    /// The condition, as it is written.
+    pub clause: String,
+    /// What would have passed.
+    pub wanted: String,
+    /// What there was.
+    pub got: String,
+    /// The claim of the proof that it looks at, where it looks at nothing else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claim: Option<String>,
+    /// How many conditions were not met or not reached.
+    #[serde(skip)]
+    pub(super) missing: usize,
+}
+
+/// All that one request was decided by. The claims are not in it: they stand in the annex of the
+/// entry by which the client came in, or beside this where the request brought a proof of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Recorded {
+    /// The hash of the policy set.
+    pub set: Digest,
+    /// The facts.
+    pub facts: RecordedFacts,
+    /// Each question and its answer.
+    pub decisions: Vec<Verdict>,
+}
+
+/// Facts as they are recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct RecordedFacts {
+    /// `context.now`.
+    pub now: Time,
+    /// `context.address`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// `context.open_tasks`.
+    pub open_tasks: u64,
+    /// `context.starts_last_hour`.
+    pub starts_last_hour: u64,
+}
+
+impl From<&Facts<'_>> for RecordedFacts {
+    fn from(facts: &Facts<'_>) -> Self {
+        Self {
+            now: facts.now,
+            address: facts.address,
+            open_tasks: facts.open_tasks,
+            starts_last_hour: facts.starts_last_hour,
+        }
+    }
+}
+
+impl Serialize for Action {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
