@@ -166,12 +166,15 @@ impl App {
             "token_type".to_owned(),
             if jkt.is_some() { "DPoP" } else { "Bearer" }.into(),
         );
+        let mut introspection = Value::Object(answer).to_string();
+        // It was written into room that doubles; what is kept takes what it is counted as.
+        introspection.shrink_to_fit();
         let own = Arc::new(OwnToken {
             id,
             hash,
             jkt,
             audience,
-            introspection: Value::Object(answer).to_string(),
+            introspection,
         });
         let share = REMEMBERED_BYTES / self.tenants.len().max(1);
         tenant.own_tokens.put(name, generation, &own, share);

@@ -231,10 +231,11 @@ impl App {
         now: Time,
     ) -> Result<Ended, Refusal> {
         let task = self.check_ended_caller(tenant, presented, own, now)?;
+        // Who may not end it learns nothing more than that its own credential is over: neither
+        // whether the other is open nor when it ended.
+        check_may_end(&task, end, own.id.client).map_err(|_| ended("over"))?;
         let (_, at) = ended_of(&task, end).ok_or_else(|| ended("it is open"))?;
         check_lately(at, now)?;
-        // Who may not end it learns nothing more than that its own credential is over.
-        check_may_end(&task, end, own.id.client).map_err(|_| ended("over"))?;
         self.answer_of(tenant, &task, end)
     }
 

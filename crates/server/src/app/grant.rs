@@ -271,7 +271,11 @@ impl App {
         let state = match written {
             Some(change) => Cow::Borrowed(&change.next),
             // It has changed since: what was written is not how it stands now.
-            None => Cow::Owned(self.open_task(tenant, task)?.ok_or_else(gone)?.task),
+            None => {
+                let open = self.open_task(tenant, task)?.ok_or_else(gone)?;
+                check_epochs(open.stale.as_ref())?;
+                Cow::Owned(open.task)
+            }
         };
         let minted = mint(committed, task, sealer, &tenant.keyring())
             .ok_or_else(|| unavailable(&"the key that was to sign is gone"))?;

@@ -15,8 +15,9 @@ use crate::verify;
 /// For how long after a start proofs that are remembered in memory only must carry a nonce: any
 /// proof shown before the start, one dated ahead too, is older than a proof may be by then.
 const NONCE_AFTER_START_SECONDS: u64 = MAX_AGE_SECONDS + MAX_AHEAD_SECONDS + 1;
-/// How many proofs the memory holds for one bucket of time. Each tenant has a like share, so that
-/// one whose clients call without end leaves the others theirs.
+/// How many proofs the memory holds for one bucket of time. Half of it is shared out alike, so that a
+/// tenant whose clients call without end leaves the others theirs; the other half is for whoever
+/// needs it, so that one that beats more than its share is not refused while there is room.
 const REMEMBERED: usize = 1 << 20;
 
 /// A DPoP proof as it came with a request: the header's value and the request it is for.
@@ -33,6 +34,16 @@ pub struct KeyProof<'a> {
 /// A tenant's proofs that were accepted by calls that append nothing, in two buckets of time.
 #[derive(Default)]
 pub(super) struct Replays(Mutex<Buckets>);
+
+/// How many proofs of the present bucket of time are beyond their tenants' shares.
+#[derive(Default)]
+pub(super) struct Beyond(Mutex<Taken>);
+
+#[derive(Default)]
+struct Taken {
+    number: u64,
+    proofs: usize,
+}
 
 #[derive(Default)]
 struct Buckets {
@@ -89,30 +100,53 @@ impl App {
                 "the server started a short while ago and cannot know which proofs it saw before",
             ));
         }
-        let share = REMEMBERED / self.tenants.len().max(1);
-        tenant.replays.accept(proof.replay_key(), now, share)
+        let share = REMEMBERED / 2 / self.tenants.len().max(1);
+        tenant
+            .replays
+            .accept(proof.replay_key(), now, share, |number| {
+                self.proofs_beyond.take(number, REMEMBERED / 2)
+            })
+    }
+
+    /// Forgets the proofs that are too old to be shown, of tenants that nobody calls too.
+    pub(super) fn forget_proofs(&self, now: Time) {
+        for tenant in self.tenants() {
+            tenant.replays.forget(now);
+        }
+    }
+}
+
+impl Beyond {
+    /// Takes room for one more proof of a bucket of time, of which there are `most`.
+    fn take(&self, number: u64, most: usize) -> bool {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken.number < number {
+            *taken = Taken { number, proofs: 0 };
+        }
+        if taken.proofs >= most {
+            return false;
+        }
+        taken.proofs += 1;
+        true
     }
 }
 
 impl Replays {
-    /// Remembers a proof, `most` of one bucket of time at most; refuses one that is remembered.
-    fn accept(&self, name: [u8; 32], now: Time, most: usize) -> Result<(), Refusal> {
-        let bucket = now.seconds() / (MAX_AGE_SECONDS + MAX_AHEAD_SECONDS);
+    /// Remembers a proof: `share` of one bucket of time for sure, more where `beyond` gives room.
+    /// Refuses one that is remembered.
+    fn accept(
+        &self,
+        name: [u8; 32],
+        now: Time,
+        share: usize,
+        beyond: impl FnOnce(u64) -> bool,
+    ) -> Result<(), Refusal> {
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Only forward: a request that read its clock just before the turn may come just after it.
-        if buckets.number < bucket {
-            let young = std::mem::take(&mut buckets.young);
-            buckets.old = if buckets.number + 1 == bucket {
-                young
-            } else {
-                HashSet::new()
-            };
-            buckets.number = bucket;
-        }
+        buckets.turn(now);
         if buckets.old.contains(&name) || buckets.young.contains(&name) {
             return Err(replayed());
         }
-        if buckets.young.len() >= most {
+        if buckets.young.len() >= share && !beyond(buckets.number) {
             return Err(Refusal::new(Rule::Busy)
                 .field("DPoP")
                 .wanted("room to remember proofs")
@@ -120,6 +154,29 @@ impl Replays {
         }
         buckets.young.insert(name);
         Ok(())
+    }
+
+    /// Forgets what is too old to be shown again.
+    fn forget(&self, now: Time) {
+        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        buckets.turn(now);
+    }
+}
+
+impl Buckets {
+    /// Turns to the bucket of a time. Only forward: a request that read its clock just before the
+    /// turn may come just after it.
+    fn turn(&mut self, now: Time) {
+        let bucket = now.seconds() / (MAX_AGE_SECONDS + MAX_AHEAD_SECONDS);
+        if self.number < bucket {
+            let young = std::mem::take(&mut self.young);
+            self.old = if self.number + 1 == bucket {
+                young
+            } else {
+                HashSet::new()
+            };
+            self.number = bucket;
+        }
     }
 }
 
@@ -153,23 +210,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tenant_fills_its_own_share_alone_and_time_makes_room() {
+    fn a_tenant_has_its_share_for_sure_and_more_while_there_is_room() {
         let (busy, other) = (Replays::default(), Replays::default());
+        let common = Beyond::default();
         let at = |seconds: u64| Time::from_seconds(360_000 + seconds);
-        let name = |number: u8| [number; 32];
-        let rule = |answer: Result<(), Refusal>| answer.map_err(|refusal| refusal.rule);
-        for number in 1..=3 {
-            assert_eq!(rule(busy.accept(name(number), at(0), 3)), Ok(()));
+        let accept = |by: &Replays, number: u8, seconds: u64| {
+            let beyond = |bucket| common.take(bucket, 2);
+            by.accept([number; 32], at(seconds), 3, beyond)
+                .map_err(|refusal| refusal.rule)
+        };
+        for number in 1..=5 {
+            assert_eq!(accept(&busy, number, 0), Ok(()), "{number}");
         }
-        assert_eq!(rule(busy.accept(name(4), at(0), 3)), Err(Rule::Busy));
-        let again = busy.accept(name(1), at(0), 3);
-        assert_eq!(rule(again), Err(Rule::KeyProofSpent), "known, room or not");
-        assert_eq!(rule(other.accept(name(4), at(0), 3)), Ok(()));
-        assert_eq!(rule(busy.accept(name(4), at(360), 3)), Ok(()));
-        assert_eq!(
-            rule(busy.accept(name(1), at(360), 3)),
-            Err(Rule::KeyProofSpent)
-        );
-        assert_eq!(rule(busy.accept(name(1), at(720), 3)), Ok(()));
+        assert_eq!(accept(&busy, 6, 0), Err(Rule::Busy));
+        let again = accept(&busy, 1, 0);
+        assert_eq!(again, Err(Rule::KeyProofSpent), "known, room or not");
+        for number in 4..=6 {
+            assert_eq!(accept(&other, number, 0), Ok(()), "the other's own share");
+        }
+        assert_eq!(accept(&other, 7, 0), Err(Rule::Busy));
+        // Time makes room, for shares and beyond them.
+        for number in 6..=10 {
+            assert_eq!(accept(&busy, number, 360), Ok(()), "{number}");
+        }
+        assert_eq!(accept(&busy, 1, 360), Err(Rule::KeyProofSpent));
+        assert_eq!(accept(&busy, 11, 360), Err(Rule::Busy));
+        assert_eq!(accept(&busy, 1, 720), Ok(()));
+        // What is too old is forgotten without a call.
+        let held = |by: &Replays| {
+            let buckets = by.0.lock().unwrap();
+            buckets.young.len() + buckets.old.len()
+        };
+        assert_eq!((held(&busy), held(&other)), (6, 3));
+        for tenant in [&busy, &other] {
+            tenant.forget(at(1440));
+            assert_eq!(held(tenant), 0);
+        }
     }
 }

@@ -77,6 +77,7 @@ impl App {
     pub async fn sweep(self: &Arc<Self>) -> u64 {
         let now = self.now();
         self.say_alive(now);
+        self.forget_proofs(now);
         self.probe_recording(now).await;
         let mut ended = 0;
         for tenant in self.tenants() {

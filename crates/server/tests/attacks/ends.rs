@@ -348,6 +348,42 @@ async fn a_repeat_is_for_those_who_could_have_ended_it_and_counts_from_their_own
     assert_eq!(world.end_task(&second, "failed").await.status, 200);
 }
 
+/// What a client that ended may know of one that it could not have ended: nothing, whatever that
+/// one does meanwhile.
+#[tokio::test]
+async fn a_repeat_tells_nothing_of_a_client_that_the_caller_could_not_have_ended() {
+    let world = World::new().await;
+    let body = r#"{"outcome":"failed"}"#;
+    let refused = async |by: &Job, of: &Job| {
+        let path = format!("/clients/{}/end", of.client);
+        let reply = world.call(by, "POST", &path, body).await;
+        assert_eq!((reply.status, reply.rule()), (401, "task_ended"));
+        reply.body["refused"].clone()
+    };
+    let (first, second) = two_roots(&world).await;
+    assert_eq!(world.end(&first).await.status, 200);
+    let while_open = refused(&first, &second).await;
+    assert_eq!(world.end(&second).await.status, 200);
+    assert_eq!(refused(&first, &second).await, while_open);
+
+    // Nor when it ended.
+    let (first, second) = {
+        let first = world.job_of(2, 3, &[]).await;
+        let proof = signed(&with(claims(&world, 2, 3), json!({"check_run_id": "4"})));
+        let key = new_key();
+        let reply = world.ask(&proof, Some(&key), &[]).await;
+        (first, Job::of(key, proof, &reply))
+    };
+    assert_eq!(world.end(&second).await.status, 200);
+    world.wait(601);
+    let first = Job {
+        token: world.renew(&first, &[]).await.str("access_token").into(),
+        ..first
+    };
+    assert_eq!(world.end(&first).await.status, 200);
+    assert_eq!(refused(&first, &second).await, while_open);
+}
+
 #[tokio::test]
 async fn a_repeat_reads_the_record_once() {
     let world = World::new().await;

@@ -293,7 +293,9 @@ impl Outcome {
         published.change(|view| {
             view.commits = self.commits;
             if let Some(known) = &mut view.known {
-                keep.prints.iter().for_each(|print| known.add(*print));
+                for print in &keep.prints {
+                    known.add(*print);
+                }
                 if !Arc::ptr_eq(&view.partitions, &self.partitions) {
                     known.keep(&self.partitions);
                 }

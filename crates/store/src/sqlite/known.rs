@@ -60,7 +60,7 @@ impl Default for Known {
 }
 
 impl Known {
-    /// Reads the prints of everything that the tables hold.
+    /// Reads the prints of everything that the tables hold, of no day further than there is room.
     pub(super) fn load(db: &Connection) -> rusqlite::Result<Self> {
         // Each page is read once, and what a cache takes is hardly given back.
         db.execute_batch("PRAGMA cache_size = -1024")?;
@@ -74,7 +74,9 @@ impl Known {
             while let Some(row) = rows.next()? {
                 let (issuer, series) = (row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?);
                 let print = series_print(row.get(0)?, issuer, series);
-                known.add(Print::Claim { day, print });
+                if !known.add(Print::Claim { day, print }) {
+                    break;
+                }
             }
         }
         for day in partitions.spent() {
@@ -82,28 +84,34 @@ impl Known {
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
                 let print = key_print(row.get_ref(0)?.as_blob()?);
-                known.add(Print::Spent { day, print });
+                if !known.add(Print::Spent { day, print }) {
+                    break;
+                }
             }
         }
         Ok(known)
     }
 
-    pub(super) fn add(&mut self, print: Print) {
+    /// Holds a print, or from here on none of its day where there is no room. Says whether it holds
+    /// all of that day, so that there is any use in the next one.
+    pub(super) fn add(&mut self, print: Print) -> bool {
         let (days, day, print) = match print {
             Print::Claim { day, print } => (&mut self.claims, day, print),
             Print::Spent { day, print } => (&mut self.spent, day, print),
         };
         let prints = days.entry(day).or_default();
-        if let Prints::All(sets) = prints {
-            if self.held >= self.most {
-                self.held -= prints.len();
-                *prints = Prints::Unknown;
-                return;
-            }
-            let (set, short) = place(print);
-            let is_new = sets.get_mut(set).is_some_and(|set| set.insert(short));
-            self.held += usize::from(is_new);
+        let Prints::All(sets) = prints else {
+            return false;
+        };
+        if self.held >= self.most {
+            self.held -= prints.len();
+            *prints = Prints::Unknown;
+            return false;
         }
+        let (set, short) = place(print);
+        let is_new = sets.get_mut(set).is_some_and(|set| set.insert(short));
+        self.held += usize::from(is_new);
+        true
     }
 
     /// Whether there may be a claim of a series.
@@ -219,9 +227,12 @@ mod tests {
                 ..Known::default()
             };
             for (day, print) in [0, 1, 0, 2].into_iter().cycle().zip(drawn(4000)) {
-                known.add(Print::Claim { day, print });
-                known.add(Print::Spent { day, print });
+                let claims = known.add(Print::Claim { day, print });
+                let spent = known.add(Print::Spent { day, print });
                 assert!(known.held <= most, "{} of {most}", known.held);
+                // What is not held is not said to be, whatever else is asked for.
+                assert_eq!(claims, matches!(known.claims[&day], Prints::All(_)));
+                assert_eq!(spent, matches!(known.spent[&day], Prints::All(_)));
             }
             for (day, print) in [0, 1, 0, 2].into_iter().cycle().zip(drawn(4000)) {
                 assert!(known.may_hold_series(print));

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use std::thread::ScopedJoinHandle;
 
 use dayfly_domain::{Block, Name, Span, TaskId, Time};
 use dayfly_ledger::tile::{TILE_WIDTH, parse_hashes};
@@ -69,12 +70,17 @@ pub(super) fn load(db: &Connection) -> Result<(View, Keep), OpenError> {
 /// read meanwhile on a thread of their own.
 pub(super) fn load_to_write(db: &Connection, path: &Path) -> Result<(View, Keep), OpenError> {
     std::thread::scope(|threads| {
-        let known = threads.spawn(|| Ok::<_, OpenError>(Known::load(&open_reader(path)?)?));
+        let known = std::thread::Builder::new()
+            .name("dayfly-known".into())
+            .spawn_scoped(threads, || {
+                Ok::<_, OpenError>(Known::load(&open_reader(path)?)?)
+            });
         let (mut view, keep) = load(db)?;
         // Without them every answer lies in the rows, as it does for those who only read.
-        match known.join() {
-            Ok(known) => view.known = Some(known?),
-            Err(_) => tracing::error!("the prints of claims could not be read for a panic"),
+        match known.map(ScopedJoinHandle::join) {
+            Ok(Ok(known)) => view.known = Some(known?),
+            Ok(Err(_)) => tracing::error!("the prints of claims could not be read for a panic"),
+            Err(error) => tracing::error!(%error, "no thread to read the prints of claims with"),
         }
         Ok((view, keep))
     })

@@ -1,6 +1,7 @@
 //! What only this backend has and only its inside can show: failed commits, and syncs.
 
 mod durability;
+mod known;
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Barrier};
