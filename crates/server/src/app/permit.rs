@@ -19,8 +19,10 @@ use crate::random;
 
 /// Of how many clients the claims are kept in memory; those of others are read from the record.
 const CLIENTS: usize = 4096;
-/// How many entries are read at once.
-const PAGE: usize = 64;
+/// How many entries are read at first: a task's first client stands among them.
+const FIRST_PAGE: usize = 4;
+/// How many entries are read at once, at most.
+const LONGEST_PAGE: usize = 256;
 
 /// What the policies are told of a request.
 pub(super) struct Asking<'a> {
@@ -189,15 +191,17 @@ impl App {
 
     fn recorded_claims(&self, tenant: &Tenant, client: ClientId) -> Result<Claims, Refusal> {
         let mut from = 1;
+        let mut page = FIRST_PAGE;
         loop {
             let entries = self
                 .store
-                .entries(tenant.name(), EntryRange::Of(client.task, from), PAGE)
+                .entries(tenant.name(), EntryRange::Of(client.task, from), page)
                 .map_err(|why| unavailable(&why))?;
             if entries.is_empty() {
                 return Err(unavailable(&"a client has no entry of its registration"));
             }
             from += entries.len() as u64;
+            page = (page * 4).min(LONGEST_PAGE);
             for entry in entries {
                 let registered = dayfly_ledger::ReadLeaf::parse(entry.leaf.as_bytes())
                     .ok()

@@ -387,5 +387,6 @@ async fn what_a_bearer_token_holds_is_found_without_reading_the_whole_task() {
         .narrow(&newest, None, &[("resource", ARTIFACTS)])
         .await;
     assert_eq!(narrowed.status, 200, "{}", narrowed.text);
-    assert!(world.store.entries_read() - before <= 16);
+    // A page from the end of the task, and the one that its first client was registered in.
+    assert!(world.store.entries_read() - before <= 16 + 4);
 }

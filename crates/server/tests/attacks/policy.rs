@@ -1,6 +1,7 @@
 //! Policies: asked at each request, enforced, explained, recorded, and closed where they fail.
 
 use dayfly_server::app::{ApplyError, Operator};
+use dayfly_server::config::AddressRates;
 use dayfly_store::{EntryRange, Store};
 use serde_json::{Value, json};
 
@@ -245,7 +246,9 @@ async fn a_folder_whose_policies_do_not_load_is_refused_and_the_former_stays() {
 
 #[tokio::test]
 async fn what_was_asked_and_said_stands_in_the_annex_and_not_in_the_leaf() {
-    let world = World::new().await;
+    // The front door says where a request came from.
+    let rates = AddressRates::default();
+    let world = World::new().await.behind_the_door(rates).await;
     let job = world.job(1).await;
     world.renew(&job, &[]).await;
     let set = json!(world.tenant().loaded().policies.hash());
