@@ -1,26 +1,14 @@
-//! What an operator changes: the declared state, a task's life, and blocks; each with who and why.
+//! Making a folder the declared state.
 
 use std::collections::BTreeMap;
 
-use dayfly_domain::{Block, BlockOn, Cause, Command, EndTask, Name, Refusal, Rule, TaskId, decide};
-use dayfly_store::{Annex, Append, AppendError, FactsQuery, Note, OpenFilter, OpenTask};
-use serde_json::json;
+use dayfly_domain::Name;
+use dayfly_store::{AppendError, OpenFilter, OpenTask};
 
-use super::authenticate::ended;
-use super::end::{ATTEMPTS, End, Ended};
-use super::plan::change;
-use super::refuse::{Refused, Trail, unavailable};
+use super::operate::{Operator, signed_by};
 use super::tenant::{OpenError, declare};
 use super::{App, Tenant};
 use crate::declared::{Declared, LoadError, Source, diff};
-use crate::random;
-
-/// A person at the admin socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Operator {
-    /// The user id of the peer.
-    pub uid: u32,
-}
 
 /// What an apply did or would do.
 #[derive(Clone, Debug)]
@@ -174,154 +162,4 @@ impl App {
             }
         }
     }
-
-    /// Ends a task for an operator. Nothing of its series starts again until `unblock`.
-    ///
-    /// # Errors
-    /// The refusal: no such open task, or the ledger cannot record.
-    pub async fn operator_end(
-        &self,
-        tenant: &Tenant,
-        task: TaskId,
-        by: &Operator,
-        reason: &str,
-    ) -> Result<Ended, Refused> {
-        let trail = Trail {
-            asked: "operator end",
-            task: Some(task),
-            ..Trail::default()
-        };
-        match self.try_operator_end(tenant, task, by, reason).await {
-            Ok(ended) => Ok(ended),
-            Err(refusal) => Err(self.refuse(tenant, &trail, refusal)),
-        }
-    }
-
-    async fn try_operator_end(
-        &self,
-        tenant: &Tenant,
-        task: TaskId,
-        by: &Operator,
-        reason: &str,
-    ) -> Result<Ended, Refusal> {
-        for _ in 0..ATTEMPTS {
-            let open = self
-                .open_task(tenant, task)?
-                .ok_or_else(|| ended("no open task by its id"))?;
-            let append = self.end_and_block(&open, by, reason)?;
-            match self.store.append(tenant.name(), append).await {
-                Ok(_) => return self.ended_answer(tenant, End::Task(task)),
-                Err(error) => self.after_failure(tenant, error, false).await?,
-            }
-        }
-        Err(unavailable(&"the task did not stand still"))
-    }
-
-    fn end_and_block(
-        &self,
-        open: &OpenTask,
-        by: &Operator,
-        reason: &str,
-    ) -> Result<Append, Refusal> {
-        let now = self.now();
-        let events = decide(
-            Some(&open.task),
-            &Command::EndTask(EndTask {
-                now,
-                heard: open.heard,
-                cause: Cause::Operator,
-            }),
-        )?;
-        let annex = signed_by(by, reason).map_err(|why| unavailable(&why))?;
-        let block = Block {
-            on: BlockOn::Series {
-                issuer: open.task.issuer.clone(),
-                series: open.task.series.clone(),
-            },
-            task: Some(open.task.id),
-            since: now,
-        };
-        Ok(Append {
-            now,
-            notes: vec![Note {
-                kind: "block.set",
-                data: json!({"on": block.on.to_string(), "about": open.task.id}).to_string(),
-                annex: Some(signed_by(by, reason).map_err(|why| unavailable(&why))?),
-            }],
-            changes: vec![change(Some(&open.task), open.task.id, events, Some(annex))?],
-            blocks: vec![block],
-            ..Append::default()
-        })
-    }
-
-    /// Lifts a block.
-    ///
-    /// # Errors
-    /// The refusal: there is no such block, or the ledger cannot record.
-    pub async fn unblock(
-        &self,
-        tenant: &Tenant,
-        on: BlockOn,
-        by: &Operator,
-        reason: &str,
-    ) -> Result<(), Refused> {
-        let trail = Trail {
-            asked: "unblock",
-            ..Trail::default()
-        };
-        match self.try_unblock(tenant, on, by, reason).await {
-            Ok(()) => Ok(()),
-            Err(refusal) => Err(self.refuse(tenant, &trail, refusal)),
-        }
-    }
-
-    async fn try_unblock(
-        &self,
-        tenant: &Tenant,
-        on: BlockOn,
-        by: &Operator,
-        reason: &str,
-    ) -> Result<(), Refusal> {
-        let blocks = self.blocks(tenant).map_err(|why| unavailable(&why))?;
-        let block = blocks.iter().find(|block| block.on == on).ok_or_else(|| {
-            Refusal::new(Rule::NotFound)
-                .field("block")
-                .wanted("a block that stands")
-                .got(on.to_string())
-        })?;
-        let append = Append {
-            now: self.now(),
-            notes: vec![Note {
-                kind: "block.lifted",
-                data: json!({"on": on.to_string(), "about": block.task}).to_string(),
-                annex: Some(signed_by(by, reason).map_err(|why| unavailable(&why))?),
-            }],
-            lifts: vec![on],
-            ..Append::default()
-        };
-        self.store
-            .append(tenant.name(), append)
-            .await
-            .map(|_| ())
-            .map_err(|why| unavailable(&why))
-    }
-
-    /// The blocks that stand.
-    ///
-    /// # Errors
-    /// [`dayfly_store::Unavailable`] when the store cannot answer.
-    pub fn blocks(&self, tenant: &Tenant) -> Result<Vec<Block>, dayfly_store::Unavailable> {
-        Ok(self
-            .store
-            .facts(tenant.name(), &FactsQuery::default())?
-            .blocks)
-    }
-}
-
-/// Who did it and why: it stands in the annex, because a leaf holds no person.
-fn signed_by(by: &Operator, reason: &str) -> Result<Annex, random::NoRandomness> {
-    Ok(Annex {
-        salt: random::bytes()?,
-        data: json!({"by": {"uid": by.uid}, "reason": reason}).to_string(),
-    })
 }

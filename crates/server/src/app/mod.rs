@@ -2,13 +2,16 @@
 
 mod authenticate;
 mod beat;
+mod contain;
 mod declare;
 mod end;
 mod grant;
 mod heads;
 mod introspect;
 mod matching;
+mod moved;
 mod narrow;
+mod operate;
 mod plan;
 mod pulse;
 mod ready;
@@ -32,12 +35,14 @@ use dayfly_token::nonce::NonceKey;
 
 pub use authenticate::{Presented, Proven};
 pub use beat::Beaten;
-pub use declare::{Applied, ApplyError, Operator};
+pub use contain::{Contained, Containment};
+pub use declare::{Applied, ApplyError};
 pub use end::{End, Ended};
 pub use grant::{GrantRequest, Granted};
 pub use heads::HeadError;
 pub use introspect::ResourceCaller;
 pub use narrow::NarrowRequest;
+pub use operate::Operator;
 pub use refuse::{Explained, Refused, Trail};
 pub use renew::RenewRequest;
 pub use replay::KeyProof;

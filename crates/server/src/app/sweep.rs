@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dayfly_domain::{Cause, Command, Name, Span, Sweep, Time, decide};
-use dayfly_store::{ALIVE_GAP, Append, AppendError, OpenFilter, OpenTask, Touch};
+use dayfly_store::{ALIVE_GAP, Append, AppendError, OpenFilter, OpenTask, Touch, Unavailable};
 
+use super::moved::Moves;
 use super::plan::change;
 use super::{App, Tenant};
 
@@ -110,16 +111,37 @@ impl App {
             };
             cursor = Some(last.task.id);
             let due = self.without_vanished(tenant, due, now);
-            ended += self.end_due(tenant, &due, now).await;
+            match self.moves_for(tenant, &due) {
+                Ok(moves) => ended += self.end_due(tenant, &due, &moves, now).await,
+                Err(why) => {
+                    tracing::error!(%why, tenant = %tenant.name(), "cannot tell why tasks are over");
+                    return ended;
+                }
+            }
         }
     }
 
-    async fn end_due(self: &Arc<Self>, tenant: &Tenant, due: &[OpenTask], now: Time) -> u64 {
+    /// Why rights were taken away, where any of these tasks lost some.
+    fn moves_for(&self, tenant: &Tenant, due: &[OpenTask]) -> Result<Moves, Unavailable> {
+        if due.iter().all(|open| open.stale.is_none()) {
+            return Ok(Moves::default());
+        }
+        self.moves(tenant)
+    }
+
+    async fn end_due(
+        self: &Arc<Self>,
+        tenant: &Tenant,
+        due: &[OpenTask],
+        moves: &Moves,
+        now: Time,
+    ) -> u64 {
         let mut waiting = Vec::with_capacity(due.len());
         for open in due {
             let command = Command::Sweep(Sweep {
                 now,
                 heard: open.heard,
+                moved: moves.first(open, now),
             });
             let Ok(events) = decide(Some(&open.task), &command) else {
                 continue;
@@ -164,7 +186,9 @@ impl App {
             .copied();
         let silent = |open: &OpenTask| {
             let since = last.is_none_or(|hold| open.heard.last_seen > Some(hold.from));
-            since && open.task.lapsed(now, open.heard) == Some(Cause::Heartbeat)
+            open.stale.is_none()
+                && since
+                && open.task.lapsed(now, open.heard) == Some(Cause::Heartbeat)
         };
         let silences = due.iter().filter(|open| silent(open)).count() as u64;
         if silences == 0 {

@@ -124,7 +124,7 @@ pub(super) async fn apply(
 }
 
 /// A reason that says something.
-fn checked(reason: &str) -> Result<&str, Problem> {
+pub(super) fn checked(reason: &str) -> Result<&str, Problem> {
     let reason = reason.trim();
     if reason.is_empty() {
         return Err(Problem::Wrong("a change needs a `reason`".to_owned()));
