@@ -152,7 +152,7 @@ pub(super) fn applied_lines(applied: &Applied, dry_run: bool) -> String {
     text
 }
 
-fn says_something(reason: &str) -> Result<()> {
+pub(super) fn says_something(reason: &str) -> Result<()> {
     ensure!(!reason.trim().is_empty(), "`--reason` says nothing");
     Ok(())
 }

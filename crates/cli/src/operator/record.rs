@@ -4,8 +4,8 @@ use anyhow::{Context, Result};
 use dayfly_domain::{Name, TaskId, Time};
 use dayfly_ledger::Receipt;
 use dayfly_server::record::{
-    self, BlockView, Comparison, Filter, HeadView, KeyView, LedgerEntry, TaskPage, TaskView, Trace,
-    TraceKey, TraceQuery,
+    self, BlockView, Comparison, Filter, HeadView, KeyView, LedgerEntry, OwnerView, TaskPage,
+    TaskView, Trace, TraceKey, TraceQuery, WorkloadView,
 };
 use dayfly_store::clock::{Clock, SystemClock};
 use serde::de::DeserializeOwned;
@@ -179,6 +179,26 @@ impl Record {
         match self {
             Self::Served(served) => served.get("blocks").await,
             Self::Offline(database) => database.read(record::blocks),
+        }
+    }
+
+    pub(super) async fn owners(&self) -> Result<Vec<OwnerView>> {
+        match self {
+            Self::Served(served) => served.get("owners").await,
+            Self::Offline(database) => {
+                let declared = database.must_declare()?;
+                database.read(|store, tenant| record::owners(store, tenant, &declared))
+            }
+        }
+    }
+
+    pub(super) async fn workloads(&self) -> Result<Vec<WorkloadView>> {
+        match self {
+            Self::Served(served) => served.get("workloads").await,
+            Self::Offline(database) => {
+                let declared = database.must_declare()?;
+                database.read(|store, tenant| record::workloads(store, tenant, &declared))
+            }
         }
     }
 

@@ -58,6 +58,16 @@ fn command_lines() {
         "block list",
         "unblock series:github:1/2 --reason fixed",
         "apply --dry-run",
+        "owner list --json",
+        "owner offboard team --reason left",
+        "owner offboard team --dry-run --json",
+        "owner restore team --reason back",
+        "workload list",
+        "workload disable release --reason leaked",
+        "workload enable release --reason mended",
+        "freeze --reason breach",
+        "freeze --dry-run",
+        "unfreeze --reason over",
         "apply --reason new",
         "why ref_01m0000000e000000000000000",
     ] {
@@ -81,6 +91,12 @@ fn every_change_demands_a_reason() {
         &format!("task end {TASK}"),
         "unblock series:github:1/2",
         "apply",
+        "owner offboard team",
+        "owner restore team",
+        "workload disable release",
+        "workload enable release",
+        "freeze",
+        "unfreeze",
     ] {
         let error = parse(line).unwrap_err();
         assert_eq!(

@@ -9,6 +9,7 @@
 
 mod access;
 mod audience;
+mod containment;
 mod contention;
 mod declared;
 mod dpop;
