@@ -69,6 +69,8 @@ fn command_lines() {
         "freeze --dry-run",
         "unfreeze --reason over",
         "apply --reason new",
+        "apply --reason new --ends 3",
+        "apply --undo --dry-run",
         "why ref_01m0000000e000000000000000",
     ] {
         assert!(parse(line).is_ok(), "{line}");
@@ -152,12 +154,33 @@ fn an_apply_says_what_became_of_it() {
         revision: 4,
         warnings: vec!["odd".to_owned()],
         applied: true,
+        ends: 0,
+        tasks: Vec::new(),
     };
     let lines = "+ workload nightly\nwarning: odd\napplied as revision 4\n";
     assert_eq!(change::applied_lines(&applied, false), lines);
     applied.applied = false;
     assert!(
         change::applied_lines(&applied, true).ends_with("nothing is applied yet, revision 4\n")
+    );
+    applied.ends = 2;
+    applied.tasks.push(change::LostTask {
+        task: TASK.parse().unwrap(),
+        workload: "release".to_owned(),
+        why: "client 1: `match` wants\nmore".to_owned(),
+    });
+    assert_eq!(
+        change::applied_lines(&applied, true),
+        format!(
+            "+ workload nightly\nwarning: odd\nwould end: {TASK} of release: client 1: `match` wants\\u{{a}}more\n\
+             2 open tasks would end: agree with --ends 2\nnothing is applied yet, revision 4\n"
+        )
+    );
+    applied.applied = true;
+    applied.tasks.clear();
+    assert!(
+        change::applied_lines(&applied, false)
+            .ends_with("2 open tasks ended\napplied as revision 4\n")
     );
 }
 

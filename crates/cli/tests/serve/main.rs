@@ -11,6 +11,7 @@
 mod bounds;
 mod client;
 mod crash;
+mod offboarding;
 mod proof;
 mod restart;
 mod stage;

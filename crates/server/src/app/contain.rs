@@ -1,7 +1,9 @@
 //! Containment: what an operator stops at once and for good, apart from files: owners, workloads, the tenant.
 
 use dayfly_domain::{Block, BlockOn, Cause, Epoch, EpochOf, Name, Refusal, Rule, Time};
-use dayfly_store::{Append, AppendError, Facts, FactsQuery, Note, Unavailable};
+use dayfly_store::{
+    Append, AppendError, Facts, FactsQuery, Note, OpenFilter, OpenTask, Unavailable,
+};
 use serde_json::json;
 
 use super::end::ATTEMPTS;
@@ -209,6 +211,27 @@ impl App {
             count += u64::from(relies && !over);
         })?;
         Ok(count)
+    }
+
+    /// Visits every open task of a tenant, a page at a time.
+    fn each_open(
+        &self,
+        tenant: &Tenant,
+        mut visit: impl FnMut(&OpenTask),
+    ) -> Result<(), Unavailable> {
+        let mut cursor = None;
+        loop {
+            let page = self
+                .store
+                .open(tenant.name(), &OpenFilter::All, cursor, 1024)?;
+            for open in &page {
+                visit(open);
+            }
+            match page.last() {
+                Some(last) => cursor = Some(last.task.id),
+                None => return Ok(()),
+            }
+        }
     }
 
     fn containment(&self, tenant: &Tenant, what: &Contained) -> Result<Facts, Refusal> {

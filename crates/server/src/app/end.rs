@@ -4,10 +4,10 @@ use dayfly_domain::{
     Cause, ClientId, ClientState, Command, EndClient, EndTask, Event, Outcome, Refusal, Rule, Span,
     Sweep, Task, TaskId, TaskState, Time, decide,
 };
-use dayfly_store::{Append, OpenTask};
+use dayfly_store::OpenTask;
 
 use super::authenticate::{OwnToken, Presented, ended, same_task};
-use super::plan::change;
+use super::ending::recorded;
 use super::refuse::{Refused, Trail, unavailable};
 use super::{App, Tenant};
 
@@ -149,12 +149,7 @@ impl App {
         for _ in 0..ATTEMPTS {
             let now = self.now();
             let events = self.decide_end(tenant, end, cause, &open, now)?;
-            let change = change(Some(&open.task), open.task.id, events, None)?;
-            let append = Append {
-                now,
-                changes: vec![change],
-                ..Append::default()
-            };
+            let append = recorded(&open, events, now)?;
             match self.store.append(tenant.name(), append).await {
                 Ok(_) => return Ok(()),
                 Err(error) => self.after_failure(tenant, error, false).await?,

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dayfly_domain::{Cause, Command, Name, Span, Sweep, Time, decide};
-use dayfly_store::{ALIVE_GAP, Append, AppendError, OpenFilter, OpenTask, Touch, Unavailable};
+use dayfly_store::{ALIVE_GAP, AppendError, OpenFilter, OpenTask, Touch, Unavailable};
 
+use super::ending::recorded;
 use super::moved::Moves;
-use super::plan::change;
 use super::{App, Tenant};
 
 /// How many due tasks are ended side by side.
@@ -82,6 +82,12 @@ impl App {
         let mut ended = 0;
         for tenant in self.tenants() {
             ended += self.sweep_tenant(tenant, now).await;
+            match self.finish_ending(tenant).await {
+                Ok(finished) => ended += finished,
+                Err(why) => {
+                    tracing::error!(%why, tenant = %tenant.name(), "cannot end what an apply has ended");
+                }
+            }
         }
         self.flush_refusals(now);
         let minute = now.millis() / 60_000;
@@ -149,15 +155,8 @@ impl App {
             if events.is_empty() {
                 continue;
             }
-            match change(Some(&open.task), open.task.id, events, None) {
-                Ok(change) => waiting.push(self.store.append(
-                    tenant.name(),
-                    Append {
-                        now,
-                        changes: vec![change],
-                        ..Append::default()
-                    },
-                )),
+            match recorded(open, events, now) {
+                Ok(append) => waiting.push(self.store.append(tenant.name(), append)),
                 Err(refusal) => tracing::error!(%refusal, task = %open.task.id, "cannot end"),
             }
         }

@@ -26,6 +26,7 @@ mod verdict;
 mod view;
 
 pub use end::EndNote;
+pub(crate) use entry::{each_event, task_of};
 pub use error::RecordError;
 pub use key::{KeyError, RunUrl, TraceKey};
 pub use keys::{BlockView, KeyView, blocks, keys};

@@ -8,6 +8,7 @@
 )]
 
 mod access;
+mod applied;
 mod audience;
 mod containment;
 mod contention;
