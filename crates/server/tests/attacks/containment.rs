@@ -49,6 +49,21 @@ impl World {
         facts.unwrap().blocks
     }
 
+    /// Checks that nothing was granted at any position between a containment and its lifting.
+    fn nothing_granted_while_contained(&self) {
+        let mut contained = false;
+        for leaf in self.leaves() {
+            match leaf["kind"].as_str().unwrap() {
+                "block.set" => contained = true,
+                "block.lifted" => contained = false,
+                "task.started" | "client.registered" | "credential.issued" => {
+                    assert!(!contained, "granted while contained: {leaf}");
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// The cause of a task's recorded end.
     fn cause(&self, task: &str) -> Option<String> {
         let leaves = self.leaves();
@@ -300,6 +315,7 @@ async fn nothing_decided_before_an_offboarding_is_recorded_after_it() {
         let renewed = world.renew(&third, &[]).await;
         assert_eq!(renewed.rule(), "rights_removed", "{}", renewed.text);
         assert!(!world.is_active(&held.token).await);
+        world.nothing_granted_while_contained();
     }
 }
 
@@ -344,6 +360,7 @@ async fn nothing_minted_during_an_offboarding_survives_it() {
             "round {round}: {} tasks are open",
             facts.len()
         );
+        world.nothing_granted_while_contained();
         world.lift(&owner()).await;
     }
 }
