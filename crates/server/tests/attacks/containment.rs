@@ -44,6 +44,14 @@ impl World {
         done.unwrap();
     }
 
+    /// A job that opens between two containments.
+    async fn job_after(&self, what: &Contained) -> Job {
+        self.lift(what).await;
+        let job = self.job(3).await;
+        self.contain(what).await;
+        job
+    }
+
     fn blocks(&self) -> Vec<Block> {
         let facts = self.store.facts(&acme(), &FactsQuery::default());
         facts.unwrap().blocks
@@ -207,6 +215,13 @@ async fn an_end_that_comes_too_late_is_answered_with_what_was_first() {
         }
         // Whoever holds but the token learns nothing.
         let other = new_key();
+        let third = world.job_after(&what).await;
+        let revoke = super::job::dpop(&world, &third.key, "POST", "/revoke");
+        let form = [("token", third.token.as_str())];
+        let revoked = world.form("/revoke", &form, &[("dpop", &revoke)]).await;
+        assert_eq!(revoked.status, 200);
+        world.app.sweep().await;
+        assert_eq!(world.cause(&third.task).as_deref(), Some(cause));
         let path = format!("/tasks/{}/end", first.task);
         let nonce = world.app.nonce();
         let stolen = proof(
