@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use crate::access::{AccessRequest, Catalog};
 use crate::cause::Cause;
 use crate::declared::{Bounds, TaskKey, Workload};
-use crate::epoch::{Epoch, EpochOf};
+use crate::epoch::{Epoch, EpochOf, Moved};
 use crate::event::CredentialIssued;
 use crate::id::TaskId;
 use crate::task::{Heard, Proof};
@@ -173,13 +173,15 @@ pub struct Revoke {
     pub credential: u32,
 }
 
-/// Ends the task if its deadline, its silence or its linger says so.
+/// Ends the task if its deadline, its silence or its linger says so, or rights that were taken away.
 #[derive(Clone, Copy)]
 pub struct Sweep {
     /// Now.
     pub now: Time,
     /// What was heard of the task.
     pub heard: Heard,
+    /// The first move of an epoch that it relied on, where one has moved.
+    pub moved: Option<Moved>,
 }
 
 /// Fixes the key, the algorithm and the hash of a token before it is recorded. Pure: the same

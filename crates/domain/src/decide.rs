@@ -377,10 +377,13 @@ fn decide_revoke(task: &Task, revoke: &Revoke) -> Result<Vec<Event>, Refusal> {
 }
 
 fn decide_sweep(task: &Task, sweep: &Sweep) -> Vec<Event> {
-    match lapsed(task, sweep.now, sweep.heard) {
-        Ok(Some(event)) => vec![event],
-        Ok(None) | Err(_) => Vec::new(),
+    if !task.is_open() {
+        return Vec::new();
     }
+    task.over(sweep.now, sweep.heard, sweep.moved)
+        .map(|cause| task_ended(task, cause, sweep.now))
+        .into_iter()
+        .collect()
 }
 
 /// The end that is due although nobody asked for it: the cause that came first names the end.

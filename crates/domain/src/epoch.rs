@@ -5,8 +5,10 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cause::Cause;
 use crate::refusal::{Refusal, Rule};
 use crate::text::Name;
+use crate::time::Time;
 
 /// An epoch that something relied on. Epochs move only when rights are taken away.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -29,6 +31,15 @@ pub enum EpochOf {
     Owner(Name),
     /// A workload's.
     Workload(Name),
+}
+
+/// That rights were taken away, when, and what that is called as the end of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// The cause of the ends that follow.
+    pub cause: Cause,
+    /// When the epoch moved.
+    pub at: Time,
 }
 
 impl fmt::Display for EpochOf {

@@ -38,7 +38,7 @@ pub use declared::{
     Binding, Bounds, Heartbeat, HeartbeatMode, KeyRule, Kind, Limits, Reopen, Repeat, TaskKey,
     Workload,
 };
-pub use epoch::{Epoch, EpochOf, check_epochs, rights_removed};
+pub use epoch::{Epoch, EpochOf, Moved, check_epochs, rights_removed};
 pub use event::{
     ClientEnded, ClientRegistered, CredentialIssued, CredentialRevoked, Event, TaskEnded,
     TaskStarted, UnknownKind,

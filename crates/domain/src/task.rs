@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::access::Detail;
 use crate::cause::Cause;
 use crate::declared::{Heartbeat, HeartbeatMode};
-use crate::epoch::Epoch;
+use crate::epoch::{Epoch, Moved};
 use crate::id::{ClientId, CredentialId, TaskId};
 use crate::matching::Claims;
 use crate::refusal::{Refusal, Rule};
@@ -238,6 +238,18 @@ impl Task {
     pub fn lapsed(&self, now: Time, heard: Heard) -> Option<Cause> {
         let (due, cause) = self.due(heard);
         (now >= due).then_some(cause)
+    }
+
+    /// Why the task is over although no end is recorded yet, rights that were taken away included:
+    /// what came first names the end.
+    #[must_use]
+    pub fn over(&self, now: Time, heard: Heard, moved: Option<Moved>) -> Option<Cause> {
+        let (due, cause) = self.due(heard);
+        match moved {
+            Some(moved) if moved.at <= due => Some(moved.cause),
+            Some(_) => Some(cause),
+            None => (now >= due).then_some(cause),
+        }
     }
 
     /// When the sweep should look at the task next.

@@ -47,9 +47,15 @@ pub(crate) struct UnblockArgs {
 pub(crate) struct ApplyArgs {
     #[command(flatten)]
     place: PlaceArgs,
-    /// Only print what would change
+    /// Only print what would change, and which open tasks would end
     #[arg(long)]
     dry_run: bool,
+    /// End the open tasks that the new state would not have granted: as many as --dry-run prints
+    #[arg(long, value_name = "N")]
+    ends: Option<u64>,
+    /// Go back to the former revision, whatever the folder says
+    #[arg(long)]
+    undo: bool,
     /// Why; it stands in the record
     #[arg(long, value_name = "TEXT", required_unless_present = "dry_run")]
     reason: Option<String>,
@@ -111,6 +117,20 @@ pub(super) struct Applied {
     pub(super) revision: u64,
     pub(super) warnings: Vec<String>,
     pub(super) applied: bool,
+    /// How many open tasks it ended or would end.
+    #[serde(default)]
+    pub(super) ends: u64,
+    /// Which, the first of them.
+    #[serde(default)]
+    pub(super) tasks: Vec<LostTask>,
+}
+
+/// An open task that the new state would not have granted.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct LostTask {
+    pub(super) task: TaskId,
+    pub(super) workload: String,
+    pub(super) why: String,
 }
 
 pub(super) async fn apply(args: &ApplyArgs, tenant: Option<&str>) -> Result<ExitCode> {
@@ -119,7 +139,9 @@ pub(super) async fn apply(args: &ApplyArgs, tenant: Option<&str>) -> Result<Exit
         says_something(reason)?;
     }
     let served = args.place.served(tenant).await?;
-    let body = json!({ "dry_run": args.dry_run, "reason": reason });
+    let body = json!({
+        "dry_run": args.dry_run, "ends": args.ends, "undo": args.undo, "reason": reason,
+    });
     let applied: Applied = served.post("apply", &body).await?;
     if args.json {
         return print_json(&applied);
@@ -137,6 +159,24 @@ pub(super) fn applied_lines(applied: &Applied, dry_run: bool) -> String {
     for warning in &applied.warnings {
         let _ = writeln!(text, "warning: {}", one_line(warning));
     }
+    let word = if applied.applied {
+        "ended"
+    } else {
+        "would end"
+    };
+    for lost in &applied.tasks {
+        let line = format!("{word}: {} of {}: {}", lost.task, lost.workload, lost.why);
+        let _ = writeln!(text, "{}", one_line(&line));
+    }
+    let tasks = match applied.ends {
+        1 => "1 open task".to_owned(),
+        ends => format!("{ends} open tasks"),
+    };
+    let _ = match (applied.ends, applied.applied) {
+        (0, _) => Ok(()),
+        (_, true) => writeln!(text, "{tasks} {word}"),
+        (ends, false) => writeln!(text, "{tasks} {word}: agree with --ends {ends}"),
+    };
     let _ = match (applied.applied, dry_run) {
         (true, _) => writeln!(text, "applied as revision {}", applied.revision),
         (false, true) if applied.changes.is_empty() => {

@@ -85,6 +85,12 @@ impl Database {
         }
     }
 
+    /// The declared state in force.
+    pub(super) fn must_declare(&self) -> Result<Declared> {
+        self.declared()?
+            .with_context(|| format!("tenant {} declares nothing yet", self.tenant))
+    }
+
     fn declared(&self) -> Result<Option<Declared>> {
         const DECLARED: &str = "declared";
         let query = FactsQuery {

@@ -1,6 +1,7 @@
 //! The operator's side: reads the record of a server or of its database, and changes what runs.
 
 mod change;
+mod contain;
 mod database;
 mod keys;
 mod ledger;
@@ -57,6 +58,38 @@ pub(crate) enum OperatorCommand {
     Block(BlockCommand),
     /// Lifts a block
     Unblock(change::UnblockArgs),
+    /// Owners: who answers for workloads, and may be offboarded
+    #[command(subcommand)]
+    Owner(OwnerCommand),
+    /// Workloads: what may run, and may be disabled
+    #[command(subcommand)]
+    Workload(WorkloadCommand),
+    /// Stops the whole tenant at once: every open task is over, and nothing starts
+    Freeze(contain::HowArgs),
+    /// Lets a frozen tenant start tasks again; what ended stays ended
+    Unfreeze(contain::WhyArgs),
+}
+
+/// What is done with owners.
+#[derive(Debug, Subcommand)]
+pub(crate) enum OwnerCommand {
+    /// Lists them
+    List(list::ListArgs),
+    /// Stops everything of an owner at once: its open tasks are over, and none starts
+    Offboard(contain::ContainArgs),
+    /// Lets an owner's workloads start again; what ended stays ended
+    Restore(contain::LiftArgs),
+}
+
+/// What is done with workloads.
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkloadCommand {
+    /// Lists them
+    List(list::ListArgs),
+    /// Stops a workload at once: its open tasks are over, and none starts
+    Disable(contain::ContainArgs),
+    /// Lets a workload start again; what ended stays ended
+    Enable(contain::LiftArgs),
 }
 
 /// What is done with tasks.
@@ -138,6 +171,26 @@ pub(crate) fn main(command: OperatorCommand, tenant: Option<&str>) -> ExitCode {
         }
         OperatorCommand::Block(BlockCommand::List(args)) => block_on(list::blocks(&args, tenant)),
         OperatorCommand::Unblock(args) => block_on(change::unblock(&args, tenant)),
+        OperatorCommand::Owner(command) => block_on(owner(command, tenant)),
+        OperatorCommand::Workload(command) => block_on(workload(command, tenant)),
+        OperatorCommand::Freeze(args) => block_on(contain::freeze(&args, tenant)),
+        OperatorCommand::Unfreeze(args) => block_on(contain::unfreeze(&args, tenant)),
+    }
+}
+
+async fn owner(command: OwnerCommand, tenant: Option<&str>) -> anyhow::Result<ExitCode> {
+    match command {
+        OwnerCommand::List(args) => contain::owners(&args, tenant).await,
+        OwnerCommand::Offboard(args) => contain::offboard(&args, tenant).await,
+        OwnerCommand::Restore(args) => contain::restore(&args, tenant).await,
+    }
+}
+
+async fn workload(command: WorkloadCommand, tenant: Option<&str>) -> anyhow::Result<ExitCode> {
+    match command {
+        WorkloadCommand::List(args) => contain::workloads(&args, tenant).await,
+        WorkloadCommand::Disable(args) => contain::disable(&args, tenant).await,
+        WorkloadCommand::Enable(args) => contain::enable(&args, tenant).await,
     }
 }
 

@@ -5,8 +5,8 @@ use dayfly_domain::{CredentialId, Name, TaskId, Time};
 use dayfly_ledger::Receipt;
 use dayfly_server::mint::KeyInfo;
 use dayfly_server::record::{
-    self, BlockView, Comparison, DecisionView, Filter, HeadView, LedgerEntry, TaskPage, TaskView,
-    Trace, TraceKey, TraceQuery,
+    self, BlockView, Comparison, DecisionView, Filter, HeadView, LedgerEntry, OwnerView, TaskPage,
+    TaskView, Trace, TraceKey, TraceQuery, WorkloadView,
 };
 use dayfly_store::clock::{Clock, SystemClock};
 use serde::de::DeserializeOwned;
@@ -196,6 +196,26 @@ impl Record {
         match self {
             Self::Served(served) => served.get("blocks").await,
             Self::Offline(database) => database.read(record::blocks),
+        }
+    }
+
+    pub(super) async fn owners(&self) -> Result<Vec<OwnerView>> {
+        match self {
+            Self::Served(served) => served.get("owners").await,
+            Self::Offline(database) => {
+                let declared = database.must_declare()?;
+                database.read(|store, tenant| record::owners(store, tenant, &declared))
+            }
+        }
+    }
+
+    pub(super) async fn workloads(&self) -> Result<Vec<WorkloadView>> {
+        match self {
+            Self::Served(served) => served.get("workloads").await,
+            Self::Offline(database) => {
+                let declared = database.must_declare()?;
+                database.read(|store, tenant| record::workloads(store, tenant, &declared))
+            }
         }
     }
 

@@ -63,7 +63,19 @@ fn command_lines() {
         "block list",
         "unblock series:github:1/2 --reason fixed",
         "apply --dry-run",
+        "owner list --json",
+        "owner offboard team --reason left",
+        "owner offboard team --dry-run --json",
+        "owner restore team --reason back",
+        "workload list",
+        "workload disable release --reason leaked",
+        "workload enable release --reason mended",
+        "freeze --reason breach",
+        "freeze --dry-run",
+        "unfreeze --reason over",
         "apply --reason new",
+        "apply --reason new --ends 3",
+        "apply --undo --dry-run",
         "why ref_01m0000000e000000000000000",
     ] {
         assert!(parse(line).is_ok(), "{line}");
@@ -91,6 +103,12 @@ fn every_change_demands_a_reason() {
         "apply",
         "keys rotate",
         "keys compromise k1",
+        "owner offboard team",
+        "owner restore team",
+        "workload disable release",
+        "workload enable release",
+        "freeze",
+        "unfreeze",
     ] {
         let error = parse(line).unwrap_err();
         assert_eq!(
@@ -146,12 +164,33 @@ fn an_apply_says_what_became_of_it() {
         revision: 4,
         warnings: vec!["odd".to_owned()],
         applied: true,
+        ends: 0,
+        tasks: Vec::new(),
     };
     let lines = "+ workload nightly\nwarning: odd\napplied as revision 4\n";
     assert_eq!(change::applied_lines(&applied, false), lines);
     applied.applied = false;
     assert!(
         change::applied_lines(&applied, true).ends_with("nothing is applied yet, revision 4\n")
+    );
+    applied.ends = 2;
+    applied.tasks.push(change::LostTask {
+        task: TASK.parse().unwrap(),
+        workload: "release".to_owned(),
+        why: "client 1: `match` wants\nmore".to_owned(),
+    });
+    assert_eq!(
+        change::applied_lines(&applied, true),
+        format!(
+            "+ workload nightly\nwarning: odd\nwould end: {TASK} of release: client 1: `match` wants\\u{{a}}more\n\
+             2 open tasks would end: agree with --ends 2\nnothing is applied yet, revision 4\n"
+        )
+    );
+    applied.applied = true;
+    applied.tasks.clear();
+    assert!(
+        change::applied_lines(&applied, false)
+            .ends_with("2 open tasks ended\napplied as revision 4\n")
     );
 }
 

@@ -14,6 +14,7 @@ mod client;
 mod crash;
 mod front;
 mod keys;
+mod offboarding;
 mod proof;
 mod restart;
 mod secrets;

@@ -58,7 +58,15 @@ async fn a_restart_ignores_an_edited_folder_until_it_is_applied() {
     assert_eq!(stage.log().matches(DIFFERS).count(), 1, "{}", stage.log());
     assert!(granted(&shared, 3, "1296269").await && !granted(&shared, 4, "5").await);
 
-    let (ok, said) = stage.operate(&["apply", "--config", "dayfly.toml", "--reason", "moved"]);
+    let (ok, said) = stage.operate(&[
+        "apply",
+        "--config",
+        "dayfly.toml",
+        "--reason",
+        "moved",
+        "--ends",
+        "2",
+    ]);
     assert!(ok, "{said}");
     assert!(!granted(&shared, 5, "1296269").await && granted(&shared, 6, "5").await);
     stage.kill();

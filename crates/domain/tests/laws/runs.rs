@@ -212,7 +212,11 @@ impl Run {
                 client: number(client),
                 credential: *credential,
             }),
-            What::Sweep => Command::Sweep(Sweep { now, heard }),
+            What::Sweep => Command::Sweep(Sweep {
+                now,
+                heard,
+                moved: None,
+            }),
             What::Beat | What::Deaf(_) => return Vec::new(),
         };
         decide(self.task.as_ref(), &command).unwrap_or_default()

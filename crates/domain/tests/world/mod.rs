@@ -315,12 +315,16 @@ impl World {
         self.commit(index, &command)
     }
 
-    /// `sweep TASK`.
+    /// `sweep TASK`, or `sweep TASK CAUSE AT` where rights were taken away.
     fn sweep(&mut self, step: &Step) -> Result<String, Refusal> {
         let (index, _, _) = step.place(0);
         let command = Command::Sweep(Sweep {
             now: step.now,
             heard: self.tasks[index].heard,
+            moved: step.args.get(1).map(|cause| Moved {
+                cause: serde_json::from_value(cause.as_str().into()).unwrap(),
+                at: ZERO + script::span(&step.args[2]),
+            }),
         });
         self.commit(index, &command)
     }

@@ -1,26 +1,31 @@
-//! What an operator changes: the declared state, a task's life, and blocks; each with who and why.
+//! Making a folder, or the former revision, the declared state.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use dayfly_domain::{Block, BlockOn, Cause, Command, EndTask, Name, Refusal, Rule, TaskId, decide};
-use dayfly_store::{Annex, Append, AppendError, FactsQuery, Note, OpenFilter, OpenTask};
-use serde_json::json;
+use dayfly_domain::{Cause, EpochOf, TaskId};
+use dayfly_store::{Append, AppendError, FactsQuery};
 
-use super::authenticate::ended;
-use super::end::{ATTEMPTS, End, Ended};
-use super::plan::change;
-use super::refuse::{Refused, Trail, unavailable};
-use super::tenant::{OpenError, declare};
+use super::ending;
+use super::moved::Moves;
+use super::operate::{Operator, signed_by};
+use super::regrant::{Lost, LostTask, Regrant};
+use super::revisions::{Activation, Revisions};
+use super::tenant::{Loaded, OpenError};
 use super::{App, Tenant};
 use crate::declared::{Declared, LoadError, Source, diff};
 use crate::policy::Policies;
-use crate::random;
+use crate::record::RecordError;
 
-/// A person at the admin socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Operator {
-    /// The user id of the peer.
-    pub uid: u32,
+/// How an apply is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ApplyRequest {
+    /// Only says what would change.
+    pub dry_run: bool,
+    /// How many open tasks it may end: exactly as many as it would.
+    pub ends: Option<u64>,
+    /// Goes back to the former revision instead of taking the folder.
+    pub undo: bool,
 }
 
 /// What an apply did or would do.
@@ -34,6 +39,10 @@ pub struct Applied {
     pub warnings: Vec<String>,
     /// Whether it was applied rather than only compared.
     pub applied: bool,
+    /// How many open tasks it ended or would end.
+    pub ends: u64,
+    /// Which, the first thousand of them.
+    pub tasks: Vec<LostTask>,
 }
 
 /// Why the folder did not become the declared state.
@@ -42,294 +51,241 @@ pub enum ApplyError {
     /// The folder does not load; the former state stays.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Load(Vec<LoadError>),
-    /// Something that has open tasks would disappear.
-    #[error("{} would disappear and {} open: end them first", .what, tasks(*.open))]
-    OpenTasks {
-        /// What would disappear.
-        what: String,
-        /// How many tasks it has open.
+    /// Another number of open tasks would end than was agreed to.
+    #[error("{}", ends(*.open, *.agreed))]
+    Ends {
+        /// How many would end now.
         open: u64,
+        /// How many were agreed to.
+        agreed: Option<u64>,
     },
+    /// No revision is kept from before the present one.
+    #[error("there is no former revision to go back to")]
+    NoFormer,
     /// Another apply came first.
     #[error("the declared state was changed by somebody else meanwhile; look again with --dry-run")]
     Raced,
+    /// What open tasks were granted by cannot be read.
+    #[error(transparent)]
+    Record(#[from] RecordError),
     /// The store or the keys fail.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// It is applied; the ends are not all recorded yet, and the sweep goes on with them.
+    #[error("it is applied, and not all of its ends are recorded yet: {0}")]
+    Unfinished(String),
 }
 
-fn tasks(open: u64) -> String {
-    if open == 1 {
-        "1 task is".to_owned()
-    } else {
-        format!("{open} tasks are")
+fn ends(open: u64, agreed: Option<u64>) -> String {
+    let would = match open {
+        1 => "1 open task would end".to_owned(),
+        open => format!("{open} open tasks would end"),
+    };
+    match agreed {
+        None => format!("{would}: look at them with --dry-run, and agree with --ends {open}"),
+        Some(agreed) => format!("{would}, not {agreed}: look again with --dry-run"),
     }
 }
 
+/// A state that is to come into force.
+struct Next {
+    source: Source,
+    declared: Arc<Declared>,
+    revisions: Revisions,
+}
+
 impl App {
-    /// Makes the tenant's folder its declared state, or says what that would change.
+    /// Makes the tenant's folder its declared state, or says what that would change. Open tasks
+    /// that the new state would not have granted are ended, when their number was agreed to.
     ///
     /// # Errors
-    /// [`ApplyError`]; the former state then stays in force.
+    /// [`ApplyError`]; the former state then stays in force, but for [`ApplyError::Unfinished`].
     pub async fn apply(
         &self,
         tenant: &Tenant,
-        dry_run: bool,
+        request: ApplyRequest,
         by: &Operator,
         reason: &str,
     ) -> Result<Applied, ApplyError> {
         let _one_at_a_time = tenant.applying.lock().await;
         let before = tenant.loaded();
-        let source =
-            Source::read_folder(tenant.folder()).map_err(|why| ApplyError::Load(vec![why]))?;
+        let (next, warnings) = self.next(tenant, request)?;
+        let mut applied = Applied {
+            changes: diff(&before.source, &next.source)
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            revision: before.revision,
+            warnings,
+            applied: false,
+            ends: 0,
+            tasks: Vec::new(),
+        };
+        let now = self.now();
+        if next.source.hash() == before.source.hash() {
+            check_agreed(0, request)?;
+            if !request.dry_run {
+                tenant.refresh(self.store.as_ref(), now).await?;
+            }
+            return Ok(applied);
+        }
+        let regrant = Arc::new(Regrant {
+            store: Arc::clone(&self.store),
+            tenant: tenant.name().clone(),
+            before: Arc::clone(&before),
+            after: Arc::clone(&next.declared),
+        });
+        let lost = waited(&regrant, move |regrant| regrant.count(now)).await?;
+        applied.ends = lost.count();
+        applied.tasks = lost.why.values().cloned().collect();
+        if request.dry_run {
+            return Ok(applied);
+        }
+        check_agreed(applied.ends, request)?;
+        let append = self.activation(tenant, next, &before, &regrant, &lost, by, reason)?;
+        // Before it is on its way: whoever asked may be gone when it is durable.
+        tenant.ending.store(true, Ordering::SeqCst);
+        let size = match self.store.append(tenant.name(), append).await {
+            Ok(committed) => committed.size(),
+            Err(AppendError::Revised | AppendError::Stale(_)) => return Err(ApplyError::Raced),
+            Err(error) => return Err(OpenError::from(error).into()),
+        };
+        tenant.reload(self.store.as_ref(), now).await?;
+        applied.revision = tenant.loaded().revision;
+        applied.applied = true;
+        for late in self.end_lost(tenant, &regrant, lost, size).await? {
+            applied.ends += 1;
+            applied.tasks.push(late);
+        }
+        Ok(applied)
+    }
+
+    /// What is to come into force, and what is odd about it.
+    fn next(
+        &self,
+        tenant: &Tenant,
+        request: ApplyRequest,
+    ) -> Result<(Next, Vec<String>), ApplyError> {
+        let store = self.store.as_ref();
+        let revisions = Revisions::read(store, tenant.name()).map_err(OpenError::from)?;
+        let source = if request.undo {
+            revisions
+                .former(store, tenant.name(), tenant.folder())
+                .map_err(OpenError::from)?
+                .ok_or(ApplyError::NoFormer)?
+        } else {
+            Source::read_folder(tenant.folder()).map_err(|why| ApplyError::Load(vec![why]))?
+        };
         let (declared, mut warnings) =
             Declared::load(&source, tenant.context()).map_err(ApplyError::Load)?;
         let (_, doubts) = Policies::load(&source, &declared).map_err(ApplyError::Load)?;
         warnings.extend(doubts);
-        let changes: Vec<String> = diff(&before.source, &source)
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        self.check_nothing_open_disappears(tenant, &before.declared, &declared)?;
-        let mut applied = Applied {
-            changes,
+        let warnings = warnings.iter().map(ToString::to_string).collect();
+        let next = Next {
+            source,
+            declared: Arc::new(declared),
+            revisions,
+        };
+        Ok((next, warnings))
+    }
+
+    /// The one append: the entry, the source, the epochs of what is gone, and which tasks it ends.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "both states, what is lost between them, who and why"
+    )]
+    fn activation(
+        &self,
+        tenant: &Tenant,
+        next: Next,
+        before: &Loaded,
+        regrant: &Regrant,
+        lost: &Lost,
+        by: &Operator,
+        reason: &str,
+    ) -> Result<Append, ApplyError> {
+        let now = self.now();
+        let mut append = next.revisions.activate(Activation {
+            source: &next.source,
+            former: Some(&before.source),
             revision: before.revision,
-            warnings: warnings.iter().map(ToString::to_string).collect(),
-            applied: false,
-        };
-        let now = self.now();
-        if dry_run {
-            return Ok(applied);
-        }
-        if source.hash() == before.source.hash() {
-            tenant.refresh(self.store.as_ref(), now).await?;
-            return Ok(applied);
-        }
-        let annex = signed_by(by, reason).map_err(OpenError::from)?;
-        match self
-            .store
-            .append(tenant.name(), declare(&source, now, annex, before.revision))
-            .await
-        {
-            Ok(_) => {}
-            Err(AppendError::Revised) => return Err(ApplyError::Raced),
-            Err(error) => return Err(OpenError::from(error).into()),
-        }
-        tenant.reload(self.store.as_ref(), now).await?;
-        applied.revision = tenant.loaded().revision;
-        applied.applied = true;
-        Ok(applied)
-    }
-
-    fn check_nothing_open_disappears(
-        &self,
-        tenant: &Tenant,
-        before: &Declared,
-        after: &Declared,
-    ) -> Result<(), ApplyError> {
-        let gone_workload = |name: &Name| {
-            before.workloads.contains_key(name) && !after.workloads.contains_key(name)
-        };
-        let gone_owner =
-            |name: &Name| before.owners.contains_key(name) && !after.owners.contains_key(name);
-        let gone_issuer =
-            |name: &Name| before.issuers.contains_key(name) && !after.issuers.contains_key(name);
-        let mut open: BTreeMap<String, u64> = BTreeMap::new();
-        self.each_open(tenant, |task| {
-            let task = &task.task;
-            for (gone, what) in [
-                (
-                    gone_workload(&task.workload),
-                    format!("workload {}", task.workload),
-                ),
-                (gone_owner(&task.owner), format!("owner {}", task.owner)),
-                (gone_issuer(&task.issuer), format!("issuer {}", task.issuer)),
-            ] {
-                if gone {
-                    *open.entry(what).or_default() += 1;
-                }
-            }
-        })
-        .map_err(OpenError::from)?;
-        match open.into_iter().next() {
-            None => Ok(()),
-            Some((what, open)) => Err(ApplyError::OpenTasks { what, open }),
-        }
-    }
-
-    /// Visits every open task of a tenant, a page at a time.
-    pub(super) fn each_open(
-        &self,
-        tenant: &Tenant,
-        mut visit: impl FnMut(&OpenTask),
-    ) -> Result<(), dayfly_store::Unavailable> {
-        let mut cursor = None;
-        loop {
-            let page = self
-                .store
-                .open(tenant.name(), &OpenFilter::All, cursor, 1024)?;
-            for open in &page {
-                visit(open);
-            }
-            match page.last() {
-                Some(last) => cursor = Some(last.task.id),
-                None => return Ok(()),
-            }
-        }
-    }
-
-    /// Ends a task for an operator. Nothing of its series starts again until `unblock`.
-    ///
-    /// # Errors
-    /// The refusal: no such open task, or the ledger cannot record.
-    pub async fn operator_end(
-        &self,
-        tenant: &Tenant,
-        task: TaskId,
-        by: &Operator,
-        reason: &str,
-    ) -> Result<Ended, Refused> {
-        let trail = Trail {
-            asked: "operator end",
-            task: Some(task),
-            ..Trail::default()
-        };
-        match self.try_operator_end(tenant, task, by, reason).await {
-            Ok(ended) => Ok(ended),
-            Err(refusal) => Err(self.refuse(tenant, &trail, refusal)),
-        }
-    }
-
-    async fn try_operator_end(
-        &self,
-        tenant: &Tenant,
-        task: TaskId,
-        by: &Operator,
-        reason: &str,
-    ) -> Result<Ended, Refusal> {
-        for _ in 0..ATTEMPTS {
-            let open = self
-                .open_task(tenant, task)?
-                .ok_or_else(|| ended("no open task by its id"))?;
-            let append = self.end_and_block(&open, by, reason)?;
-            match self.store.append(tenant.name(), append).await {
-                Ok(_) => return self.ended_answer(tenant, End::Task(task)),
-                Err(error) => self.after_failure(tenant, error, false).await?,
-            }
-        }
-        Err(unavailable(&"the task did not stand still"))
-    }
-
-    fn end_and_block(
-        &self,
-        open: &OpenTask,
-        by: &Operator,
-        reason: &str,
-    ) -> Result<Append, Refusal> {
-        let now = self.now();
-        let events = decide(
-            Some(&open.task),
-            &Command::EndTask(EndTask {
-                now,
-                heard: open.heard,
-                cause: Cause::Operator,
-            }),
-        )?;
-        let annex = signed_by(by, reason).map_err(|why| unavailable(&why))?;
-        let block = Block {
-            on: BlockOn::Series {
-                issuer: open.task.issuer.clone(),
-                series: open.task.series.clone(),
-            },
-            task: Some(open.task.id),
-            since: now,
-        };
-        Ok(Append {
             now,
-            notes: vec![Note {
-                kind: "block.set",
-                data: json!({"on": block.on.to_string(), "about": open.task.id}).to_string(),
-                annex: Some(signed_by(by, reason).map_err(|why| unavailable(&why))?),
-            }],
-            changes: vec![change(Some(&open.task), open.task.id, events, Some(annex))?],
-            blocks: vec![block],
-            ..Append::default()
-        })
-    }
-
-    /// Lifts a block.
-    ///
-    /// # Errors
-    /// The refusal: there is no such block, or the ledger cannot record.
-    pub async fn unblock(
-        &self,
-        tenant: &Tenant,
-        on: BlockOn,
-        by: &Operator,
-        reason: &str,
-    ) -> Result<(), Refused> {
-        let trail = Trail {
-            asked: "unblock",
-            ..Trail::default()
+            annex: signed_by(by, reason).map_err(OpenError::from)?,
+            ends: lost.count(),
+        });
+        append.moves = regrant.moves();
+        let query = FactsQuery {
+            epochs: &append.moves,
+            documents: Some(Moves::documents()),
+            ..FactsQuery::default()
         };
-        match self.try_unblock(tenant, on, by, reason).await {
-            Ok(()) => Ok(()),
-            Err(refusal) => Err(self.refuse(tenant, &trail, refusal)),
-        }
-    }
-
-    async fn try_unblock(
-        &self,
-        tenant: &Tenant,
-        on: BlockOn,
-        by: &Operator,
-        reason: &str,
-    ) -> Result<(), Refusal> {
-        let blocks = self.blocks(tenant).map_err(|why| unavailable(&why))?;
-        let block = blocks.iter().find(|block| block.on == on).ok_or_else(|| {
-            Refusal::new(Rule::NotFound)
-                .field("block")
-                .wanted("a block that stands")
-                .got(on.to_string())
-        })?;
-        let append = Append {
-            now: self.now(),
-            notes: vec![Note {
-                kind: "block.lifted",
-                data: json!({"on": on.to_string(), "about": block.task}).to_string(),
-                annex: Some(signed_by(by, reason).map_err(|why| unavailable(&why))?),
-            }],
-            lifts: vec![on],
-            ..Append::default()
-        };
-        self.store
-            .append(tenant.name(), append)
-            .await
-            .map(|_| ())
-            .map_err(|why| unavailable(&why))
-    }
-
-    /// The blocks that stand.
-    ///
-    /// # Errors
-    /// [`dayfly_store::Unavailable`] when the store cannot answer.
-    pub fn blocks(&self, tenant: &Tenant) -> Result<Vec<Block>, dayfly_store::Unavailable> {
-        Ok(self
+        let facts = self
             .store
-            .facts(tenant.name(), &FactsQuery::default())?
-            .blocks)
+            .facts(tenant.name(), &query)
+            .map_err(OpenError::from)?;
+        let moves = Moves::of(&facts.documents).map_err(OpenError::from)?;
+        for epoch in &facts.epochs {
+            let document = moves.with(epoch, removal_cause(&epoch.of), now);
+            append.documents.push(document);
+        }
+        append.relies = facts.epochs;
+        if !lost.refused.is_empty() {
+            let tasks = lost.refused.iter().copied();
+            append.documents.push(ending::document(tasks));
+        }
+        Ok(append)
+    }
+
+    /// Records the ends that came into force with the new state. What the former one granted
+    /// between the count and the activation, which made the ledger this size, goes with them
+    /// (docs/decisions/0024); gives those.
+    async fn end_lost(
+        &self,
+        tenant: &Tenant,
+        regrant: &Arc<Regrant>,
+        mut lost: Lost,
+        size: u64,
+    ) -> Result<Vec<LostTask>, ApplyError> {
+        let now = self.now();
+        let (lost, late) = waited(regrant, move |regrant| {
+            let late = regrant.catch_up(&mut lost, size, now)?;
+            Ok((lost, late))
+        })
+        .await?;
+        let tasks: Vec<TaskId> = lost.refused.iter().copied().collect();
+        self.end_by_policy(tenant, &tasks)
+            .await
+            .map_err(|why| ApplyError::Unfinished(why.to_string()))?;
+        Ok(late)
     }
 }
 
-/// Who did it and why: it stands in the annex, because a leaf holds no person.
-fn signed_by(by: &Operator, reason: &str) -> Result<Annex, random::NoRandomness> {
-    Ok(Annex {
-        salt: random::bytes()?,
-        data: signed_json(by, reason).to_string(),
+/// Reads on a thread that may wait for the disk.
+async fn waited<T: Send + 'static>(
+    regrant: &Arc<Regrant>,
+    read: impl FnOnce(&Regrant) -> Result<T, RecordError> + Send + 'static,
+) -> Result<T, ApplyError> {
+    let regrant = Arc::clone(regrant);
+    tokio::task::spawn_blocking(move || read(&regrant))
+        .await
+        .map_err(|why| ApplyError::Unfinished(why.to_string()))?
+        .map_err(ApplyError::from)
+}
+
+fn check_agreed(open: u64, request: ApplyRequest) -> Result<(), ApplyError> {
+    if request.dry_run || request.ends.unwrap_or(0) == open {
+        return Ok(());
+    }
+    Err(ApplyError::Ends {
+        open,
+        agreed: request.ends,
     })
 }
 
-/// Who and why, as it stands in an annex.
-pub(super) fn signed_json(by: &Operator, reason: &str) -> serde_json::Value {
-    json!({"by": {"uid": by.uid}, "reason": reason})
+/// Why open tasks of something that is declared no more end.
+const fn removal_cause(of: &EpochOf) -> Cause {
+    match of {
+        EpochOf::Issuer(_) => Cause::IssuerRemoved,
+        EpochOf::Tenant | EpochOf::Owner(_) | EpochOf::Workload(_) => Cause::Policy,
+    }
 }

@@ -1,13 +1,13 @@
 //! Ends by a client itself: of the client and its subtree, or of the whole task by a root client.
 
 use dayfly_domain::{
-    Cause, ClientId, ClientState, Command, EndClient, EndTask, Outcome, Refusal, Rule, Span, Task,
-    TaskId, TaskState, Time, decide,
+    Cause, ClientId, ClientState, Command, EndClient, EndTask, Event, Outcome, Refusal, Rule, Span,
+    Sweep, Task, TaskId, TaskState, Time, decide,
 };
-use dayfly_store::{Append, OpenTask};
+use dayfly_store::OpenTask;
 
 use super::authenticate::{OwnToken, Presented, ended, same_task};
-use super::plan::change;
+use super::ending::recorded;
 use super::refuse::{Refused, Trail, unavailable};
 use super::{App, Tenant};
 
@@ -104,7 +104,7 @@ impl App {
         };
         // A task whose end is due is over, recorded or not: this very call records it, and its
         // client is answered now as it would be after the next sweep.
-        if open.task.lapsed(now, open.heard).is_some() {
+        if open.stale.is_some() || open.task.lapsed(now, open.heard).is_some() {
             check_bound(&open.task, &own)?;
         } else {
             self.check_live(tenant, &own, now)?;
@@ -148,28 +148,8 @@ impl App {
     ) -> Result<(), Refusal> {
         for _ in 0..ATTEMPTS {
             let now = self.now();
-            let heard = open.heard;
-            let events = match end {
-                End::Client(client) => decide(
-                    Some(&open.task),
-                    &Command::EndClient(EndClient {
-                        now,
-                        heard,
-                        client: client.number,
-                        cause,
-                    }),
-                ),
-                End::Task(_) => decide(
-                    Some(&open.task),
-                    &Command::EndTask(EndTask { now, heard, cause }),
-                ),
-            }?;
-            let change = change(Some(&open.task), open.task.id, events, None)?;
-            let append = Append {
-                now,
-                changes: vec![change],
-                ..Append::default()
-            };
+            let events = self.decide_end(tenant, end, cause, &open, now)?;
+            let append = recorded(&open, events, now)?;
             match self.store.append(tenant.name(), append).await {
                 Ok(_) => return Ok(()),
                 Err(error) => self.after_failure(tenant, error, false).await?,
@@ -185,6 +165,29 @@ impl App {
             }
         }
         Err(unavailable(&"the task did not stand still"))
+    }
+
+    fn decide_end(
+        &self,
+        tenant: &Tenant,
+        end: End,
+        cause: Cause,
+        open: &OpenTask,
+        now: Time,
+    ) -> Result<Vec<Event>, Refusal> {
+        let heard = open.heard;
+        let command = match (self.moved(tenant, open)?, end) {
+            // What took its rights away has ended it already: this call records it.
+            (moved @ Some(_), _) => Command::Sweep(Sweep { now, heard, moved }),
+            (None, End::Client(client)) => Command::EndClient(EndClient {
+                now,
+                heard,
+                client: client.number,
+                cause,
+            }),
+            (None, End::Task(_)) => Command::EndTask(EndTask { now, heard, cause }),
+        };
+        decide(Some(&open.task), &command)
     }
 
     /// The answer to an end that is committed, read from the record.

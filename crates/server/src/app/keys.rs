@@ -7,7 +7,7 @@ use dayfly_store::Store;
 use dayfly_token::alg::Alg;
 use serde_json::{Value, json};
 
-use super::declare::signed_json;
+use super::operate::signed_json;
 use super::tenant::OpenError;
 use super::{App, Operator, Tenant};
 use crate::mint::{

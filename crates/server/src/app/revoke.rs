@@ -77,6 +77,10 @@ impl App {
             let Some(open) = self.open_task(tenant, own.id.client.task)? else {
                 return Ok(());
             };
+            if open.stale.is_some() {
+                // Its rights were taken away: it is over already, and that names its end.
+                return Ok(());
+            }
             let events = match decide(
                 Some(&open.task),
                 &Command::Revoke(Revoke {

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dayfly_domain::{Cause, Command, Name, Span, Sweep, Time, decide};
-use dayfly_store::{ALIVE_GAP, Append, AppendError, OpenFilter, OpenTask, Touch};
+use dayfly_store::{ALIVE_GAP, AppendError, OpenFilter, OpenTask, Touch, Unavailable};
 
-use super::plan::change;
+use super::ending::recorded;
+use super::moved::Moves;
 use super::{App, Tenant};
 
 /// How many due tasks are ended side by side.
@@ -82,6 +83,12 @@ impl App {
         let mut ended = 0;
         for tenant in self.tenants() {
             ended += self.sweep_tenant(tenant, now).await;
+            match self.finish_ending(tenant).await {
+                Ok(finished) => ended += finished,
+                Err(why) => {
+                    tracing::error!(%why, tenant = %tenant.name(), "cannot end what an apply has ended");
+                }
+            }
             self.sweep_keys(tenant, now).await;
         }
         self.flush_refusals(now);
@@ -112,16 +119,37 @@ impl App {
             };
             cursor = Some(last.task.id);
             let due = self.without_vanished(tenant, due, now);
-            ended += self.end_due(tenant, &due, now).await;
+            match self.moves_for(tenant, &due) {
+                Ok(moves) => ended += self.end_due(tenant, &due, &moves, now).await,
+                Err(why) => {
+                    tracing::error!(%why, tenant = %tenant.name(), "cannot tell why tasks are over");
+                    return ended;
+                }
+            }
         }
     }
 
-    async fn end_due(self: &Arc<Self>, tenant: &Tenant, due: &[OpenTask], now: Time) -> u64 {
+    /// Why rights were taken away, where any of these tasks lost some.
+    fn moves_for(&self, tenant: &Tenant, due: &[OpenTask]) -> Result<Moves, Unavailable> {
+        if due.iter().all(|open| open.stale.is_none()) {
+            return Ok(Moves::default());
+        }
+        self.moves(tenant)
+    }
+
+    async fn end_due(
+        self: &Arc<Self>,
+        tenant: &Tenant,
+        due: &[OpenTask],
+        moves: &Moves,
+        now: Time,
+    ) -> u64 {
         let mut waiting = Vec::with_capacity(due.len());
         for open in due {
             let command = Command::Sweep(Sweep {
                 now,
                 heard: open.heard,
+                moved: moves.first(open, now),
             });
             let Ok(events) = decide(Some(&open.task), &command) else {
                 continue;
@@ -129,15 +157,8 @@ impl App {
             if events.is_empty() {
                 continue;
             }
-            match change(Some(&open.task), open.task.id, events, None) {
-                Ok(change) => waiting.push(self.store.append(
-                    tenant.name(),
-                    Append {
-                        now,
-                        changes: vec![change],
-                        ..Append::default()
-                    },
-                )),
+            match recorded(open, events, now) {
+                Ok(append) => waiting.push(self.store.append(tenant.name(), append)),
                 Err(refusal) => tracing::error!(%refusal, task = %open.task.id, "cannot end"),
             }
         }
@@ -166,7 +187,9 @@ impl App {
             .copied();
         let silent = |open: &OpenTask| {
             let since = last.is_none_or(|hold| open.heard.last_seen > Some(hold.from));
-            since && open.task.lapsed(now, open.heard) == Some(Cause::Heartbeat)
+            open.stale.is_none()
+                && since
+                && open.task.lapsed(now, open.heard) == Some(Cause::Heartbeat)
         };
         let silences = due.iter().filter(|open| silent(open)).count() as u64;
         if silences == 0 {

@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use dayfly_domain::{Name, Refusal, Rule, Span, Time};
-use dayfly_store::{Annex, Append, AppendError, Document, FactsQuery, Note, Store, Unavailable};
+use dayfly_store::{Annex, AppendError, FactsQuery, Store, Unavailable};
 use dayfly_token::alg::Alg;
 use dayfly_token::htu::{Htu, HtuError};
 use serde_json::json;
@@ -15,6 +16,7 @@ use super::authenticate::OwnTokens;
 use super::matching::MatchIndex;
 use super::pulse::Pulse;
 use super::replay::Replays;
+use super::revisions::{Activation, Revisions};
 use crate::declared::{Declared, LoadError, Source, TenantContext, Warning};
 use crate::mint::{Keyring, KeyringError, Kind, MasterKey, wanted};
 use crate::policy::Policies;
@@ -22,7 +24,7 @@ use crate::random;
 use crate::verify::{KeyCache, KeyStatus, ProofBounds, Recipient, Verifier};
 
 /// The document that holds the source of the declared state.
-const DECLARED: &str = "declared";
+pub(super) const DECLARED: &str = "declared";
 
 /// The path of the token endpoint.
 const TOKEN: &str = "/token";
@@ -62,6 +64,8 @@ pub struct Tenant {
     pub(super) last_head: Mutex<Option<(u64, String)>>,
     /// One change of the declared state at a time.
     pub(super) applying: tokio::sync::Mutex<()>,
+    /// Whether there may be ends that an apply has begun and not finished.
+    pub(super) ending: AtomicBool,
 }
 
 /// A tenant's declared state and what was built from it, all of one revision.
@@ -155,6 +159,7 @@ impl Tenant {
             pulse: Pulse::default(),
             last_head: Mutex::default(),
             applying: tokio::sync::Mutex::default(),
+            ending: AtomicBool::new(true),
             setup,
         })
     }
@@ -272,25 +277,6 @@ impl Tenant {
     }
 }
 
-/// What an append must hold to make a source the declared state.
-pub(super) fn declare(source: &Source, now: Time, annex: Annex, expected: u64) -> Append {
-    Append {
-        now,
-        notes: vec![Note {
-            kind: "declared.changed",
-            data: json!({"revision": expected + 1, "hash": source.hash().to_string()}).to_string(),
-            annex: Some(annex),
-        }],
-        revision: Some(expected),
-        revises: true,
-        documents: vec![Document {
-            name: DECLARED.to_owned(),
-            bytes: Some(source.to_bytes()),
-        }],
-        ..Append::default()
-    }
-}
-
 fn read_source(store: &dyn Store, setup: &TenantSetup) -> Result<(u64, Option<Source>), OpenError> {
     let facts = store.facts(
         &setup.name,
@@ -327,7 +313,17 @@ async fn first_source(
         data: json!({"reason": "the first declared state of an empty tenant"}).to_string(),
     };
     store
-        .append(&setup.name, declare(&source, now, annex, revision))
+        .append(
+            &setup.name,
+            Revisions::default().activate(Activation {
+                source: &source,
+                former: None,
+                revision,
+                now,
+                annex,
+                ends: 0,
+            }),
+        )
         .await?;
     Ok(source)
 }

@@ -2,6 +2,7 @@
 
 mod answer;
 mod change;
+mod contain;
 mod keys;
 mod open;
 mod query;
@@ -59,6 +60,14 @@ pub fn router(app: Arc<App>, ready: Readiness) -> Router {
         .route("/keys/compromise", post(keys::compromise))
         .route("/blocks", get(blocks))
         .route("/unblock", post(change::unblock))
+        .route("/owners", get(contain::owners))
+        .route("/owners/{name}/offboard", post(contain::offboard))
+        .route("/owners/{name}/restore", post(contain::restore))
+        .route("/workloads", get(contain::workloads))
+        .route("/workloads/{name}/disable", post(contain::disable))
+        .route("/workloads/{name}/enable", post(contain::enable))
+        .route("/freeze", post(contain::freeze))
+        .route("/unfreeze", post(contain::unfreeze))
         .route("/apply", post(change::apply))
         .route("/policy/explain", post(explain))
         .route("/policy/decisions/{id}", get(decisions));

@@ -128,3 +128,35 @@ pub(super) fn each_of(
         }
     }
 }
+
+/// The task whose chain a stored entry is in.
+pub(crate) fn task_of(stored: &StoredEntry) -> Result<Option<TaskId>, RecordError> {
+    let damaged = |why: &dyn std::fmt::Display| RecordError::Damaged {
+        pos: stored.pos,
+        why: why.to_string(),
+    };
+    let leaf = ReadLeaf::parse(stored.leaf.as_bytes()).map_err(|why| damaged(&why))?;
+    let link = leaf.leaf.link;
+    link.map(|link| link.task.parse().map_err(|why| damaged(&why)))
+        .transpose()
+}
+
+/// Visits the events of a task in order, each with its annex where that still stands.
+pub(crate) fn each_event(
+    store: &dyn Store,
+    tenant: &Name,
+    task: TaskId,
+    mut visit: impl FnMut(&Event, Option<&Value>),
+) -> Result<(), RecordError> {
+    each_of(store, tenant, task, |stored| {
+        let entry = Entry::read(stored)?;
+        let annex = match &entry.annex {
+            Annexed::Here(annex) => Some(annex),
+            Annexed::None | Annexed::Erased => None,
+        };
+        if let Some(event) = entry.event() {
+            visit(event, annex);
+        }
+        Ok(())
+    })
+}

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dayfly_server::app::Operator;
+use dayfly_server::app::{ApplyRequest, Operator};
 use serde_json::json;
 
 use super::job::{claims, new_key, signed, with};
@@ -11,11 +11,15 @@ use super::world::{ARTIFACTS, TENANT, World, write_tenant};
 const BY: Operator = Operator { uid: 0 };
 
 /// Makes another text the declared state just before the next grant is recorded.
-fn apply_before_the_next_grant(world: &World, tenant: &str) {
+fn apply_before_the_next_grant(world: &World, tenant: &str, ends: Option<u64>) {
     write_tenant(&world.folder.path().join("acme"), tenant);
     let (app, tenant) = (Arc::clone(&world.app), world.tenant());
+    let request = ApplyRequest {
+        ends,
+        ..ApplyRequest::default()
+    };
     world.store.before_next(async move {
-        let applied = app.apply(&tenant, false, &BY, "narrower").await.unwrap();
+        let applied = app.apply(&tenant, request, &BY, "narrower").await.unwrap();
         assert!(applied.applied);
     });
 }
@@ -29,7 +33,7 @@ async fn a_grant_that_races_an_apply_is_matched_against_what_is_declared_then() 
     assert_ne!(narrower, TENANT);
     for named in [None, Some("release")] {
         let world = World::new().await;
-        apply_before_the_next_grant(&world, &narrower);
+        apply_before_the_next_grant(&world, &narrower, None);
         let proof = signed(&claims(&world, 1, 1));
         let mut more = vec![("resource", ARTIFACTS)];
         more.extend(named.map(|name| ("client_id", name)));
@@ -50,7 +54,7 @@ async fn a_grant_that_races_an_apply_is_keyed_by_what_is_declared_then() {
         "repository_id = \"1\" }\n",
         "repository_id = \"1\" }\ntask = \"run\"\n",
     );
-    apply_before_the_next_grant(&world, &by_run);
+    apply_before_the_next_grant(&world, &by_run, None);
     let job = world.job(7).await;
     assert!(world.is_open(&job.task));
     // Another job of the same run has the same key now.
@@ -66,7 +70,7 @@ async fn a_grant_that_races_the_removal_of_its_workload_is_refused() {
     let world = World::new().await;
     let (head, rest) = TENANT.split_once("[workload.release]").unwrap();
     let (_, rest) = rest.split_once("[workload.matrix]").unwrap();
-    apply_before_the_next_grant(&world, &format!("{head}[workload.matrix]{rest}"));
+    apply_before_the_next_grant(&world, &format!("{head}[workload.matrix]{rest}"), None);
     let proof = signed(&claims(&world, 1, 1));
     let reply = world
         .ask(&proof, Some(&new_key()), &[("resource", ARTIFACTS)])
@@ -75,16 +79,16 @@ async fn a_grant_that_races_the_removal_of_its_workload_is_refused() {
 }
 
 #[tokio::test]
-async fn a_renewal_that_races_an_apply_is_within_the_ceiling_declared_then() {
+async fn a_renewal_that_races_an_apply_is_over_with_its_task() {
     let world = World::new().await;
     let job = world.job(1).await;
     apply_before_the_next_grant(
         &world,
         &TENANT.replace("\"octo/*\", bytes", "\"elsewhere/*\", bytes"),
+        Some(1),
     );
     let reply = world.renew(&job, &[]).await;
-    assert_eq!(reply.status, 400, "{}", reply.text);
-    assert_eq!(reply.body["refused"]["stage"], "access");
+    assert_eq!(reply.rule(), "task_ended", "{}", reply.text);
 }
 
 /// Another job of the same run: no key and no attempt stands in its way but the block alone.

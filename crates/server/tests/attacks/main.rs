@@ -8,7 +8,9 @@
 )]
 
 mod access;
+mod applied;
 mod audience;
+mod containment;
 mod contention;
 mod declared;
 mod dpop;

@@ -157,6 +157,8 @@ impl World {
             first: Mutex::default(),
             then: Mutex::default(),
             before_ends: Mutex::default(),
+            first_revision: Mutex::default(),
+            then_revision: Mutex::default(),
             reads: AtomicU64::new(0),
             entries_read: AtomicU64::new(0),
         });
@@ -470,6 +472,8 @@ pub(crate) struct Door {
     first: Mutex<Option<Before>>,
     then: Mutex<Option<Before>>,
     before_ends: Mutex<Vec<Before>>,
+    first_revision: Mutex<Option<Before>>,
+    then_revision: Mutex<Option<Before>>,
     reads: AtomicU64,
     entries_read: AtomicU64,
 }
@@ -490,6 +494,16 @@ impl Door {
         self.before_ends.lock().unwrap().push(Box::pin(first));
     }
 
+    /// Before the next declared state comes into force, this goes.
+    pub(crate) fn before_revision(&self, first: impl Future<Output = ()> + Send + 'static) {
+        *self.first_revision.lock().unwrap() = Some(Box::pin(first));
+    }
+
+    /// After the next declared state is durable and before it is answered, this goes.
+    pub(crate) fn after_revision(&self, then: impl Future<Output = ()> + Send + 'static) {
+        *self.then_revision.lock().unwrap() = Some(Box::pin(then));
+    }
+
     /// How often entries were read.
     pub(crate) fn reads(&self) -> u64 {
         self.reads.load(Ordering::SeqCst)
@@ -502,7 +516,9 @@ impl Door {
 
     fn before(&self, append: &Append) -> Option<Before> {
         let ends = |change: &Change| !change.next.is_open();
-        let next = if append.changes.is_empty() {
+        let next = if append.revises {
+            self.first_revision.lock().unwrap().take()
+        } else if append.changes.is_empty() {
             None
         } else {
             self.first.lock().unwrap().take()
@@ -520,7 +536,9 @@ impl Door {
 impl Store for Door {
     fn append(&self, tenant: &Name, append: Append) -> Answer<Result<Committed, AppendError>> {
         let first = self.before(&append);
-        let then = if append.changes.is_empty() {
+        let then = if append.revises {
+            self.then_revision.lock().unwrap().take()
+        } else if append.changes.is_empty() {
             None
         } else {
             self.then.lock().unwrap().take()

@@ -1,6 +1,7 @@
 //! Which open tasks the sweep should look at, found without looking at all of them each time.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::atomic::Ordering;
 
 use dayfly_domain::{TaskId, Time};
@@ -99,7 +100,10 @@ pub(super) fn due_ids(
         .range(..=(now, TaskId([u8::MAX; 16])))
         .map(|(_, id)| *id)
         .collect();
-    let mut found: Vec<TaskId> = due.stale.iter().copied().collect();
+    // Rights taken away may concern every open task: only a page of them is looked at.
+    let after = cursor.map_or(Bound::Unbounded, Bound::Excluded);
+    let stale = due.stale.range((after, Bound::Unbounded));
+    let mut found: Vec<TaskId> = stale.take(limit).copied().collect();
     for id in listed {
         let Some(held) = tenant.open.get(&id) else {
             continue;

@@ -54,6 +54,42 @@ pub(crate) fn a_moved_epoch_is_stale<S: Subject>() {
     bench.commit(changed(end(&task.task, Cause::OwnerOffboarded)));
 }
 
+/// Rights taken away may concern everything: the sweep gets it page by page, each task once, among
+/// those that are due by their time.
+pub(crate) fn tasks_on_a_moved_epoch_come_in_pages<S: Subject>() {
+    let mut bench = Bench::<S>::new();
+    for n in 1..=9 {
+        if n % 4 == 0 {
+            let timed = start_with(n, |started| {
+                started.deadline = NOON + dayfly_domain::Span::from_seconds(1);
+                started.epochs.clear();
+            });
+            bench.commit(timed.append);
+        } else {
+            bench.start(n);
+        }
+    }
+    bench.commit(Append {
+        now: NOON,
+        moves: vec![team()],
+        ..Append::default()
+    });
+    for round in 0..2 {
+        let at = NOON + dayfly_domain::Span::from_seconds(2);
+        let (mut found, mut cursor) = (Vec::new(), None);
+        loop {
+            let filter = OpenFilter::Due(at);
+            let page = bench.store().open(&acme(), &filter, cursor, 2).unwrap();
+            let Some(last) = page.last() else { break };
+            assert!(page.len() <= 2);
+            cursor = Some(last.task.id);
+            found.extend(page.iter().map(|open| open.task.id));
+        }
+        assert_eq!(found, (1..=9).map(id).collect::<Vec<_>>(), "round {round}");
+        bench.subject.reopen();
+    }
+}
+
 pub(crate) fn tasks_on_a_moved_epoch_are_due<S: Subject>() {
     let mut bench = Bench::<S>::new();
     bench.start(1);

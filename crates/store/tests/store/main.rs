@@ -41,7 +41,8 @@ macro_rules! conformance {
             of_many_that_claim_one_key_one_wins, many_writers_and_readers_see_one_history
         }
         conformance! { $subject, declared:
-            a_moved_epoch_is_stale, tasks_on_a_moved_epoch_are_due, a_moved_revision_is_revised,
+            a_moved_epoch_is_stale, tasks_on_a_moved_epoch_are_due,
+            tasks_on_a_moved_epoch_come_in_pages, a_moved_revision_is_revised,
             limits_are_counted_at_the_position, blocks_stand_until_lifted,
             documents_are_found_by_prefix
         }

@@ -163,7 +163,11 @@ impl From<ApplyError> for Problem {
     fn from(why: ApplyError) -> Self {
         match why {
             ApplyError::Load(_) => Self::Unfit(why.to_string()),
-            ApplyError::OpenTasks { .. } | ApplyError::Raced => Self::Conflict(why.to_string()),
+            ApplyError::Ends { .. } | ApplyError::Raced | ApplyError::NoFormer => {
+                Self::Conflict(why.to_string())
+            }
+            ApplyError::Record(why) => why.into(),
+            ApplyError::Unfinished(_) => Self::Unavailable(why.to_string()),
             ApplyError::Open(open) => match open {
                 OpenError::Declared(_) => Self::Unfit(open.to_string()),
                 OpenError::Store(_) | OpenError::Append(_) => Self::Unavailable(open.to_string()),

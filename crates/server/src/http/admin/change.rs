@@ -11,7 +11,7 @@ use serde_json::json;
 use super::Admin;
 use super::answer::{Answered, Problem, answer, parsed};
 use super::socket::Peer;
-use crate::app::Operator;
+use crate::app::{ApplyRequest, Operator};
 
 /// The most bytes of a body: a signed note is 64 KiB at most, and JSON escapes some of them.
 const BODY: usize = 128 * 1024;
@@ -75,6 +75,10 @@ pub(super) struct Apply {
     #[serde(default)]
     dry_run: bool,
     #[serde(default)]
+    ends: Option<u64>,
+    #[serde(default)]
+    undo: bool,
+    #[serde(default)]
     reason: String,
 }
 
@@ -113,13 +117,24 @@ pub(super) async fn apply(
     by: Operator,
     body: Wanted<Apply>,
 ) -> Answered {
-    let Apply { dry_run, reason } = body.0;
+    let Apply {
+        dry_run,
+        ends,
+        undo,
+        reason,
+    } = body.0;
     let reason = if dry_run { "" } else { checked(&reason)? };
     let tenant = admin.tenant(&tenant)?;
-    let applied = admin.app.apply(&tenant, dry_run, &by, reason).await?;
+    let request = ApplyRequest {
+        dry_run,
+        ends,
+        undo,
+    };
+    let applied = admin.app.apply(&tenant, request, &by, reason).await?;
     answer(&json!({
         "changes": applied.changes, "revision": applied.revision,
         "warnings": applied.warnings, "applied": applied.applied,
+        "ends": applied.ends, "tasks": applied.tasks,
     }))
 }
 

@@ -1,0 +1,208 @@
+//! Containment: owners, workloads and the tenant, listed, stopped at once, and lifted again.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use dayfly_domain::{Name, Time};
+use dayfly_server::record::{OwnerView, WorkloadView, moment};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::change::says_something;
+use super::list::ListArgs;
+use super::place::PlaceArgs;
+use super::record::now;
+use super::table::Table;
+use super::{print, print_json};
+
+/// Options of a command that stops an owner or a workload.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ContainArgs {
+    /// Its name, as it is declared
+    #[arg(value_name = "NAME")]
+    name: Name,
+    #[command(flatten)]
+    how: HowArgs,
+}
+
+/// Options of `dayfly freeze`, and of what stops something else.
+#[derive(Debug, clap::Args)]
+pub(crate) struct HowArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Only print how many open tasks it would end
+    #[arg(long)]
+    dry_run: bool,
+    /// Why; it stands in the record
+    #[arg(long, value_name = "TEXT", required_unless_present = "dry_run")]
+    reason: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Options of a command that lifts what stopped an owner or a workload.
+#[derive(Debug, clap::Args)]
+pub(crate) struct LiftArgs {
+    /// Its name
+    #[arg(value_name = "NAME")]
+    name: Name,
+    #[command(flatten)]
+    why: WhyArgs,
+}
+
+/// Options of `dayfly unfreeze`, and of what lifts something else.
+#[derive(Debug, clap::Args)]
+pub(crate) struct WhyArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Why; it stands in the record
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+}
+
+/// The answer to a containment: since when it stands, or how many open tasks it would end.
+#[derive(Debug, Serialize, Deserialize)]
+struct Contained {
+    on: String,
+    applied: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    since: Option<Time>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    open: Option<u64>,
+}
+
+pub(super) async fn offboard(args: &ContainArgs, tenant: Option<&str>) -> Result<ExitCode> {
+    let path = format!("owners/{}/offboard", args.name);
+    contain(&path, "offboarded", &args.how, tenant).await
+}
+
+pub(super) async fn disable(args: &ContainArgs, tenant: Option<&str>) -> Result<ExitCode> {
+    let path = format!("workloads/{}/disable", args.name);
+    contain(&path, "disabled", &args.how, tenant).await
+}
+
+pub(super) async fn freeze(args: &HowArgs, tenant: Option<&str>) -> Result<ExitCode> {
+    contain("freeze", "frozen", args, tenant).await
+}
+
+pub(super) async fn restore(args: &LiftArgs, tenant: Option<&str>) -> Result<ExitCode> {
+    let path = format!("owners/{}/restore", args.name);
+    lift(&path, "restored", &args.why, tenant).await
+}
+
+pub(super) async fn enable(args: &LiftArgs, tenant: Option<&str>) -> Result<ExitCode> {
+    let path = format!("workloads/{}/enable", args.name);
+    lift(&path, "enabled", &args.why, tenant).await
+}
+
+pub(super) async fn unfreeze(args: &WhyArgs, tenant: Option<&str>) -> Result<ExitCode> {
+    lift("unfreeze", "lifted", args, tenant).await
+}
+
+async fn contain(path: &str, word: &str, args: &HowArgs, tenant: Option<&str>) -> Result<ExitCode> {
+    let reason = args.reason.as_deref().unwrap_or_default();
+    if !args.dry_run {
+        says_something(reason)?;
+    }
+    let served = args.place.served(tenant).await?;
+    let body = json!({ "dry_run": args.dry_run, "reason": reason });
+    let done: Contained = served.post(path, &body).await?;
+    if args.json {
+        return print_json(&done);
+    }
+    print(&contained_line(&done, word, now()))
+}
+
+fn contained_line(done: &Contained, word: &str, now: Time) -> String {
+    let on = &done.on;
+    match (done.open, done.since) {
+        (Some(1), _) => format!("{on} is not {word} yet: 1 open task would end\n"),
+        (Some(open), _) => format!("{on} is not {word} yet: {open} open tasks would end\n"),
+        (None, Some(since)) if !done.applied => {
+            format!("{on} is {word} already, since {}\n", moment(since, now))
+        }
+        (None, _) => format!(
+            "{on} {word}: nothing of it is accepted any more; the ends of its open tasks are being recorded\n"
+        ),
+    }
+}
+
+async fn lift(path: &str, word: &str, args: &WhyArgs, tenant: Option<&str>) -> Result<ExitCode> {
+    says_something(&args.reason)?;
+    let served = args.place.served(tenant).await?;
+    let done: Value = served.post(path, &json!({ "reason": args.reason })).await?;
+    let on = done.get("on").and_then(Value::as_str).unwrap_or_default();
+    print(&format!("{on} {word}: what ended stays ended\n"))
+}
+
+pub(super) async fn owners(args: &ListArgs, tenant: Option<&str>) -> Result<ExitCode> {
+    let owners = args.place.record(tenant).await?.owners().await?;
+    if args.json {
+        return print_json(&owners);
+    }
+    print(&owners_table(&owners, now()))
+}
+
+fn owners_table(owners: &[OwnerView], now: Time) -> String {
+    if owners.is_empty() {
+        return "no owner\n".to_owned();
+    }
+    let mut table = Table::new(&["OWNER", "STATE", "WORKLOADS", "OPEN", "NAME", "CONTACT"]);
+    for owner in owners {
+        table.row([
+            owner.owner.to_string(),
+            match owner.offboarded {
+                Some(since) => format!("offboarded {}", moment(since, now)),
+                None => "active".to_owned(),
+            },
+            owner.workloads.len().to_string(),
+            owner.open.to_string(),
+            or_undeclared(owner.name.as_ref()),
+            owner.contact.clone().unwrap_or_default(),
+        ]);
+    }
+    table.lines()
+}
+
+pub(super) async fn workloads(args: &ListArgs, tenant: Option<&str>) -> Result<ExitCode> {
+    let workloads = args.place.record(tenant).await?.workloads().await?;
+    if args.json {
+        return print_json(&workloads);
+    }
+    print(&workloads_table(&workloads, now()))
+}
+
+fn workloads_table(workloads: &[WorkloadView], now: Time) -> String {
+    if workloads.is_empty() {
+        return "no workload\n".to_owned();
+    }
+    let mut table = Table::new(&["WORKLOAD", "STATE", "OWNER", "OPEN", "PURPOSE"]);
+    for workload in workloads {
+        let stopped: Vec<String> = workload
+            .stopped_by
+            .iter()
+            .map(|(on, since)| format!("stopped by {on} {}", moment(*since, now)))
+            .collect();
+        table.row([
+            workload.workload.to_string(),
+            if stopped.is_empty() {
+                "enabled".to_owned()
+            } else {
+                stopped.join(", ")
+            },
+            workload
+                .owner
+                .as_ref()
+                .map(Name::to_string)
+                .unwrap_or_default(),
+            workload.open.to_string(),
+            or_undeclared(workload.purpose.as_ref()),
+        ]);
+    }
+    table.lines()
+}
+
+fn or_undeclared(text: Option<&String>) -> String {
+    text.map_or_else(|| "not declared any more".to_owned(), Clone::clone)
+}

@@ -1,0 +1,166 @@
+//! Ends of open tasks that a new declared state does not grant: begun by an apply, finished whatever happens to it.
+
+use std::sync::atomic::Ordering;
+
+use dayfly_domain::{Block, BlockOn, Cause, Command, EndTask, Event, TaskId, Time, decide};
+use dayfly_store::{Append, AppendError, Document, FactsQuery, Note, OpenTask, Unavailable};
+use serde_json::json;
+
+use super::plan::change;
+use super::{App, Tenant};
+
+/// The document that names the tasks whose ends are still to be recorded.
+const ENDING: &str = "ending";
+/// How many are ended side by side.
+const BATCH: usize = 512;
+/// How often a task that moves under its end is looked at again before others wait for it.
+const ROUNDS: usize = 64;
+
+/// The document that has these tasks ended after a restart too.
+pub(super) fn document(tasks: impl Iterator<Item = TaskId>) -> Document {
+    Document {
+        name: ENDING.to_owned(),
+        bytes: Some(tasks.flat_map(|task| task.0).collect()),
+    }
+}
+
+/// What records an end: nothing of its series starts again after an end by policy until an
+/// operator lifts the block (DESIGN section 3).
+pub(super) fn recorded(
+    open: &OpenTask,
+    events: Vec<Event>,
+    now: Time,
+) -> Result<Append, dayfly_domain::Refusal> {
+    let by_policy = events.iter().any(|event| match event {
+        Event::TaskEnded(ended) => ended.cause == Cause::Policy,
+        Event::TaskStarted(_)
+        | Event::ClientRegistered(_)
+        | Event::CredentialIssued(_)
+        | Event::CredentialRevoked(_)
+        | Event::ClientEnded(_) => false,
+    });
+    let mut append = Append {
+        now,
+        changes: vec![change(Some(&open.task), open.task.id, events, None)?],
+        ..Append::default()
+    };
+    if by_policy {
+        let on = BlockOn::Series {
+            issuer: open.task.issuer.clone(),
+            series: open.task.series.clone(),
+        };
+        append.notes.push(Note {
+            kind: "block.set",
+            data: json!({"on": on.to_string(), "about": open.task.id}).to_string(),
+            annex: None,
+        });
+        append.blocks.push(Block {
+            on,
+            task: Some(open.task.id),
+            since: now,
+        });
+    }
+    Ok(append)
+}
+
+impl App {
+    /// Goes on with ends that an apply has begun; the sweep calls it.
+    pub(super) async fn finish_ending(&self, tenant: &Tenant) -> Result<u64, Unavailable> {
+        if !tenant.ending.load(Ordering::SeqCst) {
+            return Ok(0);
+        }
+        // An apply that is under way finishes its own.
+        let Ok(_one_at_a_time) = tenant.applying.try_lock() else {
+            return Ok(0);
+        };
+        let query = FactsQuery {
+            documents: Some(ENDING),
+            ..FactsQuery::default()
+        };
+        let facts = self.store.facts(tenant.name(), &query)?;
+        let tasks: Vec<TaskId> = facts
+            .documents
+            .iter()
+            .filter(|(name, _)| name == ENDING)
+            .flat_map(|(_, bytes)| bytes.as_chunks::<16>().0)
+            .map(|id| TaskId(*id))
+            .collect();
+        self.end_by_policy(tenant, &tasks).await
+    }
+
+    /// Ends these tasks, those of them that are still open, and strikes them off the document.
+    pub(super) async fn end_by_policy(
+        &self,
+        tenant: &Tenant,
+        tasks: &[TaskId],
+    ) -> Result<u64, Unavailable> {
+        let mut ended = 0;
+        for batch in tasks.chunks(BATCH) {
+            let mut left: Vec<TaskId> = batch.to_vec();
+            for _ in 0..ROUNDS {
+                if left.is_empty() {
+                    break;
+                }
+                let (done, again) = self.end_batch(tenant, &left).await?;
+                ended += done;
+                left = again;
+            }
+            if !left.is_empty() {
+                return Err(Unavailable("tasks did not stand still".to_owned()));
+            }
+        }
+        let strike = Append {
+            now: self.now(),
+            documents: vec![Document {
+                name: ENDING.to_owned(),
+                bytes: None,
+            }],
+            ..Append::default()
+        };
+        self.store
+            .append(tenant.name(), strike)
+            .await
+            .map_err(|why| Unavailable(why.to_string()))?;
+        tenant.ending.store(false, Ordering::SeqCst);
+        Ok(ended)
+    }
+
+    /// Ends what of a batch is open; gives how many ended and which changed under it.
+    async fn end_batch(
+        &self,
+        tenant: &Tenant,
+        batch: &[TaskId],
+    ) -> Result<(u64, Vec<TaskId>), Unavailable> {
+        let query = FactsQuery {
+            tasks: batch,
+            ..FactsQuery::default()
+        };
+        let facts = self.store.facts(tenant.name(), &query)?;
+        let mut waiting = Vec::with_capacity(batch.len());
+        for open in facts.tasks.into_iter().flatten() {
+            let append = self
+                .policy_end(&open)
+                .map_err(|why| Unavailable(why.to_string()))?;
+            waiting.push((open.task.id, self.store.append(tenant.name(), append)));
+        }
+        let (mut ended, mut again) = (0, Vec::new());
+        for (task, append) in waiting {
+            match append.await {
+                Ok(_) => ended += 1,
+                Err(AppendError::Conflict) => again.push(task),
+                Err(why) => return Err(Unavailable(why.to_string())),
+            }
+        }
+        Ok((ended, again))
+    }
+
+    fn policy_end(&self, open: &OpenTask) -> Result<Append, dayfly_domain::Refusal> {
+        let now = self.now();
+        let command = Command::EndTask(EndTask {
+            now,
+            heard: open.heard,
+            cause: Cause::Policy,
+        });
+        recorded(open, decide(Some(&open.task), &command)?, now)
+    }
+}

@@ -1,0 +1,149 @@
+//! Why rights were taken away: what is kept of each move of an epoch, for the ends that follow it.
+
+use std::collections::BTreeMap;
+
+use dayfly_domain::{Cause, Epoch, EpochOf, Moved, Refusal, Time};
+use dayfly_store::{Document, FactsQuery, OpenTask, Unavailable};
+use serde::{Deserialize, Serialize};
+
+use super::refuse::unavailable;
+use super::{App, Tenant};
+
+/// The documents of moves begin so; what follows is whose epoch it is.
+const MOVED: &str = "moved/";
+/// How many moves of one epoch are kept. A task is swept within seconds of the first that concerns
+/// it, so that only the last few are ever asked for.
+const KEPT: usize = 8;
+
+/// One move of an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Move {
+    /// The value that it moved to.
+    to: u64,
+    cause: Cause,
+    at: Time,
+}
+
+/// The moves that are kept of a tenant's epochs.
+#[derive(Debug, Default)]
+pub(super) struct Moves(BTreeMap<String, Vec<Move>>);
+
+impl Moves {
+    /// Those that a read of the documents below [`Moves::documents`] has found.
+    pub(super) fn of(documents: &[(String, Vec<u8>)]) -> Result<Self, Unavailable> {
+        documents
+            .iter()
+            .filter(|(name, _)| name.starts_with(MOVED))
+            .map(|(name, bytes)| {
+                let moves = serde_json::from_slice(bytes)
+                    .map_err(|why| Unavailable(format!("`{name}` cannot be read: {why}")))?;
+                Ok((name.clone(), moves))
+            })
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    /// Where the moves of all epochs are kept.
+    pub(super) const fn documents() -> &'static str {
+        MOVED
+    }
+
+    /// The document that keeps one more move of an epoch, from the value it has now.
+    pub(super) fn with(&self, epoch: &Epoch, cause: Cause, at: Time) -> Document {
+        let name = document(&epoch.of);
+        let mut moves = self.0.get(&name).cloned().unwrap_or_default();
+        moves.push(Move {
+            to: epoch.at + 1,
+            cause,
+            at,
+        });
+        let surplus = moves.len().saturating_sub(KEPT);
+        moves.drain(..surplus);
+        Document {
+            name,
+            // INVARIANT: numbers and words have no value that JSON cannot write.
+            bytes: Some(serde_json::to_vec(&moves).unwrap_or_default()),
+        }
+    }
+
+    /// The first move that took rights from a task; none while it has all that it relied on.
+    pub(super) fn first(&self, open: &OpenTask, now: Time) -> Option<Moved> {
+        let stale = open.stale.as_ref()?;
+        let first = open
+            .task
+            .epochs
+            .iter()
+            .filter_map(|epoch| {
+                let moves = self.0.get(&document(&epoch.of))?;
+                moves.iter().find(|moved| moved.to > epoch.at)
+            })
+            .min_by_key(|moved| moved.at);
+        Some(match first {
+            Some(moved) => Moved {
+                cause: moved.cause,
+                at: moved.at,
+            },
+            // Nothing is kept of it: the epoch's owner still names the end.
+            None => Moved {
+                cause: usual_cause(stale),
+                at: now,
+            },
+        })
+    }
+}
+
+impl App {
+    /// Why an open task is over by rights that were taken away; none where none were.
+    pub(super) fn moved(&self, tenant: &Tenant, open: &OpenTask) -> Result<Option<Moved>, Refusal> {
+        if open.stale.is_none() {
+            return Ok(None);
+        }
+        let moves = self.moves(tenant).map_err(|why| unavailable(&why))?;
+        Ok(moves.first(open, self.now()))
+    }
+
+    pub(super) fn moves(&self, tenant: &Tenant) -> Result<Moves, Unavailable> {
+        let query = FactsQuery {
+            documents: Some(MOVED),
+            ..FactsQuery::default()
+        };
+        Moves::of(&self.store.facts(tenant.name(), &query)?.documents)
+    }
+}
+
+fn document(of: &EpochOf) -> String {
+    match of {
+        EpochOf::Tenant => format!("{MOVED}tenant"),
+        EpochOf::Issuer(name) => format!("{MOVED}issuer/{name}"),
+        EpochOf::Owner(name) => format!("{MOVED}owner/{name}"),
+        EpochOf::Workload(name) => format!("{MOVED}workload/{name}"),
+    }
+}
+
+/// What the end of a task is called when nothing else is known of the move.
+const fn usual_cause(of: &EpochOf) -> Cause {
+    match of {
+        EpochOf::Tenant => Cause::Operator,
+        EpochOf::Issuer(_) => Cause::IssuerRemoved,
+        EpochOf::Owner(_) => Cause::OwnerOffboarded,
+        EpochOf::Workload(_) => Cause::WorkloadDisabled,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_moves_are_kept_and_no_more() {
+        let of = EpochOf::Owner("team".parse().unwrap());
+        let mut moves = Moves::default();
+        for at in 0..20 {
+            let epoch = Epoch { of: of.clone(), at };
+            let document = moves.with(&epoch, Cause::OwnerOffboarded, Time::from_seconds(at));
+            moves = Moves::of(&[(document.name, document.bytes.unwrap())]).unwrap();
+        }
+        let kept: Vec<u64> = moves.0["moved/owner/team"].iter().map(|m| m.to).collect();
+        assert_eq!(kept, (13..=20).collect::<Vec<u64>>());
+    }
+}

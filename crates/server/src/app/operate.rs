@@ -1,0 +1,189 @@
+//! What an operator changes of what runs: a task's life and blocks, each with who and why.
+
+use dayfly_domain::{
+    Block, BlockOn, Cause, Command, EndTask, Refusal, Rule, Sweep, TaskId, decide,
+};
+use dayfly_store::{Annex, Append, FactsQuery, Note, OpenTask};
+use serde_json::json;
+
+use super::authenticate::ended;
+use super::end::{ATTEMPTS, End, Ended};
+use super::plan::change;
+use super::refuse::{Refused, Trail, unavailable};
+use super::{App, Tenant};
+use crate::random;
+
+/// A person at the admin socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operator {
+    /// The user id of the peer.
+    pub uid: u32,
+}
+
+impl App {
+    /// Ends a task for an operator. Nothing of its series starts again until `unblock`.
+    ///
+    /// # Errors
+    /// The refusal: no such open task, or the ledger cannot record.
+    pub async fn operator_end(
+        &self,
+        tenant: &Tenant,
+        task: TaskId,
+        by: &Operator,
+        reason: &str,
+    ) -> Result<Ended, Refused> {
+        let trail = Trail {
+            asked: "operator end",
+            task: Some(task),
+            ..Trail::default()
+        };
+        match self.try_operator_end(tenant, task, by, reason).await {
+            Ok(ended) => Ok(ended),
+            Err(refusal) => Err(self.refuse(tenant, &trail, refusal)),
+        }
+    }
+
+    async fn try_operator_end(
+        &self,
+        tenant: &Tenant,
+        task: TaskId,
+        by: &Operator,
+        reason: &str,
+    ) -> Result<Ended, Refusal> {
+        for _ in 0..ATTEMPTS {
+            let open = self
+                .open_task(tenant, task)?
+                .ok_or_else(|| ended("no open task by its id"))?;
+            let append = self.end_and_block(tenant, &open, by, reason)?;
+            match self.store.append(tenant.name(), append).await {
+                Ok(_) => return self.ended_answer(tenant, End::Task(task)),
+                Err(error) => self.after_failure(tenant, error, false).await?,
+            }
+        }
+        Err(unavailable(&"the task did not stand still"))
+    }
+
+    fn end_and_block(
+        &self,
+        tenant: &Tenant,
+        open: &OpenTask,
+        by: &Operator,
+        reason: &str,
+    ) -> Result<Append, Refusal> {
+        let now = self.now();
+        let heard = open.heard;
+        let command = match self.moved(tenant, open)? {
+            // It is over already: what came first names the end, and the block stands all the same.
+            moved @ Some(_) => Command::Sweep(Sweep { now, heard, moved }),
+            None => Command::EndTask(EndTask {
+                now,
+                heard,
+                cause: Cause::Operator,
+            }),
+        };
+        let events = decide(Some(&open.task), &command)?;
+        let annex = signed_by(by, reason).map_err(|why| unavailable(&why))?;
+        let block = Block {
+            on: BlockOn::Series {
+                issuer: open.task.issuer.clone(),
+                series: open.task.series.clone(),
+            },
+            task: Some(open.task.id),
+            since: now,
+        };
+        Ok(Append {
+            now,
+            notes: vec![Note {
+                kind: "block.set",
+                data: json!({"on": block.on.to_string(), "about": open.task.id}).to_string(),
+                annex: Some(signed_by(by, reason).map_err(|why| unavailable(&why))?),
+            }],
+            changes: vec![change(Some(&open.task), open.task.id, events, Some(annex))?],
+            blocks: vec![block],
+            ..Append::default()
+        })
+    }
+
+    /// Lifts a block.
+    ///
+    /// # Errors
+    /// The refusal: there is no such block, or the ledger cannot record.
+    pub async fn unblock(
+        &self,
+        tenant: &Tenant,
+        on: BlockOn,
+        by: &Operator,
+        reason: &str,
+    ) -> Result<(), Refused> {
+        let trail = Trail {
+            asked: "unblock",
+            ..Trail::default()
+        };
+        match self.try_unblock(tenant, on, by, reason).await {
+            Ok(()) => Ok(()),
+            Err(refusal) => Err(self.refuse(tenant, &trail, refusal)),
+        }
+    }
+
+    async fn try_unblock(
+        &self,
+        tenant: &Tenant,
+        on: BlockOn,
+        by: &Operator,
+        reason: &str,
+    ) -> Result<(), Refusal> {
+        if !matches!(on, BlockOn::Series { .. }) {
+            return Err(Refusal::new(Rule::Invalid)
+                .field("block")
+                .wanted("a block on a series")
+                .got(on.to_string())
+                .hint(format!("it is lifted by {}", on.lifted_by())));
+        }
+        let blocks = self.blocks(tenant).map_err(|why| unavailable(&why))?;
+        let block = blocks.iter().find(|block| block.on == on).ok_or_else(|| {
+            Refusal::new(Rule::NotFound)
+                .field("block")
+                .wanted("a block that stands")
+                .got(on.to_string())
+        })?;
+        let append = Append {
+            now: self.now(),
+            notes: vec![Note {
+                kind: "block.lifted",
+                data: json!({"on": on.to_string(), "about": block.task}).to_string(),
+                annex: Some(signed_by(by, reason).map_err(|why| unavailable(&why))?),
+            }],
+            lifts: vec![on],
+            ..Append::default()
+        };
+        self.store
+            .append(tenant.name(), append)
+            .await
+            .map(|_| ())
+            .map_err(|why| unavailable(&why))
+    }
+
+    /// The blocks that stand.
+    ///
+    /// # Errors
+    /// [`dayfly_store::Unavailable`] when the store cannot answer.
+    pub fn blocks(&self, tenant: &Tenant) -> Result<Vec<Block>, dayfly_store::Unavailable> {
+        Ok(self
+            .store
+            .facts(tenant.name(), &FactsQuery::default())?
+            .blocks)
+    }
+}
+
+/// Who did it and why: it stands in the annex, because a leaf holds no person.
+pub(super) fn signed_by(by: &Operator, reason: &str) -> Result<Annex, random::NoRandomness> {
+    Ok(Annex {
+        salt: random::bytes()?,
+        data: signed_json(by, reason).to_string(),
+    })
+}
+
+/// Who and why, as it stands in an annex.
+pub(super) fn signed_json(by: &Operator, reason: &str) -> serde_json::Value {
+    json!({"by": {"uid": by.uid}, "reason": reason})
+}

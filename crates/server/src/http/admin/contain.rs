@@ -1,0 +1,164 @@
+//! Containment at the admin face: owners, workloads and the tenant, stopped at once and lifted again.
+
+use axum::extract::{Path, State};
+use dayfly_domain::Name;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::Admin;
+use super::answer::{Answered, answer, parsed};
+use super::change::{Wanted, checked};
+use crate::app::{Contained, Operator};
+use crate::record;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Contain {
+    #[serde(default)]
+    dry_run: bool,
+    #[serde(default)]
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Lift {
+    reason: String,
+}
+
+pub(super) async fn owners(State(admin): State<Admin>, Path(tenant): Path<String>) -> Answered {
+    let owners = admin.read(&tenant, |app, tenant| {
+        Ok(record::owners(
+            app.store(),
+            tenant.name(),
+            &tenant.loaded().declared,
+        )?)
+    });
+    answer(&owners.await?)
+}
+
+pub(super) async fn workloads(State(admin): State<Admin>, Path(tenant): Path<String>) -> Answered {
+    let workloads = admin.read(&tenant, |app, tenant| {
+        Ok(record::workloads(
+            app.store(),
+            tenant.name(),
+            &tenant.loaded().declared,
+        )?)
+    });
+    answer(&workloads.await?)
+}
+
+pub(super) async fn offboard(
+    State(admin): State<Admin>,
+    Path((tenant, owner)): Path<(String, String)>,
+    by: Operator,
+    body: Wanted<Contain>,
+) -> Answered {
+    contain(
+        &admin,
+        &tenant,
+        Contained::Owner(named(&owner)?),
+        by,
+        body.0,
+    )
+    .await
+}
+
+pub(super) async fn restore(
+    State(admin): State<Admin>,
+    Path((tenant, owner)): Path<(String, String)>,
+    by: Operator,
+    body: Wanted<Lift>,
+) -> Answered {
+    lift(
+        &admin,
+        &tenant,
+        &Contained::Owner(named(&owner)?),
+        by,
+        body.0,
+    )
+    .await
+}
+
+pub(super) async fn disable(
+    State(admin): State<Admin>,
+    Path((tenant, workload)): Path<(String, String)>,
+    by: Operator,
+    body: Wanted<Contain>,
+) -> Answered {
+    contain(
+        &admin,
+        &tenant,
+        Contained::Workload(named(&workload)?),
+        by,
+        body.0,
+    )
+    .await
+}
+
+pub(super) async fn enable(
+    State(admin): State<Admin>,
+    Path((tenant, workload)): Path<(String, String)>,
+    by: Operator,
+    body: Wanted<Lift>,
+) -> Answered {
+    lift(
+        &admin,
+        &tenant,
+        &Contained::Workload(named(&workload)?),
+        by,
+        body.0,
+    )
+    .await
+}
+
+pub(super) async fn freeze(
+    State(admin): State<Admin>,
+    Path(tenant): Path<String>,
+    by: Operator,
+    body: Wanted<Contain>,
+) -> Answered {
+    contain(&admin, &tenant, Contained::Tenant, by, body.0).await
+}
+
+pub(super) async fn unfreeze(
+    State(admin): State<Admin>,
+    Path(tenant): Path<String>,
+    by: Operator,
+    body: Wanted<Lift>,
+) -> Answered {
+    lift(&admin, &tenant, &Contained::Tenant, by, body.0).await
+}
+
+async fn contain(
+    admin: &Admin,
+    tenant: &str,
+    what: Contained,
+    by: Operator,
+    body: Contain,
+) -> Answered {
+    let on = what.block().to_string();
+    if body.dry_run {
+        let open = admin
+            .read(tenant, move |app, tenant| Ok(app.would_end(tenant, &what)?))
+            .await?;
+        return answer(&json!({ "on": on, "applied": false, "open": open }));
+    }
+    let reason = checked(&body.reason)?;
+    let tenant = admin.tenant(tenant)?;
+    let done = admin.app.contain(&tenant, &what, &by, reason).await?;
+    answer(&json!({
+        "on": on, "applied": !done.already, "since": done.since,
+    }))
+}
+
+async fn lift(admin: &Admin, tenant: &str, what: &Contained, by: Operator, body: Lift) -> Answered {
+    let reason = checked(&body.reason)?;
+    let tenant = admin.tenant(tenant)?;
+    admin.app.lift(&tenant, what, &by, reason).await?;
+    answer(&json!({ "on": what.block().to_string() }))
+}
+
+fn named(name: &str) -> Result<Name, super::Problem> {
+    parsed("name", name)
+}

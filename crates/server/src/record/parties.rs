@@ -1,0 +1,158 @@
+//! Owners and workloads of a tenant, and what stands in their way.
+
+use dayfly_domain::{Block, BlockOn, Kind, Name, Time};
+use dayfly_store::{FactsQuery, Store};
+use serde::{Deserialize, Serialize};
+
+use super::error::RecordError;
+use crate::declared::Declared;
+
+/// An owner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnerView {
+    /// Its name.
+    pub owner: Name,
+    /// Its name for people; none where it is no longer declared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// How to reach it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contact: Option<String>,
+    /// The workloads that it answers for.
+    pub workloads: Vec<Name>,
+    /// How many tasks of these are open.
+    pub open: u64,
+    /// Since when it is offboarded; none while it is active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offboarded: Option<Time>,
+}
+
+/// A workload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkloadView {
+    /// Its name.
+    pub workload: Name,
+    /// Who answers for it; none where it is no longer declared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Name>,
+    /// What it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<String>,
+    /// How many of its tasks are open.
+    pub open: u64,
+    /// The blocks that keep it from starting, each with since when.
+    pub stopped_by: Vec<(String, Time)>,
+}
+
+/// The declared owners, and those that are offboarded without being declared, by their names.
+///
+/// # Errors
+/// [`RecordError`] when they cannot be read.
+pub fn owners(
+    store: &dyn Store,
+    tenant: &Name,
+    declared: &Declared,
+) -> Result<Vec<OwnerView>, RecordError> {
+    let blocks = store.facts(tenant, &FactsQuery::default())?.blocks;
+    let offboarded = |owner: &Name| since(&blocks, &BlockOn::Owner(owner.clone()));
+    let mut views = Vec::with_capacity(declared.owners.len());
+    for (name, owner) in &declared.owners {
+        let workloads = declared.workloads.iter();
+        let workloads: Vec<Name> = workloads
+            .filter(|(_, declared)| declared.workload.owner == *name)
+            .map(|(workload, _)| workload.clone())
+            .collect();
+        let mut open = 0;
+        for workload in &workloads {
+            open += open_of(store, tenant, workload)?;
+        }
+        views.push(OwnerView {
+            owner: name.clone(),
+            name: Some(owner.full_name.clone()),
+            contact: Some(owner.contact.clone()),
+            workloads,
+            open,
+            offboarded: offboarded(name),
+        });
+    }
+    for block in &blocks {
+        if let BlockOn::Owner(name) = &block.on
+            && !declared.owners.contains_key(name)
+        {
+            views.push(OwnerView {
+                owner: name.clone(),
+                name: None,
+                contact: None,
+                workloads: Vec::new(),
+                open: 0,
+                offboarded: Some(block.since),
+            });
+        }
+    }
+    views.sort_by(|a, b| a.owner.cmp(&b.owner));
+    Ok(views)
+}
+
+/// The declared workloads, and those that are disabled without being declared, by their names.
+///
+/// # Errors
+/// [`RecordError`] when they cannot be read.
+pub fn workloads(
+    store: &dyn Store,
+    tenant: &Name,
+    declared: &Declared,
+) -> Result<Vec<WorkloadView>, RecordError> {
+    let blocks = store.facts(tenant, &FactsQuery::default())?.blocks;
+    let mut views = Vec::with_capacity(declared.workloads.len());
+    for (name, found) in &declared.workloads {
+        let workload = &found.workload;
+        let stops = [
+            BlockOn::Tenant,
+            BlockOn::Owner(workload.owner.clone()),
+            BlockOn::Workload(name.clone()),
+        ];
+        let stopped_by = stops
+            .iter()
+            .filter_map(|on| Some((on.to_string(), since(&blocks, on)?)));
+        views.push(WorkloadView {
+            workload: name.clone(),
+            owner: Some(workload.owner.clone()),
+            kind: Some(workload.kind),
+            purpose: Some(workload.purpose.clone()),
+            open: open_of(store, tenant, name)?,
+            stopped_by: stopped_by.collect(),
+        });
+    }
+    for block in &blocks {
+        if let BlockOn::Workload(name) = &block.on
+            && !declared.workloads.contains_key(name)
+        {
+            views.push(WorkloadView {
+                workload: name.clone(),
+                owner: None,
+                kind: None,
+                purpose: None,
+                open: open_of(store, tenant, name)?,
+                stopped_by: vec![(block.on.to_string(), block.since)],
+            });
+        }
+    }
+    views.sort_by(|a, b| a.workload.cmp(&b.workload));
+    Ok(views)
+}
+
+fn since(blocks: &[Block], on: &BlockOn) -> Option<Time> {
+    let block = blocks.iter().find(|block| block.on == *on)?;
+    Some(block.since)
+}
+
+fn open_of(store: &dyn Store, tenant: &Name, workload: &Name) -> Result<u64, RecordError> {
+    let query = FactsQuery {
+        counts: Some(workload),
+        ..FactsQuery::default()
+    };
+    Ok(store.facts(tenant, &query)?.counts.open)
+}

@@ -1,0 +1,350 @@
+//! Open tasks under a declared state that would not have granted them: counted, agreed to, ended.
+
+use std::sync::Arc;
+
+use dayfly_domain::Span;
+use dayfly_server::app::{Applied, ApplyError, ApplyRequest, Operator};
+use dayfly_store::{FactsQuery, Store};
+use serde_json::{Value, json};
+
+use super::job::{claims, new_key, signed, with};
+use super::world::{ARTIFACTS, TENANT, World, acme, write_tenant};
+
+const BY: Operator = Operator { uid: 7 };
+
+const DRY: ApplyRequest = ApplyRequest {
+    dry_run: true,
+    ends: None,
+    undo: false,
+};
+
+const UNDO: ApplyRequest = ApplyRequest {
+    dry_run: false,
+    ends: None,
+    undo: true,
+};
+
+const fn ends(ends: u64) -> ApplyRequest {
+    ApplyRequest {
+        dry_run: false,
+        ends: Some(ends),
+        undo: false,
+    }
+}
+
+impl World {
+    fn declare(&self, tenant: &str) {
+        write_tenant(&self.folder.path().join("acme"), tenant);
+    }
+
+    async fn apply(&self, request: ApplyRequest) -> Result<Applied, ApplyError> {
+        self.app
+            .apply(&self.tenant(), request, &BY, "narrower")
+            .await
+    }
+
+    /// How many open tasks would end, were it not refused.
+    async fn refused(&self, request: ApplyRequest) -> u64 {
+        match self.apply(request).await {
+            Err(ApplyError::Ends { open, .. }) => open,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn end_of(&self, task: &str) -> Option<String> {
+        let leaves = self.leaves();
+        let mut ended = leaves
+            .iter()
+            .filter(|leaf| leaf["kind"] == "task.ended" && leaf["task"] == task);
+        Some(ended.next()?["data"]["cause"].as_str().unwrap().to_owned())
+    }
+
+    fn last_change(&self) -> Value {
+        let mut leaves = self.leaves();
+        leaves.retain(|leaf| leaf["kind"] == "declared.changed");
+        leaves.pop().unwrap()["data"].clone()
+    }
+
+    fn documents(&self, prefix: &str) -> usize {
+        let query = FactsQuery {
+            documents: Some(prefix),
+            ..FactsQuery::default()
+        };
+        self.store.facts(&acme(), &query).unwrap().documents.len()
+    }
+}
+
+/// Changes of the workload `release` under which a job of it would not have been granted.
+fn narrower() -> Vec<(&'static str, String)> {
+    let replaced = |from: &str, to: &str| {
+        let text = TENANT.replace(from, to);
+        assert_ne!(text, TENANT, "{from}");
+        text
+    };
+    vec![
+        (
+            "`match` wants repository_id",
+            replaced("repository_id = \"1\" }", "repository_id = \"9\" }"),
+        ),
+        (
+            "`match` wants ref",
+            replaced(
+                "repository_id = \"1\" }",
+                "repository_id = \"1\", ref = \"refs/heads/release\" }",
+            ),
+        ),
+        (
+            "its access is not covered",
+            replaced(
+                "identifier = \"octo/*\", bytes",
+                "identifier = \"other/*\", bytes",
+            ),
+        ),
+        (
+            "its access is not covered",
+            replaced(
+                "[\"read\", \"publish\"], identifier = \"octo/*\", bytes",
+                "[\"read\"], identifier = \"octo/*\", bytes",
+            ),
+        ),
+        (
+            "audience",
+            replaced(
+                "kind = \"github\"\njwks",
+                "kind = \"github\"\naudience = \"https://elsewhere.example\"\njwks",
+            ),
+        ),
+    ]
+}
+
+/// The state without the workload `release`.
+fn without_release() -> String {
+    let (head, rest) = TENANT.split_once("[workload.release]").unwrap();
+    let (_, rest) = rest.split_once("[workload.matrix]").unwrap();
+    format!("{head}[workload.matrix]{rest}")
+}
+
+#[tokio::test]
+async fn what_a_new_state_would_not_grant_ends_only_by_its_number() {
+    for (why, tenant) in narrower() {
+        let world = World::new().await;
+        let jobs = [world.job(1).await, world.job(2).await];
+        let other = world.job_of(2, 1, &[("resource", ARTIFACTS)]).await;
+        let size = world.size();
+        world.declare(&tenant);
+        let dry = world.apply(DRY).await.unwrap();
+        // A change of the issuer concerns every workload.
+        let count = if why == "audience" { 3 } else { 2 };
+        assert_eq!((dry.ends, dry.applied), (count, false), "{why}");
+        assert_eq!(dry.tasks.len() as u64, count);
+        assert!(
+            dry.tasks.iter().all(|task| task.why.contains(why)),
+            "{:?}",
+            dry.tasks
+        );
+        assert_eq!(world.refused(ApplyRequest::default()).await, count);
+        for wrong in [0, 1, 4] {
+            assert_eq!(world.refused(ends(wrong)).await, count);
+        }
+        assert_eq!(world.size(), size, "nothing is recorded of a refused apply");
+        assert!(world.is_active(&jobs[0].token).await);
+        let applied = world.apply(ends(count)).await.unwrap();
+        assert_eq!((applied.ends, applied.applied), (count, true));
+        for job in &jobs {
+            assert_eq!(world.end_of(&job.task).as_deref(), Some("policy"));
+            assert!(!world.is_active(&job.token).await);
+        }
+        assert_eq!(world.is_open(&other.task), why != "audience");
+        assert_eq!(world.documents("ending"), 0, "nothing is left to do");
+        assert_eq!(world.last_change()["ends"], count);
+    }
+}
+
+#[tokio::test]
+async fn after_an_end_by_policy_its_series_waits_for_an_operator() {
+    let world = World::new().await;
+    world.job(1).await;
+    world.declare(&narrower()[2].1);
+    world.apply(ends(1)).await.unwrap();
+    world.declare(TENANT);
+    world.apply(ApplyRequest::default()).await.unwrap();
+    let newer = signed(&with(claims(&world, 1, 1), json!({"run_attempt": "2"})));
+    let key = new_key();
+    let more = [("resource", ARTIFACTS)];
+    assert_eq!(world.ask(&newer, Some(&key), &more).await.rule(), "blocked");
+    let blocks = world.app.blocks(&world.tenant()).unwrap();
+    let on = blocks[0].on.clone();
+    world
+        .app
+        .unblock(&world.tenant(), on, &BY, "looked at")
+        .await
+        .unwrap();
+    assert_eq!(world.ask(&newer, Some(&key), &more).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_was_removed_is_over_at_once_whatever_comes_back_later() {
+    let world = World::new().await;
+    let job = world.job(1).await;
+    let other = world.job_of(2, 1, &[("resource", ARTIFACTS)]).await;
+    world.declare(&without_release());
+    let dry = world.apply(DRY).await.unwrap();
+    assert_eq!(dry.tasks[0].why, "workload release is removed");
+    assert_eq!(world.refused(ApplyRequest::default()).await, 1);
+    assert_eq!(world.apply(ends(1)).await.unwrap().ends, 1);
+    assert!(!world.is_active(&job.token).await, "before the sweep");
+    assert!(world.is_active(&other.token).await);
+    // The same text again grants it nothing back.
+    world.declare(TENANT);
+    world.apply(ApplyRequest::default()).await.unwrap();
+    assert!(!world.is_active(&job.token).await);
+    assert_eq!(world.renew(&job, &[]).await.rule(), "rights_removed");
+    let world = world.restarted().await;
+    world.app.sweep().await;
+    assert_eq!(world.end_of(&job.task).as_deref(), Some("policy"));
+    world.job(2).await;
+}
+
+#[tokio::test]
+async fn an_issuer_that_is_removed_ends_its_tasks_by_name() {
+    let gitlab = r#"
+[issuer.gitlab]
+kind = "gitlab"
+url = "https://gitlab.example"
+jwks = { file = "jwks.json" }
+
+[workload.elsewhere]
+owner   = "team"
+kind    = "ci"
+purpose = "another platform"
+match   = { issuer = "gitlab", project_id = "4", ref_protected = "true" }
+access  = [{ resource = "queue", type = "message", actions = ["read"], identifier = "jobs/*" }]
+"#;
+    let world = World::declared(&format!("{TENANT}{gitlab}")).await;
+    let now = world.now();
+    let proof = signed(&json!({
+        "iss": "https://gitlab.example", "aud": super::world::ISSUER, "sub": "project_path:a/b",
+        "project_id": "4", "project_path": "a/b", "namespace_id": "1", "namespace_path": "a",
+        "job_id": "77", "pipeline_id": "7", "pipeline_source": "push", "ref": "main",
+        "ref_type": "branch", "ref_protected": "true", "jti": super::world::unique(),
+        "iat": now, "nbf": now, "exp": now + 300,
+    }));
+    let reply = world.ask(&proof, Some(&new_key()), &[]).await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    world.declare(TENANT);
+    assert_eq!(world.apply(ends(1)).await.unwrap().ends, 1);
+    world.app.sweep().await;
+    assert_eq!(
+        world.end_of(reply.str("task")).as_deref(),
+        Some("issuer_removed")
+    );
+}
+
+#[tokio::test]
+async fn a_wider_state_ends_nothing_and_a_task_that_is_over_counts_no_more() {
+    let world = World::new().await;
+    let job = world.job(1).await;
+    world.declare(&TENANT.replace(
+        "repository_id = \"1\" }",
+        "repository_id = [\"1\", \"9\"] }",
+    ));
+    assert_eq!(world.apply(ApplyRequest::default()).await.unwrap().ends, 0);
+    assert!(world.is_active(&job.token).await);
+    world.declare(&without_release());
+    assert_eq!(world.apply(DRY).await.unwrap().ends, 1);
+    world.clock.advance(Span::from_seconds(3600));
+    assert_eq!(
+        world.apply(DRY).await.unwrap().ends,
+        0,
+        "its deadline has come"
+    );
+}
+
+/// A task opens after the count and before the activation: it goes with the others.
+#[tokio::test]
+async fn what_slips_in_between_the_count_and_the_activation_does_not_stay() {
+    let world = Arc::new(World::new().await);
+    let first = world.job(1).await;
+    world.declare(&narrower()[0].1);
+    let slipped = Arc::new(std::sync::Mutex::new(None));
+    let (other, seen) = (Arc::clone(&world), Arc::clone(&slipped));
+    world.store.before_revision(async move {
+        let job = other.job(2).await;
+        *seen.lock().unwrap() = Some(job);
+    });
+    let applied = world.apply(ends(1)).await.unwrap();
+    let slipped = slipped.lock().unwrap().take().unwrap();
+    assert_eq!(applied.ends, 2, "it is told");
+    for job in [&first, &slipped] {
+        assert_eq!(world.end_of(&job.task).as_deref(), Some("policy"));
+    }
+}
+
+/// The activation is durable and nothing after it was done: a start goes on with the ends.
+#[tokio::test]
+async fn ends_that_an_apply_has_begun_are_finished_after_a_restart() {
+    let world = World::new().await;
+    let jobs = [world.job(1).await, world.job(2).await, world.job(3).await];
+    world.declare(&narrower()[0].1);
+    // Whoever asked is gone in the moment in which it is durable.
+    let (app, tenant) = (Arc::clone(&world.app), world.tenant());
+    let (gone, told) = tokio::sync::oneshot::channel();
+    world.store.after_revision(async move {
+        gone.send(()).unwrap();
+        std::future::pending::<()>().await;
+    });
+    let apply = tokio::spawn(async move { app.apply(&tenant, ends(3), &BY, "x").await.map(drop) });
+    told.await.unwrap();
+    apply.abort();
+    assert!(apply.await.unwrap_err().is_cancelled());
+    assert!(jobs.iter().all(|job| world.end_of(&job.task).is_none()));
+    let world = world.restarted().await;
+    assert_eq!(world.app.sweep().await, 3);
+    for job in &jobs {
+        assert_eq!(world.end_of(&job.task).as_deref(), Some("policy"));
+    }
+    assert_eq!(world.documents("ending"), 0);
+    assert_eq!(world.app.sweep().await, 0);
+}
+
+#[tokio::test]
+async fn undo_goes_back_to_the_former_revision_and_forth_again() {
+    let world = World::new().await;
+    assert!(matches!(world.apply(UNDO).await, Err(ApplyError::NoFormer)));
+    let first = world.last_change();
+    assert_eq!(
+        (&first["revision"], &first["former"]),
+        (&json!(1), &Value::Null)
+    );
+    let narrow = narrower()[0].1.clone();
+    world.declare(&narrow);
+    world.apply(ApplyRequest::default()).await.unwrap();
+    let second = world.last_change();
+    assert_eq!(
+        (&second["revision"], &second["former"]),
+        (&json!(2), &first["hash"])
+    );
+    let refused = signed(&claims(&world, 1, 1));
+    assert_eq!(
+        world.ask(&refused, Some(&new_key()), &[]).await.rule(),
+        "no_workload"
+    );
+    let undone = world.apply(UNDO).await.unwrap();
+    assert_eq!((undone.revision, undone.changes.len()), (3, 1));
+    let third = world.last_change();
+    assert_eq!(
+        (&third["hash"], &third["former"]),
+        (&first["hash"], &second["hash"])
+    );
+    let job = world.job(2).await;
+    // It is an apply like any other: open tasks count, and a restart keeps it.
+    let world = world.restarted().await;
+    assert_eq!(world.refused(UNDO).await, 1);
+    let forth = ApplyRequest {
+        ends: Some(1),
+        ..UNDO
+    };
+    assert_eq!(world.apply(forth).await.unwrap().revision, 4);
+    assert_eq!(world.end_of(&job.task).as_deref(), Some("policy"));
+    assert_eq!(world.last_change()["hash"], second["hash"]);
+}
