@@ -1,6 +1,6 @@
 //! Policies: asked at each request, enforced, explained, recorded, and closed where they fail.
 
-use dayfly_server::app::{ApplyError, Operator};
+use dayfly_server::app::{ApplyError, ApplyRequest, Operator};
 use dayfly_server::config::AddressRates;
 use dayfly_store::{EntryRange, Store};
 use serde_json::{Value, json};
@@ -23,7 +23,10 @@ impl World {
         for (name, text) in policies {
             self.write_policy(name, text);
         }
-        let applied = self.app.apply(&self.tenant(), false, &BY, "a test").await;
+        let applied = self
+            .app
+            .apply(&self.tenant(), ApplyRequest::default(), &BY, "a test")
+            .await;
         assert!(applied.unwrap().applied);
     }
 
@@ -88,7 +91,7 @@ async fn nothing_is_permitted_without_a_policy() {
     std::fs::remove_file(world.folder.path().join("acme/policies/baseline.cedar")).unwrap();
     let applied = world
         .app
-        .apply(&world.tenant(), false, &BY, "none")
+        .apply(&world.tenant(), ApplyRequest::default(), &BY, "none")
         .await
         .unwrap();
     assert!(
@@ -228,7 +231,10 @@ async fn a_folder_whose_policies_do_not_load_is_refused_and_the_former_stays() {
         ),
     ] {
         world.write_policy("bad.cedar", text);
-        let failed = world.app.apply(&world.tenant(), false, &BY, "x").await;
+        let failed = world
+            .app
+            .apply(&world.tenant(), ApplyRequest::default(), &BY, "x")
+            .await;
         let Err(ApplyError::Load(errors)) = failed else {
             panic!("{failed:?}");
         };
@@ -348,7 +354,10 @@ async fn a_revision_in_force_whose_policies_do_not_load_permits_nothing_and_can_
     );
     assert_eq!(world.renew(&job, &[]).await.rule(), "policy_failed");
     world.write_policy("baseline.cedar", BASELINE);
-    let applied = world.app.apply(&world.tenant(), false, &BY, "mended").await;
+    let applied = world
+        .app
+        .apply(&world.tenant(), ApplyRequest::default(), &BY, "mended")
+        .await;
     assert!(applied.unwrap().applied);
     assert_eq!(world.renew(&job, &[]).await.status, 200);
 }
