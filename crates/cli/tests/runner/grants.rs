@@ -63,9 +63,10 @@ fn the_proof_is_made_for_the_issuer_and_what_is_asked_for_goes_along() {
     let form = &fake.grants()[0].form;
     assert_eq!(form["client_id"], "release");
     assert_eq!(form["scope"], "artifacts:read");
+    let asked: serde_json::Value = serde_json::from_str(&form["authorization_details"]).unwrap();
     assert_eq!(
-        form["authorization_details"],
-        r#"[{"actions":["read"],"type":"artifact"}]"#
+        asked,
+        serde_json::json!([{"type": "artifact", "actions": ["read"]}])
     );
     assert!(!form.contains_key("resource"));
 }
