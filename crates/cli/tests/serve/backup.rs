@@ -180,7 +180,11 @@ async fn a_backup_that_is_killed_leaves_no_half_file_under_its_name() {
             .unwrap();
         // Its file is there under another name, so it is in the middle.
         while parts(&folder).is_empty() {
-            assert!(child.try_wait().unwrap().is_none(), "it was too quick");
+            if child.try_wait().unwrap().is_some() {
+                // It was done between two looks.
+                fs::remove_file(folder.join("copy.db")).unwrap();
+                return false;
+            }
             std::thread::yield_now();
         }
         kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
