@@ -303,6 +303,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_disk_without_room_is_told_before_anything_is_written() {
+        let file = NamedTempFile::new().unwrap();
+        let heed = |total| {
+            let progress = BackupProgress {
+                copied: 0,
+                total,
+                log: 0,
+                log_limit: total,
+            };
+            heed(&progress, file.path(), file.as_file(), &mut 0)
+        };
+        heed(8192).unwrap();
+        let why = heed(1 << 60).unwrap_err().to_string();
+        assert!(why.contains("there is no room for the copy"), "{why}");
+    }
+
+    #[test]
     fn sizes_are_read_by_people() {
         for (bytes, read) in [
             (0, "0 bytes"),
