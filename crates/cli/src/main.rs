@@ -133,7 +133,10 @@ impl Command {
             #[cfg(feature = "server")]
             Self::Serve(_) | Self::Config(_) | Self::Init(_) | Self::Demo(_) => false,
             #[cfg(feature = "server")]
-            Self::Operator(command) => !matches!(command, operator::OperatorCommand::Verify(_)),
+            Self::Operator(command) => !matches!(
+                command,
+                operator::OperatorCommand::Verify(_) | operator::OperatorCommand::Backup(_)
+            ),
         }
     }
 }
@@ -193,6 +196,7 @@ mod tests {
             "dayfly init x --tenant a",
             "dayfly demo --tenant a",
             "dayfly verify r.json --key k --tenant a",
+            "dayfly backup b.db --tenant a",
         ] {
             let kind = read(line).map(|_| ()).unwrap_err().kind();
             assert_eq!(kind, ErrorKind::ArgumentConflict, "{line}");

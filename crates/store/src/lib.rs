@@ -9,5 +9,6 @@ pub mod sqlite;
 pub use contract::*;
 pub use memory::{Fault, MemoryStore};
 pub use sqlite::{
-    FsckFailure, FsckReport, OpenError, SqliteOptions, SqliteStore, TenantReport, fsck,
+    BackupFailure, BackupOptions, BackupProgress, FsckFailure, FsckReport, OpenError,
+    SqliteOptions, SqliteStore, TenantReport, backup, fsck,
 };

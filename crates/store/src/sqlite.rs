@@ -1,5 +1,6 @@
 //! The SQLite backend: one file, one writer thread, open tasks in memory.
 
+mod backup;
 mod batch;
 mod body;
 mod checkpoint;
@@ -36,6 +37,7 @@ use dayfly_domain::{Name, TaskId};
 use dayfly_ledger::Hash;
 use tokio::sync::{Semaphore, oneshot};
 
+pub use backup::{BackupFailure, BackupOptions, BackupProgress, backup};
 pub use fsck::{FsckFailure, FsckReport, TenantReport, fsck};
 
 use crate::clock::{Clock, SystemClock};

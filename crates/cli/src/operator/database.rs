@@ -112,36 +112,9 @@ impl Database {
         }
     }
 
-    /// The origin of the ledger: the tenant's URL without the scheme.
-    fn origin(&self) -> String {
-        let issuer = self.config.issuer(&self.tenant);
-        match issuer.split_once("://") {
-            Some((_, rest)) => rest.to_owned(),
-            None => issuer,
-        }
-    }
-
     /// The head of the committed ledger, signed with the server's own key.
     pub(super) async fn head(&self) -> Result<HeadView> {
-        let tree = self.store.head(&self.tenant)?;
-        anyhow::ensure!(tree.size > 0, "tenant {} has no ledger yet", self.tenant);
-        let origin = self.origin();
-        let keyring = self.keyring(&origin)?;
-        let head = Head {
-            origin,
-            size: tree.size,
-            root: tree.root,
-        };
-        let note = keyring.sign_head(&head)?;
-        Ok(record::head_view(&note, &keyring.ledger_keys())?)
-    }
-
-    fn keyring(&self, origin: &str) -> Result<Keyring> {
-        let file = &self.config.key_file;
-        let master = MasterKey::load(file, true)
-            .with_context(|| format!("a head is signed with the key in {}", file.display()))?;
-        Keyring::open(&self.store, &master, &self.tenant, origin)
-            .context("the keys of the tenant cannot be read")
+        head(&self.config, &self.store, &self.tenant)
     }
 
     pub(super) async fn receipt(&self, task: TaskId, with_annex: bool) -> Result<Option<Receipt>> {
@@ -174,4 +147,35 @@ impl Database {
     ) -> Result<T> {
         Ok(read(&self.store, &self.tenant)?)
     }
+}
+
+/// The head of a tenant's committed ledger, signed with the server's own key.
+pub(super) fn head(config: &Config, store: &SqliteStore, tenant: &Name) -> Result<HeadView> {
+    let tree = store.head(tenant)?;
+    anyhow::ensure!(tree.size > 0, "tenant {tenant} has no ledger yet");
+    let origin = origin(config, tenant);
+    let keyring = keyring(config, store, tenant, &origin)?;
+    let head = Head {
+        origin,
+        size: tree.size,
+        root: tree.root,
+    };
+    let note = keyring.sign_head(&head)?;
+    Ok(record::head_view(&note, &keyring.ledger_keys())?)
+}
+
+/// The origin of the ledger: the tenant's URL without the scheme.
+fn origin(config: &Config, tenant: &Name) -> String {
+    let issuer = config.issuer(tenant);
+    match issuer.split_once("://") {
+        Some((_, rest)) => rest.to_owned(),
+        None => issuer,
+    }
+}
+
+fn keyring(config: &Config, store: &SqliteStore, tenant: &Name, origin: &str) -> Result<Keyring> {
+    let file = &config.key_file;
+    let master = MasterKey::load(file, true)
+        .with_context(|| format!("a head is signed with the key in {}", file.display()))?;
+    Keyring::open(store, &master, tenant, origin).context("the keys of the tenant cannot be read")
 }

@@ -1,5 +1,6 @@
 //! The operator's side: reads the record of a server or of its database, and changes what runs.
 
+mod backup;
 mod change;
 mod contain;
 mod database;
@@ -47,6 +48,8 @@ pub(crate) enum OperatorCommand {
     /// The ledger as a whole
     #[command(subcommand)]
     Ledger(LedgerCommand),
+    /// Writes a consistent copy of the database, of all tenants, while the server runs or not
+    Backup(backup::BackupArgs),
     /// The keys that sign
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -148,6 +151,7 @@ pub(crate) fn main(command: OperatorCommand, tenant: Option<&str>) -> ExitCode {
     match command {
         OperatorCommand::Verify(args) => verify::main(&args),
         OperatorCommand::Ledger(LedgerCommand::Fsck(args)) => ledger::fsck(&args, tenant),
+        OperatorCommand::Backup(args) => block_on(backup::backup(args)),
         OperatorCommand::Apply(args) => block_on(change::apply(&args, tenant)),
         OperatorCommand::Task(TaskCommand::List(args)) => block_on(list::tasks(&args, tenant)),
         OperatorCommand::Task(TaskCommand::Show(args)) => block_on(show::task(&args, tenant)),

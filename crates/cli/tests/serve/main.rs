@@ -1,5 +1,5 @@
 //! The binary as a server, with real clients: what survives a kill, what a start heeds and what it
-//! does not, which bounds hold, what `proof` tells a job, and the runbook's pages on keys.
+//! does not, which bounds hold, what `proof` tells a job, backups, and the runbook's pages on keys.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,6 +8,7 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+mod backup;
 mod bounds;
 mod check;
 mod client;

@@ -1,12 +1,13 @@
 //! The SQLite backend under the suite.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use dayfly_domain::Cause;
 use dayfly_store::clock::ManualClock;
 use dayfly_store::{
-    Append, AppendError, FactsQuery, OpenError, SearchKey, SqliteOptions, SqliteStore, Store,
-    Touch, fsck,
+    Append, AppendError, BackupFailure, BackupOptions, FactsQuery, OpenError, SearchKey,
+    SqliteOptions, SqliteStore, Store, Touch, backup, fsck,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -409,4 +410,73 @@ fn a_damaged_file_is_found() {
     bytes[8192..].fill(7);
     std::fs::write(path, bytes).unwrap();
     assert!(fsck(path).is_err());
+}
+
+#[test]
+fn a_copy_is_of_one_moment_whatever_is_committed_meanwhile() {
+    let bench = Bench::<Sqlite>::new();
+    for n in 0..40 {
+        bench.start(n);
+    }
+    let source = &bench.subject.options.path;
+    let then = fsck(source).unwrap();
+    let copy = bench.subject.folder.path().join("copy.db");
+    let options = BackupOptions {
+        step_pages: 1,
+        ..BackupOptions::default()
+    };
+    let (mut n, mut last) = (1000, 0);
+    let bytes = backup(source, &copy, options, |progress| {
+        assert!((last..progress.total).contains(&progress.copied));
+        last = progress.copied;
+        n += 1;
+        assert!(n < 3000, "the copy begins again at each commit");
+        bench.start(n);
+        ControlFlow::Continue(())
+    });
+    assert!(n > 1010, "the copy is made in steps");
+    assert_eq!(std::fs::metadata(&copy).unwrap().len(), bytes.unwrap());
+    // Nothing is needed beside it, and nothing is left.
+    for beside in ["copy.db-wal", "copy.db-shm", "copy.db-journal"] {
+        assert!(!bench.subject.folder.path().join(beside).exists());
+    }
+    assert_eq!(fsck(&copy).unwrap(), then);
+    assert!(!bench.subject.folder.path().join("copy.db-shm").exists());
+    assert_ne!(fsck(source).unwrap(), then);
+    // It is a database like any other.
+    let served = SqliteStore::open(SqliteOptions::new(&copy)).unwrap();
+    assert_eq!(served.head(&acme()).unwrap().size, then.tenants[0].size);
+}
+
+#[test]
+fn a_copy_gives_up_before_the_log_fills_the_disk_and_when_it_is_told_to() {
+    let bench = Bench::<Sqlite>::new();
+    bench.start(0);
+    let source = &bench.subject.options.path;
+    let copy = bench.subject.folder.path().join("copy.db");
+    let options = BackupOptions {
+        step_pages: 1,
+        log_bytes: 0,
+    };
+    let mut n = 0;
+    let failure = backup(source, &copy, options, |progress| {
+        assert!(progress.log <= progress.log_limit);
+        n += 1;
+        for m in 0..50 {
+            bench.start(n * 100 + m);
+        }
+        ControlFlow::Continue(())
+    });
+    assert!(
+        matches!(failure, Err(BackupFailure::Log { log, limit }) if log > limit),
+        "{failure:?}"
+    );
+    let stopped = backup(source, &copy, BackupOptions::default(), |_| {
+        ControlFlow::Break(())
+    });
+    assert!(matches!(stopped, Err(BackupFailure::Stopped)));
+    let nothing = bench.subject.folder.path().join("nothing.db");
+    let failure = backup(&nothing, &copy, options, |_| ControlFlow::Continue(()));
+    assert!(matches!(failure, Err(BackupFailure::Open(_))));
+    assert!(!nothing.exists());
 }
