@@ -8,6 +8,7 @@ pub mod mint;
 mod random;
 mod rate;
 pub mod record;
+pub mod sinks;
 pub mod telemetry;
 pub mod verify;
 

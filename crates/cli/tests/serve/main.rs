@@ -17,4 +17,5 @@ mod keys;
 mod proof;
 mod restart;
 mod secrets;
+mod sinks;
 mod stage;

@@ -22,5 +22,6 @@ mod rates;
 mod refusals;
 mod resources;
 mod silence;
+mod sinks;
 mod tenants;
 mod world;
