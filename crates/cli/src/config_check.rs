@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use dayfly_server::config::{Config, LoadError, Place, Warning};
+use dayfly_server::config::{Config, LoadError, Place, Warning, is_world_readable};
 use dayfly_server::declared::{Declared, Source, TenantContext};
 use dayfly_server::http::admin::SOCKET;
 use dayfly_server::http::door::Tls;
 use dayfly_server::mint::MasterKey;
+use dayfly_server::sinks::WebhookKey;
 use serde_json::{Value, json};
 
 use crate::serve::DATABASE;
@@ -69,6 +70,7 @@ fn check(file: &Path) -> Findings {
     findings.tenants(&config);
     findings.key_file(&config);
     findings.tls(&config);
+    findings.secrets(&config);
     findings.addresses(file, &config);
     findings
 }
@@ -149,6 +151,20 @@ impl Findings {
                 "has mode {mode:04o}: everybody on this machine may read the key (chmod 600)"
             );
             self.warn(&files.key, message);
+        }
+    }
+
+    /// The secrets of `notify`, read as a start reads them.
+    fn secrets(&mut self, config: &Config) {
+        for sink in &config.notify {
+            let file = &sink.secret_file;
+            if let Err(why) = WebhookKey::read(file) {
+                self.error(file, why.to_string());
+            } else if is_world_readable(file) {
+                let message =
+                    "everybody on this machine may read it, and sign as this server (chmod 600)";
+                self.warn(file, message);
+            }
         }
     }
 

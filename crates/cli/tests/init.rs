@@ -211,4 +211,13 @@ fn what_stands_in_comments_loads_when_it_is_taken_in() {
     assert_eq!(config.rate.unverified, AddressRates::default().unverified);
     assert!(config.rate.address.is_some() && config.admin.is_some() && config.tls.is_some());
     assert_eq!(config.trusted_proxies.len(), 1);
+    assert_eq!(config.heads.len(), 2);
+    let [sink] = config.notify.as_slice() else {
+        panic!("{:?}", config.notify);
+    };
+    let defaults =
+        r#"notify = [{ url = "https://x.example", secret_file = "x", on = ["refused"] }]"#;
+    let defaults = Config::parse(&file, &format!("{defaults}\n{written}")).unwrap();
+    let wanted = (defaults.notify[0].behind, defaults.notify[0].keep);
+    assert_eq!((sink.behind, sink.keep), wanted);
 }

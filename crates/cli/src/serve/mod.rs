@@ -13,11 +13,12 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::Args;
 use dayfly_server::app::{App, HeadSinks, ServerBounds, Tenant, TenantSetup};
-use dayfly_server::config::{Config, HeadSink};
+use dayfly_server::config::{Config, NotifySink};
 use dayfly_server::declared::TenantContext;
 use dayfly_server::http;
 use dayfly_server::http::admin::{AdminSocket, Readiness};
 use dayfly_server::mint::{MasterKey, check_keys, holds_keys};
+use dayfly_server::sinks::{Outgoing, Subscriber, WebhookKey};
 use dayfly_server::telemetry::{MeteredStore, Metrics};
 use dayfly_server::verify::{KeyCache, ProofBounds};
 use dayfly_store::clock::{Clock, SystemClock};
@@ -72,6 +73,7 @@ async fn serve(file: &Path) -> anyhow::Result<()> {
     // Taken before anything can be reached, so that no signal meets a server that does not heed it.
     let mut signals = Signals::take()?;
     let config = Config::load(file).map_err(|why| anyhow!("{why}"))?;
+    let subscribers = subscribers(&config)?;
     let metrics = Arc::new(Metrics::default());
     let store = Arc::new(MeteredStore::new(
         open_store(&config)?,
@@ -80,6 +82,9 @@ async fn serve(file: &Path) -> anyhow::Result<()> {
     let app = open_app(&config, store).await?;
     // Ends that came due while nobody looked are recorded before anything is answered.
     app.sweep().await;
+    let outgoing = Outgoing::open(&app, &subscribers, &metrics)
+        .await
+        .context("where the sinks of `notify` stand is not known")?;
 
     let (stop, stopping) = watch::channel(false);
     let front = Front::bind(&config, &metrics).await?;
@@ -93,6 +98,7 @@ async fn serve(file: &Path) -> anyhow::Result<()> {
     let remote = http::admin::remote(Arc::clone(&app), ready, Arc::clone(&metrics));
     let remote = tokio::spawn(Front::serve_admin(front.admin, remote, closing));
     let sweeping = tokio::spawn(sweep(Arc::clone(&app), stopping.clone()));
+    let sending = tokio::spawn(outgoing.run(stopping.clone()));
     announce(&config, &app, front.door.address()?);
 
     let router = http::front(Arc::clone(&app), config.rate, metrics);
@@ -107,7 +113,7 @@ async fn serve(file: &Path) -> anyhow::Result<()> {
     tracing::info!("stopping");
     stop.send_replace(true);
     let drained = async {
-        let _ended = tokio::join!(serving, sweeping);
+        let _ended = tokio::join!(serving, sweeping, sending);
         close.send_replace(true);
         let farewell = async { tokio::join!(admin, remote) };
         if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
@@ -133,6 +139,20 @@ fn readiness(app: Arc<App>, stopping: watch::Receiver<bool>) -> Readiness {
         }
         reasons
     })
+}
+
+/// The sinks of `notify` with their secrets, which are read before anything else is touched.
+fn subscribers(config: &Config) -> anyhow::Result<Vec<Subscriber>> {
+    let subscriber = |sink: &NotifySink| {
+        let file = sink.secret_file.display();
+        let key = WebhookKey::read(&sink.secret_file)
+            .with_context(|| format!("the secret file {file} cannot be used"))?;
+        Ok(Subscriber {
+            sink: sink.clone(),
+            key,
+        })
+    };
+    config.notify.iter().map(subscriber).collect()
 }
 
 fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
@@ -174,6 +194,7 @@ async fn open_app(config: &Config, store: Arc<dyn Store>) -> anyhow::Result<Arc<
         check_keys(store.as_ref(), &master, name)
             .with_context(|| format!("tenant {name} cannot be served"))?;
     }
+    let sinks = HeadSinks::of(&config.heads, &names);
     let keys = Arc::new(KeyCache::new());
     let mut tenants = Vec::with_capacity(names.len());
     for name in names {
@@ -192,26 +213,13 @@ async fn open_app(config: &Config, store: Arc<dyn Store>) -> anyhow::Result<Arc<
             .with_context(|| format!("tenant {name} cannot be served"))?;
         tenants.push(tenant.with_rotation(config.keys.rotate));
     }
-    let sinks = config
-        .heads
-        .iter()
-        .map(|sink| match sink {
-            HeadSink::File(path) => path.clone(),
-        })
-        .collect();
     let bounds = ServerBounds {
         domain: config.bounds.domain(),
         token_bytes: config.bounds.token_bytes,
         leaf_bytes: config.bounds.leaf_bytes,
         request_bytes: config.bounds.request_bytes,
     };
-    Ok(Arc::new(App::new(
-        store,
-        clock,
-        bounds,
-        tenants,
-        HeadSinks::new(sinks),
-    )?))
+    Ok(Arc::new(App::new(store, clock, bounds, tenants, sinks)?))
 }
 
 fn announce(config: &Config, app: &App, address: std::net::SocketAddr) {

@@ -19,4 +19,5 @@ mod offboarding;
 mod proof;
 mod restart;
 mod secrets;
+mod sinks;
 mod stage;

@@ -130,6 +130,11 @@ impl App {
         self.tenants.get(&name)
     }
 
+    /// Where heads go.
+    pub(crate) const fn head_sinks(&self) -> &HeadSinks {
+        &self.head_sinks
+    }
+
     /// All tenants, in order of their names.
     pub fn tenants(&self) -> impl Iterator<Item = &Arc<Tenant>> {
         self.tenants.values()

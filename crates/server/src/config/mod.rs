@@ -9,6 +9,7 @@ mod rate;
 mod reader;
 mod report;
 mod secret;
+mod sinks;
 mod span;
 #[cfg(test)]
 mod tests;
@@ -25,8 +26,8 @@ pub use network::{Network, NetworkError};
 pub(crate) use rate::rate;
 pub use rate::{AddressRates, Rate};
 pub use report::{LoadError, Place, Warning};
-pub(crate) use secret::is_world_readable;
-pub use secret::{Secret, SecretError};
+pub use secret::{Secret, SecretError, is_world_readable};
+pub use sinks::{HeadSink, NotifySink, SinkUrl};
 pub use span::parse_span;
 
 pub(crate) use address::web_url;
@@ -52,6 +53,8 @@ pub struct Config {
     pub keys: Keys,
     /// Where heads go besides the log.
     pub heads: Vec<HeadSink>,
+    /// Where entries are sent.
+    pub notify: Vec<NotifySink>,
     /// What holds for every tenant.
     pub bounds: Bounds,
     /// What holds for connections.
@@ -79,13 +82,6 @@ pub struct Keys {
 pub enum StoreKind {
     /// One SQLite file within `data`.
     Sqlite,
-}
-
-/// A place where heads go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HeadSink {
-    /// Appended to this file, a head a line.
-    File(PathBuf),
 }
 
 /// Everything that is wrong with a configuration, in order of its place.
@@ -212,14 +208,18 @@ fn read(mut table: Table<'_>, folder: &Path, report: &mut Report) -> Option<Conf
         .unwrap_or_default();
     let heads = table
         .get("heads")
-        .map(|node| heads(&node, folder, report))
+        .map(|node| sinks::heads(&node, folder, report))
+        .unwrap_or_default();
+    let notify = table
+        .get("notify")
+        .map(|node| sinks::notify(&node, folder, report))
         .unwrap_or_default();
     let bounds = table
         .get("bounds")
         .and_then(|node| node.table(report))
         .map_or_else(Bounds::default, |table| bounds::read(table, report));
     let front = door::read(&mut table, public_url.as_deref(), folder, report);
-    for key in ["operators", "notify", "egress", "otel"] {
+    for key in ["operators", "egress", "otel"] {
         table.not_served(key, report);
     }
     table.finish(report);
@@ -232,6 +232,7 @@ fn read(mut table: Table<'_>, folder: &Path, report: &mut Report) -> Option<Conf
         key_file: key_file?,
         keys,
         heads,
+        notify,
         bounds,
         connections: front.connections,
         tls: front.tls,
@@ -262,31 +263,6 @@ fn store(node: &Node<'_>, report: &mut Report) -> Option<StoreKind> {
         return None;
     }
     node.choice(&[("sqlite", StoreKind::Sqlite)], report)
-}
-
-fn heads(node: &Node<'_>, folder: &Path, report: &mut Report) -> Vec<HeadSink> {
-    let mut sinks = Vec::new();
-    for item in node.list(report).unwrap_or_default() {
-        let Some(text) = item.text(report) else {
-            continue;
-        };
-        match text.strip_prefix("file:") {
-            Some(path) if !path.is_empty() && !path.starts_with("//") => {
-                sinks.push(HeadSink::File(folder.join(path)));
-            }
-            Some(_) => item.error(
-                "a file sink is `file:` and a path, like `file:heads.log`",
-                report,
-            ),
-            None => {
-                let message = format!(
-                    "the sink `{text}` is not served by this build, only `file:` sinks are"
-                );
-                item.error(message, report);
-            }
-        }
-    }
-    sinks
 }
 
 /// The folder that the paths of a file start from.

@@ -51,7 +51,8 @@ pub enum SecretError {
 }
 
 /// Whether people other than the file's owner and group may read it.
-pub(crate) fn is_world_readable(path: &Path) -> bool {
+#[must_use]
+pub fn is_world_readable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0)
 }

@@ -198,22 +198,80 @@ fn what_this_build_does_not_serve_is_refused() {
             with("operators = {}"),
             "6:1: `operators` is not served by this build",
         ),
-        (
-            with("notify = []"),
-            "6:1: `notify` is not served by this build",
-        ),
         (with("otel = {}"), "6:1: `otel` is not served by this build"),
         (
             with("egress = {}"),
             "6:1: `egress` is not served by this build",
         ),
         (
-            with("heads = [\"https://x.example\"]"),
-            "6:10: the sink `https://x.example` is not served by this build, only `file:` sinks are",
-        ),
-        (
             but("\"sqlite\"", "\"postgres://u@h/db\""),
             "4:1: a postgres store is not served by this build, use `sqlite`",
+        ),
+    ]);
+}
+
+#[test]
+fn sinks_are_kept_as_written_and_never_shown_whole() {
+    let text = "heads = [\"https://heads.example/let-me-in\", \"file:h\"]\n\
+        notify = [{ url = \"https://10.0.0.1:8443/let-me-in?key=abc\", secret_file = \"n.secret\", \
+        on = [\"refused\", \"task.ended\", \"refused\"], behind = 7, keep = \"2h\" }]";
+    let config = parse(&with(text)).unwrap();
+    assert_eq!(config.heads.len(), 2);
+    let sink = &config.notify[0];
+    assert_eq!(sink.secret_file, Path::new("/etc/dayfly/n.secret"));
+    assert_eq!(sink.on, ["refused", "task.ended"]);
+    assert_eq!((sink.behind, sink.keep), (7, Span::from_seconds(7200)));
+    assert_eq!(sink.url.to_string(), "https://10.0.0.1:8443");
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("let-me-in"), "{shown}");
+    assert!(!shown.contains("abc"), "{shown}");
+}
+
+#[test]
+fn mistakes_in_sinks() {
+    let notify = |url: &str, on: &str| {
+        with(&format!(
+            "notify = [{{ url = \"{url}\", secret_file = \"s\", on = [{on}] }}]"
+        ))
+    };
+    let two = |second: &str| {
+        with(&format!(
+            "notify = [{{ url = \"https://x.example\", secret_file = \"s\", on = [\"refused\"] }}, {second}]"
+        ))
+    };
+    check(&[
+        (with("notify = []"), "6:1: `notify` is an empty list"),
+        (
+            notify("https://x.example", "\"task.endet\""),
+            "6:65: `notify[0].on[0]` is `task.endet`, wanted `block.lifted`, `block.set`, `client.ended`, `client.registered`, `credential.issued`, `credential.revoked`, `declared.changed`, `finding.opened`, `key.rotated`, `refused`, `task.ended` or `task.started`: did you mean `task.ended`?",
+        ),
+        (
+            notify("https://me:hunter2@x.example", "\"refused\""),
+            "6:13: `notify[0].url` holds user information",
+        ),
+        (
+            notify("http://x.example/hunter2", "\"refused\""),
+            "6:13: `notify[0].url` is http on another host than this one, wanted https",
+        ),
+        (
+            notify("https://169.254.169.254/", "\"refused\""),
+            "6:13: `notify[0].url` may not be reached: `169.254.169.254` is at 169.254.169.254, which is no public or private address",
+        ),
+        (
+            with("notify = [{ url = \"https://x.example\", on = [\"refused\"], secret = \"s\" }]"),
+            "6:11: `secret_file` is missing in `notify[0]`\n/etc/dayfly/dayfly.toml:6:58: unknown key `notify[0].secret`",
+        ),
+        (
+            two("{ url = \"https://x.example/\", secret_file = \"s\", on = [\"refused\"] }"),
+            "6:79: `notify[1].url` is that of another sink",
+        ),
+        (
+            with("heads = [\"https://me@x.example\"]"),
+            "6:10: `heads[0]` holds user information",
+        ),
+        (
+            with("heads = [\"http://x.example\"]"),
+            "6:10: `heads[0]` is http on another host than this one, wanted https",
         ),
     ]);
 }

@@ -41,6 +41,7 @@ pub struct Metrics {
     connections: Gauge,
     turned_away: Counter,
     cut: Family<Cut, Counter>,
+    sent: Family<Sent, Counter>,
     open_tasks: Family<Tenant, Gauge>,
     ledger: Family<Tenant, Gauge>,
     key_age: Family<Key, Gauge>,
@@ -85,6 +86,13 @@ struct Cut {
     phase: &'static str,
 }
 
+/// A sink by its place in `dayfly.toml`, like `notify[0]`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Sent {
+    sink: String,
+    outcome: &'static str,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Tenant {
     tenant: String,
@@ -119,6 +127,7 @@ impl Default for Metrics {
             connections: Gauge::default(),
             turned_away: Counter::default(),
             cut: Family::default(),
+            sent: Family::default(),
             open_tasks: Family::default(),
             ledger: Family::default(),
             key_age: Family::default(),
@@ -172,6 +181,11 @@ impl Metrics {
             "connections_cut",
             "Connections cut because the caller was slow, by what it was slow at",
             self.cut.clone(),
+        );
+        registry.register(
+            "sink_requests",
+            "Requests to the sinks of heads and notify, by outcome",
+            self.sent.clone(),
         );
     }
 
@@ -239,6 +253,13 @@ impl Metrics {
     /// A slow connection was cut.
     pub(crate) fn cut(&self, phase: &'static str) {
         self.cut.get_or_create(&Cut { phase }).inc();
+    }
+
+    /// A sink took what was sent to it, or did not.
+    pub(crate) fn sent(&self, sink: &str, taken: bool) {
+        let sink = sink.to_owned();
+        let outcome = if taken { "delivered" } else { "failed" };
+        self.sent.get_or_create(&Sent { sink, outcome }).inc();
     }
 
     /// All of it in Prometheus' text format, with what the record says now.

@@ -7,7 +7,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 /// How far a fetch may reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(crate) enum Reach {
     /// Globally routed unicast addresses alone.
     Public,
     /// Private networks and this machine too, as `allow_private` says. Never link-local (where the
@@ -41,13 +41,13 @@ impl fmt::Display for Reach {
 /// An address that a fetch may not reach.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{host}` is at {address}, which is no {reach} address")]
-pub(super) struct AddressRefused {
+pub(crate) struct AddressRefused {
     /// The host as the URL names it.
-    pub(super) host: String,
+    pub(crate) host: String,
     /// Its address.
-    pub(super) address: IpAddr,
+    pub(crate) address: IpAddr,
     /// How far the fetch may reach.
-    pub(super) reach: Reach,
+    pub(crate) reach: Reach,
 }
 
 /// Resolves names to those of their addresses that may be reached.

@@ -1,4 +1,4 @@
-//! The one place on the server's side that builds HTTP clients: documents of issuers, fetched under bounds of address, size and time.
+//! The one place on the server's side that builds HTTP clients: documents of issuers, fetched under bounds of address, size and time, and the clients of sinks.
 
 use std::error::Error as _;
 use std::io;
@@ -36,7 +36,7 @@ pub(super) struct Request<'a> {
 
 /// Why a document cannot be had.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FetchError {
+pub(crate) enum FetchError {
     /// Not a URL that may be fetched.
     #[error("`{url}` {why}")]
     Url {
@@ -113,6 +113,33 @@ pub(super) async fn get(request: Request<'_>) -> Result<Vec<u8>, FetchError> {
     body(request.url, response).await
 }
 
+/// How far a sink may be that `dayfly.toml` names. Who writes that file runs this server, and sinks
+/// most often stand in the same private network; nothing that a tenant declares or a caller sends
+/// comes here. Link-local addresses stay refused: no sink is there, and metadata services are.
+fn reach_of_sink(url: &Url) -> Reach {
+    match url.scheme() {
+        "http" => Reach::Loopback,
+        _ => Reach::Private,
+    }
+}
+
+/// Whether a sink's host is written as an address that may not be reached.
+///
+/// # Errors
+/// The address.
+pub(crate) fn check_sink(url: &Url) -> Result<(), AddressRefused> {
+    check_literal(url, reach_of_sink(url))
+}
+
+/// A client for one sink: no redirect, no proxy of the environment, no retry but the caller's.
+///
+/// # Errors
+/// [`FetchError`]: the address may not be reached, or this machine has no roots to trust.
+pub(crate) async fn sink_client(url: &Url) -> Result<Client, FetchError> {
+    check_sink(url)?;
+    client(reach_of_sink(url), None).await
+}
+
 /// Reads a file of at most `max_bytes` bytes, whatever its length claims to be.
 pub(super) async fn read(path: &Path, max_bytes: usize) -> Result<Vec<u8>, FetchError> {
     let failed = |source| FetchError::File {
@@ -153,21 +180,28 @@ fn check(request: Request<'_>) -> Result<(Url, Reach), FetchError> {
         }
         _ => return Err(refuse("is no https url")),
     };
-    let literal = match url.host() {
-        Some(Host::Ipv4(address)) => Some(address.into()),
-        Some(Host::Ipv6(address)) => Some(address.into()),
-        Some(Host::Domain(_)) => None,
-        None => return Err(refuse("has no host")),
-    };
-    match literal {
-        Some(address) if !reach.allows(address) => Err(AddressRefused {
-            host: url.host_str().unwrap_or_default().to_owned(),
-            address,
-            reach,
-        }
-        .into()),
-        Some(_) | None => Ok((url, reach)),
+    if url.host().is_none() {
+        return Err(refuse("has no host"));
     }
+    check_literal(&url, reach)?;
+    Ok((url, reach))
+}
+
+/// Judges a host that is written as an address, which no resolver sees.
+fn check_literal(url: &Url, reach: Reach) -> Result<(), AddressRefused> {
+    let literal = match url.host() {
+        Some(Host::Ipv4(address)) => address.into(),
+        Some(Host::Ipv6(address)) => address.into(),
+        Some(Host::Domain(_)) | None => return Ok(()),
+    };
+    if reach.allows(literal) {
+        return Ok(());
+    }
+    Err(AddressRefused {
+        host: url.host_str().unwrap_or_default().to_owned(),
+        address: literal,
+        reach,
+    })
 }
 
 #[expect(
@@ -181,6 +215,8 @@ async fn client(reach: Reach, ca_file: Option<&Path>) -> Result<Client, FetchErr
         .referer(false)
         .no_proxy()
         .http1_only()
+        // No connection outlives the check of its address.
+        .pool_max_idle_per_host(0)
         .https_only(reach != Reach::Loopback)
         .dns_resolver(Resolver(reach))
         .connect_timeout(CONNECT)
@@ -246,7 +282,7 @@ async fn body(url: &str, mut response: Response) -> Result<Vec<u8>, FetchError> 
 }
 
 /// An address that was refused while connecting stands deep within the client's error.
-fn explain(url: &str, source: reqwest::Error) -> FetchError {
+pub(crate) fn explain(url: &str, source: reqwest::Error) -> FetchError {
     let mut next = source.source();
     while let Some(error) = next {
         if let Some(refused) = error.downcast_ref::<AddressRefused>() {

@@ -32,7 +32,10 @@ mod explain;
 mod tests;
 
 pub use entrance::{Entrance, Recipient};
+pub(crate) use fetch::{FetchError, check_sink, explain as unsent, sink_client};
+
 pub use explain::{assertion, credential, key_proof};
+pub(crate) use keys::chain;
 pub use keys::{KeyCache, KeyStatus};
 pub use preview::{Preview, preview};
 pub use proof::VerifiedProof;

@@ -25,5 +25,6 @@ mod rates;
 mod refusals;
 mod resources;
 mod silence;
+mod sinks;
 mod tenants;
 mod world;
