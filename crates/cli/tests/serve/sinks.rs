@@ -216,7 +216,8 @@ async fn entries_come_signed_in_order_and_at_least_once_over_a_kill() {
         .iter()
         .find(|body| body["kind"] == "task.started")
         .unwrap();
-    let members: Vec<_> = started["data"].as_object().unwrap().keys().collect();
+    let mut members: Vec<_> = started["data"].as_object().unwrap().keys().collect();
+    members.sort_unstable();
     assert_eq!(
         members,
         ["deadline", "issuer", "opened", "owner", "workload"]
