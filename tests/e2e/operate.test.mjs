@@ -90,29 +90,30 @@ test('the ledger holds, and an earlier head proves that nothing was cut off', as
   assert.equal(served.split('\n')[0], note.split('\n')[0]);
 });
 
-test('a lowered ceiling counts for open tasks from the moment it is applied', async () => {
+test('a lowered ceiling ends the open tasks that it would not have granted, by their number', async () => {
   const { client, granted } = await opened();
-  const read = JSON.stringify([{ type: 'artifact', actions: ['read'], identifier: 'octo-repo/app' }]);
-  const publish = read.replace('read', 'publish');
+  const publish = JSON.stringify([{ type: 'artifact', actions: ['publish'], identifier: 'octo-repo/app' }]);
   await client.renew(granted.client_id, { resource: ARTIFACTS, authorization_details: publish });
 
   const file = join(dayfly.folder, 'tenants/strict/tenant.toml');
   const declared = await readFile(file, 'utf8');
   await writeFile(file, declared.replace('["read", "publish"]', '["read"]'));
-  const dry = await dayfly.operate('apply', '--dry-run');
+  const dry = await dayfly.operate('apply', '--dry-run', '--json');
   assert.equal(dry.code, 0, dry.stderr);
+  const { ends } = JSON.parse(dry.stdout);
+  assert.ok(ends >= 1, dry.stdout);
+  const reason = ['--reason', 'nothing is published this week'];
+  const unasked = await dayfly.operate('apply', ...reason);
+  assert.notEqual(unasked.code, 0);
+  assert.match(unasked.stderr, new RegExp(`--ends ${ends}\\b`));
   await client.renew(granted.client_id, { resource: ARTIFACTS, authorization_details: publish });
-  const applied = await dayfly.operate('apply', '--reason', 'nothing is published this week');
-  assert.equal(applied.code, 0, applied.stderr);
 
-  const lowered = await refused(
-    client.renew(granted.client_id, { resource: ARTIFACTS, authorization_details: publish }),
-  );
-  assert.equal(lowered.rule, 'ceiling_lowered');
-  await client.renew(granted.client_id, { resource: ARTIFACTS, authorization_details: read });
+  const applied = await dayfly.operate('apply', '--ends', `${ends}`, ...reason);
+  assert.equal(applied.code, 0, applied.stderr);
+  const over = await refused(client.renew(granted.client_id, { resource: ARTIFACTS }));
+  assert.equal(over.rule, 'task_ended');
 
   await writeFile(file, declared);
   const restored = await dayfly.operate('apply', '--reason', 'back to work');
   assert.equal(restored.code, 0, restored.stderr);
-  await client.renew(granted.client_id, { resource: ARTIFACTS, authorization_details: publish });
 });
