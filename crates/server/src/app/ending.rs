@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use dayfly_domain::{Block, BlockOn, Cause, Command, EndTask, Event, TaskId, Time, decide};
-use dayfly_store::{Append, AppendError, Document, FactsQuery, Note, OpenTask, Unavailable};
+use dayfly_store::{Annex, Append, AppendError, Document, FactsQuery, Note, OpenTask, Unavailable};
 use serde_json::json;
 
 use super::plan::change;
@@ -45,22 +45,27 @@ pub(super) fn recorded(
         ..Append::default()
     };
     if by_policy {
-        let on = BlockOn::Series {
-            issuer: open.task.issuer.clone(),
-            series: open.task.series.clone(),
-        };
-        append.notes.push(Note {
-            kind: "block.set",
-            data: json!({"on": on.to_string(), "about": open.task.id}).to_string(),
-            annex: None,
-        });
-        append.blocks.push(Block {
-            on,
-            task: Some(open.task.id),
-            since: now,
-        });
+        block_series(&mut append, open, None);
     }
     Ok(append)
+}
+
+/// Has an append that ends a task block its series, so that nothing of it starts again.
+pub(super) fn block_series(append: &mut Append, open: &OpenTask, annex: Option<Annex>) {
+    let on = BlockOn::Series {
+        issuer: open.task.issuer.clone(),
+        series: open.task.series.clone(),
+    };
+    append.notes.push(Note {
+        kind: "block.set",
+        data: json!({"on": on.to_string(), "about": open.task.id}).to_string(),
+        annex,
+    });
+    append.blocks.push(Block {
+        on,
+        task: Some(open.task.id),
+        since: append.now,
+    });
 }
 
 impl App {

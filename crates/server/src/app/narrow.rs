@@ -10,6 +10,7 @@ use super::refuse::{Refused, Trail, unavailable};
 use super::renew::{Further, assertion_key};
 use super::replay::{KeyProof, one_time};
 use super::{App, Tenant};
+use crate::record;
 
 /// How many entries are read at a time.
 const PAGE: u64 = 16;
@@ -144,14 +145,13 @@ impl App {
 
 /// The event of an entry, where it is the one that issued this credential.
 fn issued_by(entry: &StoredEntry, own: &OwnToken) -> Option<CredentialIssued> {
-    let leaf = dayfly_ledger::ReadLeaf::parse(entry.leaf.as_bytes())
-        .ok()?
-        .leaf;
-    let mut data = serde_json::Deserializer::from_str(leaf.data.get());
-    match Event::read(&leaf.kind, &mut data) {
-        Ok(Ok(Event::CredentialIssued(issued))) if issued.id(own.id.client.task) == own.id => {
-            Some(issued)
-        }
-        Ok(_) | Err(_) => None,
+    match record::event_of(entry)? {
+        Event::CredentialIssued(issued) if issued.id(own.id.client.task) == own.id => Some(issued),
+        Event::CredentialIssued(_)
+        | Event::TaskStarted(_)
+        | Event::ClientRegistered(_)
+        | Event::CredentialRevoked(_)
+        | Event::ClientEnded(_)
+        | Event::TaskEnded(_) => None,
     }
 }

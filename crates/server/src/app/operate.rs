@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::authenticate::ended;
 use super::end::{ATTEMPTS, End, Ended};
+use super::ending::block_series;
 use super::plan::change;
 use super::refuse::{Refused, Trail, unavailable};
 use super::{App, Tenant};
@@ -83,25 +84,14 @@ impl App {
         };
         let events = decide(Some(&open.task), &command)?;
         let annex = signed_by(by, reason).map_err(|why| unavailable(&why))?;
-        let block = Block {
-            on: BlockOn::Series {
-                issuer: open.task.issuer.clone(),
-                series: open.task.series.clone(),
-            },
-            task: Some(open.task.id),
-            since: now,
-        };
-        Ok(Append {
+        let mut append = Append {
             now,
-            notes: vec![Note {
-                kind: "block.set",
-                data: json!({"on": block.on.to_string(), "about": open.task.id}).to_string(),
-                annex: Some(signed_by(by, reason).map_err(|why| unavailable(&why))?),
-            }],
             changes: vec![change(Some(&open.task), open.task.id, events, Some(annex))?],
-            blocks: vec![block],
             ..Append::default()
-        })
+        };
+        let annex = signed_by(by, reason).map_err(|why| unavailable(&why))?;
+        block_series(&mut append, open, Some(annex));
+        Ok(append)
     }
 
     /// Lifts a block.

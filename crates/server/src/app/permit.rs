@@ -16,6 +16,7 @@ use super::tenant::Loaded;
 use super::{App, Tenant};
 use crate::policy::{Facts, Permitted, Recorded};
 use crate::random;
+use crate::record;
 
 /// Of how many clients the claims are kept in memory; those of others are read from the record.
 const CLIENTS: usize = 4096;
@@ -203,17 +204,9 @@ impl App {
             from += entries.len() as u64;
             page = (page * 4).min(LONGEST_PAGE);
             for entry in entries {
-                let registered = dayfly_ledger::ReadLeaf::parse(entry.leaf.as_bytes())
-                    .ok()
-                    .filter(|read| read.leaf.kind == "client.registered")
-                    .and_then(|read| {
-                        let mut data = serde_json::Deserializer::from_str(read.leaf.data.get());
-                        match Event::read(&read.leaf.kind, &mut data) {
-                            Ok(Ok(Event::ClientRegistered(registered))) => Some(registered.client),
-                            Ok(_) | Err(_) => None,
-                        }
-                    });
-                if registered == Some(client.number) {
+                if let Some(Event::ClientRegistered(registered)) = record::event_of(&entry)
+                    && registered.client == client.number
+                {
                     return claims_in(entry.annex.as_ref()).ok_or_else(erased);
                 }
             }

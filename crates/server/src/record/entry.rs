@@ -141,6 +141,16 @@ pub(crate) fn task_of(stored: &StoredEntry) -> Result<Option<TaskId>, RecordErro
         .transpose()
 }
 
+/// The event of a stored entry; none where it is about something else or cannot be read.
+pub(crate) fn event_of(stored: &StoredEntry) -> Option<Event> {
+    let leaf = ReadLeaf::parse(stored.leaf.as_bytes()).ok()?.leaf;
+    let mut data = serde_json::Deserializer::from_str(leaf.data.get());
+    match Event::read(&leaf.kind, &mut data) {
+        Ok(Ok(event)) => Some(event),
+        Ok(Err(_)) | Err(_) => None,
+    }
+}
+
 /// Visits the events of a task in order, each with its annex where that still stands.
 pub(crate) fn each_event(
     store: &dyn Store,

@@ -28,7 +28,7 @@ mod view;
 
 pub use decisions::{DecisionView, decisions};
 pub use end::EndNote;
-pub(crate) use entry::{each_event, task_of};
+pub(crate) use entry::{each_event, event_of, task_of};
 pub use error::RecordError;
 pub use key::{KeyError, RunUrl, TraceKey};
 pub use keys::{BlockView, blocks, keys};
