@@ -170,7 +170,7 @@ pub(crate) fn root() -> PathBuf {
         .to_owned()
 }
 
-/// The binary that the step `binary` builds: it lies beside this program.
+/// The binary that the step `tests` leaves: it lies beside this program.
 pub(crate) fn binary() -> PathBuf {
     let beside = std::env::current_exe().map(|own| own.with_file_name("dayfly"));
     beside.unwrap_or_else(|_| usual_binary())

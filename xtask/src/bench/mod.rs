@@ -1,32 +1,22 @@
-//! `cargo xtask bench`: the rows of the design's performance table, beside the primitives of this very machine.
+//! `cargo xtask bench`: the rows of the design's performance table, measured by a release build.
 
-mod clock;
-mod failure;
-mod fill;
-mod introspection;
-mod issuance;
-mod load;
-mod machine;
-mod mill;
+#[cfg_attr(
+    not(feature = "bench"),
+    expect(
+        dead_code,
+        reason = "here they are only read, for a mistake to be told before a build"
+    )
+)]
 mod options;
-mod pace;
-mod policy;
-mod primitives;
-mod probe;
-mod report;
-mod server;
-mod sqlite;
-mod start;
-mod world;
+#[cfg(feature = "bench")]
+mod rows;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use failure::{Context, Failure};
-use issuance::Issued;
-use options::{Options, Row};
-use primitives::Primitives;
-use report::Report;
+use options::Options;
+
+use crate::step::{Invocation, root};
 
 const USAGE: &str = "usage: cargo xtask bench [--quick] [--policies N] [--row issuance|introspection|memory|start|policy]
 
@@ -38,137 +28,66 @@ Exit code: 0 also when a floor is missed, 1 when an answer was wrong or the benc
 
 /// Runs the bench with what follows `bench` on the command line.
 pub(crate) fn main(args: &[String]) -> ExitCode {
-    if args.first().map(String::as_str) == Some(probe::ARGUMENT) {
-        return finish(probe::main(args));
+    #[cfg(feature = "bench")]
+    if let Some(code) = rows::probed(args) {
+        return code;
     }
-    let options = match Options::parse(args) {
-        Ok(Some(options)) => options,
+    match Options::parse(args) {
+        Ok(Some(options)) => measured(&options, args),
         Ok(None) => {
             println!("{USAGE}");
-            return ExitCode::SUCCESS;
+            ExitCode::SUCCESS
         }
         Err(why) => {
             eprintln!("bench: {why}\n{USAGE}");
-            return ExitCode::from(2);
+            ExitCode::from(2)
         }
-    };
-    // What is measured must be built as it is shipped, and so must what measures it.
+    }
+}
+
+#[cfg(feature = "bench")]
+fn measured(options: &Options, args: &[String]) -> ExitCode {
     if cfg!(debug_assertions) {
-        return built_and_again(args).unwrap_or_else(|why| finish(Err(why)));
-    }
-    finish(run(&options))
-}
-
-fn finish(result: Result<(), Failure>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            eprintln!("bench: {why}");
-            ExitCode::FAILURE
-        }
+        built_and_again(args)
+    } else {
+        rows::main(options)
     }
 }
 
-/// Builds server and bench with the release profile and runs that bench instead of this one.
-fn built_and_again(args: &[String]) -> Result<ExitCode, Failure> {
-    let built = Command::new("cargo")
-        .args([
-            "build",
-            "--release",
-            "--package",
-            "dayfly",
-            "--package",
-            "xtask",
-        ])
-        .current_dir(workspace())
-        .status()
-        .context("cargo cannot be run")?;
-    if !built.success() {
-        return Err(Failure::new("the release build failed"));
-    }
-    let again = target()?.join("release").join("xtask");
-    let status = Command::new(&again)
-        .arg("bench")
-        .args(args)
-        .status()
-        .with_context(|| format!("{} cannot be run", again.display()))?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+#[cfg(not(feature = "bench"))]
+fn measured(_: &Options, args: &[String]) -> ExitCode {
+    built_and_again(args)
 }
 
-fn run(options: &Options) -> Result<(), Failure> {
-    let target = target()?;
-    let binary = target.join("release").join("dayfly");
-    if !binary.is_file() {
-        return Err(Failure::new(format!(
-            "{} is missing: run the bench as `cargo xtask bench`, which builds it",
-            binary.display()
-        )));
-    }
-    // Beside the build and not in the system's folder for such files, which may lie in memory,
-    // where a sync costs nothing.
-    let folder = tempfile::Builder::new()
-        .prefix("dayfly-bench-")
-        .tempdir_in(&target)
-        .context("no folder to work in")?;
-    let measured = measure(options, &binary, folder.path());
-    // What a wrong answer came from is worth a look.
-    measured.map_err(|why| {
-        let kept = folder.keep();
-        Failure::new(format!("{why}; the files are kept in {}", kept.display()))
+/// Builds server and bench as they are shipped, and runs that bench instead of this one: what is
+/// measured must be built so, and so must what measures it.
+fn built_and_again(args: &[String]) -> ExitCode {
+    built_and_ran(args).unwrap_or_else(|why| {
+        eprintln!("bench: {why}");
+        ExitCode::FAILURE
     })
 }
 
-fn measure(options: &Options, binary: &Path, folder: &Path) -> Result<(), Failure> {
-    let mut report = Report::new(machine::line());
-    println!("{}\n", report.machine());
-    let primitives = Primitives::measure(folder, options.quick)?;
-    report.primitives(&primitives);
-    let bench = Bench {
-        options,
-        binary,
-        folder,
-        primitives: &primitives,
-    };
-    if options.wants(Row::Issuance) || options.wants(Row::Introspection) {
-        let issued = issuance::run(&bench, &mut report)?;
-        finish_served(&bench, issued, &mut report)?;
-    }
-    if options.wants(Row::Policy) {
-        policy::run(&bench, &mut report)?;
-    }
-    if options.wants(Row::Memory) || options.wants(Row::Start) {
-        start::run(&bench, &mut report)?;
-    }
-    report.print();
-    Ok(())
-}
-
-/// Introspects what was issued, stops the server, and looks into the ledger it left.
-fn finish_served(bench: &Bench<'_>, issued: Issued, report: &mut Report) -> Result<(), Failure> {
-    if bench.options.wants(Row::Introspection) {
-        introspection::run(bench, &issued, report)?;
-    }
-    issuance::check_ledger(issued, report)
-}
-
-/// What every row works with.
-struct Bench<'a> {
-    options: &'a Options,
-    binary: &'a Path,
-    folder: &'a Path,
-    primitives: &'a Primitives,
-}
-
-fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-/// The folder that this program was built into.
-fn target() -> Result<PathBuf, Failure> {
-    let own = std::env::current_exe().context("the bench does not know where it lies")?;
-    own.parent()
+fn built_and_ran(args: &[String]) -> Result<ExitCode, String> {
+    Invocation::of(
+        "cargo",
+        "build --release --package dayfly --package xtask --features xtask/bench",
+    )
+    .run()
+    .map_err(|why| format!("the release build failed: {why}"))?;
+    let own = std::env::current_exe()
+        .map_err(|why| format!("the bench does not know where it lies: {why}"))?;
+    let again = own
+        .parent()
         .and_then(Path::parent)
-        .map(Path::to_path_buf)
-        .ok_or_else(|| Failure::new("the bench does not lie in a target folder"))
+        .ok_or("the bench does not lie in a target folder")?
+        .join("release/xtask");
+    let status = Command::new(&again)
+        .arg("bench")
+        .args(args)
+        .current_dir(root())
+        .status()
+        .map_err(|why| format!("{} cannot be run: {why}", again.display()))?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }

@@ -7,7 +7,7 @@ use dayfly_ledger::Hash;
 
 use super::{Annex, OneTimeKey};
 
-/// What [`Store::facts`] reads.
+/// What [`Store::facts`](super::Store::facts) reads.
 #[derive(Clone, Debug, Default)]
 pub struct FactsQuery<'a> {
     /// Open tasks.

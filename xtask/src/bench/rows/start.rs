@@ -1,11 +1,11 @@
 //! Rows 6 and 7: what an open task takes in memory, and how soon a server with many of them is ready.
 
 use super::Bench;
+use super::Row;
 use super::failure::Failure;
 use super::fill;
 use super::machine::{self, Memory};
 use super::mill::{Callers, Platform};
-use super::options::Row;
 use super::report::{Direction, Line, Report};
 use super::server::Server;
 use super::world::World;
