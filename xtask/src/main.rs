@@ -1,6 +1,7 @@
 //! Everything CI does, as one command: `cargo xtask test`; and the benchmarks, `cargo xtask bench`.
 
 mod bench;
+mod guards;
 mod readme;
 mod requirement;
 mod step;
@@ -11,6 +12,7 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask test            everything CI does: format, lint, tests, documents, a real client
 cargo xtask test --quick    the same without the parts that need Node
+cargo xtask guards          takes out the guard of each promise in a copy, and sees its test go red
 cargo xtask bench [ARGS]    the benchmarks
 cargo xtask help            this text
 ";
@@ -21,6 +23,7 @@ fn main() -> ExitCode {
     match words.as_slice() {
         ["test"] => test::main(test::Extent::Everything),
         ["test", "--quick"] => test::main(test::Extent::Quick),
+        ["guards"] => test::guards_alone(),
         ["bench", ..] => bench::main(arguments.get(1..).unwrap_or_default()),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");

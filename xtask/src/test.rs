@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crate::step::{Invocation, Step, Work, binary, run_all, usual_binary};
-use crate::{readme, requirement};
+use crate::{guards, readme, requirement};
 
 /// How much of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +30,21 @@ pub(crate) fn main(extent: Extent) -> ExitCode {
     steps.extend(by_cargo());
     if extent == Extent::Everything {
         steps.push(Step::run_of("a real client", real_client()));
+        steps.push(guards());
     }
     run_all(&steps)
+}
+
+/// Runs the checks of the guards and nothing else.
+pub(crate) fn guards_alone() -> ExitCode {
+    run_all(&[guards()])
+}
+
+fn guards() -> Step {
+    Step {
+        name: "guards taken out",
+        work: Work::Call(guards::check, "cargo xtask guards"),
+    }
 }
 
 fn real_client() -> Invocation {

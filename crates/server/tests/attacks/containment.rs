@@ -1,7 +1,7 @@
 //! Owners, workloads and tenants that are stopped: nothing of them is accepted from the answer on.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dayfly_domain::{Block, BlockOn};
 use dayfly_server::app::{Contained, Operator};
@@ -341,14 +341,18 @@ async fn nothing_minted_during_an_offboarding_survives_it() {
     let world = Arc::new(World::new().await);
     for round in 0..12u64 {
         let stop = Arc::new(AtomicBool::new(false));
+        let granted = Arc::new(AtomicU64::new(0));
         let mut workers = Vec::new();
         for worker in 0..8u64 {
             let (world, stop) = (Arc::clone(&world), Arc::clone(&stop));
+            let granted = Arc::clone(&granted);
             workers.push(tokio::spawn(async move {
-                work(&world, &stop, 1_000_000 + round * 100_000 + worker * 1000).await
+                let first = 1_000_000 + round * 100_000 + worker * 1000;
+                work(&world, &stop, &granted, first).await
             }));
         }
-        for _ in 0..(round % 4) * 3 {
+        // In the middle of the first grants, or when there are some that stand.
+        while granted.load(Ordering::SeqCst) < (round % 4) * 3 {
             tokio::task::yield_now().await;
         }
         world.contain(&owner()).await;
@@ -381,7 +385,7 @@ async fn nothing_minted_during_an_offboarding_survives_it() {
 }
 
 /// Starts and renews until told to stop; gives everything it was granted.
-async fn work(world: &World, stop: &AtomicBool, first: u64) -> Vec<Job> {
+async fn work(world: &World, stop: &AtomicBool, granted: &AtomicU64, first: u64) -> Vec<Job> {
     let mut jobs: Vec<Job> = Vec::new();
     for run in first..first + 1000 {
         let done = stop.load(Ordering::SeqCst);
@@ -393,6 +397,7 @@ async fn work(world: &World, stop: &AtomicBool, first: u64) -> Vec<Job> {
         if reply.status == 200 {
             assert!(!done, "granted after the offboarding was acknowledged");
             jobs.push(Job::of(key, proof, &reply));
+            granted.fetch_add(1, Ordering::SeqCst);
         }
         if let Some(last) = jobs.last() {
             let reply = world.renew(last, &[]).await;

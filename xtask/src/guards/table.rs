@@ -1,0 +1,141 @@
+//! The guards of the promises, and for each a test that must not pass without it.
+
+/// A line that a promise stands on.
+pub(super) struct Guard {
+    /// The promise, as DESIGN and README number them.
+    pub(super) promise: &'static str,
+    /// What the line does.
+    pub(super) what: &'static str,
+    /// Where it stands.
+    pub(super) file: &'static str,
+    /// The line, or as much of it as stands there once.
+    pub(super) guard: &'static str,
+    /// What stands there once it is taken out.
+    pub(super) without: &'static str,
+    /// Where the test is: arguments of `cargo test`.
+    pub(super) target: &'static str,
+    /// The test's whole name.
+    pub(super) test: &'static str,
+}
+
+const DOMAIN_LAWS: &str = "--workspace --test laws";
+const LEDGER: &str = "--workspace --test all";
+const STORE: &str = "--workspace --test store";
+const STORE_INSIDE: &str = "--package dayfly-store --lib";
+const ATTACKS: &str = "--workspace --test attacks";
+
+/// From the crates that depend on nothing to the server, so that each is built anew as seldom as can be.
+pub(super) const GUARDS: &[Guard] = &[
+    Guard {
+        promise: "P2",
+        what: "the bound of a credential by its client and its task",
+        file: "crates/domain/src/decide.rs",
+        guard: "
+        .min(client.expires)
+        .min(task.deadline);",
+        without: ";",
+        target: DOMAIN_LAWS,
+        test: "laws::runs::every_run_keeps_the_promises",
+    },
+    Guard {
+        promise: "P5",
+        what: "the check of a leaf against its stored hash",
+        file: "crates/ledger/src/fsck.rs",
+        guard: "if hash != *stored {",
+        without: "if false {",
+        target: LEDGER,
+        test: "fsck::every_edit_is_found_where_it_was_made",
+    },
+    Guard {
+        promise: "P5",
+        what: "the check that an end counts the entries of its task",
+        file: "crates/ledger/src/chain.rs",
+        guard: "Some(count) if count == link.seq =>",
+        without: "Some(_) =>",
+        target: LEDGER,
+        test: "fsck::each_rule_is_named",
+    },
+    Guard {
+        promise: "P1",
+        what: "the sync of a commit",
+        file: "crates/store/src/sqlite.rs",
+        guard: "            Sync::Full,",
+        without: "            Sync::Normal,",
+        target: STORE_INSIDE,
+        test: "sqlite::tests::durability::every_answer_comes_after_a_sync",
+    },
+    Guard {
+        promise: "P2",
+        what: "the check that a key is claimed once",
+        file: "crates/store/src/sqlite/judge.rs",
+        guard: "if write.replaces != Some(rival.task) || (rival.is_open && !ends(rival.task)) {",
+        without: "if false {",
+        target: STORE,
+        test: "sqlite::races::a_key_is_claimed_once",
+    },
+    Guard {
+        promise: "P8",
+        what: "the drop of claims past their keep",
+        file: "crates/store/src/sqlite/partition.rs",
+        guard: "db.execute_batch(&format!(\"DROP TABLE claims_{passed}\"))?;",
+        without: "let _ = passed;",
+        target: STORE,
+        test: "sqlite::races::claims_are_kept_as_long_as_asked_and_then_forgotten",
+    },
+    Guard {
+        promise: "P4",
+        what: "the check of epochs where an append is judged",
+        file: "crates/store/src/sqlite/judge.rs",
+        guard: "if let Some(of) = self.draft.moved_since(&append.relies) {",
+        without: "if let Some(of) = self.draft.moved_since(&[]) {",
+        target: STORE,
+        test: "sqlite::declared::a_moved_epoch_is_stale",
+    },
+    Guard {
+        promise: "P3",
+        what: "the look at epochs where a token is introspected",
+        file: "crates/server/src/app/authenticate.rs",
+        guard: "        check_epochs(open.stale.as_ref())?;",
+        without: "        let _ = check_epochs(None);",
+        target: ATTACKS,
+        test: "containment::one_entry_stops_everything_at_once_and_the_ends_follow",
+    },
+    Guard {
+        promise: "P4",
+        what: "the same look, for what is minted during an offboarding",
+        file: "crates/server/src/app/authenticate.rs",
+        guard: "        check_epochs(open.stale.as_ref())?;",
+        without: "        let _ = check_epochs(None);",
+        target: ATTACKS,
+        test: "containment::nothing_minted_during_an_offboarding_survives_it",
+    },
+    Guard {
+        promise: "P3",
+        what: "the last look at the keys in force before a token is signed",
+        file: "crates/server/src/mint/token.rs",
+        guard: "|| !present.verifying().knows(kid)",
+        without: "|| !sealer.keyring.verifying().knows(kid)",
+        target: ATTACKS,
+        test: "keys::a_grant_that_was_decided_under_a_stolen_key_gets_no_signature",
+    },
+    Guard {
+        promise: "P6",
+        what: "the silence towards the caller about what would have passed",
+        file: "crates/server/src/http/answer.rs",
+        guard: "\"got\": refused.refusal.got,",
+        without: "\"got\": refused.refusal.got, \"wanted\": refused.refusal.wanted,",
+        target: ATTACKS,
+        test: "refusals::a_caller_learns_nothing_of_what_would_have_passed",
+    },
+    Guard {
+        promise: "P7",
+        what: "the no of a policy that errs",
+        file: "crates/server/src/policy/evaluate.rs",
+        guard: "Cedar::Allow if errors.is_empty() => Decision::Allow,
+            Cedar::Allow | Cedar::Deny => Decision::Deny,",
+        without: "Cedar::Allow => Decision::Allow,
+            Cedar::Deny => Decision::Deny,",
+        target: ATTACKS,
+        test: "policy::a_policy_that_errs_denies_though_another_permits",
+    },
+];
