@@ -91,6 +91,7 @@ fn ends(open: u64, agreed: Option<u64>) -> String {
 struct Next {
     source: Source,
     declared: Arc<Declared>,
+    policies: Arc<Policies>,
     revisions: Revisions,
 }
 
@@ -134,6 +135,7 @@ impl App {
             tenant: tenant.name().clone(),
             before: Arc::clone(&before),
             after: Arc::clone(&next.declared),
+            policies: Arc::clone(&next.policies),
         });
         let lost = waited(&regrant, move |regrant| regrant.count(now)).await?;
         applied.ends = lost.count();
@@ -178,12 +180,13 @@ impl App {
         };
         let (declared, mut warnings) =
             Declared::load(&source, tenant.context()).map_err(ApplyError::Load)?;
-        let (_, doubts) = Policies::load(&source, &declared).map_err(ApplyError::Load)?;
+        let (policies, doubts) = Policies::load(&source, &declared).map_err(ApplyError::Load)?;
         warnings.extend(doubts);
         let warnings = warnings.iter().map(ToString::to_string).collect();
         let next = Next {
             source,
             declared: Arc::new(declared),
+            policies: Arc::new(policies),
             revisions,
         };
         Ok((next, warnings))

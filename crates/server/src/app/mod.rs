@@ -19,6 +19,7 @@ mod plan;
 mod pulse;
 mod rates;
 mod ready;
+mod recall;
 mod refuse;
 mod regrant;
 mod renew;

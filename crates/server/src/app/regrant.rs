@@ -8,12 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dayfly_domain::access::detail_covers;
-use dayfly_domain::{Binding, Claims, Client, EpochOf, Event, Name, Task, TaskId, Time};
+use dayfly_domain::{Binding, Claims, Client, EpochOf, Name, Task, TaskId, Time};
 use dayfly_store::{EntryRange, FactsQuery, OpenFilter, OpenTask, Store};
 
+use super::recall::Recalled;
 use super::revisions::gone;
 use super::tenant::Loaded;
 use crate::declared::{Declared, DeclaredWorkload, Issuer};
+use crate::policy::Policies;
 use crate::record::{self, RecordError};
 
 /// How many tasks or entries are looked at at once.
@@ -27,6 +29,7 @@ pub(super) struct Regrant {
     pub(super) tenant: Name,
     pub(super) before: Arc<Loaded>,
     pub(super) after: Arc<Declared>,
+    pub(super) policies: Arc<Policies>,
 }
 
 /// The open tasks that the new state would end, as of a size of the ledger.
@@ -188,23 +191,28 @@ impl Regrant {
         if self.is_unchanged(task, workload, issuer) {
             return Ok(Verdict::Kept);
         }
-        let claims = self.claims(task.id)?;
+        let recalled = Recalled::of(self.store.as_ref(), &self.tenant, task.id)?;
         for (number, client) in task.roots().filter(|(_, client)| client.is_active()) {
-            let known = claims.get(&number);
+            let known = recalled.claims.get(&number);
             if let Some(why) = self.refuses(task, client, known, workload, issuer) {
                 return Ok(Verdict::Refused(format!("client {number}: {why}")));
             }
         }
-        Ok(Verdict::Kept)
+        let workload = &workload.workload;
+        let denied = recalled.denied(task, workload, &after.catalog, &self.policies, now);
+        Ok(denied.map_or(Verdict::Kept, Verdict::Refused))
     }
 
-    /// What is declared of the task as it was: the former state granted it, and so does this one.
+    /// What is declared of the task and every policy is as it was: the former state granted it, and so
+    /// does this one.
     fn is_unchanged(&self, task: &Task, workload: &DeclaredWorkload, issuer: &Issuer) -> bool {
         let before = &self.before.declared;
         let same_issuer = before.issuers.get(&task.issuer).is_some_and(|held| {
             (held.kind, &held.url, &held.audience) == (issuer.kind, &issuer.url, &issuer.audience)
         });
-        same_issuer && before.workloads.get(&task.workload) == Some(workload)
+        same_issuer
+            && before.workloads.get(&task.workload) == Some(workload)
+            && self.before.policies.hash() == self.policies.hash()
     }
 
     /// Why the new state would not have let a client in; none where it would.
@@ -258,20 +266,6 @@ impl Regrant {
     fn matches_otherwise(&self, task: &Task, declared: &DeclaredWorkload) -> bool {
         let held = self.before.declared.workloads.get(&task.workload);
         held.is_none_or(|held| held.workload.matching != declared.workload.matching)
-    }
-
-    /// The claims of a task's root clients by their numbers, without those that were erased.
-    fn claims(&self, task: TaskId) -> Result<BTreeMap<u32, Claims>, RecordError> {
-        let mut claims = BTreeMap::new();
-        record::each_event(self.store.as_ref(), &self.tenant, task, |event, annex| {
-            if let Event::ClientRegistered(registered) = event
-                && let Some(found) = annex.and_then(|annex| annex.get("claims"))
-                && let Ok(found) = serde_json::from_value(found.clone())
-            {
-                claims.insert(registered.client, found);
-            }
-        })?;
-        Ok(claims)
     }
 }
 

@@ -8,7 +8,7 @@ use super::{Policies, State};
 
 impl Policies {
     /// The refusal of a verdict that denies; `at` is the URL of the resource.
-    pub(super) fn refusal(&self, verdict: &Verdict, at: &str) -> Refusal {
+    pub(crate) fn refusal(&self, verdict: &Verdict, at: &str) -> Refusal {
         let asked = format!("{} at {at}", verdict.action);
         let refusal = |rule| Refusal::new(rule).field("policy").got(asked.as_str());
         if let Some(error) = verdict.errors.first() {

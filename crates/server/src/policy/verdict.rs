@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use dayfly_domain::{Digest, Name, Time};
-use serde::Serialize;
+use dayfly_domain::{Claims, Digest, Name, Time};
+use serde::{Deserialize, Serialize};
 
 use super::facts::{Asked, Facts};
 use super::schema::Action;
@@ -98,17 +98,30 @@ pub struct Recorded {
 }
 
 /// Facts as they are recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordedFacts {
     /// `context.now`.
     pub now: Time,
     /// `context.address`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
     /// `context.open_tasks`.
     pub open_tasks: u64,
     /// `context.starts_last_hour`.
     pub starts_last_hour: u64,
+}
+
+impl RecordedFacts {
+    /// The facts as they were, with the claims that stand elsewhere in the record.
+    pub(crate) const fn with<'a>(&self, claims: &'a Claims) -> Facts<'a> {
+        Facts {
+            claims,
+            now: self.now,
+            address: self.address,
+            open_tasks: self.open_tasks,
+            starts_last_hour: self.starts_last_hour,
+        }
+    }
 }
 
 impl From<&Facts<'_>> for RecordedFacts {

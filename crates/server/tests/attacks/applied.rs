@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use dayfly_domain::Span;
 use dayfly_server::app::{Applied, ApplyError, ApplyRequest, Operator};
+use dayfly_store::clock::Clock;
 use dayfly_store::{FactsQuery, Store};
 use serde_json::{Value, json};
 
@@ -347,4 +348,76 @@ async fn undo_goes_back_to_the_former_revision_and_forth_again() {
     assert_eq!(world.apply(forth).await.unwrap().revision, 4);
     assert_eq!(world.end_of(&job.task).as_deref(), Some("policy"));
     assert_eq!(world.last_change()["hash"], second["hash"]);
+}
+
+/// Policies that would not permit what is open, by the facts of its grant and not by those of now;
+/// and words of what is said of it.
+const STRICTER: [(&str, &str, &str); 3] = [
+    (
+        "forbid (principal, action == Dayfly::Action::\"start\", resource) when { context.open_tasks >= 1 };",
+        "start at https://artifacts.example",
+        "forbidden by",
+    ),
+    (
+        "forbid (principal == Dayfly::Workload::\"release\", action == Dayfly::Action::\"issue\", resource) when { context.open_tasks >= 1 };",
+        "client 1: issue at https://artifacts.example",
+        "forbidden by",
+    ),
+    (
+        "forbid (principal, action, resource) when { context.open_tasks + 9223372036854775807 > 0 && false };",
+        "start at https://artifacts.example",
+        "overflow",
+    ),
+];
+
+#[tokio::test]
+async fn what_new_policies_would_not_have_permitted_ends_only_by_its_number() {
+    for (policy, at, why) in STRICTER {
+        let world = World::new().await;
+        // When the first was granted none was open; now there are three.
+        let jobs = [world.job(1).await, world.job(2).await, world.job(3).await];
+        let size = world.size();
+        world.write_policy("stricter.cedar", policy);
+        let dry = world.apply(DRY).await.unwrap();
+        assert_eq!((dry.ends, dry.applied), (2, false), "{policy}: {dry:?}");
+        for task in &dry.tasks {
+            assert!(
+                task.why.contains(at) && task.why.contains(why),
+                "{}",
+                task.why
+            );
+        }
+        assert_eq!(world.refused(ApplyRequest::default()).await, 2);
+        assert_eq!(world.size(), size, "nothing is recorded of a refused apply");
+        let applied = world.apply(ends(2)).await.unwrap();
+        assert_eq!((applied.ends, applied.applied), (2, true));
+        assert_eq!(world.end_of(&jobs[0].task), None);
+        assert!(world.is_active(&jobs[0].token).await);
+        for job in &jobs[1..] {
+            assert_eq!(world.end_of(&job.task).as_deref(), Some("policy"));
+            assert!(!world.is_active(&job.token).await);
+        }
+    }
+}
+
+#[tokio::test]
+async fn policies_that_permit_what_is_open_end_nothing() {
+    let world = World::new().await;
+    let job = world.job(1).await;
+    let soon = world.clock.now() + Span::from_seconds(60);
+    world.wait(600);
+    // It held at the time of the grant; the credential has expired, and the task is open.
+    let until = format!(
+        "forbid (principal, action, resource) when {{ context.now > datetime(\"{soon}\") }};"
+    );
+    world.write_policy("until.cedar", &until);
+    assert!(world.apply(ApplyRequest::default()).await.unwrap().applied);
+    assert!(world.is_open(&job.task));
+    assert_eq!(
+        world.renew(&job, &[]).await.rule(),
+        "policy_denied",
+        "from now on"
+    );
+    let fresh = world.apply(UNDO).await.unwrap();
+    assert_eq!((fresh.applied, fresh.ends), (true, 0));
 }

@@ -1,7 +1,9 @@
 //! Policies: asked at each request, enforced, explained, recorded, and closed where they fail.
 
+use dayfly_domain::Span;
 use dayfly_server::app::{ApplyError, ApplyRequest, Operator};
 use dayfly_server::config::AddressRates;
+use dayfly_store::clock::Clock;
 use dayfly_store::{EntryRange, Store};
 use serde_json::{Value, json};
 
@@ -14,7 +16,7 @@ const OVERFLOW: &str = "when { context.open_tasks + 9223372036854775807 > 0 && f
 
 impl World {
     /// Writes a policy file into the folder of `acme`, without applying it.
-    fn write_policy(&self, name: &str, text: &str) {
+    pub(crate) fn write_policy(&self, name: &str, text: &str) {
         let folder = self.folder.path().join("acme/policies");
         std::fs::write(folder.join(name), text).unwrap();
     }
@@ -35,6 +37,15 @@ impl World {
         let proof = signed(&with(claims(self, 1, run), more));
         self.ask(&proof, Some(&new_key()), &[("resource", ARTIFACTS)])
             .await
+    }
+
+    /// A policy that forbids from a minute after now on what is proven by this claim. What is open was
+    /// permitted by it, and stays.
+    fn forbid_soon(&self, claim: &str, value: &str) -> String {
+        let soon = self.clock.now() + Span::from_seconds(60);
+        format!(
+            "forbid (principal, action, resource) when {{ context.now > datetime(\"{soon}\") && context.proof.hasTag(\"{claim}\") && context.proof.getTag(\"{claim}\") == \"{value}\" }};"
+        )
     }
 
     /// What the operator sees of a refusal.
@@ -158,7 +169,7 @@ async fn what_is_only_observed_never_denies_and_never_permits() {
     let world = World::new().await;
     let forbid = "@id(\"soon\") @mode(\"observe\") forbid (principal, action, resource);";
     world.apply_policies(&[("forbid.cedar", forbid)]).await;
-    world.job(1).await;
+    let job = world.job(1).await;
     let annex = &world.annexes("credential.issued")[0]["policy"]["decisions"][0];
     assert_eq!(annex["decision"], "allow");
     assert_eq!(
@@ -166,6 +177,7 @@ async fn what_is_only_observed_never_denies_and_never_permits() {
         json!({"decision": "deny", "policies": ["soon"]})
     );
 
+    assert_eq!(world.end_task(&job, "completed").await.status, 200);
     let permit = "@id(\"soon\") @mode(\"observe\") permit (principal, action, resource);";
     world
         .apply_policies(&[("baseline.cedar", permit), ("forbid.cedar", "")])
@@ -179,8 +191,10 @@ async fn a_renewal_is_denied_once_a_policy_forbids_it() {
     let world = World::new().await;
     let job = world.job(1).await;
     assert_eq!(world.renew(&job, &[]).await.status, 200);
-    let forbid = "forbid (principal, action, resource) when { context.proof.hasTag(\"ref\") && context.proof.getTag(\"ref\") == \"refs/heads/main\" };";
-    world.apply_policies(&[("forbid.cedar", forbid)]).await;
+    let forbid = world.forbid_soon("ref", "refs/heads/main");
+    world.apply_policies(&[("forbid.cedar", &forbid)]).await;
+    assert_eq!(world.renew(&job, &[]).await.status, 200, "not yet");
+    world.wait(120);
     assert_eq!(world.renew(&job, &[]).await.rule(), "policy_denied");
     let narrowed = world
         .narrow(&job.token, Some(&job.key), &[("resource", ARTIFACTS)])
@@ -192,10 +206,7 @@ async fn a_renewal_is_denied_once_a_policy_forbids_it() {
     assert_eq!(again.rule(), "policy_denied");
     assert!(world.is_open(&job.task));
     // After a restart the claims are read from the record.
-    world.apply_policies(&[("forbid.cedar", "")]).await;
     let restarted = world.restarted().await;
-    assert_eq!(restarted.renew(&job, &[]).await.status, 200);
-    restarted.apply_policies(&[("forbid.cedar", forbid)]).await;
     assert_eq!(restarted.renew(&job, &[]).await.rule(), "policy_denied");
 }
 
@@ -213,8 +224,9 @@ async fn each_client_is_asked_about_by_its_own_claims() {
     };
     let (one, two) = (ask(1, "1", "one").await, ask(1, "2", "two").await);
     assert_eq!(one.task, two.task);
-    let forbid = "forbid (principal, action, resource) when { context.proof.hasTag(\"actor\") && context.proof.getTag(\"actor\") == \"two\" };";
-    world.apply_policies(&[("forbid.cedar", forbid)]).await;
+    let forbid = world.forbid_soon("actor", "two");
+    world.apply_policies(&[("forbid.cedar", &forbid)]).await;
+    world.wait(120);
     assert_eq!(world.renew(&one, &[]).await.status, 200);
     assert_eq!(world.renew(&two, &[]).await.rule(), "policy_denied");
 }

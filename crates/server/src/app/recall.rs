@@ -1,0 +1,168 @@
+//! What an open task was granted by, read back from the annexes of its entries, and what a new set of policies says of it.
+
+use std::collections::BTreeMap;
+
+use dayfly_domain::access::{Catalog, Detail};
+use dayfly_domain::{Claims, Event, Name, Task, TaskId, Time, Workload};
+use dayfly_store::Store;
+use serde_json::Value;
+
+use crate::policy::{Action, Asked, Decision, Policies, Question, RecordedFacts};
+use crate::record::{self, RecordError};
+
+/// The facts of a task's grants, without what was erased.
+#[derive(Default)]
+pub(super) struct Recalled {
+    /// The claims of its root clients, by their numbers.
+    pub(super) claims: BTreeMap<u32, Claims>,
+    /// What its start was decided by.
+    start: Option<RecordedFacts>,
+    /// Its newest credential of each client and resource.
+    credentials: BTreeMap<(u32, Name), Credential>,
+}
+
+struct Credential {
+    access: Vec<Detail>,
+    expires: Time,
+    /// What it was decided by.
+    facts: Option<RecordedFacts>,
+}
+
+impl Recalled {
+    /// Reads all entries of a task.
+    pub(super) fn of(store: &dyn Store, tenant: &Name, task: TaskId) -> Result<Self, RecordError> {
+        let mut recalled = Self::default();
+        record::each_event(store, tenant, task, |event, annex| {
+            recalled.take(event, annex);
+        })?;
+        Ok(recalled)
+    }
+
+    fn take(&mut self, event: &Event, annex: Option<&Value>) {
+        match event {
+            Event::TaskStarted(_) => self.start = facts_in(annex),
+            Event::ClientRegistered(registered) => {
+                let claims = annex.and_then(|annex| annex.get("claims"));
+                let claims = claims.and_then(|claims| serde_json::from_value(claims.clone()).ok());
+                self.claims
+                    .extend(claims.map(|claims| (registered.client, claims)));
+            }
+            Event::CredentialIssued(issued) => {
+                let credential = Credential {
+                    access: issued.access.clone(),
+                    expires: issued.expires,
+                    facts: facts_in(annex),
+                };
+                let of = (issued.client, issued.resource.clone());
+                self.credentials.insert(of, credential);
+            }
+            Event::CredentialRevoked(_) | Event::ClientEnded(_) | Event::TaskEnded(_) => {}
+        }
+    }
+
+    /// Why these policies would not have granted what the task holds: its start, and of each active
+    /// root client the credentials that are still good or, where none is, the newest. None where
+    /// they would. What was erased cannot be asked about, and what cannot be asked about is denied
+    /// (docs/decisions/0020).
+    pub(super) fn denied(
+        &self,
+        task: &Task,
+        workload: &Workload,
+        catalog: &Catalog,
+        policies: &Policies,
+        now: Time,
+    ) -> Option<String> {
+        let asking = Asking {
+            workload,
+            catalog,
+            policies,
+        };
+        // The client that opened it is its first.
+        let (first, opener) = task.roots().next()?;
+        let mut at: Vec<&Name> = opener.access.iter().map(|held| &held.resource).collect();
+        at.sort_unstable();
+        at.dedup();
+        for resource in at {
+            let facts = self.start.as_ref();
+            let claims = self.claims.get(&first);
+            if let Some(why) = asking.denies(Action::Start, resource, &opener.access, claims, facts)
+            {
+                return Some(why);
+            }
+        }
+        for (number, _) in task.roots().filter(|(_, client)| client.is_active()) {
+            let claims = self.claims.get(&number);
+            for (resource, credential) in self.held(number, now) {
+                let (access, facts) = (&credential.access, credential.facts.as_ref());
+                if let Some(why) = asking.denies(Action::Issue, resource, access, claims, facts) {
+                    return Some(format!("client {number}: {why}"));
+                }
+            }
+        }
+        None
+    }
+
+    fn held(&self, client: u32, now: Time) -> Vec<(&Name, &Credential)> {
+        let of_client = || {
+            self.credentials
+                .iter()
+                .filter(move |((number, _), _)| *number == client)
+                .map(|((_, resource), credential)| (resource, credential))
+        };
+        let good: Vec<_> = of_client()
+            .filter(|(_, credential)| now < credential.expires)
+            .collect();
+        if good.is_empty() {
+            of_client()
+                .max_by_key(|(_, credential)| credential.expires)
+                .into_iter()
+                .collect()
+        } else {
+            good
+        }
+    }
+}
+
+struct Asking<'a> {
+    workload: &'a Workload,
+    catalog: &'a Catalog,
+    policies: &'a Policies,
+}
+
+impl Asking<'_> {
+    fn denies(
+        &self,
+        action: Action,
+        resource: &Name,
+        access: &[Detail],
+        claims: Option<&Claims>,
+        facts: Option<&RecordedFacts>,
+    ) -> Option<String> {
+        let at = self.catalog.url_of(resource);
+        let (Some(claims), Some(facts)) = (claims, facts) else {
+            return Some(format!(
+                "the policies have changed, and what its {action} at {at} was decided by is not on record"
+            ));
+        };
+        let question = Question {
+            action,
+            workload: self.workload,
+            resource,
+            asked: Asked::of(access, resource),
+        };
+        let verdict = self.policies.evaluate(&question, &facts.with(claims));
+        match verdict.decision {
+            Decision::Allow => None,
+            Decision::Deny => {
+                let refusal = self.policies.refusal(&verdict, at);
+                let why = refusal.hint;
+                Some(format!("{action} at {at}: {why}"))
+            }
+        }
+    }
+}
+
+fn facts_in(annex: Option<&Value>) -> Option<RecordedFacts> {
+    let facts = annex?.get("policy")?.get("facts")?;
+    serde_json::from_value(facts.clone()).ok()
+}
