@@ -1,5 +1,5 @@
 //! The binary as a server, with real clients: what survives a kill, what a start heeds and what it
-//! does not, which bounds hold, what `proof` tells a job, backups, and the runbook's pages on keys.
+//! does not, which bounds hold, what `proof` tells a job, backups, and pages of the runbook.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,6 +16,7 @@ mod crash;
 mod front;
 mod keys;
 mod offboarding;
+mod policy;
 mod proof;
 mod restart;
 mod secrets;
