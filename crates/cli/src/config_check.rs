@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use dayfly_server::config::{Config, LoadError, Place, Warning, is_world_readable};
-use dayfly_server::declared::{Declared, Source, TenantContext};
+use dayfly_server::declared::{Declared, Neighbour, Source, TenantContext, overlaps};
 use dayfly_server::http::admin::SOCKET;
 use dayfly_server::http::door::Tls;
 use dayfly_server::mint::MasterKey;
@@ -101,6 +101,7 @@ impl Findings {
         if names.is_empty() {
             self.error(&config.tenants, "has no tenant: `dayfly init` makes one");
         }
+        let mut states = Vec::with_capacity(names.len());
         for name in names {
             let source = match Source::read_folder(&config.tenant_folder(&name)) {
                 Ok(source) => source,
@@ -110,9 +111,22 @@ impl Findings {
                 }
             };
             match Declared::load(&source, &TenantContext::new(config, &name)) {
-                Ok((_, warnings)) => self.warnings.extend(warnings),
+                Ok((declared, warnings)) => {
+                    self.warnings.extend(warnings);
+                    states.push((config.issuer(&name), name, declared));
+                }
                 Err(errors) => self.errors.extend(errors),
             }
+        }
+        let neighbours = || {
+            states.iter().map(|(issuer, name, declared)| Neighbour {
+                name,
+                issuer,
+                declared,
+            })
+        };
+        for state in neighbours() {
+            self.errors.extend(overlaps(state, neighbours()));
         }
     }
 

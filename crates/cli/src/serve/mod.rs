@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
-use dayfly_server::app::{App, HeadSinks, ServerBounds, Tenant, TenantSetup};
+use dayfly_server::app::{App, HeadSinks, ServerBounds, Tenant, TenantSetup, check_overlaps};
 use dayfly_server::config::{Config, NotifySink};
 use dayfly_server::declared::TenantContext;
 use dayfly_server::http;
@@ -196,9 +196,9 @@ async fn open_app(config: &Config, store: Arc<dyn Store>) -> anyhow::Result<Arc<
     }
     let sinks = HeadSinks::of(&config.heads, &names);
     let keys = Arc::new(KeyCache::new());
-    let mut tenants = Vec::with_capacity(names.len());
-    for name in names {
-        let setup = TenantSetup {
+    let setups: Vec<TenantSetup> = names
+        .into_iter()
+        .map(|name| TenantSetup {
             folder: config.tenant_folder(&name),
             context: TenantContext::new(config, &name),
             proofs: ProofBounds {
@@ -206,8 +206,15 @@ async fn open_app(config: &Config, store: Arc<dyn Store>) -> anyhow::Result<Arc<
                 ..ProofBounds::default()
             },
             keys: Arc::clone(&keys),
-            name: name.clone(),
-        };
+            name,
+        })
+        .collect();
+    for warning in check_overlaps(store.as_ref(), &setups)? {
+        tracing::warn!("{warning}");
+    }
+    let mut tenants = Vec::with_capacity(setups.len());
+    for setup in setups {
+        let name = setup.name.clone();
         let tenant = Tenant::open(store.as_ref(), setup, Arc::clone(&master), clock.now())
             .await
             .with_context(|| format!("tenant {name} cannot be served"))?;

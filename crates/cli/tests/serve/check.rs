@@ -99,3 +99,34 @@ async fn everything_that_a_start_would_trip_over_is_found_at_once() {
         assert!(said.contains(wanted), "{wanted} is not in\n{said}");
     }
 }
+
+/// One proof that counts in two tenants is a mistake wherever declared state comes in.
+#[tokio::test]
+async fn no_two_tenants_accept_one_proof() {
+    let with_audience = |audience: &str| {
+        let issuer = format!("[issuer.github]\naudience = \"{audience}\"");
+        TENANT.replace("[issuer.github]", &issuer)
+    };
+    let mut stage = Stage::configured("http", "", &with_audience("deploy"), client([]));
+    let tenants = stage.folder().join("tenants");
+    let mut copy = Command::new("cp");
+    copy.args(["-r", "acme", "beta"]).current_dir(&tenants);
+    assert!(copy.status().unwrap().success());
+    let (code, said) = check(&stage, &[]);
+    assert_eq!(code, Some(1));
+    let told = "tenants/beta/tenant.toml:2:9: the issuer `github` accepts the audience `deploy`, and so does the issuer `github` of tenant `acme`";
+    assert!(said.contains(told), "{said}");
+    stage.spawn();
+    assert!(!stage.gone().success());
+    assert!(stage.log().contains("accepts the audience `deploy`"));
+    // Mended, both are served; and an apply cannot bring it back.
+    let beta = tenants.join("beta/tenant.toml");
+    fs::write(&beta, with_audience("deploy-beta")).unwrap();
+    let (code, said) = check(&stage, &[]);
+    assert_eq!(code, Some(0), "{said}");
+    stage.start().await;
+    fs::write(&beta, with_audience("deploy")).unwrap();
+    let apply = ["apply", "--tenant", "beta", "--reason", "the same again"];
+    let (ok, said) = stage.operate(&apply);
+    assert!(!ok && said.contains(told), "{said}");
+}

@@ -13,7 +13,7 @@ use super::regrant::{Lost, LostTask, Regrant};
 use super::revisions::{Activation, Revisions};
 use super::tenant::{Loaded, OpenError};
 use super::{App, Tenant};
-use crate::declared::{Declared, LoadError, Source, diff};
+use crate::declared::{Declared, LoadError, Source, diff, overlaps};
 use crate::policy::Policies;
 use crate::record::RecordError;
 
@@ -182,6 +182,7 @@ impl App {
             Declared::load(&source, tenant.context()).map_err(ApplyError::Load)?;
         let (policies, doubts) = Policies::load(&source, &declared).map_err(ApplyError::Load)?;
         warnings.extend(doubts);
+        self.check_neighbours(tenant, &declared)?;
         let warnings = warnings.iter().map(ToString::to_string).collect();
         let next = Next {
             source,
@@ -190,6 +191,19 @@ impl App {
             revisions,
         };
         Ok((next, warnings))
+    }
+
+    /// No other tenant may accept the proofs that this state accepts.
+    fn check_neighbours(&self, tenant: &Tenant, declared: &Declared) -> Result<(), ApplyError> {
+        for other in self.tenants() {
+            let loaded = other.loaded();
+            let theirs = [other.neighbour(&loaded.declared)];
+            let found = overlaps(tenant.neighbour(declared), theirs);
+            if !found.is_empty() {
+                return Err(ApplyError::Load(found));
+            }
+        }
+        Ok(())
     }
 
     /// The one append: the entry, the source, the epochs of what is gone, and which tasks it ends.

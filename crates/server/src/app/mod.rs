@@ -56,7 +56,7 @@ pub use regrant::LostTask;
 pub use renew::RenewRequest;
 pub use replay::KeyProof;
 pub use sinks::HeadSinks;
-pub use tenant::{Loaded, OpenError, Tenant, TenantSetup};
+pub use tenant::{Loaded, OpenError, Tenant, TenantSetup, check_overlaps};
 
 /// Bounds of a server that are not the domain's.
 #[derive(Clone, Copy, Debug)]

@@ -17,7 +17,7 @@ use super::matching::MatchIndex;
 use super::pulse::Pulse;
 use super::replay::Replays;
 use super::revisions::{Activation, Revisions};
-use crate::declared::{Declared, LoadError, Source, TenantContext, Warning};
+use crate::declared::{Declared, LoadError, Neighbour, Source, TenantContext, Warning, overlaps};
 use crate::mint::{Keyring, KeyringError, Kind, MasterKey, wanted};
 use crate::policy::Policies;
 use crate::random;
@@ -114,6 +114,57 @@ pub enum OpenError {
     /// The system has no randomness.
     #[error(transparent)]
     Random(#[from] random::NoRandomness),
+}
+
+/// Whether two of the tenants that are to be opened accept one proof. Where the first declared state
+/// of an empty tenant would bring that about it is a mistake; what is in force already is warned of,
+/// for only a server that runs can take a better folder.
+///
+/// # Errors
+/// [`OpenError`], which names file and line.
+pub fn check_overlaps(
+    store: &dyn Store,
+    setups: &[TenantSetup],
+) -> Result<Vec<Warning>, OpenError> {
+    let mut states = Vec::with_capacity(setups.len());
+    for setup in setups {
+        let (_, stored) = read_source(store, setup)?;
+        let is_first = stored.is_none();
+        let source = match stored {
+            Some(source) => source,
+            None => {
+                Source::read_folder(&setup.folder).map_err(|why| OpenError::Declared(vec![why]))?
+            }
+        };
+        let (declared, _) = Declared::load(&source, &setup.context).map_err(OpenError::Declared)?;
+        states.push((setup, declared, is_first));
+    }
+    let neighbours = || {
+        let of = states.iter();
+        of.map(|(setup, declared, _)| neighbour_of(setup, declared))
+    };
+    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
+    for (setup, declared, is_first) in &states {
+        let found = overlaps(neighbour_of(setup, declared), neighbours());
+        if *is_first {
+            errors.extend(found);
+        } else {
+            warnings.extend(found.into_iter().map(Warning::from));
+        }
+    }
+    if errors.is_empty() {
+        Ok(warnings)
+    } else {
+        Err(OpenError::Declared(errors))
+    }
+}
+
+const fn neighbour_of<'a>(setup: &'a TenantSetup, declared: &'a Declared) -> Neighbour<'a> {
+    Neighbour {
+        name: &setup.name,
+        issuer: setup.context.issuer.as_str(),
+        declared,
+    }
 }
 
 impl Tenant {
@@ -227,6 +278,11 @@ impl Tenant {
     #[must_use]
     pub fn keyring(&self) -> Arc<Keyring> {
         Arc::clone(&self.keyring.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A state of it, to be compared with those of the other tenants.
+    pub(super) const fn neighbour<'a>(&'a self, declared: &'a Declared) -> Neighbour<'a> {
+        neighbour_of(&self.setup, declared)
     }
 
     /// Whether its folder says something else than the declared state in force.

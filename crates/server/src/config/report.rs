@@ -79,6 +79,17 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
+impl From<LoadError> for Warning {
+    /// What would be a mistake if it were new.
+    fn from(error: LoadError) -> Self {
+        Self {
+            place: error.place,
+            message: error.message,
+            nearest: error.nearest,
+        }
+    }
+}
+
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         say(f, &self.place, &self.message, self.nearest.as_deref())

@@ -10,13 +10,15 @@ use dayfly_token::jwks::KeySet;
 use super::TenantContext;
 use super::platform::{GITHUB_URL, GITLAB_URL, IssuerKind, NOT_SERVED, SERVED};
 use super::sections::Items;
-use crate::config::{Node, Rate, Report, Table, is_world_readable, rate, web_url};
+use crate::config::{Node, Place, Rate, Report, Table, is_world_readable, rate, web_url};
 
 /// An outside authority whose tokens count as proof.
 #[derive(Clone, Debug)]
 pub struct Issuer {
     /// The name of its table.
     pub name: Name,
+    /// Where its table stands.
+    pub place: Place,
     /// What it is.
     pub kind: IssuerKind,
     /// Its `iss`, compared as bytes.
@@ -115,6 +117,7 @@ fn read(name: &Name, node: &Node<'_>, base: &Path, report: &mut Report) -> Optio
     let kind = kind?;
     Some(Issuer {
         name: name.clone(),
+        place: node.place(),
         kind,
         url: url?,
         audience,

@@ -1,6 +1,6 @@
 //! By which parameter a platform's token comes in, and for whom it must then be made.
 
-use crate::declared::Issuer;
+use crate::declared::{Issuer, usual_audiences};
 
 /// By which parameter of a token request a platform's token comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,11 +36,7 @@ impl Recipient {
         }
         match entrance {
             Entrance::ClientAssertion => vec![self.issuer.clone()],
-            Entrance::Assertion | Entrance::SubjectToken => vec![
-                self.issuer.clone(),
-                format!("{}/", self.issuer),
-                self.token_endpoint.clone(),
-            ],
+            Entrance::Assertion | Entrance::SubjectToken => usual_audiences(&self.issuer),
         }
     }
 }
