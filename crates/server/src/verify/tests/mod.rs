@@ -30,6 +30,7 @@ fn at(seconds: u64) -> Time {
 /// An issuer with the defaults of configuration, whose keys may be fetched from this machine.
 fn issuer(kind: IssuerKind, url: &str) -> Issuer {
     Issuer {
+        place: crate::config::Place::of_file("tenant.toml".to_owned()),
         name: kind.word().parse().unwrap(),
         kind,
         url: url.to_owned(),
