@@ -171,12 +171,10 @@ impl Stage {
     /// Runs a line in a shell, in the server's folder, where `dayfly` is the binary under test.
     pub(crate) fn shell(&self, line: &str) -> (bool, String) {
         let binary = std::path::Path::new(env!("CARGO_BIN_EXE_dayfly"));
-        let mut path = vec![binary.parent().unwrap().to_owned()];
-        path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap()));
+        let folder = binary.parent().unwrap().display();
         let done = Command::new("sh")
-            .args(["-c", line])
+            .args(["-c", &format!("PATH='{folder}':$PATH\n{line}")])
             .current_dir(self.folder())
-            .env("PATH", std::env::join_paths(path).unwrap())
             .output()
             .unwrap();
         let said = [done.stdout, done.stderr].concat();
