@@ -44,7 +44,7 @@ const DIRECTION: [(&str, &[&str]); 7] = [
 const CLIENT: [&str; 2] = ["dayfly-ledger", "dayfly-token"];
 
 /// Crates that a release may hold twice, and why nothing can be done about it.
-const TWICE: [(&str, &str); 7] = [
+const TWICE: [(&str, &str); 10] = [
     (
         "syn",
         "derive macros are on their way from 2 to 3; it is used while building and not in the binary",
@@ -63,6 +63,12 @@ const TWICE: [(&str, &str); 7] = [
         "itertools",
         "Cedar takes the newest and the parser generator of its build the former one",
     ),
+    (
+        "base64",
+        "OpenTelemetry's OTLP is on the former one; with the feature `otel` only",
+    ),
+    ("cpufeatures", "as base64, for its random ids"),
+    ("getrandom", "as cpufeatures"),
     (
         "unicode-width",
         "miette, in which Cedar tells errors, stays behind Cedar's own formatter",

@@ -3,6 +3,8 @@
 mod front;
 mod signals;
 mod telemetry;
+#[cfg(feature = "otel")]
+mod traces;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -53,13 +55,7 @@ pub(crate) struct ServeArgs {
 pub(crate) fn main(args: &ServeArgs) -> ExitCode {
     // What the server writes, the database above all, is for its own user alone.
     umask(Mode::S_IRWXG | Mode::S_IRWXO);
-    let result = telemetry::start(args.log).and_then(|()| {
-        tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .context("the runtime does not start")?
-            .block_on(serve(&args.config))
-    });
+    let result = run(args);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
@@ -67,6 +63,19 @@ pub(crate) fn main(args: &ServeArgs) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn run(args: &ServeArgs) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime does not start")?;
+    let telemetry = telemetry::start(args.log, runtime.handle())?;
+    runtime.block_on(async {
+        let served = serve(&args.config).await;
+        telemetry.finish().await;
+        served
+    })
 }
 
 async fn serve(file: &Path) -> anyhow::Result<()> {

@@ -22,3 +22,5 @@ mod restart;
 mod secrets;
 mod sinks;
 mod stage;
+#[cfg(feature = "otel")]
+mod traces;

@@ -25,6 +25,7 @@ pub(crate) struct Stage {
     shared: Arc<Shared>,
     /// What the log lets through.
     pub(crate) filter: &'static str,
+    variables: Vec<(&'static str, String)>,
 }
 
 impl Stage {
@@ -75,6 +76,7 @@ impl Stage {
             folder,
             server: None,
             filter: "info",
+            variables: Vec::new(),
         }
     }
 
@@ -84,6 +86,12 @@ impl Stage {
 
     pub(crate) fn shared(&self) -> Arc<Shared> {
         Arc::clone(&self.shared)
+    }
+
+    /// Sets a variable of the server's environment.
+    #[cfg(feature = "otel")]
+    pub(crate) fn set(&mut self, name: &'static str, value: String) {
+        self.variables.push((name, value));
     }
 
     /// Starts the server and waits until it answers.
@@ -113,6 +121,7 @@ impl Stage {
             .args(["serve", "--log", "json", "--config"])
             .arg(self.config())
             .env("DAYFLY_LOG", self.filter)
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

@@ -11,7 +11,7 @@ use super::explain;
 use super::facts::{Asked, Facts, Question};
 use super::load::{Held, Statement};
 use super::schema::{Action, TYPES, uid};
-use super::slice::{Key, Slice};
+use super::slice::{Decisive, Key, Slice, SliceError};
 use super::verdict::{Decision, ObservedVerdict, PolicyError, Recorded, Verdict};
 use super::{Policies, State};
 
@@ -232,11 +232,16 @@ impl Held {
             owner: uid(&TYPES.owner, question.workload.owner.as_str()),
             resource: uid(&TYPES.resource, question.resource.as_str()),
         };
-        let slice = self
+        let Decisive { slice, declared } = self
             .slices
-            .get(&key, &self.statements)
+            .get(&key, &self.statements, |slice| {
+                self.declared_for(&key, slice)
+            })
             .map_err(|why| why.to_string())?;
-        let entities = self.entities_for(&key, &slice, proof)?;
+        // Few entities behind pointers: only the proof is another each time.
+        let entities = Entities::clone(&declared)
+            .add_entities([proof.clone()], None)
+            .map_err(|why| why.to_string())?;
         let context = facts
             .context(&question.asked)
             .map_err(|why| why.to_string())?;
@@ -303,8 +308,8 @@ impl Held {
         of.filter_map(|at| self.statements.get(*at))
     }
 
-    /// The entities that the policies of a slice may look at.
-    fn entities_for(&self, key: &Key, slice: &Slice, proof: &Entity) -> Result<Entities, String> {
+    /// The declared entities that the policies of a slice may look at.
+    fn declared_for(&self, key: &Key, slice: &Slice) -> Result<Entities, SliceError> {
         let mut uids = BTreeSet::from([&key.workload, &key.owner, &key.resource]);
         uids.extend(
             self.statements_of(slice)
@@ -313,9 +318,8 @@ impl Held {
         let entities = uids
             .into_iter()
             .filter_map(|uid| self.entities.get(uid))
-            .chain([proof])
             .cloned();
-        Entities::from_entities(entities, None).map_err(|why| why.to_string())
+        Entities::from_entities(entities, None).map_err(|why| SliceError(why.to_string()))
     }
 }
 

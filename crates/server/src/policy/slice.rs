@@ -51,8 +51,8 @@ pub(super) struct Observed {
 
 /// Why a slice cannot be made.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("a policy does not fit into a slice: {0}")]
-pub(super) struct SliceError(String);
+#[error("it does not fit into a slice of the policies: {0}")]
+pub(super) struct SliceError(pub(super) String);
 
 /// The index of all policies, and the slices made so far.
 pub(super) struct Slices {
@@ -60,9 +60,17 @@ pub(super) struct Slices {
     made: RwLock<Made>,
 }
 
+/// What a key is decided by.
+#[derive(Clone)]
+pub(super) struct Decisive {
+    pub(super) slice: Arc<Slice>,
+    /// What is declared of workload, owner and resource, and of what the policies name.
+    pub(super) declared: Arc<Entities>,
+}
+
 #[derive(Default)]
 struct Made {
-    by_key: HashMap<Key, Arc<Slice>>,
+    by_key: HashMap<Key, Decisive>,
     by_statements: HashMap<Vec<usize>, Arc<Slice>>,
     places: usize,
 }
@@ -91,19 +99,21 @@ impl Slices {
         }
     }
 
-    /// The slice of a key.
+    /// What a key is decided by; `declared` makes the entities that its policies may look at.
     ///
     /// # Errors
-    /// [`SliceError`] when a policy cannot be taken into it: then nothing may be decided by it.
+    /// [`SliceError`] when a policy or an entity cannot be taken into it: then nothing may be decided
+    /// by it.
     pub(super) fn get(
         &self,
         key: &Key,
         statements: &[Statement],
-    ) -> Result<Arc<Slice>, SliceError> {
+        declared: impl FnOnce(&Slice) -> Result<Entities, SliceError>,
+    ) -> Result<Decisive, SliceError> {
         {
             let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(slice) = made.by_key.get(key) {
-                return Ok(Arc::clone(slice));
+            if let Some(decisive) = made.by_key.get(key) {
+                return Ok(decisive.clone());
             }
         }
         let applying = self.applying(key);
@@ -120,8 +130,12 @@ impl Slices {
                 slice
             }
         };
-        made.by_key.insert(key.clone(), Arc::clone(&slice));
-        Ok(slice)
+        let decisive = Decisive {
+            declared: Arc::new(declared(&slice)?),
+            slice,
+        };
+        made.by_key.insert(key.clone(), decisive.clone());
+        Ok(decisive)
     }
 
     /// The places of the statements whose scope can match, in order.
