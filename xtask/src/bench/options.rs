@@ -18,15 +18,17 @@ pub(super) enum Row {
     Memory,
     Start,
     Policy,
+    Backup,
 }
 
 impl Row {
-    const WORDS: [(&'static str, Self); 5] = [
+    const WORDS: [(&'static str, Self); 6] = [
         ("issuance", Self::Issuance),
         ("introspection", Self::Introspection),
         ("memory", Self::Memory),
         ("start", Self::Start),
         ("policy", Self::Policy),
+        ("backup", Self::Backup),
     ];
 }
 
@@ -74,6 +76,11 @@ impl Options {
         } else {
             [(64, 60_000), (256, 40_000)]
         }
+    }
+
+    /// How many grants to measure with 64 connections while backups run.
+    pub(super) const fn grants_beside_backups(&self) -> usize {
+        if self.quick { 8_000 } else { 40_000 }
     }
 
     /// How many open tasks to start with.

@@ -11,7 +11,7 @@ use dayfly_token::b64;
 use dayfly_token::jwks::KeySet;
 use serde_json::Value;
 
-use super::Bench;
+use super::backup::{Backups, Made};
 use super::failure::{Context, Failure};
 use super::load::{Fired, Load};
 use super::machine::{self, Memory, Meter};
@@ -19,9 +19,12 @@ use super::mill::{Callers, Platform};
 use super::report::{Direction, Line, Report};
 use super::server::Server;
 use super::world::{TENANT, World};
+use super::{Bench, Row};
 
 /// How many keys the callers have between them.
 const KEYS: u64 = 4_096;
+/// The connections of the first row.
+const FEW: usize = 64;
 /// Grants before anything is measured.
 const WARM: usize = 500;
 /// The floors: grants a second, and CPU as a multiple of what cannot be avoided.
@@ -52,9 +55,8 @@ pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> Result<Issued, Fail
     )?;
     let issuer = world.issuer();
     let server = Server::start(bench.binary, world)?;
-    let mut rounds = vec![(8, WARM)];
-    rounds.extend(bench.options.grants());
-    let total: usize = rounds.iter().map(|(_, many)| many).sum();
+    let rounds = Round::all(bench);
+    let total: usize = rounds.iter().map(|round| round.many).sum();
     eprintln!("bench: signing {total} platform tokens …");
     let platform_tokens = platform.tokens(&issuer, 0..total as u64)?;
     let keys = KeySet::parse(server.get("/jwks")?.as_bytes(), Alg::ALL).context("odd keys")?;
@@ -66,7 +68,13 @@ pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> Result<Issued, Fail
         server,
     };
     let mut first = 0;
-    for (connections, many) in rounds {
+    let mut alone = 0.0;
+    for Round {
+        connections,
+        many,
+        kind,
+    } in rounds
+    {
         let tokens = platform_tokens.get(first..first + many).unwrap_or_default();
         // Proofs are fresh for seconds only, so they are made right before they are shown.
         let requests = callers.requests(&issuer, first as u64, tokens)?;
@@ -76,13 +84,24 @@ pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> Result<Issued, Fail
             holds: "\"access_token\":\"",
             keeps: true,
         };
+        let backups = matches!(kind, Kind::BesideBackups)
+            .then(|| Backups::start(bench.binary.to_owned(), &issued.server.world));
         let meter = Meter::start(issued.server.pid())?;
         let fired = load.fire(connections)?;
         let usage = meter.stop()?;
         fired.demand_good("issuance")?;
-        if first > 0 {
-            let what = format!("issuance, {connections} connections");
-            report.row(line(&what, &fired, usage, bench));
+        let what = format!("issuance, {connections} connections");
+        match (kind, backups.map(Backups::finish).transpose()?) {
+            (Kind::Warm, _) => {}
+            (Kind::Alone, _) => {
+                if connections == FEW {
+                    alone = fired.rate();
+                }
+                report.row(line(&what, &fired, usage, bench));
+            }
+            (Kind::BesideBackups, made) => {
+                report.row(beside_backups(&what, &fired, alone, made));
+            }
         }
         let judge = Judge {
             keys: &keys,
@@ -99,6 +118,65 @@ pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> Result<Issued, Fail
     }
     check_counts(&issued)?;
     Ok(issued)
+}
+
+/// Grants that are asked for in one go.
+struct Round {
+    connections: usize,
+    many: usize,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    /// Before anything is measured.
+    Warm,
+    Alone,
+    BesideBackups,
+}
+
+impl Round {
+    fn all(bench: &Bench<'_>) -> Vec<Self> {
+        let mut rounds = vec![Self {
+            connections: 8,
+            many: WARM,
+            kind: Kind::Warm,
+        }];
+        let alone = bench.options.grants().into_iter();
+        rounds.extend(alone.map(|(connections, many)| Self {
+            connections,
+            many,
+            kind: Kind::Alone,
+        }));
+        if bench.options.wants(Row::Backup) {
+            rounds.push(Self {
+                connections: FEW,
+                many: bench.options.grants_beside_backups(),
+                kind: Kind::BesideBackups,
+            });
+        }
+        rounds
+    }
+}
+
+fn beside_backups(what: &str, fired: &Fired, alone: f64, made: Option<Made>) -> Line {
+    let line = Line::new(
+        &format!("{what}, beside backups"),
+        format!("{:.0}/s", fired.rate()),
+    );
+    let line = line.latency(fired).note(format!(
+        "{:.2} of the rate without them, which was measured on a smaller database",
+        fired.rate() / alone
+    ));
+    match made {
+        None => line,
+        Some(made) => line.note(format!(
+            "{} backups, one after the other, the last of {:.0} MiB, in {:.1} s, each checked entry by entry",
+            made.backups,
+            mib(made.size),
+            made.seconds
+        )),
+    }
 }
 
 fn line(what: &str, fired: &Fired, usage: machine::Usage, bench: &Bench<'_>) -> Line {

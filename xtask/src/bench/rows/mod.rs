@@ -1,5 +1,6 @@
 //! What is measured, a row of the design's performance table after the other, beside the primitives of this very machine.
 
+mod backup;
 mod clock;
 mod failure;
 mod fill;
@@ -82,7 +83,8 @@ fn measure(options: &Options, binary: &Path, folder: &Path) -> Result<(), Failur
         folder,
         primitives: &primitives,
     };
-    if options.wants(Row::Issuance) || options.wants(Row::Introspection) {
+    let issues = [Row::Issuance, Row::Introspection, Row::Backup];
+    if issues.iter().any(|row| options.wants(*row)) {
         let issued = issuance::run(&bench, &mut report)?;
         finish_served(&bench, issued, &mut report)?;
     }
