@@ -1,5 +1,6 @@
 //! The binary as a server, with real clients: what survives a kill, what a start heeds and what it
-//! does not, which bounds hold, what `proof` tells a job, backups, and the runbook's pages on keys.
+//! does not, which bounds hold, what `proof` tells a job, backups and
+//! restores, and the runbook's pages on keys.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,6 +19,7 @@ mod keys;
 mod offboarding;
 mod proof;
 mod restart;
+mod restore;
 mod secrets;
 mod sinks;
 mod stage;
