@@ -185,6 +185,7 @@ rules! {
     ProofAge = Proof "proof_age" "the token was made too long ago";
     ClaimMissing = Proof "claim_missing" "the token lacks a claim that is needed";
     ClaimForm = Proof "claim_form" "a claim of the token has a form that cannot be used";
+    BeforeRestore = Proof "before_restore" "the token was made before the ledger was restored from a backup";
     ProofSpent = Proof "proof_spent" "the token was used already";
     Assertion = Proof "assertion" "the client's assertion does not hold";
     AssertionSpent = Proof "assertion_spent" "the client's assertion was used already";

@@ -9,6 +9,7 @@ pub mod policy;
 mod random;
 mod rate;
 pub mod record;
+pub mod restore;
 pub mod sinks;
 pub mod telemetry;
 pub mod verify;

@@ -9,6 +9,6 @@ pub mod sqlite;
 pub use contract::*;
 pub use memory::{Fault, MemoryStore};
 pub use sqlite::{
-    BackupFailure, BackupOptions, BackupProgress, FsckFailure, FsckReport, OpenError,
+    BackupFailure, BackupOptions, BackupProgress, DatabaseLock, FsckFailure, FsckReport, OpenError,
     SqliteOptions, SqliteStore, TenantReport, backup, fsck,
 };

@@ -407,6 +407,22 @@ impl Store for SqliteStore {
 }
 
 /// Takes the lock that says who serves the file. It falls with the process that holds it.
+/// The right to serve a database file: while one holds it, nobody else does.
+#[derive(Debug)]
+pub struct DatabaseLock {
+    _file: File,
+}
+
+impl DatabaseLock {
+    /// Takes it, whether there is a database yet or not.
+    ///
+    /// # Errors
+    /// [`OpenError::Locked`] and [`OpenError::Lock`].
+    pub fn take(path: &Path) -> Result<Self, OpenError> {
+        lock_file(path).map(|file| Self { _file: file })
+    }
+}
+
 fn lock_file(path: &Path) -> Result<File, OpenError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");

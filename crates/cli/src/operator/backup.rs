@@ -176,7 +176,7 @@ impl Unfinished {
 }
 
 /// Copies the database and gives the copy's bytes.
-fn copied(source: &Path, copy: &Path, file: &File, rest: &Handle) -> Result<u64> {
+pub(super) fn copied(source: &Path, copy: &Path, file: &File, rest: &Handle) -> Result<u64> {
     let (mut since, mut synced) = (instant(), 0);
     let mut why = None;
     let between = |progress: &BackupProgress| {
@@ -281,7 +281,7 @@ fn lines(written: &Written) -> String {
 }
 
 /// Bytes as a person reads them.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     let mut tenths = bytes.saturating_mul(10);
     let mut unit = "bytes";

@@ -9,10 +9,12 @@ use dayfly_server::config::Config;
 use dayfly_server::declared::{Declared, Source, TenantContext};
 use dayfly_server::mint::{Keyring, MasterKey, ledger_keys};
 use dayfly_server::record::{self, Comparison, HeadView, Known, RecordError};
+use dayfly_server::restore::{Lineage, first_origin};
 use dayfly_store::clock::{Clock, SystemClock};
 use dayfly_store::{FactsQuery, SqliteOptions, SqliteStore, Store};
 use nix::sys::stat::{Mode, umask};
 
+use super::restore;
 use crate::output::say;
 use crate::serve::DATABASE;
 
@@ -25,6 +27,7 @@ pub(super) struct Database {
 
 /// Where the database of a server is; it must be there.
 pub(super) fn path(config: &Config) -> Result<PathBuf> {
+    restore::check_finished(&config.data)?;
     let path = config.data.join(DATABASE);
     anyhow::ensure!(
         path.exists(),
@@ -153,7 +156,7 @@ impl Database {
 pub(super) fn head(config: &Config, store: &SqliteStore, tenant: &Name) -> Result<HeadView> {
     let tree = store.head(tenant)?;
     anyhow::ensure!(tree.size > 0, "tenant {tenant} has no ledger yet");
-    let origin = origin(config, tenant);
+    let origin = Lineage::origin(store, tenant, first_origin(config, tenant))?;
     let keyring = keyring(config, store, tenant, &origin)?;
     let head = Head {
         origin,
@@ -162,15 +165,6 @@ pub(super) fn head(config: &Config, store: &SqliteStore, tenant: &Name) -> Resul
     };
     let note = keyring.sign_head(&head)?;
     Ok(record::head_view(&note, &keyring.ledger_keys())?)
-}
-
-/// The origin of the ledger: the tenant's URL without the scheme.
-fn origin(config: &Config, tenant: &Name) -> String {
-    let issuer = config.issuer(tenant);
-    match issuer.split_once("://") {
-        Some((_, rest)) => rest.to_owned(),
-        None => issuer,
-    }
 }
 
 fn keyring(config: &Config, store: &SqliteStore, tenant: &Name, origin: &str) -> Result<Keyring> {

@@ -11,6 +11,7 @@ mod place;
 mod policy;
 mod receipt;
 mod record;
+pub(crate) mod restore;
 mod show;
 mod table;
 #[cfg(test)]
@@ -50,6 +51,8 @@ pub(crate) enum OperatorCommand {
     Ledger(LedgerCommand),
     /// Writes a consistent copy of the database, of all tenants, while the server runs or not
     Backup(backup::BackupArgs),
+    /// Puts a backup into the place of the database, while no server runs
+    Restore(restore::RestoreArgs),
     /// The keys that sign
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -152,6 +155,7 @@ pub(crate) fn main(command: OperatorCommand, tenant: Option<&str>) -> ExitCode {
         OperatorCommand::Verify(args) => verify::main(&args),
         OperatorCommand::Ledger(LedgerCommand::Fsck(args)) => ledger::fsck(&args, tenant),
         OperatorCommand::Backup(args) => block_on(backup::backup(args)),
+        OperatorCommand::Restore(args) => block_on(restore::restore(args)),
         OperatorCommand::Apply(args) => block_on(change::apply(&args, tenant)),
         OperatorCommand::Task(TaskCommand::List(args)) => block_on(list::tasks(&args, tenant)),
         OperatorCommand::Task(TaskCommand::Show(args)) => block_on(show::task(&args, tenant)),

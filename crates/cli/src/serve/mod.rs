@@ -20,6 +20,7 @@ use dayfly_server::declared::TenantContext;
 use dayfly_server::http;
 use dayfly_server::http::admin::{AdminSocket, Readiness};
 use dayfly_server::mint::{MasterKey, check_keys, holds_keys};
+use dayfly_server::restore::HandedOut;
 use dayfly_server::sinks::{Outgoing, Subscriber, WebhookKey};
 use dayfly_server::telemetry::{MeteredStore, Metrics};
 use dayfly_server::verify::{KeyCache, ProofBounds};
@@ -28,6 +29,7 @@ use dayfly_store::{SqliteOptions, SqliteStore, Store};
 use nix::sys::stat::{Mode, umask};
 use tokio::sync::watch;
 
+use crate::operator::restore::check_finished;
 use front::Front;
 use signals::{Asked, Signals};
 
@@ -35,6 +37,8 @@ pub(crate) use telemetry::LogFormat;
 
 /// The database within the data folder.
 pub(crate) const DATABASE: &str = "dayfly.db";
+/// The last head that was handed out of each ledger, within the data folder.
+pub(crate) const HEADS: &str = "heads";
 /// How often ends that are due are looked for.
 const ROUND: Duration = Duration::from_millis(500);
 /// How long the admin socket may be in use after everything else has stopped.
@@ -168,6 +172,7 @@ fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     std::fs::create_dir_all(&config.data)
         .with_context(|| format!("cannot make the folder {}", config.data.display()))?;
     restrict(&config.data)?;
+    check_finished(&config.data)?;
     let options = SqliteOptions {
         leaf_bytes: config.bounds.leaf_bytes,
         ..SqliteOptions::new(config.data.join(DATABASE))
@@ -186,6 +191,7 @@ fn restrict(folder: &Path) -> anyhow::Result<()> {
 
 async fn open_app(config: &Config, store: Arc<dyn Store>) -> anyhow::Result<Arc<App>> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let handed_out = handed_out(&config.data, store.as_ref())?;
     let names = config.tenant_names().map_err(|why| anyhow!("{why}"))?;
     if names.is_empty() {
         return Err(anyhow!(
@@ -235,7 +241,20 @@ async fn open_app(config: &Config, store: Arc<dyn Store>) -> anyhow::Result<Arc<
         leaf_bytes: config.bounds.leaf_bytes,
         request_bytes: config.bounds.request_bytes,
     };
-    Ok(Arc::new(App::new(store, clock, bounds, tenants, sinks)?))
+    let app = App::new(store, clock, bounds, tenants, sinks)?;
+    Ok(Arc::new(app.keeping_heads(handed_out)))
+}
+
+/// The heads that were handed out, behind which no ledger may lie: before anything is recorded.
+fn handed_out(data: &Path, store: &dyn Store) -> anyhow::Result<HandedOut> {
+    let path = data.join(HEADS);
+    let known = path.exists();
+    let handed_out = HandedOut::open(path)?;
+    handed_out.check(store)?;
+    if !known {
+        tracing::info!("no head is known to have been handed out: the database is taken as it is");
+    }
+    Ok(handed_out)
 }
 
 fn announce(config: &Config, app: &App, address: std::net::SocketAddr) {

@@ -158,6 +158,7 @@ impl App {
             .await?;
         trail.issuer = Some(proof.proof().issuer.clone());
         trail.claims = Some(Arc::clone(&proof.proof().claims));
+        tenant.check_made(&proof)?;
         let found = loaded
             .index
             .find(&loaded.declared, proof.proof(), request.workload)?;

@@ -17,6 +17,9 @@ pub enum HeadError {
     /// The head cannot be signed.
     #[error("the head cannot be signed: {0}")]
     Sign(#[from] SignError),
+    /// It cannot be kept, and so is not handed out.
+    #[error("the head cannot be kept: {0}")]
+    Keep(#[from] std::io::Error),
 }
 
 impl App {
@@ -46,6 +49,10 @@ impl App {
             root,
         };
         let note = tenant.keyring().sign_head(&head)?;
+        // INVARIANT: whoever gets a head finds its ledger behind it at no later start.
+        if let Some(handed_out) = &self.handed_out {
+            handed_out.keep(tenant.name(), &head)?;
+        }
         *last = Some((size, note.clone()));
         Ok(note)
     }

@@ -40,6 +40,8 @@ use dayfly_store::Store;
 use dayfly_store::clock::Clock;
 use dayfly_token::nonce::NonceKey;
 
+use crate::restore::HandedOut;
+
 pub use authenticate::{Presented, Proven};
 pub use beat::Beaten;
 pub use contain::{Contained, Containment};
@@ -49,6 +51,7 @@ pub use grant::{GrantRequest, Granted};
 pub use heads::HeadError;
 pub use introspect::ResourceCaller;
 pub use keys::{GivenUp, Rotated};
+pub(crate) use moved::restored_moves;
 pub use narrow::NarrowRequest;
 pub use operate::Operator;
 pub use refuse::{Explained, Refused, Trail};
@@ -86,6 +89,8 @@ pub struct App {
     turns: turns::Turns,
     claims: permit::KnownClaims,
     head_sinks: HeadSinks,
+    /// Where the last head of each ledger is kept; none where nothing is kept of them.
+    handed_out: Option<Arc<HandedOut>>,
     rates: rates::Rates,
 }
 
@@ -120,8 +125,16 @@ impl App {
             turns: turns::Turns::default(),
             claims: permit::KnownClaims::default(),
             head_sinks,
+            handed_out: None,
             rates: rates::Rates::default(),
         })
+    }
+
+    /// The same, which keeps each head in this file before it hands it out.
+    #[must_use]
+    pub fn keeping_heads(mut self, handed_out: HandedOut) -> Self {
+        self.handed_out = Some(Arc::new(handed_out));
+        self
     }
 
     /// The tenant of this name.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use dayfly_domain::{Cause, Epoch, EpochOf, Moved, Refusal, Time};
-use dayfly_store::{Document, FactsQuery, OpenTask, Unavailable};
+use dayfly_domain::{Cause, Epoch, EpochOf, Moved, Name, Refusal, Time};
+use dayfly_store::{Document, FactsQuery, OpenTask, Store, Unavailable};
 use serde::{Deserialize, Serialize};
 
 use super::refuse::unavailable;
@@ -90,6 +90,22 @@ impl Moves {
             },
         })
     }
+}
+
+/// The document of a move that a restore makes, before there is a tenant that is served.
+pub(crate) fn restored_moves(
+    store: &dyn Store,
+    tenant: &Name,
+    epoch: &Epoch,
+    cause: Cause,
+    at: Time,
+) -> Result<Document, Unavailable> {
+    let query = FactsQuery {
+        documents: Some(MOVED),
+        ..FactsQuery::default()
+    };
+    let moves = Moves::of(&store.facts(tenant, &query)?.documents)?;
+    Ok(moves.with(epoch, cause, at))
 }
 
 impl App {

@@ -92,6 +92,7 @@ impl App {
             self.sweep_keys(tenant, now).await;
         }
         self.flush_refusals(now);
+        self.sync_heads().await;
         let minute = now.millis() / 60_000;
         let minute_passed = self.sweeps.last_head_minute.swap(minute, Ordering::SeqCst) != minute;
         if minute_passed || ended > 0 {
@@ -229,6 +230,17 @@ impl App {
                 },
             );
         due.into_iter().filter(|open| !silent(open)).collect()
+    }
+
+    /// Presses the heads that were handed out onto the disk.
+    async fn sync_heads(&self) {
+        let Some(handed_out) = self.handed_out.clone() else {
+            return;
+        };
+        let synced = tokio::task::spawn_blocking(move || handed_out.sync()).await;
+        if let Ok(Err(why)) = synced {
+            tracing::error!(%why, "the heads that were handed out cannot be synced");
+        }
     }
 
     /// Writes the present head of every tenant to the log stream and its sinks.

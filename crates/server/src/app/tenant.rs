@@ -21,7 +21,8 @@ use crate::declared::{Declared, LoadError, Neighbour, Source, TenantContext, War
 use crate::mint::{Keyring, KeyringError, Kind, MasterKey, wanted};
 use crate::policy::Policies;
 use crate::random;
-use crate::verify::{KeyCache, KeyStatus, ProofBounds, Recipient, Verifier};
+use crate::restore::{Lineage, without_scheme};
+use crate::verify::{KeyCache, KeyStatus, ProofBounds, Recipient, VerifiedProof, Verifier};
 
 /// The document that holds the source of the declared state.
 pub(super) const DECLARED: &str = "declared";
@@ -49,6 +50,8 @@ pub struct Tenant {
     setup: TenantSetup,
     issuer: String,
     origin: String,
+    /// When its ledger was restored from a backup, where it was.
+    restored_at: Option<Time>,
     /// The most frequent `htu`, kept normalised.
     token_htu: Htu,
     pub(super) master: Arc<MasterKey>,
@@ -180,10 +183,10 @@ impl Tenant {
         now: Time,
     ) -> Result<Self, OpenError> {
         let issuer = setup.context.issuer.clone();
-        let origin = issuer
-            .split_once("://")
-            .map_or(issuer.as_str(), |(_, rest)| rest)
-            .to_owned();
+        let (origin, restored_at) = match Lineage::read(store, &setup.name)? {
+            Some(lineage) => (lineage.origin, Some(lineage.restored_at)),
+            None => (without_scheme(&issuer).to_owned(), None),
+        };
         let (revision, stored) = read_source(store, &setup)?;
         let (revision, source) = match stored {
             Some(source) => (revision, source),
@@ -199,6 +202,7 @@ impl Tenant {
         Ok(Self {
             issuer,
             origin,
+            restored_at,
             token_htu,
             master,
             loaded: RwLock::new(Arc::new(loaded)),
@@ -250,10 +254,31 @@ impl Tenant {
             .map_err(|_| Refusal::new(Rule::NotFound).field("path"))
     }
 
-    /// The origin of its ledger: the issuer without the scheme (C2SP tlog-checkpoint).
+    /// The origin of its ledger (C2SP tlog-checkpoint): the issuer without the scheme, or another
+    /// since it was restored.
     #[must_use]
     pub fn origin(&self) -> &str {
         &self.origin
+    }
+
+    /// Refuses what was made before the ledger was restored: whether it was used then, the ledger
+    /// does not know any more (DESIGN section 7).
+    pub(super) fn check_made(&self, proof: &VerifiedProof) -> Result<(), Refusal> {
+        let Some(restored_at) = self.restored_at.filter(|at| proof.made() < *at) else {
+            return Ok(());
+        };
+        let got = match proof.issued() {
+            Some(issued) => format!("one made at {issued}"),
+            None => format!(
+                "one that does not say, and is valid until {}",
+                proof.expires()
+            ),
+        };
+        Err(Refusal::new(Rule::BeforeRestore)
+            .field("iat")
+            .wanted(format!("a token made after {restored_at}"))
+            .got(got)
+            .hint("ask the platform for another token; a job that has only one runs again"))
     }
 
     /// How it stands with the keys of its issuers, and of those that share their origins.

@@ -116,6 +116,7 @@ pub(super) const fn status(rule: Rule, face: Face) -> (StatusCode, &'static str)
         | Rule::ProofAge
         | Rule::ClaimMissing
         | Rule::ClaimForm
+        | Rule::BeforeRestore
         | Rule::ProofSpent
         | Rule::Credential
         | Rule::NoWorkload

@@ -376,6 +376,28 @@ pub fn compromise(
     Ok(steps)
 }
 
+/// What becomes of the keys that a backup brings back: which of them were given up or replaced since
+/// it was made is not known, so none of them signs or verifies tokens any more. A ledger key that
+/// has signed leaves its public part, for older heads and receipts.
+#[must_use]
+pub(super) fn restored(keys: &[KeyInfo], now: Time) -> Vec<Step> {
+    keys.iter()
+        .filter_map(|key| match (key.r#use, key.life) {
+            (_, Life::Retired { .. } | Life::Compromised { .. }) => None,
+            (KeyUse::Ledger, Life::Signing { .. } | Life::Retiring { .. }) => {
+                Some(key.turn(Life::Retired { at: now }))
+            }
+            (KeyUse::Ledger, Life::Published { .. })
+            | (
+                KeyUse::Token | KeyUse::StatusList | KeyUse::Event,
+                Life::Published { .. } | Life::Signing { .. } | Life::Retiring { .. },
+            ) => Some(Step::Forget {
+                kid: key.kid.clone(),
+            }),
+        })
+        .collect()
+}
+
 /// Until when somebody who verifies offline and heeds the JWK Set's `max-age` may accept what was
 /// signed by a key that was given up at `at`; `gone` is when the published set was without it.
 #[must_use]

@@ -14,6 +14,6 @@ pub use life::{
     accepted_offline_until, compromise, due, rotate,
 };
 pub use master::{MasterKey, MasterKeyError};
-pub(crate) use stored::{Occasion, take};
+pub(crate) use stored::{Occasion, annexed, give_way, take};
 pub use stored::{check_keys, compromise_offline, holds_keys, infos};
 pub use token::{Minted, Sealer, WireDetails, claims_of, mint};

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::keyring::KeyringError;
-use super::life::{KeyInfo, KeyUse, Kind, Life, Step, compromise};
+use super::life::{KeyInfo, KeyUse, Kind, Life, Step, compromise, restored};
 use super::master::MasterKey;
 use crate::random;
 
@@ -148,18 +148,55 @@ pub(crate) async fn take(
             Step::Turn { kid, to } => turned(&held, &kid, to)?,
             Step::Forget { kid } => forgotten(&held, &kid)?,
         };
-        append.notes.push(Note {
-            kind: "key.rotated",
-            data: entry(&info, document.bytes.is_none()).to_string(),
-            annex: Some(Annex {
-                salt: random::bytes()?,
-                data: occasion.annex.to_string(),
-            }),
-        });
-        append.documents.push(document);
+        put(&mut append, &info, document, occasion.annex)?;
     }
     store.append(occasion.tenant, append).await?;
     Ok(())
+}
+
+/// Adds to an append that every key of the tenant gives way to one that the next start makes:
+/// a backup does not know which of them were given up since (docs/decisions/0028).
+pub(crate) fn give_way(
+    store: &dyn Store,
+    tenant: &Name,
+    annex: &Value,
+    now: Time,
+    append: &mut Append,
+) -> Result<(), KeyringError> {
+    let held = records(store, tenant)?;
+    let infos: Vec<KeyInfo> = held.iter().map(|record| record.info.clone()).collect();
+    for step in restored(&infos, now) {
+        let (info, document) = match step {
+            Step::Make(..) => return Err(KeyringError::NoMaster),
+            Step::Turn { kid, to } => turned(&held, &kid, to)?,
+            Step::Forget { kid } => forgotten(&held, &kid)?,
+        };
+        put(append, &info, document, annex)?;
+    }
+    Ok(())
+}
+
+fn put(
+    append: &mut Append,
+    info: &KeyInfo,
+    document: Document,
+    annex: &Value,
+) -> Result<(), KeyringError> {
+    append.notes.push(Note {
+        kind: "key.rotated",
+        data: entry(info, document.bytes.is_none()).to_string(),
+        annex: Some(annexed(annex)?),
+    });
+    append.documents.push(document);
+    Ok(())
+}
+
+/// Who and why, as an annex.
+pub(crate) fn annexed(data: &Value) -> Result<Annex, KeyringError> {
+    Ok(Annex {
+        salt: random::bytes()?,
+        data: data.to_string(),
+    })
 }
 
 /// Gives keys up where no server runs and no key file need be there: the next start makes new ones.

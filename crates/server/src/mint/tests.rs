@@ -329,3 +329,31 @@ async fn the_record_of_a_key_that_was_given_up_holds_nothing_to_sign_with() {
         assert!(!keyring.verifying().knows(&key.kid));
     }
 }
+
+#[test]
+fn no_key_that_a_backup_brings_back_signs_or_verifies_tokens() {
+    let keys = [
+        key("signing", TOKEN, Life::Signing { since: at(0) }),
+        key("retiring", TOKEN, Life::Retiring { until: at(9) }),
+        key("next", TOKEN, Life::Published { since: at(0) }),
+        key("given-up", TOKEN, Life::Compromised { at: at(1) }),
+        key("ledger", LEDGER, Life::Signing { since: at(0) }),
+        key("ledger-before", LEDGER, Life::Retiring { until: at(9) }),
+        key("ledger-next", LEDGER, Life::Published { since: at(0) }),
+    ];
+    let after = after(&keys, &life::restored(&keys, at(5)));
+    let left: Vec<(&str, Life)> = after.iter().map(|key| (&*key.kid, key.life)).collect();
+    let retired = Life::Retired { at: at(5) };
+    assert_eq!(
+        left,
+        [
+            // Its name must not be taken for one that is in force, ever.
+            ("given-up", Life::Compromised { at: at(1) }),
+            ("ledger", retired),
+            ("ledger-before", retired),
+        ]
+    );
+    let made = due(&after, &[TOKEN, LEDGER], None, at(6));
+    let begin = Life::Signing { since: at(6) };
+    assert_eq!(made, [Step::Make(TOKEN, begin), Step::Make(LEDGER, begin)]);
+}

@@ -9,6 +9,7 @@ use dayfly_store::{Store, Unavailable};
 use serde::{Deserialize, Serialize};
 
 use super::error::RecordError;
+use crate::restore::{Former, Lineage};
 
 /// A signed head.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +48,9 @@ pub struct Comparison {
     pub held: Option<HeldView>,
     /// The present head.
     pub present: HeadView,
+    /// The ledgers that this one goes on from by restores.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<Former>,
     /// The consistency proof between them (RFC 6962, section 2.1.2).
     pub proof: Vec<Hash>,
 }
@@ -82,6 +86,7 @@ pub fn compare(
         why: None,
         held: None,
         present,
+        former: Lineage::read(store, tenant)?.map_or_else(Vec::new, |lineage| lineage.former),
         proof: Vec::new(),
     };
     if let Ok((head, _)) = opened(held, keys) {
@@ -111,6 +116,7 @@ impl Comparison {
             .map_err(|why| said("the earlier head is not one of this ledger", &why))?;
         let (present, _) = opened(&self.present.note, keys)
             .map_err(|why| said("the present head is not one of this ledger", &why))?;
+        let earlier = self.of_this_ledger(earlier, &present)?;
         verify_extends(&earlier, &present, &self.proof).map_err(|why| match &why {
             ExtendsError::CutOff { got, .. } => {
                 format!("{why}: what stood from position {got} on is gone")
@@ -118,6 +124,29 @@ impl Comparison {
             ExtendsError::Origin { .. } => why.to_string(),
             ExtendsError::Rewritten { source, .. } => format!("{why}: {source}"),
         })
+    }
+}
+
+impl Comparison {
+    /// A head of a ledger that this one goes on from, as one of this: they share their entries up
+    /// to the restore.
+    fn of_this_ledger(&self, earlier: Head, present: &Head) -> Result<Head, String> {
+        if earlier.origin == present.origin {
+            return Ok(earlier);
+        }
+        let mut former = self.former.iter();
+        match former.find(|former| former.origin == earlier.origin) {
+            // `verify_extends` tells that it is of another.
+            None => Ok(earlier),
+            Some(former) if earlier.size > former.size => Err(format!(
+                "the ledger was restored from a backup of {} entries: what stood from position {} on up to the {} of the earlier head is gone",
+                former.size, former.size, earlier.size
+            )),
+            Some(_) => Ok(Head {
+                origin: present.origin.clone(),
+                ..earlier
+            }),
+        }
     }
 }
 
@@ -157,9 +186,9 @@ pub(super) fn size_of(note: &str) -> Result<u64, RecordError> {
 }
 
 /// The tiles of a tenant's tree, as proofs read them.
-pub(super) struct Tiles<'a> {
-    pub(super) store: &'a dyn Store,
-    pub(super) tenant: &'a Name,
+pub(crate) struct Tiles<'a> {
+    pub(crate) store: &'a dyn Store,
+    pub(crate) tenant: &'a Name,
 }
 
 impl ReadTiles for Tiles<'_> {

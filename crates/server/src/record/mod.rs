@@ -32,6 +32,7 @@ pub(crate) use entry::{each_event, event_of, task_of};
 pub use error::RecordError;
 pub use key::{KeyError, RunUrl, TraceKey};
 pub use keys::{BlockView, blocks, keys};
+pub(crate) use ledger::Tiles;
 pub use ledger::{Comparison, HeadView, HeldView, compare, head_view};
 pub use list::{Filter, TaskLine, TaskPage, tasks};
 pub use moment::{moment, one_line};

@@ -17,7 +17,7 @@ use crate::config::{Secret, SecretError};
 
 /// What of an entry's data is told. Task keys, series, instances and access are left out: they are
 /// made of claims. What is left are Dayfly's own ids, declared names, times and outcomes.
-const TOLD: [(&str, &[&str]); 12] = [
+const TOLD: [(&str, &[&str]); 13] = [
     ("block.lifted", &[]),
     ("block.set", &[]),
     ("client.ended", &["client", "cause", "at", "last_expiry"]),
@@ -37,6 +37,10 @@ const TOLD: [(&str, &[&str]); 12] = [
     ("declared.changed", &["revision", "hash"]),
     ("finding.opened", &["finding", "refusal", "workload"]),
     ("key.rotated", &["kid", "use", "alg", "state"]),
+    (
+        "ledger.restored",
+        &["generation", "origin", "former", "handed_out"],
+    ),
     (
         "refused",
         &[

@@ -111,6 +111,13 @@ impl VerifiedProof {
         self.issued
     }
 
+    /// When it was made at the latest, for all that is known: one that does not say so may have
+    /// been made a day before it expires, for longer no proof is accepted.
+    #[must_use]
+    pub fn made(&self) -> Time {
+        self.issued.unwrap_or(self.expires - LONGEST_AGE)
+    }
+
     /// When it expires.
     #[must_use]
     pub fn expires(&self) -> Time {

@@ -147,7 +147,7 @@ impl From<RecordError> for Problem {
 impl From<HeadError> for Problem {
     fn from(why: HeadError) -> Self {
         match why {
-            HeadError::Store(_) => Self::Unavailable(why.to_string()),
+            HeadError::Store(_) | HeadError::Keep(_) => Self::Unavailable(why.to_string()),
             HeadError::Sign(_) => Self::Fault(why.to_string()),
         }
     }
