@@ -1,10 +1,5 @@
 //! The binary as a server, with real clients: what survives a kill, what a start heeds and what it
-<<<<<<< HEAD
 //! does not, which bounds hold, what `proof` tells a job, backups, and pages of the runbook.
-=======
-//! does not, which bounds hold, what `proof` tells a job, backups and
-//! restores, and the runbook's pages on keys.
->>>>>>> 228b225
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
