@@ -147,7 +147,13 @@ pub struct Append {
     pub revises: bool,
     /// Named blobs to write in the same transaction.
     pub documents: Vec<Document>,
+    /// Positions of earlier entries whose annexes are erased, [`ERASED`] at most. The leaf and its
+    /// hash stay; the bytes are gone from the file soon after, once no reader holds an older state.
+    pub erases: Vec<u64>,
 }
+
+/// How many annexes one append may erase.
+pub const ERASED: usize = 512;
 
 /// One task's change.
 #[derive(Clone, Debug)]

@@ -29,6 +29,7 @@ mod writer;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -210,6 +211,8 @@ impl SqliteStore {
         let (view, keep) = load_to_write(&db, &options.path)?;
         let shared = Arc::new(Shared {
             published: Published::new(view),
+            // A server that was killed may have left what it erased in the log.
+            scrub: AtomicBool::new(true),
             ..Shared::default()
         });
         let reader = Arc::new(Reader::new(&options, false));

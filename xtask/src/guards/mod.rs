@@ -82,6 +82,17 @@ impl Copy {
         for name in COPIED {
             mirror(&root().join(name), &folder.join(name))?;
         }
+        // Under another version nothing that is built of the copy is taken for what is built of the
+        // workspace, while what both depend on is built once.
+        for name in ["Cargo.toml", "Cargo.lock"] {
+            let file = folder.join(name);
+            let text = read(&file)?;
+            let other = renamed(&text);
+            if other == text {
+                return Err(format!("{name} names no version of ours"));
+            }
+            write(&file, &other)?;
+        }
         Ok(Self { folder, target })
     }
 
@@ -116,6 +127,24 @@ impl Copy {
             Seen::NotRun(format!("{said}{}", String::from_utf8_lossy(&output.stderr)))
         })
     }
+}
+
+/// Our packages under a version of their own: in the workspace's table, and below our names in the lock.
+fn renamed(text: &str) -> String {
+    let own = concat!("version = \"", env!("CARGO_PKG_VERSION"), "\"");
+    let other = concat!("version = \"", env!("CARGO_PKG_VERSION"), "-guards\"");
+    let mut ours = false;
+    let mut out = String::with_capacity(text.len() + 256);
+    for line in text.lines() {
+        if line.starts_with('[') {
+            ours = line == "[workspace.package]";
+        } else if let Some(name) = line.strip_prefix("name = \"") {
+            ours = name.starts_with("dayfly") || name == "xtask\"";
+        }
+        out.push_str(if ours && line == own { other } else { line });
+        out.push('\n');
+    }
+    out
 }
 
 /// Makes `to` what `from` is; a file that is the same already keeps its time, for cargo to see.

@@ -4,6 +4,7 @@ mod backup;
 mod change;
 mod contain;
 mod database;
+mod erase;
 mod keys;
 mod ledger;
 mod list;
@@ -120,6 +121,8 @@ pub(crate) enum LedgerCommand {
     Verify(ledger::VerifyArgs),
     /// Prints the latest entries
     Tail(ledger::TailArgs),
+    /// Erases what the record says of a person; leaves, proofs and receipts go on to hold
+    Erase(erase::EraseArgs),
 }
 
 /// What is done with keys.
@@ -168,6 +171,9 @@ pub(crate) fn main(command: OperatorCommand, tenant: Option<&str>) -> ExitCode {
             block_on(ledger::verify(&args, tenant))
         }
         OperatorCommand::Ledger(LedgerCommand::Tail(args)) => block_on(ledger::tail(&args, tenant)),
+        OperatorCommand::Ledger(LedgerCommand::Erase(args)) => {
+            block_on(erase::erase(&args, tenant))
+        }
         OperatorCommand::Keys(KeysCommand::List(args)) => block_on(keys::list(&args, tenant)),
         OperatorCommand::Keys(KeysCommand::Rotate(args)) => block_on(keys::rotate(&args, tenant)),
         OperatorCommand::Keys(KeysCommand::Compromise(args)) => {

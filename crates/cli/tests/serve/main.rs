@@ -13,6 +13,7 @@ mod bounds;
 mod check;
 mod client;
 mod crash;
+mod erase;
 mod front;
 mod keys;
 mod offboarding;

@@ -126,6 +126,8 @@ pub(super) struct KnownClaims(Mutex<Known>);
 struct Known {
     claims: HashMap<(Name, ClientId), Arc<Claims>>,
     order: VecDeque<(Name, ClientId)>,
+    /// How often some were erased: what was read before is not kept after.
+    erasures: u64,
 }
 
 impl KnownClaims {
@@ -134,8 +136,25 @@ impl KnownClaims {
         known.claims.get(key).cloned()
     }
 
-    fn keep(&self, key: (Name, ClientId), claims: &Arc<Claims>) {
+    fn erasures(&self) -> u64 {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.erasures
+    }
+
+    /// Forgets those of a tenant, for some were erased from the record.
+    pub(super) fn forget(&self, tenant: &Name) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.erasures += 1;
+        known.claims.retain(|(of, _), _| of != tenant);
+        known.order.retain(|(of, _)| of != tenant);
+    }
+
+    /// Keeps what was read when there had been so many erasures.
+    fn keep(&self, key: (Name, ClientId), claims: &Arc<Claims>, erasures: u64) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.erasures != erasures {
+            return;
+        }
         while known.order.len() >= CLIENTS {
             let oldest = known.order.pop_front();
             oldest.and_then(|oldest| known.claims.remove(&oldest));
@@ -185,8 +204,9 @@ impl App {
         if let Some(known) = self.claims.get(&key) {
             return Ok(known);
         }
+        let erasures = self.claims.erasures();
         let claims = Arc::new(self.recorded_claims(tenant, client)?);
-        self.claims.keep(key, &claims);
+        self.claims.keep(key, &claims, erasures);
         Ok(claims)
     }
 

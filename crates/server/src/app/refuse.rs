@@ -107,6 +107,27 @@ struct Minute {
 }
 
 impl App {
+    /// Forgets the refusals of a tenant in which all of these texts stand.
+    pub(super) fn forget_refusals<'a>(
+        &self,
+        tenant: &Name,
+        texts: impl IntoIterator<Item = &'a String> + Clone,
+    ) {
+        let mut ring = self
+            .refusals
+            .ring
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        ring.retain(|explained| {
+            let text = json!(explained.as_ref()).to_string();
+            let named = texts
+                .clone()
+                .into_iter()
+                .all(|wanted| text.contains(wanted.as_str()));
+            explained.tenant != *tenant || !named
+        });
+    }
+
     /// Gives a refusal its id, remembers it, and records it where DESIGN section 9 says so.
     pub(super) fn refuse(&self, tenant: &Tenant, trail: &Trail, refusal: Refusal) -> Refused {
         let refusal = Refusal {

@@ -55,6 +55,7 @@ pub fn router(app: Arc<App>, ready: Readiness) -> Router {
         .route("/ledger/head", get(head))
         .route("/ledger/entries", get(entries))
         .route("/ledger/verify", post(verify))
+        .route("/ledger/erase", post(change::erase))
         .route("/keys", get(keys::list))
         .route("/keys/rotate", post(keys::rotate))
         .route("/keys/compromise", post(keys::compromise))

@@ -16,7 +16,7 @@ use serde_json::value::to_raw_value;
 use super::touched::Touched;
 use crate::keys::{issuer_of, keys_of};
 use crate::{
-    Annex, Append, AppendError, Change, ClaimWrite, Committed, Note, OneTimeKey, OpenTask,
+    Annex, Append, AppendError, Change, ClaimWrite, Committed, ERASED, Note, OneTimeKey, OpenTask,
     SearchKey, Spend, StoredEntry, TreeHead, Unavailable,
 };
 
@@ -111,6 +111,12 @@ impl Ledger {
             self.check_claim(claim, &append)?;
         }
         self.check_spends(&append.spends, at)?;
+        let size = self.entries.len() as u64;
+        if append.erases.len() > ERASED || append.erases.iter().any(|pos| *pos >= size) {
+            return Err(unfit(
+                &"annexes are erased of few entries, and of those that there are",
+            ));
+        }
         if let Some((workload, limits)) = &append.limits {
             self.check_limits(workload, *limits, at)?;
         }
@@ -309,6 +315,14 @@ impl Ledger {
             *self.epochs.entry(of.clone()).or_default() += 1;
         }
         self.revision += u64::from(append.revises);
+        for pos in &append.erases {
+            let entry = usize::try_from(*pos)
+                .ok()
+                .and_then(|at| self.entries.get_mut(at));
+            if let Some(entry) = entry {
+                entry.stored.annex = None;
+            }
+        }
         for document in &append.documents {
             match &document.bytes {
                 Some(bytes) => self.documents.insert(document.name.clone(), bytes.clone()),

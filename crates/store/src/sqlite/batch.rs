@@ -284,6 +284,11 @@ impl<'w> Batch<'w> {
 }
 
 impl Outcome {
+    /// Whether annexes were erased.
+    pub(super) fn erased(&self) -> bool {
+        self.drafts.values().any(|draft| draft.erased)
+    }
+
     /// Makes the batch visible, from now on, to every read.
     pub(super) fn publish(self, published: &Published, keep: &mut Keep) {
         for (number, draft) in &self.drafts {

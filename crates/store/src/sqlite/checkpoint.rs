@@ -1,6 +1,7 @@
 //! Moves the write-ahead log into the database beside the writer, so that grants do not wait for it.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -59,15 +60,25 @@ fn run(path: &Path, shared: &Shared, (closed, woken): &(Mutex<bool>, Condvar)) {
             return;
         }
         let commits = shared.published.read().commits;
-        if commits == moved {
+        let scrub = shared.scrub.load(Ordering::SeqCst);
+        if commits == moved && !scrub {
             continue;
         }
         // A connection that failed, or lost its file, is opened again at the next turn.
         db = db.or_else(|| open_checkpointer(path).ok());
-        let checkpoint =
-            |db: &Connection| db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        let checkpoint = |db: &Connection| {
+            let how = if scrub { "TRUNCATE" } else { "PASSIVE" };
+            db.query_row(&format!("PRAGMA wal_checkpoint({how})"), [], |row| {
+                row.get::<_, bool>(0)
+            })
+        };
         match db.as_ref().map(checkpoint) {
-            Some(Ok(())) => moved = commits,
+            Some(Ok(busy)) => {
+                moved = commits;
+                if scrub && !busy {
+                    shared.scrub.store(false, Ordering::SeqCst);
+                }
+            }
             Some(Err(error)) => {
                 tracing::warn!(%error, "the write-ahead log could not be moved");
                 db = None;

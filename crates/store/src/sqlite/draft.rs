@@ -23,6 +23,8 @@ pub(super) struct Draft {
     pub(super) epochs: Arc<Epochs>,
     /// Whether an epoch has moved.
     pub(super) moved: bool,
+    /// Whether annexes were erased.
+    pub(super) erased: bool,
     pub(super) revision: u64,
     pub(super) blocks: Arc<Vec<Block>>,
     /// Counts that changed.
@@ -50,6 +52,7 @@ impl Draft {
             tasks: BTreeMap::new(),
             epochs: Arc::clone(&from.epochs),
             moved: false,
+            erased: false,
             revision: from.revision,
             blocks: Arc::clone(&from.blocks),
             tallies: HashMap::new(),

@@ -15,7 +15,7 @@ use super::partition::{Partitions, claim_day, day};
 use super::tally::admits;
 use super::value::{entry_id, int, task, uint};
 use super::view::{Held, TenantView, View};
-use crate::{Append, AppendError, Change, ClaimWrite};
+use crate::{Append, AppendError, Change, ClaimWrite, ERASED};
 
 /// Why an append is not written.
 pub(super) enum Failure {
@@ -99,6 +99,12 @@ impl Place<'_> {
             .any(|spend| day(spend.key.until) < day(at))
         {
             return Err(unfit(&"a one-time key is past its keep").into());
+        }
+        let size = self.draft.tree.size();
+        if append.erases.len() > ERASED || append.erases.iter().any(|pos| *pos >= size) {
+            return Err(
+                unfit(&"annexes are erased of few entries, and of those that there are").into(),
+            );
         }
         if let Some((workload, limits)) = &append.limits
             && !admits(*limits, self.draft.counts(workload, self.view, at))

@@ -52,6 +52,7 @@ impl Desk<'_> {
             self.write_note(note, sealed, judged.at)?;
         }
         self.write_declared(&append)?;
+        self.erase(&append.erases)?;
         let size = self.draft.tree.size();
         Ok(Committed {
             at: judged.at,
@@ -325,6 +326,24 @@ impl Desk<'_> {
                 cause,
                 deadline,
             ))?;
+        Ok(())
+    }
+
+    /// Overwrites annexes with nothing: with zeros in the file, once the log has been moved into it.
+    fn erase(&mut self, positions: &[u64]) -> rusqlite::Result<()> {
+        if positions.is_empty() {
+            return Ok(());
+        }
+        // Pages of the longest of them are freed whole.
+        self.db.execute_batch("PRAGMA secure_delete = ON")?;
+        let mut statement = self
+            .db
+            .prepare_cached("UPDATE entries SET salt = NULL, annex = NULL WHERE id = ?1")?;
+        for pos in positions {
+            statement.execute([entry_id(self.tenant, *pos)])?;
+        }
+        self.db.execute_batch("PRAGMA secure_delete = FAST")?;
+        self.draft.erased = true;
         Ok(())
     }
 

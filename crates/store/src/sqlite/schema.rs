@@ -87,7 +87,7 @@ pub(super) fn open_writer(
     db.execute_batch(&format!(
         "PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA synchronous = {};
          PRAGMA foreign_keys = OFF; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -{};
-         PRAGMA wal_autocheckpoint = {LOG_PAGES};",
+         PRAGMA secure_delete = FAST; PRAGMA wal_autocheckpoint = {LOG_PAGES};",
         sync.pragma(),
         u64::from(cache_mib) * 1024,
     ))?;

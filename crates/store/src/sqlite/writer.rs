@@ -1,5 +1,6 @@
 //! The one writer: gathers what has queued within a short window and commits it all at once.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -34,6 +35,8 @@ pub(super) enum Message {
 pub(super) struct Shared {
     pub(super) published: Published,
     pub(super) touched: Mutex<Touched>,
+    /// Whether the log holds what was erased: then it is not only moved but emptied.
+    pub(super) scrub: AtomicBool,
 }
 
 /// The writer of a database file.
@@ -230,6 +233,7 @@ impl Transaction<'_> {
         let Shared {
             published,
             touched: unsaved,
+            scrub,
         } = self.shared;
         let Self { db, keep, .. } = self;
         let written = Batch::begin(db, published, keep).and_then(|mut batch| {
@@ -255,6 +259,9 @@ impl Transaction<'_> {
                 // From here on a crash is clean: what was committed is read back as it is.
                 match committed {
                     Ok(()) => {
+                        if outcome.erased() {
+                            scrub.store(true, Ordering::SeqCst);
+                        }
                         outcome.publish(published, keep);
                         return (replies, Fate::Durable);
                     }

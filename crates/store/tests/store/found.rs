@@ -1,7 +1,7 @@
 //! The search keys under which entries are found.
 
 use dayfly_domain::Cause;
-use dayfly_store::SearchKey;
+use dayfly_store::{Append, AppendError, ERASED, SearchKey};
 
 use super::fixture::*;
 
@@ -77,4 +77,37 @@ pub(crate) fn what_was_answered_is_found<S: Subject>() {
         bench.commit(changed(end(&task, Cause::Completed)));
         assert_eq!(found(SearchKey::Run(format!("run-{n}"))), 1);
     }
+}
+
+pub(crate) fn what_is_erased_is_gone_and_its_leaf_stays<S: Subject>() {
+    let mut bench = Bench::<S>::new();
+    bench.start(1);
+    bench.start(2);
+    let before = bench.entries();
+    let person = SearchKey::Subject(github(), "repo:o/r".into());
+    let erase = |erases: Vec<u64>| Append {
+        erases,
+        ..noted(NOON, "{}")
+    };
+    for beyond in [vec![before.len() as u64], vec![0; ERASED + 1]] {
+        assert!(matches!(
+            bench.append(erase(beyond)),
+            Err(AppendError::Unavailable(_))
+        ));
+    }
+    assert_eq!(bench.entries(), before, "a refused one erases nothing");
+    bench.commit(erase(vec![0, 1]));
+    for _ in 0..2 {
+        let after = bench.entries();
+        for (was, is) in before.iter().zip(&after) {
+            assert_eq!((&was.leaf, was.hash), (&is.leaf, is.hash));
+            let erased = was.pos < 2;
+            assert_eq!(is.annex.is_none(), erased || was.annex.is_none());
+        }
+        let found = bench.store().find(&acme(), &person, None, 9).unwrap();
+        assert_eq!(found, [3]);
+        bench.subject.reopen();
+    }
+    // Once more changes nothing.
+    bench.commit(erase(vec![0]));
 }

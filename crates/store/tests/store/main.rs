@@ -54,7 +54,7 @@ macro_rules! conformance {
         }
         conformance! { $subject, found:
             entries_are_found_under_their_keys, found_positions_come_in_pages,
-            what_was_answered_is_found
+            what_was_answered_is_found, what_is_erased_is_gone_and_its_leaf_stays
         }
         conformance! { $subject, used:
             uses_are_recorded_in_order, a_use_after_the_end_is_told_the_cause,

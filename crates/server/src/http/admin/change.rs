@@ -1,5 +1,7 @@
 //! What an operator changes: each change names a reason, and is recorded with it and who made it.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Request, State};
 use axum::http::request::Parts;
@@ -11,7 +13,7 @@ use serde_json::json;
 use super::Admin;
 use super::answer::{Answered, Problem, answer, parsed};
 use super::socket::Peer;
-use crate::app::{ApplyRequest, Operator};
+use crate::app::{ApplyRequest, Erasure, Operator};
 
 /// The most bytes of a body: a signed note is 64 KiB at most, and JSON escapes some of them.
 const BODY: usize = 128 * 1024;
@@ -109,6 +111,47 @@ pub(super) async fn unblock(
     let tenant = admin.tenant(&tenant)?;
     admin.app.unblock(&tenant, on, &by, reason).await?;
     answer(&json!({ "on": body.0.on }))
+}
+
+/// Which annexes to erase: by position, or by what they say.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Erase {
+    #[serde(default)]
+    entries: BTreeSet<u64>,
+    #[serde(default)]
+    saying: BTreeMap<String, String>,
+    #[serde(default)]
+    dry_run: bool,
+    #[serde(default)]
+    reason: String,
+}
+
+pub(super) async fn erase(
+    State(admin): State<Admin>,
+    Path(tenant): Path<String>,
+    by: Operator,
+    body: Wanted<Erase>,
+) -> Answered {
+    let Erase {
+        entries,
+        saying,
+        dry_run,
+        reason,
+    } = body.0;
+    let reason = if dry_run { "" } else { checked(&reason)? };
+    let what = match (entries.is_empty(), saying.is_empty()) {
+        (false, true) => Erasure::Entries(entries),
+        (true, false) => Erasure::Saying(saying),
+        (true, true) | (false, false) => {
+            return Err(Problem::Wrong(
+                "an erasure names `entries` or what they are `saying`, and not both".to_owned(),
+            ));
+        }
+    };
+    let tenant = admin.tenant(&tenant)?;
+    let app = &admin.app;
+    answer(&app.erase(&tenant, what, dry_run, &by, reason).await?)
 }
 
 pub(super) async fn apply(
