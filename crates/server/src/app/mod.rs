@@ -1,5 +1,6 @@
 //! The use cases: load, decide, append, mint, each in one file, and the state they share.
 
+mod actor;
 mod authenticate;
 mod beat;
 mod contain;
@@ -39,6 +40,7 @@ use dayfly_store::Store;
 use dayfly_store::clock::Clock;
 use dayfly_token::nonce::NonceKey;
 
+pub use actor::Actor;
 pub use authenticate::{Presented, Proven};
 pub use beat::Beaten;
 pub use contain::{Contained, Containment};
@@ -49,7 +51,6 @@ pub use heads::HeadError;
 pub use introspect::ResourceCaller;
 pub use keys::{GivenUp, Rotated};
 pub use narrow::NarrowRequest;
-pub use operate::Operator;
 pub use refuse::{Explained, Refused, Trail};
 pub use regrant::LostTask;
 pub use renew::RenewRequest;
