@@ -263,3 +263,26 @@ test('a token that is expired, foreign, for another client, unsigned or no id to
     assert.equal(body.refused.rule, rule, `${what}: ${JSON.stringify(body)}`);
   }
 });
+
+test('a person starts a task once by a fresh login, and stands in no leaf', async () => {
+  const { id_token } = await tokens(provider, TASKS, 'mona');
+  const start = (token, ...command) =>
+    run(['run', '--workload', 'repair', '--server', dayfly.url, '--tenant', 'strict', '--', ...command], {
+      env: { DAYFLY_ID_TOKEN: token },
+    });
+  const done = await start(id_token, 'sh', '-c', 'test -z "$DAYFLY_ID_TOKEN" && echo repaired');
+  assert.equal(done.code, 0, done.stderr);
+  assert.match(done.stdout, /repaired/);
+  const again = await start(id_token, 'true');
+  assert.equal(again.code, 126, again.stderr);
+  const { id_token: other } = await tokens(provider, TASKS, 'dora');
+  assert.equal((await start(other, 'true')).code, 126, 'the workload is mona\'s');
+  const { id_token: untold } = await tokens(provider, CLIENT, 'mona');
+  assert.equal((await start(untold, 'true')).code, 126, 'made for another client');
+
+  const tail = await dayfly.operate('ledger', 'tail', '--lines', '500', '--json');
+  const entries = tail.stdout.split('\n').filter(Boolean).map((line) => JSON.parse(line)).flat();
+  const started = entries.filter((entry) => entry.kind === 'task.started').map((entry) => JSON.parse(entry.leaf).data);
+  assert.ok(started.some((data) => data.workload === 'repair' && data.series.startsWith('person:')));
+  assert.ok(entries.every((entry) => !entry.leaf.includes('mona')));
+});
