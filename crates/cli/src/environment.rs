@@ -15,6 +15,13 @@ pub(crate) const TOKEN_URL: &str = "DAYFLY_TOKEN_URL";
 /// What it has to show there.
 pub(crate) const TOKEN_SECRET: &str = "DAYFLY_TOKEN_SECRET";
 
+/// Where a person's state is kept (XDG Base Directory Specification).
+#[cfg(feature = "server")]
+pub(crate) const XDG_STATE_HOME: &str = "XDG_STATE_HOME";
+/// A person's folder.
+#[cfg(feature = "server")]
+pub(crate) const HOME: &str = "HOME";
+
 /// What a command must not inherit, because each lets its holder prove to be the run.
 pub(crate) const PROOFS: [&str; 4] = [ACTIONS_URL, ACTIONS_TOKEN, ID_TOKEN, ID_TOKEN_FILE];
 

@@ -1,7 +1,7 @@
 //! The one binary: reads the command line and runs the command it names.
 
 #[cfg(feature = "server")]
-mod admin_socket;
+mod admin_face;
 mod clock;
 #[cfg(feature = "server")]
 mod config_check;
@@ -11,6 +11,8 @@ mod environment;
 mod http;
 #[cfg(feature = "server")]
 mod init;
+#[cfg(feature = "server")]
+mod login;
 #[cfg(feature = "server")]
 mod operator;
 mod output;
@@ -42,6 +44,10 @@ use crate::runner::token::TokenArgs;
 struct Cli {
     #[command(flatten)]
     server: ServerArgs,
+    /// Whether the server stands on the command line, not in the environment.
+    #[cfg(feature = "server")]
+    #[arg(skip)]
+    named: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -67,6 +73,12 @@ enum Command {
     /// Shows in under a minute what tasks are for, with a server, an issuer and services of its own
     #[cfg(feature = "server")]
     Demo(demo::DemoArgs),
+    /// Logs in to a server as an operator, by the provider that it names
+    #[cfg(feature = "server")]
+    Login,
+    /// Forgets the login to a server
+    #[cfg(feature = "server")]
+    Logout,
     #[cfg(feature = "server")]
     #[command(flatten)]
     Operator(operator::OperatorCommand),
@@ -74,21 +86,33 @@ enum Command {
 
 fn main() -> ExitCode {
     match Cli::of(std::env::args_os()) {
-        Ok(cli) => match cli.command {
-            Command::Run(args) => runner::run::main(*args, cli.server),
-            Command::Token(args) => runner::token::main(args),
-            Command::Proof(args) => runner::proof::main(args, cli.server),
+        Ok(cli) => {
             #[cfg(feature = "server")]
-            Command::Serve(args) => serve::main(&args),
-            #[cfg(feature = "server")]
-            Command::Config(command) => config_check::main(&command),
-            #[cfg(feature = "server")]
-            Command::Init(args) => init::main(&args),
-            #[cfg(feature = "server")]
-            Command::Demo(args) => demo::main(&args),
-            #[cfg(feature = "server")]
-            Command::Operator(command) => operator::main(command, cli.server.tenant.as_deref()),
-        },
+            let at = operator::place::At {
+                server: cli.server.server.as_deref(),
+                named: cli.named,
+                tenant: cli.server.tenant.as_deref(),
+            };
+            match cli.command {
+                Command::Run(args) => runner::run::main(*args, cli.server),
+                Command::Token(args) => runner::token::main(args),
+                Command::Proof(args) => runner::proof::main(args, cli.server),
+                #[cfg(feature = "server")]
+                Command::Serve(args) => serve::main(&args),
+                #[cfg(feature = "server")]
+                Command::Config(command) => config_check::main(&command),
+                #[cfg(feature = "server")]
+                Command::Init(args) => init::main(&args),
+                #[cfg(feature = "server")]
+                Command::Demo(args) => demo::main(&args),
+                #[cfg(feature = "server")]
+                Command::Login => login::login(at),
+                #[cfg(feature = "server")]
+                Command::Logout => login::logout(at),
+                #[cfg(feature = "server")]
+                Command::Operator(command) => operator::main(command, at),
+            }
+        }
         Err(error) => misused(&error),
     }
 }
@@ -98,11 +122,16 @@ impl Cli {
     fn of(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let matches = Self::command().try_get_matches_from(words)?;
         let cli = Self::from_arg_matches(&matches)?;
+        #[cfg(feature = "server")]
+        let cli = Self {
+            named: matches.value_source("server") == Some(ValueSource::CommandLine),
+            ..cli
+        };
         let unheeded = |option, heeds: bool| {
             !heeds && matches.value_source(option) == Some(ValueSource::CommandLine)
         };
         let why = if unheeded("server", cli.command.heeds_server()) {
-            "--server is for run and proof; inside a run, token asks the run, and operators' commands read the configuration: --config FILE"
+            "--server means nothing to this command: inside a run, token asks the run, and what reads files or a database reads the configuration: --config FILE"
         } else if unheeded("tenant", cli.command.heeds_tenant()) {
             "--tenant means nothing to this command"
         } else {
@@ -118,11 +147,11 @@ impl Command {
             Self::Run(_) | Self::Proof(_) => true,
             Self::Token(_) => false,
             #[cfg(feature = "server")]
-            Self::Serve(_)
-            | Self::Config(_)
-            | Self::Init(_)
-            | Self::Demo(_)
-            | Self::Operator(_) => false,
+            Self::Serve(_) | Self::Config(_) | Self::Init(_) | Self::Demo(_) => false,
+            #[cfg(feature = "server")]
+            Self::Login | Self::Logout => true,
+            #[cfg(feature = "server")]
+            Self::Operator(command) => command.asks_a_server(),
         }
     }
 
@@ -131,7 +160,12 @@ impl Command {
             Self::Run(_) | Self::Proof(_) => true,
             Self::Token(_) => false,
             #[cfg(feature = "server")]
-            Self::Serve(_) | Self::Config(_) | Self::Init(_) | Self::Demo(_) => false,
+            Self::Serve(_)
+            | Self::Config(_)
+            | Self::Init(_)
+            | Self::Demo(_)
+            | Self::Login
+            | Self::Logout => false,
             #[cfg(feature = "server")]
             Self::Operator(command) => !matches!(
                 command,
@@ -184,13 +218,23 @@ mod tests {
 
     #[cfg(feature = "server")]
     #[test]
-    fn operators_name_no_server_and_offline_commands_no_tenant() {
-        assert!(read("dayfly task list --tenant a").is_ok());
-        assert!(read("dayfly ledger fsck --tenant a").is_ok());
+    fn what_reads_files_names_no_server_and_offline_commands_no_tenant() {
         for line in [
-            "dayfly task list --server x",
-            "dayfly --server x trace y",
-            "dayfly keys list --server x",
+            "dayfly task list --tenant a",
+            "dayfly ledger fsck --tenant a",
+            "dayfly task list --server https://x.example",
+            "dayfly --server https://x.example trace y",
+            "dayfly keys list --server https://x.example",
+            "dayfly login --server https://x.example",
+        ] {
+            assert!(read(line).is_ok(), "{line}");
+        }
+        for line in [
+            "dayfly ledger fsck --server x",
+            "dayfly policy check --server x",
+            "dayfly backup b.db --server x",
+            "dayfly verify r.json --key k --server x",
+            "dayfly login --tenant a",
             "dayfly serve --server x",
             "dayfly serve --tenant a",
             "dayfly init x --tenant a",

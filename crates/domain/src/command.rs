@@ -158,6 +158,8 @@ pub struct EndTask {
     pub heard: Heard,
     /// Why.
     pub cause: Cause,
+    /// The person who ends it, as a leaf may hold one.
+    pub by: Option<Digest>,
 }
 
 /// Revokes a credential: the newest ends its client, an older one only itself.

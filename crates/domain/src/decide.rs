@@ -346,7 +346,10 @@ fn decide_end_task(task: &Task, end: &EndTask) -> Result<Vec<Event>, Refusal> {
     if let Some(lapsed) = lapsed(task, end.now, end.heard)? {
         return Ok(vec![lapsed]);
     }
-    Ok(vec![task_ended(task, end.cause, end.now)])
+    Ok(vec![Event::TaskEnded(TaskEnded {
+        by: end.by,
+        ..ending(task, end.cause, end.now)
+    })])
 }
 
 fn decide_revoke(task: &Task, revoke: &Revoke) -> Result<Vec<Event>, Refusal> {
@@ -397,12 +400,17 @@ fn lapsed(task: &Task, now: Time, heard: Heard) -> Result<Option<Event>, Refusal
 }
 
 fn task_ended(task: &Task, cause: Cause, now: Time) -> Event {
-    Event::TaskEnded(TaskEnded {
+    Event::TaskEnded(ending(task, cause, now))
+}
+
+fn ending(task: &Task, cause: Cause, now: Time) -> TaskEnded {
+    TaskEnded {
         cause,
         at: now,
         count: task.version + 1,
+        by: None,
         last_expiry: task.last_expiry().filter(|expires| *expires > now),
-    })
+    }
 }
 
 /// A decision that its own event does not fit: a fault of ours that must not grant anything.

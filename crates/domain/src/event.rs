@@ -171,6 +171,10 @@ pub struct TaskEnded {
     pub at: Time,
     /// How many entries the task has, this one included.
     pub count: u64,
+    /// The person who ended it, hashed with a salt that stands in the annex; none where no person
+    /// did who is known by an issuer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Digest>,
     /// When the last credential that verifies offline expires, whatever became of its client; none
     /// does when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -218,6 +218,7 @@ fn ended() -> Vec<(Event, &'static str, &'static str)> {
                 cause: Cause::Completed,
                 at,
                 count: 7,
+                by: None,
                 last_expiry,
             }),
             "task.ended",
@@ -228,10 +229,22 @@ fn ended() -> Vec<(Event, &'static str, &'static str)> {
                 cause: Cause::Deadline,
                 at,
                 count: 7,
+                by: None,
                 last_expiry: None,
             }),
             "task.ended",
             r#"{"cause":"deadline","at":1767225661000,"count":7}"#,
+        ),
+        (
+            Event::TaskEnded(TaskEnded {
+                cause: Cause::Operator,
+                at,
+                count: 7,
+                by: Some(Digest([0; 32])),
+                last_expiry: None,
+            }),
+            "task.ended",
+            r#"{"cause":"operator","at":1767225661000,"count":7,"by":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}"#,
         ),
     ]
 }

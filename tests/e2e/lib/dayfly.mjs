@@ -8,7 +8,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const binary = process.env.DAYFLY_BIN ?? fileURLToPath(new URL('../../../target/debug/dayfly', import.meta.url));
+/** The binary under test. */
+export const binary = process.env.DAYFLY_BIN ?? fileURLToPath(new URL('../../../target/debug/dayfly', import.meta.url));
 
 /** Every character that clients of `client_secret_basic` are known to get wrong. */
 export const SECRET = 's3cr:et % + & = ü end';
@@ -66,15 +67,18 @@ access = [
 ${more}`;
 }
 
-/** Starts a server with the tenants `strict` (a nonce is demanded) and `plain`; `more` is declared too. */
-export async function startDayfly(platform, more = '') {
+/**
+ * Starts a server with the tenants `strict` (a nonce is demanded) and `plain`; `more` is declared too, and `lines` end
+ * the configuration.
+ */
+export async function startDayfly(platform, more = '', lines = '') {
   const folder = await mkdtemp(join(tmpdir(), 'dayfly-e2e-'));
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
   const config = join(folder, 'dayfly.toml');
   await writeFile(
     config,
-    `public_url = "${url}"\nlisten = "127.0.0.1:${port}"\ndata = "data"\nstore = "sqlite"\ntenants = "tenants"\n`,
+    `public_url = "${url}"\nlisten = "127.0.0.1:${port}"\ndata = "data"\nstore = "sqlite"\ntenants = "tenants"\n${lines}`,
   );
   for (const [name, nonce] of [['strict', 'required'], ['plain', 'optional']]) {
     const path = join(folder, 'tenants', name);
@@ -124,21 +128,21 @@ export async function startDayfly(platform, more = '') {
   return dayfly;
 }
 
-/** Runs a command of the binary to its end. */
-export async function run(args, { env = {}, input } = {}) {
+/** Runs a command of the binary to its end; `heard` is given what it says meanwhile. */
+export async function run(args, { env = {}, input, heard } = {}) {
   const child = spawn(binary, args, {
     env: { PATH: process.env.PATH, HOME: process.env.HOME, ...env },
     stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
   });
   const result = { stdout: '', stderr: '' };
   child.stdout.setEncoding('utf8').on('data', (text) => { result.stdout += text; });
-  child.stderr.setEncoding('utf8').on('data', (text) => { result.stderr += text; });
+  child.stderr.setEncoding('utf8').on('data', (text) => { result.stderr += text; heard?.(result.stderr); });
   if (input !== undefined) child.stdin.end(input);
   const [code, signal] = await once(child, 'close');
   return { ...result, code, signal };
 }
 
-async function freePort() {
+export async function freePort() {
   const probe = createServer();
   probe.listen(0, '127.0.0.1');
   await once(probe, 'listening');

@@ -9,7 +9,7 @@ use dayfly_server::record::{moment, one_line};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::place::PlaceArgs;
+use super::place::{At, PlaceArgs};
 use super::record::now;
 use super::{print, print_json};
 
@@ -78,9 +78,9 @@ pub(super) struct Ended {
     pub(super) head: String,
 }
 
-pub(super) async fn end(args: &TaskEndArgs, tenant: Option<&str>) -> Result<ExitCode> {
+pub(super) async fn end(args: &TaskEndArgs, at: At<'_>) -> Result<ExitCode> {
     says_something(&args.reason)?;
-    let served = args.place.served(tenant).await?;
+    let served = args.place.served(at).await?;
     let body = json!({ "reason": args.reason });
     let ended: Ended = served
         .post(&format!("tasks/{}/end", args.task), &body)
@@ -102,9 +102,9 @@ pub(super) fn ended_line(ended: &Ended, reason: &str, now: Time) -> String {
     )
 }
 
-pub(super) async fn unblock(args: &UnblockArgs, tenant: Option<&str>) -> Result<ExitCode> {
+pub(super) async fn unblock(args: &UnblockArgs, at: At<'_>) -> Result<ExitCode> {
     says_something(&args.reason)?;
-    let served = args.place.served(tenant).await?;
+    let served = args.place.served(at).await?;
     let body = json!({ "on": args.on.to_string(), "reason": args.reason });
     let _: Value = served.post("unblock", &body).await?;
     print(&format!("lifted {}\n", one_line(&args.on.to_string())))
@@ -133,12 +133,12 @@ pub(super) struct LostTask {
     pub(super) why: String,
 }
 
-pub(super) async fn apply(args: &ApplyArgs, tenant: Option<&str>) -> Result<ExitCode> {
+pub(super) async fn apply(args: &ApplyArgs, at: At<'_>) -> Result<ExitCode> {
     let reason = args.reason.as_deref().unwrap_or_default();
     if !args.dry_run {
         says_something(reason)?;
     }
-    let served = args.place.served(tenant).await?;
+    let served = args.place.served(at).await?;
     let body = json!({
         "dry_run": args.dry_run, "ends": args.ends, "undo": args.undo, "reason": reason,
     });

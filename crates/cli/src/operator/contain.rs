@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::change::says_something;
 use super::list::ListArgs;
-use super::place::PlaceArgs;
+use super::place::{At, PlaceArgs};
 use super::record::now;
 use super::table::Table;
 use super::{print, print_json};
@@ -72,40 +72,40 @@ struct Contained {
     open: Option<u64>,
 }
 
-pub(super) async fn offboard(args: &ContainArgs, tenant: Option<&str>) -> Result<ExitCode> {
+pub(super) async fn offboard(args: &ContainArgs, at: At<'_>) -> Result<ExitCode> {
     let path = format!("owners/{}/offboard", args.name);
-    contain(&path, "offboarded", &args.how, tenant).await
+    contain(&path, "offboarded", &args.how, at).await
 }
 
-pub(super) async fn disable(args: &ContainArgs, tenant: Option<&str>) -> Result<ExitCode> {
+pub(super) async fn disable(args: &ContainArgs, at: At<'_>) -> Result<ExitCode> {
     let path = format!("workloads/{}/disable", args.name);
-    contain(&path, "disabled", &args.how, tenant).await
+    contain(&path, "disabled", &args.how, at).await
 }
 
-pub(super) async fn freeze(args: &HowArgs, tenant: Option<&str>) -> Result<ExitCode> {
-    contain("freeze", "frozen", args, tenant).await
+pub(super) async fn freeze(args: &HowArgs, at: At<'_>) -> Result<ExitCode> {
+    contain("freeze", "frozen", args, at).await
 }
 
-pub(super) async fn restore(args: &LiftArgs, tenant: Option<&str>) -> Result<ExitCode> {
+pub(super) async fn restore(args: &LiftArgs, at: At<'_>) -> Result<ExitCode> {
     let path = format!("owners/{}/restore", args.name);
-    lift(&path, "restored", &args.why, tenant).await
+    lift(&path, "restored", &args.why, at).await
 }
 
-pub(super) async fn enable(args: &LiftArgs, tenant: Option<&str>) -> Result<ExitCode> {
+pub(super) async fn enable(args: &LiftArgs, at: At<'_>) -> Result<ExitCode> {
     let path = format!("workloads/{}/enable", args.name);
-    lift(&path, "enabled", &args.why, tenant).await
+    lift(&path, "enabled", &args.why, at).await
 }
 
-pub(super) async fn unfreeze(args: &WhyArgs, tenant: Option<&str>) -> Result<ExitCode> {
-    lift("unfreeze", "lifted", args, tenant).await
+pub(super) async fn unfreeze(args: &WhyArgs, at: At<'_>) -> Result<ExitCode> {
+    lift("unfreeze", "lifted", args, at).await
 }
 
-async fn contain(path: &str, word: &str, args: &HowArgs, tenant: Option<&str>) -> Result<ExitCode> {
+async fn contain(path: &str, word: &str, args: &HowArgs, at: At<'_>) -> Result<ExitCode> {
     let reason = args.reason.as_deref().unwrap_or_default();
     if !args.dry_run {
         says_something(reason)?;
     }
-    let served = args.place.served(tenant).await?;
+    let served = args.place.served(at).await?;
     let body = json!({ "dry_run": args.dry_run, "reason": reason });
     let done: Contained = served.post(path, &body).await?;
     if args.json {
@@ -128,16 +128,16 @@ fn contained_line(done: &Contained, word: &str, now: Time) -> String {
     }
 }
 
-async fn lift(path: &str, word: &str, args: &WhyArgs, tenant: Option<&str>) -> Result<ExitCode> {
+async fn lift(path: &str, word: &str, args: &WhyArgs, at: At<'_>) -> Result<ExitCode> {
     says_something(&args.reason)?;
-    let served = args.place.served(tenant).await?;
+    let served = args.place.served(at).await?;
     let done: Value = served.post(path, &json!({ "reason": args.reason })).await?;
     let on = done.get("on").and_then(Value::as_str).unwrap_or_default();
     print(&format!("{on} {word}: what ended stays ended\n"))
 }
 
-pub(super) async fn owners(args: &ListArgs, tenant: Option<&str>) -> Result<ExitCode> {
-    let owners = args.place.record(tenant).await?.owners().await?;
+pub(super) async fn owners(args: &ListArgs, at: At<'_>) -> Result<ExitCode> {
+    let owners = args.place.record(at).await?.owners().await?;
     if args.json {
         return print_json(&owners);
     }
@@ -165,8 +165,8 @@ fn owners_table(owners: &[OwnerView], now: Time) -> String {
     table.lines()
 }
 
-pub(super) async fn workloads(args: &ListArgs, tenant: Option<&str>) -> Result<ExitCode> {
-    let workloads = args.place.record(tenant).await?.workloads().await?;
+pub(super) async fn workloads(args: &ListArgs, at: At<'_>) -> Result<ExitCode> {
+    let workloads = args.place.record(at).await?.workloads().await?;
     if args.json {
         return print_json(&workloads);
     }

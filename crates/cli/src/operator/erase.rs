@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::change::says_something;
-use super::place::PlaceArgs;
+use super::place::{At, PlaceArgs};
 use super::{print, print_json};
 
 /// Options of `dayfly ledger erase`.
@@ -54,7 +54,7 @@ struct Erased {
     erased: bool,
 }
 
-pub(super) async fn erase(args: &EraseArgs, tenant: Option<&str>) -> Result<ExitCode> {
+pub(super) async fn erase(args: &EraseArgs, at: At<'_>) -> Result<ExitCode> {
     if let Some(reason) = &args.reason {
         says_something(reason)?;
     }
@@ -65,7 +65,7 @@ pub(super) async fn erase(args: &EraseArgs, tenant: Option<&str>) -> Result<Exit
     for (name, value) in &args.claim {
         saying.insert(name, value);
     }
-    let served = args.place.served(tenant).await?;
+    let served = args.place.served(at).await?;
     let body = json!({
         "entries": args.entry, "saying": saying, "dry_run": args.dry_run,
         "reason": args.reason.as_deref().unwrap_or_default(),

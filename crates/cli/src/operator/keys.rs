@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::change::says_something;
 use super::list::ListArgs;
-use super::place::{PlaceArgs, Writable};
+use super::place::{At, PlaceArgs, Writable};
 use super::record::now;
 use super::table::Table;
 use super::{print, print_json};
@@ -95,8 +95,8 @@ struct GivenUp {
     accepted_offline_until: Option<Time>,
 }
 
-pub(super) async fn list(args: &ListArgs, tenant: Option<&str>) -> Result<ExitCode> {
-    let keys = args.place.record(tenant).await?.keys().await?;
+pub(super) async fn list(args: &ListArgs, at: At<'_>) -> Result<ExitCode> {
+    let keys = args.place.record(at).await?.keys().await?;
     if args.json {
         return print_json(&keys);
     }
@@ -114,9 +114,9 @@ pub(super) async fn list(args: &ListArgs, tenant: Option<&str>) -> Result<ExitCo
     print(&table.lines())
 }
 
-pub(super) async fn rotate(args: &RotateArgs, tenant: Option<&str>) -> Result<ExitCode> {
+pub(super) async fn rotate(args: &RotateArgs, at: At<'_>) -> Result<ExitCode> {
     says_something(&args.reason)?;
-    let served = args.place.served(tenant).await?;
+    let served = args.place.served(at).await?;
     let body = json!({
         "use": KeyUse::from(args.r#use), "alg": args.alg, "reason": args.reason,
     });
@@ -142,10 +142,10 @@ pub(super) async fn rotate(args: &RotateArgs, tenant: Option<&str>) -> Result<Ex
     print(&text)
 }
 
-pub(super) async fn compromise(args: &CompromiseArgs, tenant: Option<&str>) -> Result<ExitCode> {
+pub(super) async fn compromise(args: &CompromiseArgs, at: At<'_>) -> Result<ExitCode> {
     says_something(&args.reason)?;
     let kids = (!args.all).then_some(args.kids.as_slice());
-    let given_up = match args.place.writable(tenant).await? {
+    let given_up = match args.place.writable(at).await? {
         Writable::Served(served) => {
             let body = json!({ "kids": kids, "reason": args.reason });
             served.post("keys/compromise", &body).await?

@@ -12,7 +12,7 @@ use dayfly_server::record::{LedgerEntry, moment, one_line};
 use dayfly_store::{FsckFailure, TenantReport};
 use serde_json::{Value, json};
 
-use super::place::PlaceArgs;
+use super::place::{At, PlaceArgs};
 use super::record::{Record, now};
 use super::{database, failed, print, print_json, read_file};
 use crate::output::say;
@@ -71,8 +71,8 @@ pub(crate) struct TailArgs {
     json: bool,
 }
 
-pub(super) fn fsck(args: &FsckArgs, tenant: Option<&str>) -> ExitCode {
-    match fsck_all(args, tenant) {
+pub(super) fn fsck(args: &FsckArgs, at: At<'_>) -> ExitCode {
+    match fsck_all(args, at) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(why) => failed(&why),
@@ -80,10 +80,10 @@ pub(super) fn fsck(args: &FsckArgs, tenant: Option<&str>) -> ExitCode {
 }
 
 /// Checks the database, served or not; false when it differs.
-fn fsck_all(args: &FsckArgs, tenant: Option<&str>) -> Result<bool> {
+fn fsck_all(args: &FsckArgs, at: At<'_>) -> Result<bool> {
     let place = args.place.read()?;
     // A name that is mistyped must not look like a ledger that holds.
-    let wanted = place.tenants(tenant)?;
+    let wanted = place.tenants(at.tenant)?;
     let checked = dayfly_store::fsck(&database::path(&place.config)?);
     print(&match &checked {
         Ok(report) => {
@@ -154,8 +154,8 @@ fn said(why: &FsckFailure) -> String {
     one_line(&text)
 }
 
-pub(super) async fn head(args: &HeadArgs, tenant: Option<&str>) -> Result<ExitCode> {
-    let head = args.place.record(tenant).await?.head().await?;
+pub(super) async fn head(args: &HeadArgs, at: At<'_>) -> Result<ExitCode> {
+    let head = args.place.record(at).await?.head().await?;
     if args.json {
         return print_json(&head);
     }
@@ -166,14 +166,14 @@ pub(super) async fn head(args: &HeadArgs, tenant: Option<&str>) -> Result<ExitCo
     printed
 }
 
-pub(super) async fn verify(args: &VerifyArgs, tenant: Option<&str>) -> Result<ExitCode> {
+pub(super) async fn verify(args: &VerifyArgs, at: At<'_>) -> Result<ExitCode> {
     let file = read_file(&args.file)?;
     let held = note_in(&file).context("there is no signed head in the file")?;
     let given = args.key.iter().map(|key| key.parse());
     let given: Vec<VerifierKey> = given
         .collect::<Result<_, _>>()
         .context("`--key` is no verifier key")?;
-    let record = args.place.record(tenant).await?;
+    let record = args.place.record(at).await?;
     let mut compared = record.compare(&held).await?;
     let keys = if given.is_empty() {
         ledger_keys(&record.keys().await?)
@@ -223,8 +223,8 @@ const ROUND: Duration = Duration::from_millis(500);
 /// How many entries are asked for at once.
 const PAGE: usize = 500;
 
-pub(super) async fn tail(args: &TailArgs, tenant: Option<&str>) -> Result<ExitCode> {
-    let record = args.place.record(tenant).await?;
+pub(super) async fn tail(args: &TailArgs, at: At<'_>) -> Result<ExitCode> {
+    let record = args.place.record(at).await?;
     let size = record.size().await?;
     let mut next = print_from(&record, size.saturating_sub(args.lines), args.json).await?;
     if !args.follow {
@@ -258,11 +258,17 @@ async fn print_from(record: &Record, mut from: u64, json: bool) -> Result<u64> {
 fn entry_line(entry: &LedgerEntry) -> String {
     let line = &entry.line;
     let task = line.task.map(|task| format!("{task} ")).unwrap_or_default();
+    let note = match (&line.note.by, &line.note.reason) {
+        (Some(by), Some(reason)) => format!(" ({by}: {reason})"),
+        (Some(by), None) => format!(" ({by})"),
+        (None, Some(reason)) => format!(" ({reason})"),
+        (None, None) => String::new(),
+    };
     format!(
         "{:>8}  {}  {:<18}  {task}{}\n",
         line.pos,
         moment(line.at, now()),
         line.kind,
-        one_line(&line.what)
+        one_line(&format!("{}{note}", line.what))
     )
 }

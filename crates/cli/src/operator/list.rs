@@ -6,7 +6,7 @@ use anyhow::Result;
 use dayfly_domain::Name;
 use dayfly_server::record::{Filter, Standing, TaskLine, TaskPage, moment};
 
-use super::place::PlaceArgs;
+use super::place::{At, PlaceArgs};
 use super::record::now;
 use super::table::Table;
 use super::{print, print_json};
@@ -63,8 +63,8 @@ impl ListArgs {
 /// How many tasks are asked for at once.
 const PAGE: usize = 500;
 
-pub(super) async fn tasks(args: &TaskListArgs, tenant: Option<&str>) -> Result<ExitCode> {
-    let record = args.place.record(tenant).await?;
+pub(super) async fn tasks(args: &TaskListArgs, at: At<'_>) -> Result<ExitCode> {
+    let record = args.place.record(at).await?;
     let filter = Filter {
         workload: args.workload.clone(),
         owner: args.owner.clone(),
@@ -139,8 +139,8 @@ pub(super) fn state(standing: &Standing, now: dayfly_domain::Time) -> String {
     }
 }
 
-pub(super) async fn blocks(args: &ListArgs, tenant: Option<&str>) -> Result<ExitCode> {
-    let blocks = args.place.record(tenant).await?.blocks().await?;
+pub(super) async fn blocks(args: &ListArgs, at: At<'_>) -> Result<ExitCode> {
+    let blocks = args.place.record(at).await?.blocks().await?;
     if args.json {
         return print_json(&blocks);
     }

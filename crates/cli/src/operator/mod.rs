@@ -8,7 +8,7 @@ mod erase;
 mod keys;
 mod ledger;
 mod list;
-mod place;
+pub(crate) mod place;
 mod policy;
 mod receipt;
 mod record;
@@ -30,6 +30,7 @@ use anyhow::Context;
 use clap::Subcommand;
 
 use crate::output::say;
+use place::At;
 
 /// The commands of an operator.
 #[derive(Debug, Subcommand)]
@@ -152,59 +153,87 @@ pub(crate) enum BlockCommand {
     List(list::ListArgs),
 }
 
-/// Runs a command of the operator; `tenant` is what `--tenant` says.
-pub(crate) fn main(command: OperatorCommand, tenant: Option<&str>) -> ExitCode {
+impl OperatorCommand {
+    /// Whether it asks the admin face; the others read files or the database.
+    pub(crate) fn asks_a_server(&self) -> bool {
+        match self {
+            Self::Verify(_)
+            | Self::Backup(_)
+            | Self::Restore(_)
+            | Self::Ledger(LedgerCommand::Fsck(_))
+            | Self::Policy(PolicyCommand::Check(_)) => false,
+            Self::Apply(_)
+            | Self::Task(_)
+            | Self::Trace(_)
+            | Self::Why(_)
+            | Self::Receipt(_)
+            | Self::Ledger(
+                LedgerCommand::Head(_)
+                | LedgerCommand::Verify(_)
+                | LedgerCommand::Tail(_)
+                | LedgerCommand::Erase(_),
+            )
+            | Self::Keys(_)
+            | Self::Policy(PolicyCommand::Explain(_))
+            | Self::Block(_)
+            | Self::Unblock(_)
+            | Self::Owner(_)
+            | Self::Workload(_)
+            | Self::Freeze(_)
+            | Self::Unfreeze(_) => true,
+        }
+    }
+}
+
+/// Runs a command of the operator.
+pub(crate) fn main(command: OperatorCommand, at: At<'_>) -> ExitCode {
     match command {
         OperatorCommand::Verify(args) => verify::main(&args),
-        OperatorCommand::Ledger(LedgerCommand::Fsck(args)) => ledger::fsck(&args, tenant),
+        OperatorCommand::Ledger(LedgerCommand::Fsck(args)) => ledger::fsck(&args, at),
         OperatorCommand::Backup(args) => block_on(backup::backup(args)),
         OperatorCommand::Restore(args) => block_on(restore::restore(args)),
-        OperatorCommand::Apply(args) => block_on(change::apply(&args, tenant)),
-        OperatorCommand::Task(TaskCommand::List(args)) => block_on(list::tasks(&args, tenant)),
-        OperatorCommand::Task(TaskCommand::Show(args)) => block_on(show::task(&args, tenant)),
-        OperatorCommand::Task(TaskCommand::End(args)) => block_on(change::end(&args, tenant)),
-        OperatorCommand::Trace(args) => block_on(trace::trace(&args, tenant)),
-        OperatorCommand::Why(args) => block_on(why::why(&args, tenant)),
-        OperatorCommand::Receipt(args) => block_on(receipt::receipt(&args, tenant)),
-        OperatorCommand::Ledger(LedgerCommand::Head(args)) => block_on(ledger::head(&args, tenant)),
-        OperatorCommand::Ledger(LedgerCommand::Verify(args)) => {
-            block_on(ledger::verify(&args, tenant))
-        }
-        OperatorCommand::Ledger(LedgerCommand::Tail(args)) => block_on(ledger::tail(&args, tenant)),
-        OperatorCommand::Ledger(LedgerCommand::Erase(args)) => {
-            block_on(erase::erase(&args, tenant))
-        }
-        OperatorCommand::Keys(KeysCommand::List(args)) => block_on(keys::list(&args, tenant)),
-        OperatorCommand::Keys(KeysCommand::Rotate(args)) => block_on(keys::rotate(&args, tenant)),
+        OperatorCommand::Apply(args) => block_on(change::apply(&args, at)),
+        OperatorCommand::Task(TaskCommand::List(args)) => block_on(list::tasks(&args, at)),
+        OperatorCommand::Task(TaskCommand::Show(args)) => block_on(show::task(&args, at)),
+        OperatorCommand::Task(TaskCommand::End(args)) => block_on(change::end(&args, at)),
+        OperatorCommand::Trace(args) => block_on(trace::trace(&args, at)),
+        OperatorCommand::Why(args) => block_on(why::why(&args, at)),
+        OperatorCommand::Receipt(args) => block_on(receipt::receipt(&args, at)),
+        OperatorCommand::Ledger(LedgerCommand::Head(args)) => block_on(ledger::head(&args, at)),
+        OperatorCommand::Ledger(LedgerCommand::Verify(args)) => block_on(ledger::verify(&args, at)),
+        OperatorCommand::Ledger(LedgerCommand::Tail(args)) => block_on(ledger::tail(&args, at)),
+        OperatorCommand::Ledger(LedgerCommand::Erase(args)) => block_on(erase::erase(&args, at)),
+        OperatorCommand::Keys(KeysCommand::List(args)) => block_on(keys::list(&args, at)),
+        OperatorCommand::Keys(KeysCommand::Rotate(args)) => block_on(keys::rotate(&args, at)),
         OperatorCommand::Keys(KeysCommand::Compromise(args)) => {
-            block_on(keys::compromise(&args, tenant))
+            block_on(keys::compromise(&args, at))
         }
-        OperatorCommand::Policy(PolicyCommand::Check(args)) => policy::check(&args, tenant),
+        OperatorCommand::Policy(PolicyCommand::Check(args)) => policy::check(&args, at),
         OperatorCommand::Policy(PolicyCommand::Explain(args)) => {
-            block_on(policy::explain(&args, tenant))
+            block_on(policy::explain(&args, at))
         }
-        OperatorCommand::Block(BlockCommand::List(args)) => block_on(list::blocks(&args, tenant)),
-        OperatorCommand::Unblock(args) => block_on(change::unblock(&args, tenant)),
-        OperatorCommand::Owner(command) => block_on(owner(command, tenant)),
-        OperatorCommand::Workload(command) => block_on(workload(command, tenant)),
-        OperatorCommand::Freeze(args) => block_on(contain::freeze(&args, tenant)),
-        OperatorCommand::Unfreeze(args) => block_on(contain::unfreeze(&args, tenant)),
+        OperatorCommand::Block(BlockCommand::List(args)) => block_on(list::blocks(&args, at)),
+        OperatorCommand::Unblock(args) => block_on(change::unblock(&args, at)),
+        OperatorCommand::Owner(command) => block_on(owner(command, at)),
+        OperatorCommand::Workload(command) => block_on(workload(command, at)),
+        OperatorCommand::Freeze(args) => block_on(contain::freeze(&args, at)),
+        OperatorCommand::Unfreeze(args) => block_on(contain::unfreeze(&args, at)),
     }
 }
 
-async fn owner(command: OwnerCommand, tenant: Option<&str>) -> anyhow::Result<ExitCode> {
+async fn owner(command: OwnerCommand, at: At<'_>) -> anyhow::Result<ExitCode> {
     match command {
-        OwnerCommand::List(args) => contain::owners(&args, tenant).await,
-        OwnerCommand::Offboard(args) => contain::offboard(&args, tenant).await,
-        OwnerCommand::Restore(args) => contain::restore(&args, tenant).await,
+        OwnerCommand::List(args) => contain::owners(&args, at).await,
+        OwnerCommand::Offboard(args) => contain::offboard(&args, at).await,
+        OwnerCommand::Restore(args) => contain::restore(&args, at).await,
     }
 }
 
-async fn workload(command: WorkloadCommand, tenant: Option<&str>) -> anyhow::Result<ExitCode> {
+async fn workload(command: WorkloadCommand, at: At<'_>) -> anyhow::Result<ExitCode> {
     match command {
-        WorkloadCommand::List(args) => contain::workloads(&args, tenant).await,
-        WorkloadCommand::Disable(args) => contain::disable(&args, tenant).await,
-        WorkloadCommand::Enable(args) => contain::enable(&args, tenant).await,
+        WorkloadCommand::List(args) => contain::workloads(&args, at).await,
+        WorkloadCommand::Disable(args) => contain::disable(&args, at).await,
+        WorkloadCommand::Enable(args) => contain::enable(&args, at).await,
     }
 }
 

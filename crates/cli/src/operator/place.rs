@@ -2,15 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail, ensure};
 use dayfly_domain::Name;
 use dayfly_server::config::Config;
 use dayfly_server::http::admin::SOCKET;
 use dayfly_store::SqliteStore;
+use serde::Deserialize;
 
 use super::database::{self, Database};
 use super::record::{Record, Served};
-use crate::admin_socket::AdminSocket;
+use crate::admin_face::{AdminFace, AdminSocket};
+use crate::login::{AdminUrl, RemoteFace};
 
 /// The configuration that is read where none is named.
 const DEFAULT: &str = "dayfly.toml";
@@ -28,6 +30,25 @@ pub(super) struct Place {
     pub(super) config: Config,
 }
 
+/// What the command line and the environment say of where to go.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct At<'a> {
+    /// The server, by the URL of its admin listener.
+    pub(crate) server: Option<&'a str>,
+    /// Whether it stands on the command line.
+    pub(crate) named: bool,
+    /// The tenant.
+    pub(crate) tenant: Option<&'a str>,
+}
+
+/// Where a tenant's record is.
+pub(super) enum Found {
+    /// Behind a server that runs.
+    Served(Served),
+    /// With a configuration whose server does not run.
+    Local(Box<Place>, Name),
+}
+
 /// Where something can be changed.
 pub(super) enum Writable {
     /// A server runs and answers.
@@ -42,49 +63,120 @@ impl PlaceArgs {
             Some(file) => file.as_path(),
             None if Path::new(DEFAULT).exists() => Path::new(DEFAULT),
             None => bail!(
-                "there is no {DEFAULT} in this folder: name it with --config, on the machine of the server"
+                "there is no {DEFAULT} in this folder: name it with --config, on the machine of the server, or name the server with --server"
             ),
         };
         let config = Config::load(file).map_err(|why| anyhow!("{why}"))?;
         Ok(Place { config })
     }
 
-    /// The record of the tenant: of the running server, or else of its database.
-    pub(super) async fn record(&self, tenant: Option<&str>) -> Result<Record> {
-        let place = self.read()?;
-        let tenant = place.tenant(tenant)?;
-        match place.socket().await? {
-            Some(socket) => Ok(Record::Served(Served { socket, tenant })),
-            None => Ok(Record::Offline(Box::new(Database::open(
-                &place.config,
-                tenant,
-            )?))),
+    /// Where the tenant's record is: behind a server that is named or answers, or with the
+    /// configuration.
+    ///
+    /// # Errors
+    /// Both a server and a configuration are named, or neither can be used.
+    pub(super) async fn find(&self, at: At<'_>) -> Result<Found> {
+        if let Some(server) = self.server(at)? {
+            let (server, named) = AdminUrl::parse(server)?;
+            let face = RemoteFace::of(server).await?;
+            let tenant = match at.tenant.filter(|tenant| !tenant.is_empty()) {
+                Some(tenant) => parsed(tenant)?,
+                None => match named {
+                    Some(tenant) => parsed(&tenant)?,
+                    None => only_tenant(&face).await?,
+                },
+            };
+            let face = AdminFace::Remote(face);
+            return Ok(Found::Served(Served { face, tenant }));
         }
+        let place = self.read()?;
+        let tenant = place.tenant(at.tenant)?;
+        Ok(match place.socket().await? {
+            Some(socket) => Found::Served(Served {
+                face: AdminFace::Socket(socket),
+                tenant,
+            }),
+            None => Found::Local(Box::new(place), tenant),
+        })
+    }
+
+    /// The server to ask; none where a configuration says where. What stands on the command line
+    /// counts more than what stands in the environment.
+    fn server<'a>(&self, at: At<'a>) -> Result<Option<&'a str>> {
+        let server = at.server.filter(|server| !server.is_empty());
+        if self.config.is_none() {
+            return Ok(server);
+        }
+        ensure!(
+            !(at.named && server.is_some()),
+            "--server and --config name two places: give one of them"
+        );
+        Ok(None)
+    }
+
+    /// The record of the tenant: of the running server, or else of its database.
+    pub(super) async fn record(&self, at: At<'_>) -> Result<Record> {
+        Ok(match self.find(at).await? {
+            Found::Served(served) => Record::Served(served),
+            Found::Local(place, tenant) => {
+                Record::Offline(Box::new(Database::open(&place.config, tenant)?))
+            }
+        })
     }
 
     /// The running server, or else the database open for writing: for what must be possible on the
     /// day on which the server does not start.
-    pub(super) async fn writable(&self, tenant: Option<&str>) -> Result<Writable> {
-        let place = self.read()?;
-        let tenant = place.tenant(tenant)?;
-        Ok(match place.socket().await? {
-            Some(socket) => Writable::Served(Served { socket, tenant }),
-            None => Writable::Offline(Box::new(database::open_for_writing(&place.config)?), tenant),
+    pub(super) async fn writable(&self, at: At<'_>) -> Result<Writable> {
+        Ok(match self.find(at).await? {
+            Found::Served(served) => Writable::Served(served),
+            Found::Local(place, tenant) => {
+                let store = database::open_for_writing(&place.config)?;
+                Writable::Offline(Box::new(store), tenant)
+            }
         })
     }
 
     /// The running server, for what cannot be done without one.
-    pub(super) async fn served(&self, tenant: Option<&str>) -> Result<Served> {
-        let place = self.read()?;
-        let tenant = place.tenant(tenant)?;
-        let socket = place.socket().await?.with_context(|| {
-            format!(
+    pub(super) async fn served(&self, at: At<'_>) -> Result<Served> {
+        match self.find(at).await? {
+            Found::Served(served) => Ok(served),
+            Found::Local(place, _) => bail!(
                 "this needs a running server, and nobody answers on {}",
                 place.socket_path().display()
-            )
-        })?;
-        Ok(Served { socket, tenant })
+            ),
+        }
     }
+}
+
+/// The tenants that a server shows.
+#[derive(Deserialize)]
+struct Tenants {
+    tenants: Vec<Listed>,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    tenant: Name,
+}
+
+async fn only_tenant(face: &RemoteFace) -> Result<Name> {
+    let listed: Tenants = face.get("/admin").await?;
+    let mut names: Vec<Name> = listed.tenants.into_iter().map(|of| of.tenant).collect();
+    match (names.pop(), names.as_slice()) {
+        (Some(only), []) => Ok(only),
+        (None, _) => bail!("the server shows you no tenant"),
+        (Some(last), others) => {
+            let mut names: Vec<&str> = others.iter().map(Name::as_str).collect();
+            names.push(last.as_str());
+            bail!("name one of the tenants {} with --tenant", names.join(", "))
+        }
+    }
+}
+
+fn parsed(tenant: &str) -> Result<Name> {
+    tenant
+        .parse()
+        .map_err(|why| anyhow!("`{tenant}` is not the name of a tenant: {why}"))
 }
 
 impl Place {

@@ -13,8 +13,8 @@ use dayfly_server::policy::{Hypothetical, Policies};
 use dayfly_server::record::{moment, one_line};
 use serde_json::{Map, Value, json};
 
-use super::place::{Place, PlaceArgs};
-use super::record::{Record, Served, now};
+use super::place::{At, Found, Place, PlaceArgs};
+use super::record::{Record, now};
 use super::table::pairs;
 use super::{failed, print, print_json, read_file};
 use crate::output::say;
@@ -72,10 +72,10 @@ struct Checked {
     policies: usize,
 }
 
-pub(super) fn check(args: &CheckArgs, tenant: Option<&str>) -> ExitCode {
+pub(super) fn check(args: &CheckArgs, at: At<'_>) -> ExitCode {
     let checked = match &args.folder {
         Some(folder) => check_folder(folder),
-        None => check_tenants(&args.place, tenant),
+        None => check_tenants(&args.place, at),
     };
     let told = checked.and_then(|checked| tell(&checked, args.json));
     told.unwrap_or_else(|why| failed(&why))
@@ -111,10 +111,10 @@ fn read_policies(folder: &Path) -> Result<Source> {
     Ok(Source::new(folder, files))
 }
 
-fn check_tenants(place: &PlaceArgs, tenant: Option<&str>) -> Result<Checked> {
+fn check_tenants(place: &PlaceArgs, at: At<'_>) -> Result<Checked> {
     let place = place.read()?;
     let mut checked = Checked::default();
-    for name in place.tenants(tenant)? {
+    for name in place.tenants(at.tenant)? {
         match loaded(&place, &name)? {
             Ok((source, declared)) => checked.take(Policies::load(&source, &declared)),
             Err(errors) => checked.errors.extend(errors),
@@ -169,20 +169,20 @@ fn tell(checked: &Checked, as_json: bool) -> Result<ExitCode> {
     })
 }
 
-pub(super) async fn explain(args: &ExplainArgs, tenant: Option<&str>) -> Result<ExitCode> {
+pub(super) async fn explain(args: &ExplainArgs, at: At<'_>) -> Result<ExitCode> {
     if let Some(id) = &args.id {
-        return explain_recorded(args, id, tenant).await;
+        return explain_recorded(args, id, at).await;
     }
-    let said = explain_request(args, tenant).await?;
+    let said = explain_request(args, at).await?;
     if args.json {
         return print_json(&said);
     }
     print(&written(&said))
 }
 
-async fn explain_recorded(args: &ExplainArgs, id: &str, tenant: Option<&str>) -> Result<ExitCode> {
+async fn explain_recorded(args: &ExplainArgs, id: &str, at: At<'_>) -> Result<ExitCode> {
     if let Ok(refusal) = id.parse::<RefusalId>() {
-        let served = args.place.served(tenant).await?;
+        let served = args.place.served(at).await?;
         let why: Map<String, Value> = served.get(&format!("why/{refusal}")).await?;
         let policy = why.get("policy").with_context(|| {
             format!("no policy refused {refusal}: `dayfly why {refusal}` says what did")
@@ -199,7 +199,7 @@ async fn explain_recorded(args: &ExplainArgs, id: &str, tenant: Option<&str>) ->
             Err(_) => bail!("`{id}` is no refusal, task or credential"),
         },
     };
-    let record: Record = args.place.record(tenant).await?;
+    let record: Record = args.place.record(at).await?;
     let found = record.decisions(task, credential).await?;
     ensure!(
         !found.is_empty(),
@@ -230,7 +230,7 @@ async fn explain_recorded(args: &ExplainArgs, id: &str, tenant: Option<&str>) ->
 }
 
 /// Asks the policies in force where a server answers, else those of the folder.
-async fn explain_request(args: &ExplainArgs, tenant: Option<&str>) -> Result<Value> {
+async fn explain_request(args: &ExplainArgs, at: At<'_>) -> Result<Value> {
     let (Some(workload), Some(resource)) = (&args.workload, &args.resource) else {
         bail!("a request has a `--workload` and a `--resource`");
     };
@@ -248,12 +248,10 @@ async fn explain_request(args: &ExplainArgs, tenant: Option<&str>) -> Result<Val
         open_tasks: None,
         starts_last_hour: None,
     };
-    let place = args.place.read()?;
-    let tenant = place.tenant(tenant)?;
-    if let Some(socket) = place.socket().await? {
-        let served = Served { socket, tenant };
-        return served.post("policy/explain", &json!(asked)).await;
-    }
+    let (place, tenant) = match args.place.find(at).await? {
+        Found::Served(served) => return served.post("policy/explain", &json!(asked)).await,
+        Found::Local(place, tenant) => (place, tenant),
+    };
     say("no server answers, so the policies of the folder are asked, with no task open");
     let one = |errors: Vec<LoadError>| match errors.first() {
         Some(error) => anyhow!("{error}"),

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use dayfly_domain::TaskId;
 
-use super::place::PlaceArgs;
+use super::place::{At, PlaceArgs};
 use super::print;
 
 /// Options of `dayfly receipt`.
@@ -26,8 +26,8 @@ pub(crate) struct ReceiptArgs {
     output: Option<PathBuf>,
 }
 
-pub(super) async fn receipt(args: &ReceiptArgs, tenant: Option<&str>) -> Result<ExitCode> {
-    let record = args.place.record(tenant).await?;
+pub(super) async fn receipt(args: &ReceiptArgs, at: At<'_>) -> Result<ExitCode> {
+    let record = args.place.record(at).await?;
     let receipt = record.receipt(args.task, args.annex).await?;
     let mut text = serde_json::to_string(&receipt)?;
     text.push('\n');

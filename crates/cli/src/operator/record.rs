@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::database::Database;
-use crate::admin_socket::{AdminSocket, escaped};
+use crate::admin_face::{AdminFace, escaped};
 
 /// Where the record is.
 pub(super) enum Record {
@@ -25,17 +25,17 @@ pub(super) enum Record {
 
 /// A tenant of a server that runs.
 pub(super) struct Served {
-    pub(super) socket: AdminSocket,
+    pub(super) face: AdminFace,
     pub(super) tenant: Name,
 }
 
 impl Served {
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        self.socket.get(&self.path(path)).await
+        self.face.get(&self.path(path)).await
     }
 
     pub(super) async fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T> {
-        self.socket.post(&self.path(path), body).await
+        self.face.post(&self.path(path), body).await
     }
 
     fn path(&self, path: &str) -> String {

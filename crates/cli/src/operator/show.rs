@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use dayfly_domain::TaskId;
 
-use super::place::PlaceArgs;
+use super::place::{At, PlaceArgs};
 use super::record::now;
 use super::{print, print_json, tree};
 
@@ -22,8 +22,8 @@ pub(crate) struct TaskShowArgs {
     json: bool,
 }
 
-pub(super) async fn task(args: &TaskShowArgs, tenant: Option<&str>) -> Result<ExitCode> {
-    let task = args.place.record(tenant).await?.task(args.task).await?;
+pub(super) async fn task(args: &TaskShowArgs, at: At<'_>) -> Result<ExitCode> {
+    let task = args.place.record(at).await?.task(args.task).await?;
     if args.json {
         return print_json(&task);
     }

@@ -21,6 +21,7 @@ use dayfly_store::clock::SystemClock;
 use dayfly_store::{Annex, Append, Change, Drafted, SqliteOptions, SqliteStore, Store};
 use tempfile::TempDir;
 
+use super::place::At;
 use super::record::Record;
 use super::verify::{Found, judge};
 use super::*;
@@ -355,16 +356,24 @@ async fn read(record: &Record, task: TaskId) -> Vec<String> {
     ]
 }
 
+/// A tenant by its name.
+fn of(tenant: &str) -> At<'_> {
+    At {
+        tenant: Some(tenant),
+        ..At::default()
+    }
+}
+
 #[tokio::test]
 async fn socket_and_database_answer_alike() {
     let folder = Folder::new().await;
-    let offline = folder.place().record(None).await.unwrap();
+    let offline = folder.place().record(At::default()).await.unwrap();
     assert!(matches!(offline, Record::Offline(_)));
     let from_database = read(&offline, folder.task).await;
     assert!(from_database[2].contains("(operator: leaked); last possible acceptance"));
     drop(offline);
 
-    let needs = folder.place().served(None).await.err().unwrap();
+    let needs = folder.place().served(At::default()).await.err().unwrap();
     assert!(
         needs.to_string().starts_with("this needs a running server"),
         "{needs}"
@@ -374,11 +383,11 @@ async fn socket_and_database_answer_alike() {
     let socket = AdminSocket::bind(&folder.config().data).await.unwrap();
     let router = admin::router(app, Arc::new(Vec::new));
     tokio::spawn(socket.serve(router, std::future::pending()));
-    let served = folder.place().record(Some("acme")).await.unwrap();
+    let served = folder.place().record(of("acme")).await.unwrap();
     assert!(matches!(served, Record::Served(_)));
     assert_eq!(read(&served, folder.task).await, from_database);
 
-    let other = folder.place().record(Some("other")).await.err().unwrap();
+    let other = folder.place().record(of("other")).await.err().unwrap();
     assert!(
         other.to_string().contains("there is no tenant `other`"),
         "{other}"
@@ -395,7 +404,7 @@ async fn socket_and_database_answer_alike() {
 #[tokio::test]
 async fn a_receipt_is_judged_offline() {
     let folder = Folder::new().await;
-    let record = folder.place().record(None).await.unwrap();
+    let record = folder.place().record(At::default()).await.unwrap();
     let key = record.head().await.unwrap().verifier_key.parse().unwrap();
     let receipt =
         serde_json::to_string(&record.receipt(folder.task, false).await.unwrap()).unwrap();
@@ -438,7 +447,7 @@ async fn a_receipt_is_judged_offline() {
 #[tokio::test]
 async fn an_earlier_head_is_held_against_the_ledger() {
     let folder = Folder::new().await;
-    let record = folder.place().record(None).await.unwrap();
+    let record = folder.place().record(At::default()).await.unwrap();
     let head = record.head().await.unwrap();
     let compared = record.compare(&head.note).await.unwrap();
     assert!(compared.holds);
@@ -454,7 +463,7 @@ async fn the_database_is_checked_where_it_lies() {
     let folder = Folder::new().await;
     let database = database::path(&folder.config()).unwrap();
     assert!(dayfly_store::fsck(&database).is_ok());
-    let record = folder.place().record(None).await.unwrap();
+    let record = folder.place().record(At::default()).await.unwrap();
     let entries = record.entries(0, 100).await.unwrap();
     let issued = entries
         .iter()
@@ -556,6 +565,7 @@ fn ended_tasks_events(ended: Time) -> [Event; 4] {
             cause: Cause::Operator,
             at: ended,
             count: 4,
+            by: None,
             last_expiry: Some(opened + Span::from_seconds(742)),
         }),
     ]

@@ -12,7 +12,7 @@ use dayfly_server::record::{
 use dayfly_token::access_token::hash_of_token;
 use zeroize::Zeroizing;
 
-use super::place::PlaceArgs;
+use super::place::{At, PlaceArgs};
 use super::record::now;
 use super::table::pairs;
 use super::{list, print, print_json, tree, when};
@@ -43,7 +43,7 @@ const TOKEN: u64 = 64 * 1024;
 /// How many tasks are shown as trees.
 const TREES: usize = 3;
 
-pub(super) async fn trace(args: &TraceArgs, tenant: Option<&str>) -> Result<ExitCode> {
+pub(super) async fn trace(args: &TraceArgs, at: At<'_>) -> Result<ExitCode> {
     let now = now();
     let time = |text: &Option<String>| {
         text.as_deref()
@@ -57,7 +57,7 @@ pub(super) async fn trace(args: &TraceArgs, tenant: Option<&str>) -> Result<Exit
     };
     let trace = args
         .place
-        .record(tenant)
+        .record(at)
         .await?
         .trace(&key, since, until)
         .await?;

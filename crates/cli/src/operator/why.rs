@@ -7,7 +7,7 @@ use dayfly_domain::{RefusalId, Time};
 use dayfly_server::record::moment;
 use serde_json::{Map, Value};
 
-use super::place::PlaceArgs;
+use super::place::{At, PlaceArgs};
 use super::record::now;
 use super::table::pairs;
 use super::{print, print_json};
@@ -25,8 +25,8 @@ pub(crate) struct WhyArgs {
     json: bool,
 }
 
-pub(super) async fn why(args: &WhyArgs, tenant: Option<&str>) -> Result<ExitCode> {
-    let served = args.place.served(tenant).await?;
+pub(super) async fn why(args: &WhyArgs, at: At<'_>) -> Result<ExitCode> {
+    let served = args.place.served(at).await?;
     let explained: Map<String, Value> = served.get(&format!("why/{}", args.refusal)).await?;
     if args.json {
         return print_json(&explained);

@@ -55,7 +55,7 @@ impl Front {
     ) {
         if let Some(door) = door {
             if let Ok(address) = door.address() {
-                tracing::info!(%address, "health and metrics");
+                tracing::info!(%address, "the admin face");
             }
             door.serve(router, stop).await;
         }

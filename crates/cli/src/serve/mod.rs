@@ -18,12 +18,12 @@ use dayfly_server::app::{App, HeadSinks, ServerBounds, Tenant, TenantSetup, chec
 use dayfly_server::config::{Config, NotifySink};
 use dayfly_server::declared::TenantContext;
 use dayfly_server::http;
-use dayfly_server::http::admin::{AdminSocket, Readiness};
+use dayfly_server::http::admin::{AdminSocket, Readiness, Remote};
 use dayfly_server::mint::{MasterKey, check_keys, holds_keys};
 use dayfly_server::restore::HandedOut;
 use dayfly_server::sinks::{Outgoing, Subscriber, WebhookKey};
 use dayfly_server::telemetry::{MeteredStore, Metrics};
-use dayfly_server::verify::{KeyCache, ProofBounds};
+use dayfly_server::verify::{KeyCache, People, ProofBounds};
 use dayfly_store::clock::{Clock, SystemClock};
 use dayfly_store::{SqliteOptions, SqliteStore, Store};
 use nix::sys::stat::{Mode, umask};
@@ -92,7 +92,8 @@ async fn serve(file: &Path) -> anyhow::Result<()> {
         open_store(&config)?,
         Arc::clone(&metrics),
     ));
-    let app = open_app(&config, store).await?;
+    let keys = Arc::new(KeyCache::new());
+    let app = open_app(&config, store, &keys).await?;
     // Ends that came due while nobody looked are recorded before anything is answered.
     app.sweep().await;
     let outgoing = Outgoing::open(&app, &subscribers, &metrics)
@@ -108,7 +109,8 @@ async fn serve(file: &Path) -> anyhow::Result<()> {
     let local = http::admin::router(Arc::clone(&app), Arc::clone(&ready))
         .merge(http::admin::metrics(Arc::clone(&app), Arc::clone(&metrics)));
     let admin = tokio::spawn(admin.serve(local, until(closing.clone())));
-    let remote = http::admin::remote(Arc::clone(&app), ready, Arc::clone(&metrics));
+    let operators = operators(&config, &keys)?;
+    let remote = http::admin::remote(Arc::clone(&app), ready, Arc::clone(&metrics), operators);
     let remote = tokio::spawn(Front::serve_admin(front.admin, remote, closing));
     let sweeping = tokio::spawn(sweep(Arc::clone(&app), stopping.clone()));
     let sending = tokio::spawn(outgoing.run(stopping.clone()));
@@ -142,6 +144,19 @@ async fn serve(file: &Path) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Who operates the server from elsewhere. Their provider's keys are held with those of issuers.
+fn operators(config: &Config, keys: &KeyCache) -> anyhow::Result<Option<Remote>> {
+    let Some(operators) = &config.operators else {
+        return Ok(None);
+    };
+    let people = People::new(operators, keys).context("operators cannot be known")?;
+    Ok(Some(Remote {
+        operators: operators.clone(),
+        people,
+        rates: config.rate,
+    }))
 }
 
 fn readiness(app: Arc<App>, stopping: watch::Receiver<bool>) -> Readiness {
@@ -189,7 +204,11 @@ fn restrict(folder: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot restrict the folder {}", folder.display()))
 }
 
-async fn open_app(config: &Config, store: Arc<dyn Store>) -> anyhow::Result<Arc<App>> {
+async fn open_app(
+    config: &Config,
+    store: Arc<dyn Store>,
+    keys: &Arc<KeyCache>,
+) -> anyhow::Result<Arc<App>> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let handed_out = handed_out(&config.data, store.as_ref())?;
     let names = config.tenant_names().map_err(|why| anyhow!("{why}"))?;
@@ -210,7 +229,6 @@ async fn open_app(config: &Config, store: Arc<dyn Store>) -> anyhow::Result<Arc<
             .with_context(|| format!("tenant {name} cannot be served"))?;
     }
     let sinks = HeadSinks::of(&config.heads, &names);
-    let keys = Arc::new(KeyCache::new());
     let setups: Vec<TenantSetup> = names
         .into_iter()
         .map(|name| TenantSetup {
@@ -220,7 +238,7 @@ async fn open_app(config: &Config, store: Arc<dyn Store>) -> anyhow::Result<Arc<
                 proof_age: config.bounds.proof_age,
                 ..ProofBounds::default()
             },
-            keys: Arc::clone(&keys),
+            keys: Arc::clone(keys),
             name,
         })
         .collect();

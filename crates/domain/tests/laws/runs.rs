@@ -205,6 +205,7 @@ impl Run {
                 now,
                 heard,
                 cause: *cause,
+                by: None,
             }),
             What::Revoke(client, credential) => Command::Revoke(Revoke {
                 now,
@@ -386,6 +387,7 @@ impl Run {
             now: self.now,
             heard: self.heard,
             cause: Cause::Operator,
+            by: None,
         };
         let events = decide(Some(&task), &Command::EndTask(end)).unwrap_or_default();
         prop_assert_eq!(events.len(), usize::from(task.is_open()));

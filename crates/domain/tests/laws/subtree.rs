@@ -104,7 +104,7 @@ proptest! {
     #[test]
     fn the_end_of_a_task_leaves_no_client(parents in forest()) {
         let task = task(&parents);
-        let end = EndTask { now: NOW, heard: Heard::default(), cause: Cause::Operator };
+        let end = EndTask { now: NOW, heard: Heard::default(), cause: Cause::Operator, by: None };
         let events = decide(Some(&task), &Command::EndTask(end)).unwrap();
         let task = apply(Some(task.clone()), task.id, &events[0]).unwrap();
         for number in 1..=parents.len() as u32 {
@@ -139,6 +139,7 @@ fn an_event_that_does_not_fit_does_not_apply() {
             cause: Cause::Completed,
             at: NOW,
             count,
+            by: None,
             last_expiry: None,
         })
     };

@@ -209,6 +209,7 @@ impl World {
                 now,
                 heard: self.tasks[index].heard,
                 cause: Cause::Superseded,
+                by: None,
             });
             text += &self.commit(index, &end)?;
         }
@@ -291,7 +292,12 @@ impl World {
         let cause = serde_json::from_value(step.args[1].clone().into()).unwrap();
         let (now, heard) = (step.now, self.tasks[index].heard);
         let command = if client == 0 {
-            Command::EndTask(EndTask { now, heard, cause })
+            Command::EndTask(EndTask {
+                now,
+                heard,
+                cause,
+                by: None,
+            })
         } else {
             Command::EndClient(EndClient {
                 now,

@@ -6,9 +6,9 @@ use dayfly_store::{
 };
 use serde_json::json;
 
+use super::actor::{Actor, Signature};
 use super::end::ATTEMPTS;
 use super::moved::Moves;
-use super::operate::{Operator, signed_by};
 use super::refuse::{Refused, Trail, unavailable};
 use super::{App, Tenant};
 
@@ -61,14 +61,13 @@ impl Contained {
     }
 
     /// What its entries say, under names by which they are found.
-    fn data(&self) -> String {
+    fn data(&self) -> serde_json::Value {
         let on = self.block().to_string();
         match self {
             Self::Owner(name) => json!({"on": on, "owner": name}),
             Self::Workload(name) => json!({"on": on, "workload": name}),
             Self::Tenant => json!({"on": on}),
         }
-        .to_string()
     }
 }
 
@@ -83,7 +82,7 @@ impl App {
         &self,
         tenant: &Tenant,
         what: &Contained,
-        by: &Operator,
+        by: &Actor,
         reason: &str,
     ) -> Result<Containment, Refused> {
         let done = self.try_contain(tenant, what, by, reason).await;
@@ -94,10 +93,11 @@ impl App {
         &self,
         tenant: &Tenant,
         what: &Contained,
-        by: &Operator,
+        by: &Actor,
         reason: &str,
     ) -> Result<Containment, Refusal> {
         check_known(tenant, what)?;
+        let signed = Signature::of(by, reason).map_err(|why| unavailable(&why))?;
         for _ in 0..ATTEMPTS {
             let now = self.now();
             let facts = self.containment(tenant, what)?;
@@ -116,8 +116,8 @@ impl App {
                 now,
                 notes: vec![Note {
                     kind: "block.set",
-                    data: what.data(),
-                    annex: Some(signed_by(by, reason).map_err(|why| unavailable(&why))?),
+                    data: signed.sign(what.data()),
+                    annex: Some(signed.annex().map_err(|why| unavailable(&why))?),
                 }],
                 documents: vec![moves.with(&epoch, what.cause(), now)],
                 moves: vec![what.epoch()],
@@ -154,7 +154,7 @@ impl App {
         &self,
         tenant: &Tenant,
         what: &Contained,
-        by: &Operator,
+        by: &Actor,
         reason: &str,
     ) -> Result<(), Refused> {
         let done = self.try_lift(tenant, what, by, reason).await;
@@ -165,7 +165,7 @@ impl App {
         &self,
         tenant: &Tenant,
         what: &Contained,
-        by: &Operator,
+        by: &Actor,
         reason: &str,
     ) -> Result<(), Refusal> {
         let facts = self.containment(tenant, what)?;
@@ -175,12 +175,13 @@ impl App {
                 .wanted("a containment that stands")
                 .got(what.block().to_string()));
         }
+        let signed = Signature::of(by, reason).map_err(|why| unavailable(&why))?;
         let append = Append {
             now: self.now(),
             notes: vec![Note {
                 kind: "block.lifted",
-                data: what.data(),
-                annex: Some(signed_by(by, reason).map_err(|why| unavailable(&why))?),
+                data: signed.sign(what.data()),
+                annex: Some(signed.annex().map_err(|why| unavailable(&why))?),
             }],
             lifts: vec![what.block()],
             ..Append::default()

@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering;
 use dayfly_domain::{Cause, EpochOf, TaskId};
 use dayfly_store::{Append, AppendError, FactsQuery};
 
+use super::actor::{Actor, Signature};
 use super::ending;
 use super::moved::Moves;
-use super::operate::{Operator, signed_by};
 use super::regrant::{Lost, LostTask, Regrant};
 use super::revisions::{Activation, Revisions};
 use super::tenant::{Loaded, OpenError};
@@ -105,7 +105,7 @@ impl App {
         &self,
         tenant: &Tenant,
         request: ApplyRequest,
-        by: &Operator,
+        by: &Actor,
         reason: &str,
     ) -> Result<Applied, ApplyError> {
         let _one_at_a_time = tenant.applying.lock().await;
@@ -218,16 +218,18 @@ impl App {
         before: &Loaded,
         regrant: &Regrant,
         lost: &Lost,
-        by: &Operator,
+        by: &Actor,
         reason: &str,
     ) -> Result<Append, ApplyError> {
         let now = self.now();
+        let signed = Signature::of(by, reason).map_err(OpenError::from)?;
         let mut append = next.revisions.activate(Activation {
             source: &next.source,
             former: Some(&before.source),
             revision: before.revision,
             now,
-            annex: signed_by(by, reason).map_err(OpenError::from)?,
+            annex: signed.annex().map_err(OpenError::from)?,
+            by: signed.by(),
             ends: lost.count(),
         });
         append.moves = regrant.moves();

@@ -185,7 +185,12 @@ impl App {
                 client: client.number,
                 cause,
             }),
-            (None, End::Task(_)) => Command::EndTask(EndTask { now, heard, cause }),
+            (None, End::Task(_)) => Command::EndTask(EndTask {
+                now,
+                heard,
+                cause,
+                by: None,
+            }),
         };
         decide(Some(&open.task), &command)
     }

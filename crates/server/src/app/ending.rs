@@ -3,10 +3,12 @@
 use std::sync::atomic::Ordering;
 
 use dayfly_domain::{Block, BlockOn, Cause, Command, EndTask, Event, TaskId, Time, decide};
-use dayfly_store::{Annex, Append, AppendError, Document, FactsQuery, Note, OpenTask, Unavailable};
+use dayfly_store::{Append, AppendError, Document, FactsQuery, Note, OpenTask, Unavailable};
 use serde_json::json;
 
+use super::actor::Signature;
 use super::plan::change;
+use super::refuse::unavailable;
 use super::{App, Tenant};
 
 /// The document that names the tasks whose ends are still to be recorded.
@@ -45,27 +47,36 @@ pub(super) fn recorded(
         ..Append::default()
     };
     if by_policy {
-        block_series(&mut append, open, None);
+        block_series(&mut append, open, None)?;
     }
     Ok(append)
 }
 
 /// Has an append that ends a task block its series, so that nothing of it starts again.
-pub(super) fn block_series(append: &mut Append, open: &OpenTask, annex: Option<Annex>) {
+pub(super) fn block_series(
+    append: &mut Append,
+    open: &OpenTask,
+    signed: Option<&Signature>,
+) -> Result<(), dayfly_domain::Refusal> {
     let on = BlockOn::Series {
         issuer: open.task.issuer.clone(),
         series: open.task.series.clone(),
     };
+    let data = json!({"on": on.to_string(), "about": open.task.id});
     append.notes.push(Note {
         kind: "block.set",
-        data: json!({"on": on.to_string(), "about": open.task.id}).to_string(),
-        annex,
+        data: signed.map_or_else(|| data.to_string(), |signed| signed.sign(data.clone())),
+        annex: signed
+            .map(Signature::annex)
+            .transpose()
+            .map_err(|why| unavailable(&why))?,
     });
     append.blocks.push(Block {
         on,
         task: Some(open.task.id),
         since: append.now,
     });
+    Ok(())
 }
 
 impl App {
@@ -165,6 +176,7 @@ impl App {
             now,
             heard: open.heard,
             cause: Cause::Policy,
+            by: None,
         });
         recorded(open, decide(Some(&open.task), &command)?, now)
     }

@@ -7,7 +7,7 @@ use dayfly_domain::TaskId;
 use dayfly_store::{Append, ERASED, EntryRange, FactsQuery, Note, StoredEntry};
 use serde_json::{Value, json};
 
-use super::operate::{Operator, signed_by};
+use super::actor::{Actor, Signature};
 use super::refuse::unavailable;
 use super::{App, Refused, Tenant, Trail};
 use crate::record::{self, RecordError};
@@ -102,7 +102,7 @@ impl App {
         tenant: &Arc<Tenant>,
         what: Erasure,
         dry_run: bool,
-        by: &Operator,
+        by: &Actor,
         reason: &str,
     ) -> Result<Erased, Refused> {
         let trail = Trail {
@@ -170,16 +170,17 @@ impl App {
     fn erasing(
         &self,
         positions: &[u64],
-        by: &Operator,
+        by: &Actor,
         reason: &str,
     ) -> Result<Append, crate::random::NoRandomness> {
+        let signed = Signature::of(by, reason)?;
         let data = json!({ "positions": positions });
         Ok(Append {
             now: self.now(),
             notes: vec![Note {
                 kind: ERASURE,
-                data: data.to_string(),
-                annex: Some(signed_by(by, reason)?),
+                data: signed.sign(data),
+                annex: Some(signed.annex()?),
             }],
             erases: positions.to_vec(),
             ..Append::default()

@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, PoisonError};
 
-use dayfly_domain::{Refusal, Rule, Time};
+use dayfly_domain::{Digest, Refusal, Rule, Time};
 use dayfly_store::Store;
 use dayfly_token::alg::Alg;
 use serde_json::{Value, json};
 
-use super::operate::signed_json;
+use super::actor::Signature;
 use super::tenant::OpenError;
-use super::{App, Operator, Tenant};
+use super::{Actor, App, Tenant};
 use crate::mint::{
     ChangeError, KeyInfo, KeyUse, Keyring, KeyringError, Kind, Occasion, PUBLISHED_FOR, Step,
     accepted_offline_until, compromise, due, infos, rotate, take,
@@ -47,14 +47,15 @@ impl App {
         tenant: &Tenant,
         r#use: KeyUse,
         alg: Option<Alg>,
-        by: &Operator,
+        by: &Actor,
         reason: &str,
     ) -> Result<Rotated, KeyringError> {
         let now = self.now();
-        let annex = signed_json(by, reason);
+        let signed = Signature::of(by, reason)?;
+        let who = Who::of(&signed);
         let store = self.store.as_ref();
         let changed = tenant
-            .change_keys(store, now, &annex, |keys| rotate(keys, r#use, alg, now))
+            .change_keys(store, now, who, |keys| rotate(keys, r#use, alg, now))
             .await?;
         let made = |key: &&KeyInfo| !changed.before.iter().any(|old| old.kid == key.kid);
         let after = changed.after.infos();
@@ -74,11 +75,12 @@ impl App {
         &self,
         tenant: &Tenant,
         kids: Option<&[String]>,
-        by: &Operator,
+        by: &Actor,
         reason: &str,
     ) -> Result<GivenUp, KeyringError> {
         let now = self.now();
-        let annex = signed_json(by, reason);
+        let signed = Signature::of(by, reason)?;
+        let who = Who::of(&signed);
         let wanted = tenant.loaded().wanted.clone();
         let mut meant = kids.map(<[String]>::to_vec).unwrap_or_default();
         let plan = |keys: &[KeyInfo]| {
@@ -88,7 +90,7 @@ impl App {
             compromise(keys, &meant, &wanted, now)
         };
         let changed = tenant
-            .change_keys(self.store.as_ref(), now, &annex, plan)
+            .change_keys(self.store.as_ref(), now, who, plan)
             .await?;
         let gone = self.now();
         let after = changed.after.infos();
@@ -120,7 +122,9 @@ impl App {
         }
         let annex = json!({"reason": "its time has come"});
         let taken = tenant
-            .change_keys(self.store.as_ref(), now, &annex, |keys| Ok(plan(keys)))
+            .change_keys(self.store.as_ref(), now, Who::nobody(&annex), |keys| {
+                Ok(plan(keys))
+            })
             .await;
         match taken {
             Ok(_) => tracing::info!(tenant = %tenant.name(), "a step of its keys is taken"),
@@ -129,6 +133,27 @@ impl App {
                 tracing::error!(why, tenant = %tenant.name(), "a step of its keys cannot be taken");
             }
         }
+    }
+}
+
+/// Who takes a step, as its entries say it.
+#[derive(Clone, Copy)]
+struct Who<'a> {
+    annex: &'a Value,
+    by: Option<Digest>,
+}
+
+impl<'a> Who<'a> {
+    const fn of(signed: &'a Signature) -> Self {
+        Self {
+            annex: signed.json(),
+            by: signed.by(),
+        }
+    }
+
+    /// The server itself.
+    const fn nobody(annex: &'a Value) -> Self {
+        Self { annex, by: None }
     }
 }
 
@@ -147,8 +172,10 @@ impl Tenant {
         now: Time,
     ) -> Result<(), OpenError> {
         let annex = json!({"reason": "a key of each kind that is needed signs"});
-        self.change_keys(store, now, &annex, |keys| Ok(due(keys, wanted, None, now)))
-            .await?;
+        self.change_keys(store, now, Who::nobody(&annex), |keys| {
+            Ok(due(keys, wanted, None, now))
+        })
+        .await?;
         Ok(())
     }
 
@@ -157,7 +184,7 @@ impl Tenant {
         &self,
         store: &dyn Store,
         now: Time,
-        annex: &Value,
+        who: Who<'_>,
         plan: impl FnOnce(&[KeyInfo]) -> Result<Vec<Step>, ChangeError>,
     ) -> Result<Changed, KeyringError> {
         let _one_at_a_time = self.turning.lock().await;
@@ -168,7 +195,8 @@ impl Tenant {
             tenant: self.name(),
             origin: self.origin(),
             now,
-            annex,
+            annex: who.annex,
+            by: who.by,
         };
         let taken = take(store, Some(&self.master), steps, &occasion).await;
         // Whether it was recorded or not, what the store holds now is what counts.

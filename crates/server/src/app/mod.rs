@@ -1,5 +1,6 @@
 //! The use cases: load, decide, append, mint, each in one file, and the state they share.
 
+mod actor;
 mod authenticate;
 mod beat;
 mod contain;
@@ -43,6 +44,7 @@ use dayfly_token::nonce::NonceKey;
 
 use crate::restore::HandedOut;
 
+pub use actor::Actor;
 pub use authenticate::{Presented, Proven};
 pub use beat::Beaten;
 pub use contain::{Contained, Containment};
@@ -55,7 +57,6 @@ pub use introspect::ResourceCaller;
 pub use keys::{GivenUp, Rotated};
 pub(crate) use moved::restored_moves;
 pub use narrow::NarrowRequest;
-pub use operate::Operator;
 pub use refuse::{Explained, Refused, Trail};
 pub use regrant::LostTask;
 pub use renew::RenewRequest;

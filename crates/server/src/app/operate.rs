@@ -3,23 +3,16 @@
 use dayfly_domain::{
     Block, BlockOn, Cause, Command, EndTask, Refusal, Rule, Sweep, TaskId, decide,
 };
-use dayfly_store::{Annex, Append, FactsQuery, Note, OpenTask};
+use dayfly_store::{Append, FactsQuery, Note, OpenTask};
 use serde_json::json;
 
+use super::actor::{Actor, Signature};
 use super::authenticate::ended;
 use super::end::{ATTEMPTS, End, Ended};
 use super::ending::block_series;
 use super::plan::change;
 use super::refuse::{Refused, Trail, unavailable};
 use super::{App, Tenant};
-use crate::random;
-
-/// A person at the admin socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Operator {
-    /// The user id of the peer.
-    pub uid: u32,
-}
 
 impl App {
     /// Ends a task for an operator. Nothing of its series starts again until `unblock`.
@@ -30,7 +23,7 @@ impl App {
         &self,
         tenant: &Tenant,
         task: TaskId,
-        by: &Operator,
+        by: &Actor,
         reason: &str,
     ) -> Result<Ended, Refused> {
         let trail = Trail {
@@ -48,7 +41,7 @@ impl App {
         &self,
         tenant: &Tenant,
         task: TaskId,
-        by: &Operator,
+        by: &Actor,
         reason: &str,
     ) -> Result<Ended, Refusal> {
         for _ in 0..ATTEMPTS {
@@ -68,11 +61,12 @@ impl App {
         &self,
         tenant: &Tenant,
         open: &OpenTask,
-        by: &Operator,
+        by: &Actor,
         reason: &str,
     ) -> Result<Append, Refusal> {
         let now = self.now();
         let heard = open.heard;
+        let signed = Signature::of(by, reason).map_err(|why| unavailable(&why))?;
         let command = match self.moved(tenant, open)? {
             // It is over already: what came first names the end, and the block stands all the same.
             moved @ Some(_) => Command::Sweep(Sweep { now, heard, moved }),
@@ -80,17 +74,17 @@ impl App {
                 now,
                 heard,
                 cause: Cause::Operator,
+                by: signed.by(),
             }),
         };
         let events = decide(Some(&open.task), &command)?;
-        let annex = signed_by(by, reason).map_err(|why| unavailable(&why))?;
+        let annex = signed.annex().map_err(|why| unavailable(&why))?;
         let mut append = Append {
             now,
             changes: vec![change(Some(&open.task), open.task.id, events, Some(annex))?],
             ..Append::default()
         };
-        let annex = signed_by(by, reason).map_err(|why| unavailable(&why))?;
-        block_series(&mut append, open, Some(annex));
+        block_series(&mut append, open, Some(&signed))?;
         Ok(append)
     }
 
@@ -102,7 +96,7 @@ impl App {
         &self,
         tenant: &Tenant,
         on: BlockOn,
-        by: &Operator,
+        by: &Actor,
         reason: &str,
     ) -> Result<(), Refused> {
         let trail = Trail {
@@ -119,7 +113,7 @@ impl App {
         &self,
         tenant: &Tenant,
         on: BlockOn,
-        by: &Operator,
+        by: &Actor,
         reason: &str,
     ) -> Result<(), Refusal> {
         if !matches!(on, BlockOn::Series { .. }) {
@@ -136,12 +130,13 @@ impl App {
                 .wanted("a block that stands")
                 .got(on.to_string())
         })?;
+        let signed = Signature::of(by, reason).map_err(|why| unavailable(&why))?;
         let append = Append {
             now: self.now(),
             notes: vec![Note {
                 kind: "block.lifted",
-                data: json!({"on": on.to_string(), "about": block.task}).to_string(),
-                annex: Some(signed_by(by, reason).map_err(|why| unavailable(&why))?),
+                data: signed.sign(json!({"on": on.to_string(), "about": block.task})),
+                annex: Some(signed.annex().map_err(|why| unavailable(&why))?),
             }],
             lifts: vec![on],
             ..Append::default()
@@ -163,17 +158,4 @@ impl App {
             .facts(tenant.name(), &FactsQuery::default())?
             .blocks)
     }
-}
-
-/// Who did it and why: it stands in the annex, because a leaf holds no person.
-pub(super) fn signed_by(by: &Operator, reason: &str) -> Result<Annex, random::NoRandomness> {
-    Ok(Annex {
-        salt: random::bytes()?,
-        data: signed_json(by, reason).to_string(),
-    })
-}
-
-/// Who and why, as it stands in an annex.
-pub(super) fn signed_json(by: &Operator, reason: &str) -> serde_json::Value {
-    json!({"by": {"uid": by.uid}, "reason": reason})
 }

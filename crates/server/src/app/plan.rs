@@ -434,6 +434,7 @@ fn superseding(open: &OpenTask, now: Time) -> Result<Change, Refusal> {
             now,
             heard: open.heard,
             cause: Cause::Superseded,
+            by: None,
         }),
     )?;
     change(Some(&open.task), open.task.id, events, None)

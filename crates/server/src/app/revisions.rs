@@ -36,6 +36,8 @@ pub(super) struct Activation<'a> {
     pub(super) revision: u64,
     pub(super) now: Time,
     pub(super) annex: Annex,
+    /// The person who brings it into force, as a leaf may hold one.
+    pub(super) by: Option<Digest>,
     /// How many open tasks it ends, where it ends some.
     pub(super) ends: u64,
 }
@@ -134,6 +136,8 @@ struct Changed {
     /// How many open tasks it ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     ends: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<Digest>,
 }
 
 impl Activation<'_> {
@@ -143,6 +147,7 @@ impl Activation<'_> {
             hash: self.source.hash(),
             former: self.former.map(Source::hash),
             ends: (self.ends > 0).then_some(self.ends),
+            by: self.by,
         };
         // INVARIANT: numbers and hashes have no value that JSON cannot write.
         serde_json::to_string(&changed).unwrap_or_default()
@@ -204,6 +209,7 @@ mod tests {
                     salt: [0; 16],
                     data: String::new(),
                 },
+                by: None,
                 ends: 0,
             });
             for document in append.documents {

@@ -22,7 +22,9 @@ use crate::mint::{Keyring, KeyringError, Kind, MasterKey, wanted};
 use crate::policy::Policies;
 use crate::random;
 use crate::restore::{Lineage, without_scheme};
-use crate::verify::{KeyCache, KeyStatus, ProofBounds, Recipient, VerifiedProof, Verifier};
+use crate::verify::{
+    KeyCache, KeyStatus, ProofBounds, Pseudonyms, Recipient, VerifiedProof, Verifier,
+};
 
 /// The document that holds the source of the declared state.
 pub(super) const DECLARED: &str = "declared";
@@ -195,7 +197,7 @@ impl Tenant {
                 first_source(store, &setup, revision, now).await?,
             ),
         };
-        let loaded = load(&setup, revision, source)?;
+        let loaded = load(&setup, &master, revision, source)?;
         let wanted = &loaded.wanted;
         let keyring = Keyring::load(store, &master, &setup.name, &origin, wanted, now).await?;
         let token_htu = Htu::parse(&format!("{issuer}{TOKEN}"))?;
@@ -347,7 +349,7 @@ impl Tenant {
         source: Source,
         now: Time,
     ) -> Result<(), OpenError> {
-        let loaded = load(&self.setup, revision, source)?;
+        let loaded = load(&self.setup, &self.master, revision, source)?;
         self.make_wanted(store, &loaded.wanted, now).await?;
         let mut held = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
         // Two reloads may race: the later revision stays.
@@ -402,6 +404,7 @@ async fn first_source(
                 revision,
                 now,
                 annex,
+                by: None,
                 ends: 0,
             }),
         )
@@ -409,7 +412,12 @@ async fn first_source(
     Ok(source)
 }
 
-fn load(setup: &TenantSetup, revision: u64, source: Source) -> Result<Loaded, OpenError> {
+fn load(
+    setup: &TenantSetup,
+    master: &MasterKey,
+    revision: u64,
+    source: Source,
+) -> Result<Loaded, OpenError> {
     let (declared, mut warnings) =
         Declared::load(&source, &setup.context).map_err(OpenError::Declared)?;
     // What is in force was checked when it was applied. What only an earlier build took permits
@@ -433,6 +441,7 @@ fn load(setup: &TenantSetup, revision: u64, source: Source) -> Result<Loaded, Op
         declared.issuers.values(),
         setup.proofs,
         &setup.keys,
+        Pseudonyms::new(&master.derived("people", &setup.name)),
     );
     Ok(Loaded {
         revision,

@@ -1,9 +1,12 @@
-//! The keys that say how the front door is kept: certificate, proxies, admin listener.
+//! The keys that say how the front door is kept: certificate, proxies, admin listener and who comes to it.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::{AddressRates, Connections, Network, Node, Report, Table, connections, rate};
+use super::{
+    AddressRates, Connections, Network, Node, Operators, Report, Table, connections, operators,
+    rate,
+};
 
 /// The files of `tls = { cert, key }`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +24,7 @@ pub(super) struct Front {
     pub(super) trusted_proxies: Vec<Network>,
     pub(super) admin: Option<SocketAddr>,
     pub(super) rate: AddressRates,
+    pub(super) operators: Option<Operators>,
 }
 
 pub(super) fn read(
@@ -39,7 +43,7 @@ pub(super) fn read(
         .get("rate")
         .and_then(|node| node.table(report))
         .map_or_else(AddressRates::default, |table| rate::read(table, report));
-    Front {
+    let mut front = Front {
         connections,
         tls: table
             .get("tls")
@@ -50,7 +54,12 @@ pub(super) fn read(
             .unwrap_or_default(),
         admin: table.get("admin").and_then(|node| socket(&node, report)),
         rate,
-    }
+        operators: None,
+    };
+    front.operators = table
+        .get("operators")
+        .and_then(|node| operators::read(&node, &front, report));
+    front
 }
 
 /// An address and a port.

@@ -5,6 +5,7 @@ mod bounds;
 mod connections;
 mod door;
 mod network;
+mod operators;
 mod rate;
 mod reader;
 mod report;
@@ -13,6 +14,7 @@ mod sinks;
 mod span;
 #[cfg(test)]
 mod tests;
+mod who;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -23,14 +25,17 @@ pub use bounds::Bounds;
 pub use connections::Connections;
 pub use door::TlsFiles;
 pub use network::{Network, NetworkError};
+pub use operators::{Operators, Role};
 pub(crate) use rate::rate;
 pub use rate::{AddressRates, Rate};
 pub use report::{LoadError, Place, Warning};
 pub use secret::{Secret, SecretError, is_world_readable};
 pub use sinks::{HeadSink, NotifySink, SinkUrl};
 pub use span::parse_span;
+pub use who::{Named, Who};
 
 pub(crate) use address::web_url;
+use door::Front;
 pub(crate) use reader::{Document, Node, Table, any_of};
 pub(crate) use report::{Report, nearest};
 
@@ -61,8 +66,11 @@ pub struct Config {
     pub connections: Connections,
     /// Certificate and key; none where the server speaks plain HTTP.
     pub tls: Option<TlsFiles>,
-    /// Where health, readiness and metrics are served besides the admin socket.
+    /// Where the admin face is served besides the admin socket: health, readiness and metrics to
+    /// whoever comes, the rest to operators.
     pub admin: Option<SocketAddr>,
+    /// Who operates the server from elsewhere; none where only the admin socket is for that.
+    pub operators: Option<Operators>,
     /// How often one address may ask.
     pub rate: AddressRates,
     /// The proxies whose word about a caller's address counts.
@@ -219,7 +227,7 @@ fn read(mut table: Table<'_>, folder: &Path, report: &mut Report) -> Option<Conf
         .and_then(|node| node.table(report))
         .map_or_else(Bounds::default, |table| bounds::read(table, report));
     let front = door::read(&mut table, public_url.as_deref(), folder, report);
-    for key in ["operators", "egress", "otel"] {
+    for key in ["egress", "otel"] {
         table.not_served(key, report);
     }
     table.finish(report);
@@ -238,6 +246,7 @@ fn read(mut table: Table<'_>, folder: &Path, report: &mut Report) -> Option<Conf
         tls: front.tls,
         trusted_proxies: front.trusted_proxies,
         admin: front.admin,
+        operators: front.operators,
         rate: front.rate,
     })
 }

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use dayfly_domain::Span;
 
-use super::{Bounds, Config, Connections, HeadSink, StoreKind, TlsFiles, nearest, parse_span};
+use super::{
+    Bounds, Config, Connections, HeadSink, Named, Role, StoreKind, TlsFiles, nearest, parse_span,
+};
 
 const EXAMPLE: &str = r#"public_url = "http://127.0.0.1:8440"
 listen     = "127.0.0.1:8440"
@@ -195,14 +197,10 @@ fn with(line: &str) -> String {
 fn what_this_build_does_not_serve_is_refused() {
     check(&[
         (
-            with("operators = {}"),
-            "6:1: `operators` is not served by this build",
-        ),
-        (with("otel = {}"), "6:1: `otel` is not served by this build"),
-        (
             with("egress = {}"),
             "6:1: `egress` is not served by this build",
         ),
+        (with("otel = {}"), "6:1: `otel` is not served by this build"),
         (
             but("\"sqlite\"", "\"postgres://u@h/db\""),
             "4:1: a postgres store is not served by this build, use `sqlite`",
@@ -484,4 +482,68 @@ fn the_nearest_is_near() {
     assert_eq!(nearest("windwo", known), Some("window"));
     assert_eq!(nearest("lingr", known), Some("linger"));
     assert_eq!(nearest("heartbeat", known), None);
+}
+
+/// The example with an admin listener and `[operators]` of these keys.
+fn operators(keys: &str) -> String {
+    with(&format!("admin = \"127.0.0.1:8441\"\n[operators]\n{keys}"))
+}
+
+const PROVIDER: &str = "issuer = \"https://idp.example\"\nclient_id = \"dayfly\"\n";
+
+#[test]
+fn operators_are_named_by_group_subject_and_checked_address() {
+    let lists =
+        "admin = [\"group:sre\", \"sub:7\"]\noperator = []\nauditor = [\"email:a@b.example\"]";
+    let config = parse(&operators(&format!("{PROVIDER}{lists}"))).unwrap();
+    let operators = config.operators.unwrap();
+    assert_eq!(operators.groups_claim, "groups");
+    assert_eq!(operators.scopes, None);
+    let roles = |sub: &str, groups: &[&str], email: Option<&str>| {
+        let groups: Vec<String> = groups.iter().map(ToString::to_string).collect();
+        operators.roles_of(Named {
+            sub,
+            groups: &groups,
+            email,
+        })
+    };
+    assert_eq!(roles("1", &["dev", "sre"], None), [Role::Admin]);
+    assert_eq!(
+        roles("7", &[], Some("a@b.example")),
+        [Role::Admin, Role::Auditor]
+    );
+    assert!(roles("sre", &["SRE", "7"], Some("A@b.example")).is_empty());
+}
+
+#[test]
+fn mistakes_in_operators() {
+    let provider = |more: &str| operators(&format!("{PROVIDER}{more}"));
+    check(&[
+        (
+            operators("client_id = \"d\""),
+            "7:2: `issuer` is missing in `operators`",
+        ),
+        (
+            provider("audtor = []"),
+            "10:1: unknown key `operators.audtor`: did you mean `auditor`?",
+        ),
+        (
+            provider("admin = [\"groups:sre\"]"),
+            "10:10: `operators.admin[0]` is `groups:sre`, wanted `group:`, `sub:` or `email:` and a name: did you mean `group:`?",
+        ),
+        (
+            operators("issuer = \"http://127.0.0.1:1\"\nclient_id = \"d\""),
+            "8:1: `http://127.0.0.1:1` is http, wanted https, or `allow_private = true`",
+        ),
+        (
+            with(&format!("[operators]\n{PROVIDER}")),
+            "6:2: `operators` is of no use without `admin = \"address:port\"`, where they are served",
+        ),
+        (
+            with(&format!(
+                "admin = \"0.0.0.0:8441\"\n[operators]\n{PROVIDER}"
+            )),
+            "7:2: operators would show their tokens to `admin = \"0.0.0.0:8441\"` unencrypted: wanted `tls`, or `admin` on loopback",
+        ),
+    ]);
 }

@@ -86,7 +86,12 @@ const PERSONAL: [&str; 8] = [
 ];
 
 /// Claims of people that would stand in leaves, which nobody can erase.
-pub(super) fn on_people(node: &Node<'_>, workload: &Workload, report: &mut Report) {
+pub(super) fn on_people(
+    node: &Node<'_>,
+    workload: &Workload,
+    of_people: bool,
+    report: &mut Report,
+) {
     let keyed = workload.key.key.iter().map(String::as_str);
     let filled = workload
         .access
@@ -97,7 +102,12 @@ pub(super) fn on_people(node: &Node<'_>, workload: &Workload, report: &mut Repor
             Field::Set(_) | Field::Exact(_) | Field::Max(_) | Field::Min(_) => &[],
         })
         .flat_map(Pattern::claims);
-    for claim in keyed.chain(filled).filter(|claim| PERSONAL.contains(claim)) {
+    // Whatever a person's token says may name the person.
+    let filled = filled.map(|claim| (claim, of_people));
+    let keyed = keyed.map(|claim| (claim, false));
+    let named = keyed.chain(filled);
+    let named = named.filter(|(claim, any)| *any || PERSONAL.contains(claim));
+    for (claim, _) in named {
         let message = format!(
             "`{claim}` may name a person, and what makes the task key or fills access stands in the ledger for good"
         );

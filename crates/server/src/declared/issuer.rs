@@ -36,6 +36,9 @@ pub struct Issuer {
     pub keep: Span,
     /// How often its proofs may ask for credentials.
     pub rate: Option<Rate>,
+    /// How long ago the people whom it vouches for may have authenticated; none where it vouches
+    /// for none.
+    pub people: Option<Span>,
 }
 
 /// Where keys come from.
@@ -110,9 +113,8 @@ fn read(name: &Name, node: &Node<'_>, base: &Path, report: &mut Report) -> Optio
     };
     let keep = table.get("keep").and_then(|node| keep(&node, kind, report));
     let asks = rate(table.get("rate"), report);
-    for key in ["people", "webhook_secret_file"] {
-        table.not_served(key, report);
-    }
+    let people = people(&mut table, kind, audience.is_some(), report);
+    table.not_served("webhook_secret_file", report);
     table.finish(report);
     let kind = kind?;
     Some(Issuer {
@@ -126,8 +128,46 @@ fn read(name: &Name, node: &Node<'_>, base: &Path, report: &mut Report) -> Optio
         allow_private,
         keep: keep.unwrap_or_else(|| kind.keep()),
         rate: asks,
+        people,
     })
 }
+
+/// `people` and `auth_age`: whether the tokens are of people, and how fresh they must be.
+fn people(
+    table: &mut Table<'_>,
+    kind: Option<IssuerKind>,
+    has_audience: bool,
+    report: &mut Report,
+) -> Option<Span> {
+    let node = table.get("people");
+    let people = node.as_ref().and_then(|node| node.boolean(report)) == Some(true);
+    let auth_age = table.get("auth_age");
+    if let (Some(node), false) = (&auth_age, people) {
+        node.error("`auth_age` stands only beside `people = true`", report);
+    }
+    let node = node.filter(|_| people)?;
+    if kind.is_some_and(|kind| kind != IssuerKind::Oidc) {
+        let message = format!("`{}` is for issuers of kind `oidc`", node.name_of());
+        node.error(message, report);
+    }
+    if !has_audience {
+        node.error(
+            "people's tokens are made for a client: `audience` must name it",
+            report,
+        );
+    }
+    match auth_age {
+        Some(node) => node.span_between(LEAST_AUTH_AGE, MOST_AUTH_AGE, report),
+        None => Some(AUTH_AGE),
+    }
+}
+
+/// How long ago a person may have authenticated unless the issuer says otherwise.
+const AUTH_AGE: Span = Span::from_seconds(3600);
+const LEAST_AUTH_AGE: Span = Span::from_seconds(60);
+/// Shorter than the keys of tasks are kept, so that no authentication outlives the memory of its
+/// task.
+const MOST_AUTH_AGE: Span = Span::from_seconds(24 * 3600);
 
 fn kind(name: &Name, table: &mut Table<'_>, report: &mut Report) -> Option<IssuerKind> {
     let known = |word: &str| {

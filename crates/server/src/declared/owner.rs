@@ -2,7 +2,7 @@
 
 use dayfly_domain::Name;
 
-use crate::config::{Node, Report};
+use crate::config::{Node, Report, Who};
 
 /// The person or team who answers for workloads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,8 +13,9 @@ pub struct Owner {
     pub full_name: String,
     /// How to reach it.
     pub contact: String,
-    /// Who may approve, end and read why for its workloads: `group:<name>` or `user:<subject>`.
-    pub members: Vec<String>,
+    /// Who may end, trace and read why for its workloads, as the provider of `[operators]` knows
+    /// them.
+    pub members: Vec<Who>,
 }
 
 pub(super) fn read(name: &Name, node: &Node<'_>, report: &mut Report) -> Option<Owner> {
@@ -28,7 +29,7 @@ pub(super) fn read(name: &Name, node: &Node<'_>, report: &mut Report) -> Option<
     let mut members = Vec::new();
     let listed = table.get("members").and_then(|node| node.list(report));
     for item in listed.iter().flatten() {
-        members.extend(member(item, report));
+        members.extend(Who::read(item, report));
     }
     if listed.is_none() {
         let message = format!(
@@ -43,18 +44,4 @@ pub(super) fn read(name: &Name, node: &Node<'_>, report: &mut Report) -> Option<
         contact: contact?.to_string(),
         members,
     })
-}
-
-fn member(node: &Node<'_>, report: &mut Report) -> Option<String> {
-    let text = node.text(report)?;
-    let shaped = text
-        .split_once(':')
-        .is_some_and(|(what, who)| matches!(what, "group" | "user") && !who.trim().is_empty());
-    if !shaped {
-        node.error(
-            format!("the member `{text}` is neither `group:<name>` nor `user:<subject>`"),
-            report,
-        );
-    }
-    shaped.then(|| text.to_string())
 }

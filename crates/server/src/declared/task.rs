@@ -4,6 +4,7 @@ use dayfly_domain::KeyRule;
 
 use super::platform::IssuerKind;
 use crate::config::{Node, Report, Table, any_of};
+use crate::verify::PERSON;
 
 /// Reads `task` for an issuer of this kind, or its default.
 pub(super) fn read(
@@ -20,6 +21,23 @@ pub(super) fn read(
         ([first, ..], None) => kind.key_rule(first),
         (words, Some(node)) => word(&node, kind, words, report),
     }
+}
+
+/// The key of a task of a person (docs/decisions/0032): one task for one authentication, and a
+/// series that is the person. It cannot be declared, because any claim may name a person.
+pub(super) fn of_person(table: &mut Table<'_>, report: &mut Report) -> Option<KeyRule> {
+    if let Some(node) = table.get("task") {
+        let message =
+            "`task` cannot be declared for people: the person and `auth_time` make the key";
+        node.error(message, report);
+        return None;
+    }
+    Some(KeyRule {
+        key: vec![PERSON.to_owned(), "auth_time".to_owned()],
+        series: vec![PERSON.to_owned()],
+        attempt: None,
+        hint: "a person's token says who authenticated and when".to_owned(),
+    })
 }
 
 fn word(

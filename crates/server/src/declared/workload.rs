@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use dayfly_domain::access::Catalog;
 use dayfly_domain::{
-    Binding, Heartbeat, HeartbeatMode, Kind, Limits, Name, Reopen, Repeat, Span, Workload,
+    Binding, Heartbeat, HeartbeatMode, KeyRule, Kind, Limits, Name, Reopen, Repeat, Span, Workload,
 };
 
 use super::issuer::Issuer;
+use super::platform::IssuerKind;
 use super::sections::Sections;
 use super::{DeclaredWorkload, TenantContext, access, advice, matching, task};
 use crate::config::{Node, Report, Table, rate};
@@ -49,10 +50,8 @@ pub(super) fn read(
         .as_ref()
         .and_then(|proofs| proofs.declared)
         .map(|issuer| issuer.kind);
-    let key = match platform {
-        Some(platform) => task::read(&mut table, platform, report),
-        None => table.get("task").and(None),
-    };
+    check_people(node, kind, proofs.as_ref(), report);
+    let key = key(&mut table, kind, platform, report);
     let repeat = table.get("repeat").and_then(|node| {
         node.choice(
             &[("refuse", Repeat::Refuse), ("join", Repeat::Join)],
@@ -76,6 +75,7 @@ pub(super) fn read(
     table.not_served("delegation", report);
     table.finish(report);
     let proofs = proofs?;
+    let declared_issuer = proofs.declared;
     let workload = Workload {
         name: name.clone(),
         owner: owner?,
@@ -95,7 +95,8 @@ pub(super) fn read(
         limits,
     };
     advice::on_workload(node, &workload, platform, report);
-    advice::on_people(node, &workload, report);
+    let of_people = declared_issuer.is_some_and(|issuer| issuer.people.is_some());
+    advice::on_people(node, &workload, of_people, report);
     Some(DeclaredWorkload {
         workload,
         unfinished: proofs.unfinished,
@@ -105,20 +106,52 @@ pub(super) fn read(
 }
 
 fn kind(node: &Node<'_>, report: &mut Report) -> Option<Kind> {
-    if node.text(report)? == "operator" {
-        node.error(
-            "workloads of kind `operator` are not served by this build",
-            report,
-        );
-        return None;
-    }
     let words = [
         ("ci", Kind::Ci),
         ("agent", Kind::Agent),
         ("batch", Kind::Batch),
         ("service", Kind::Service),
+        ("operator", Kind::Operator),
     ];
     node.choice(&words, report)
+}
+
+fn key(
+    table: &mut Table<'_>,
+    kind: Option<Kind>,
+    platform: Option<IssuerKind>,
+    report: &mut Report,
+) -> Option<KeyRule> {
+    match (kind, platform) {
+        (Some(Kind::Operator), _) => task::of_person(table, report),
+        (_, Some(platform)) => task::read(table, platform, report),
+        (_, None) => table.get("task").and(None),
+    }
+}
+
+/// People prove workloads of kind `operator`, and nothing else does.
+fn check_people(
+    node: &Node<'_>,
+    kind: Option<Kind>,
+    proofs: Option<&matching::Proofs<'_>>,
+    report: &mut Report,
+) {
+    let issuer = proofs.and_then(|proofs| proofs.declared);
+    let (Some(kind), Some(issuer)) = (kind, issuer) else {
+        return;
+    };
+    let name = &issuer.name;
+    match (kind == Kind::Operator, issuer.people.is_some()) {
+        (true, true) | (false, false) => {}
+        (true, false) => node.error(
+            format!("workloads of kind `operator` are proven by people: the issuer `{name}` does not say `people = true`"),
+            report,
+        ),
+        (false, true) => node.error(
+            format!("the issuer `{name}` vouches for people, who prove workloads of kind `operator` alone"),
+            report,
+        ),
+    }
 }
 
 /// Window, linger, heartbeat and token. A mistake leaves its default, so that the others are still

@@ -1,11 +1,13 @@
-//! The admin face, on a socket of this machine: health, the record, and what an operator changes.
+//! The admin face, on a socket of this machine and for operators from elsewhere: health, the record, and what is changed by hand.
 
 mod answer;
 mod change;
 mod contain;
+mod keeper;
 mod keys;
 mod open;
 mod query;
+mod rights;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -16,21 +18,23 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use axum::routing::{get, post};
-use dayfly_domain::{CredentialId, RefusalId, TaskId};
+use axum::routing::get;
+use dayfly_domain::{CredentialId, Name, RefusalId, TaskId};
 use serde_json::json;
 
 use super::answer::json_response;
-use crate::app::{App, Tenant};
+use crate::app::{App, Explained, Tenant};
 use crate::policy::Hypothetical;
 use crate::record::{self, Filter, HeadView, Known, TraceKey, TraceQuery};
 
 pub use answer::Problem;
-pub use open::{metrics, remote};
+pub use open::{Remote, metrics, remote};
 pub use socket::{AdminSocket, BindError, Peer, SOCKET};
 
 use answer::{Answered, answer, parsed};
+use keeper::{Caller, Keeper};
 use query::Query;
+use rights::{Route, guarded};
 
 /// What keeps the server from being ready, a reason each; none when it is.
 pub type Readiness = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
@@ -42,41 +46,13 @@ pub(super) struct Admin {
     ready: Readiness,
 }
 
-/// The admin face. Whoever reaches it may do everything, so it is served where only the operator
-/// gets: on an [`AdminSocket`], which also tells the user id of the peer.
+/// The admin face on the socket. Whoever reaches it may do everything, so it is served where only
+/// the operator gets: on an [`AdminSocket`], which also tells the user id of the peer.
 pub fn router(app: Arc<App>, ready: Readiness) -> Router {
-    let tenant = Router::new()
-        .route("/tasks", get(tasks))
-        .route("/tasks/{task}", get(task))
-        .route("/tasks/{task}/end", post(change::end))
-        .route("/why/{refusal}", get(why))
-        .route("/trace", get(trace))
-        .route("/receipt/{task}", get(receipt))
-        .route("/ledger/head", get(head))
-        .route("/ledger/entries", get(entries))
-        .route("/ledger/verify", post(verify))
-        .route("/ledger/erase", post(change::erase))
-        .route("/keys", get(keys::list))
-        .route("/keys/rotate", post(keys::rotate))
-        .route("/keys/compromise", post(keys::compromise))
-        .route("/blocks", get(blocks))
-        .route("/unblock", post(change::unblock))
-        .route("/owners", get(contain::owners))
-        .route("/owners/{name}/offboard", post(contain::offboard))
-        .route("/owners/{name}/restore", post(contain::restore))
-        .route("/workloads", get(contain::workloads))
-        .route("/workloads/{name}/disable", post(contain::disable))
-        .route("/workloads/{name}/enable", post(contain::enable))
-        .route("/freeze", post(contain::freeze))
-        .route("/unfreeze", post(contain::unfreeze))
-        .route("/apply", post(change::apply))
-        .route("/policy/explain", post(explain))
-        .route("/policy/decisions/{id}", get(decisions));
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .route("/admin", get(tenants))
-        .nest("/admin/{tenant}", tenant)
+        .merge(guarded(&Keeper::Socket))
         .with_state(Admin { app, ready })
 }
 
@@ -120,10 +96,11 @@ async fn readyz(State(admin): State<Admin>) -> Response {
     )
 }
 
-async fn tenants(State(admin): State<Admin>) -> Response {
+async fn tenants(State(admin): State<Admin>, caller: Caller) -> Response {
     let tenants: Vec<_> = admin
         .app
         .tenants()
+        .filter(|tenant| caller.scope.holds_tenant(tenant.name()))
         .map(|tenant| {
             json!({ "tenant": tenant.name(), "issuer": tenant.issuer(), "origin": tenant.origin() })
         })
@@ -156,11 +133,15 @@ async fn tasks(State(admin): State<Admin>, Path(tenant): Path<String>, query: Qu
 async fn task(
     State(admin): State<Admin>,
     Path((tenant, task)): Path<(String, String)>,
+    caller: Caller,
 ) -> Answered {
     let id: TaskId = parsed("task", &task)?;
     let view = admin
         .read(&tenant, move |app, tenant| {
-            Ok(record::task_record(app.store(), tenant.name(), id)?)
+            let view = record::task_record(app.store(), tenant.name(), id)?;
+            let owner = view.as_ref().map(|view| &view.owner);
+            caller.scope.check(tenant.name(), owner, Route::Task)?;
+            Ok(view)
         })
         .await?;
     answer(&view.ok_or_else(|| unknown_task(id))?)
@@ -169,13 +150,21 @@ async fn task(
 async fn why(
     State(admin): State<Admin>,
     Path((tenant, refusal)): Path<(String, String)>,
+    caller: Caller,
 ) -> Answered {
     let id: RefusalId = parsed("refusal", &refusal)?;
-    let tenant = admin.tenant(&tenant)?;
     let explained = admin
-        .app
-        .why(id)
-        .filter(|found| found.tenant == *tenant.name());
+        .read(&tenant, move |app, tenant| {
+            let found = app.why(id).filter(|found| found.tenant == *tenant.name());
+            let owner = match &found {
+                Some(found) => owner_of(app, tenant, found)?,
+                None => None,
+            };
+            let scope = &caller.scope;
+            scope.check(tenant.name(), owner.as_ref(), Route::Why)?;
+            Ok(found)
+        })
+        .await?;
     match explained {
         Some(explained) => answer(explained.as_ref()),
         None => Err(Problem::NotFound(format!(
@@ -184,7 +173,26 @@ async fn why(
     }
 }
 
-async fn trace(State(admin): State<Admin>, Path(tenant): Path<String>, query: Query) -> Answered {
+/// The owner that a refusal concerns: of its task, or of the workload that the proof matched, as
+/// it is declared now.
+fn owner_of(app: &App, tenant: &Tenant, explained: &Explained) -> Result<Option<Name>, Problem> {
+    if let Some(task) = explained.trail.task
+        && let Some(found) = record::task_record(app.store(), tenant.name(), task)?
+    {
+        return Ok(Some(found.owner));
+    }
+    let loaded = tenant.loaded();
+    let workload = explained.trail.workload.as_ref();
+    let found = workload.and_then(|name| loaded.declared.workloads.get(name));
+    Ok(found.map(|found| found.workload.owner.clone()))
+}
+
+async fn trace(
+    State(admin): State<Admin>,
+    Path(tenant): Path<String>,
+    caller: Caller,
+    query: Query,
+) -> Answered {
     let key: TraceKey = query.required("key")?;
     let (since, until) = (query.time("since")?, query.time("until")?);
     let trace = admin
@@ -195,12 +203,11 @@ async fn trace(State(admin): State<Admin>, Path(tenant): Path<String>, query: Qu
                 until,
                 now: app.now(),
             };
-            Ok(record::trace(
-                app.store(),
-                tenant.name(),
-                &known(tenant),
-                &query,
-            )?)
+            let known = known(tenant);
+            let trace = record::trace(app.store(), tenant.name(), &known, &query)?;
+            let scope = &caller.scope;
+            scope.check_trace(tenant.name(), &query.key, &trace)?;
+            Ok(trace)
         })
         .await?;
     answer(&trace)

@@ -110,6 +110,7 @@ impl Keyring {
             origin,
             now,
             annex: &annex,
+            by: None,
         };
         take(
             store,

@@ -6,6 +6,8 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
+use aws_lc_rs::hmac;
+use dayfly_domain::Name;
 use dayfly_token::b64;
 use zeroize::Zeroizing;
 
@@ -17,6 +19,8 @@ const RUNBOOK: &str = "docs/runbook.md#key-lost";
 /// The key of the key file: 32 bytes, written in base64url. It never leaves this type.
 pub struct MasterKey {
     key: RandomizedNonceKey,
+    /// For secrets that are not kept but made again: another primitive, so another key schedule.
+    derive: hmac::Key,
     path: PathBuf,
 }
 
@@ -141,8 +145,22 @@ impl MasterKey {
             RandomizedNonceKey::new(&AES_256_GCM, secret).map_err(|_| MasterKeyError::Cipher)?;
         Ok(Self {
             key,
+            derive: hmac::Key::new(hmac::HMAC_SHA256, secret),
             path: path.to_path_buf(),
         })
+    }
+
+    /// A secret of a tenant for one use, the same as long as the key file is.
+    #[must_use]
+    pub fn derived(&self, label: &str, tenant: &Name) -> Zeroizing<[u8; 32]> {
+        let named = format!("dayfly {label}\0{tenant}");
+        let tag = hmac::sign(&self.derive, named.as_bytes());
+        let mut secret = Zeroizing::new([0; 32]);
+        // INVARIANT: HMAC-SHA256 gives 32 bytes, so every byte is overwritten.
+        for (to, from) in secret.iter_mut().zip(tag.as_ref()) {
+            *to = *from;
+        }
+        secret
     }
 
     /// Wraps a secret (AES-256-GCM, a random nonce first); `name` is bound to it.

@@ -1,6 +1,6 @@
 //! Keys as they are stored: one document each, wrapped from the first moment, and an entry for each step.
 
-use dayfly_domain::{Name, Time};
+use dayfly_domain::{Digest, Name, Time};
 use dayfly_ledger::{SignerKey, VerifierKey};
 use dayfly_store::{Annex, Append, Document, FactsQuery, Note, Store, Unavailable};
 use dayfly_token::alg::Alg;
@@ -122,6 +122,8 @@ pub(crate) struct Occasion<'a> {
     pub(crate) now: Time,
     /// Who and why: what stands in the annex of each entry.
     pub(crate) annex: &'a Value,
+    /// The person, as a leaf may hold one.
+    pub(crate) by: Option<Digest>,
 }
 
 /// Records steps, all or none: an entry for each of them and the document it leads to.
@@ -148,7 +150,7 @@ pub(crate) async fn take(
             Step::Turn { kid, to } => turned(&held, &kid, to)?,
             Step::Forget { kid } => forgotten(&held, &kid)?,
         };
-        put(&mut append, &info, document, occasion.annex)?;
+        put(&mut append, &info, document, (occasion.annex, occasion.by))?;
     }
     store.append(occasion.tenant, append).await?;
     Ok(())
@@ -171,7 +173,7 @@ pub(crate) fn give_way(
             Step::Turn { kid, to } => turned(&held, &kid, to)?,
             Step::Forget { kid } => forgotten(&held, &kid)?,
         };
-        put(append, &info, document, annex)?;
+        put(append, &info, document, (annex, None))?;
     }
     Ok(())
 }
@@ -180,11 +182,11 @@ fn put(
     append: &mut Append,
     info: &KeyInfo,
     document: Document,
-    annex: &Value,
+    (annex, by): (&Value, Option<Digest>),
 ) -> Result<(), KeyringError> {
     append.notes.push(Note {
         kind: "key.rotated",
-        data: entry(info, document.bytes.is_none()).to_string(),
+        data: entry(info, document.bytes.is_none(), by).to_string(),
         annex: Some(annexed(annex)?),
     });
     append.documents.push(document);
@@ -225,6 +227,7 @@ pub async fn compromise_offline(
         origin: "",
         now,
         annex,
+        by: None,
     };
     take(store, None, steps, &occasion).await?;
     let mut given_up = infos(store, tenant)?;
@@ -310,11 +313,14 @@ fn document(record: &Record) -> Result<Document, KeyringError> {
 
 /// What the leaf of a step says. A ledger key is told whole: whoever trusts the key that signs the
 /// head over this entry learns here which one comes next.
-fn entry(info: &KeyInfo, gone: bool) -> Value {
+fn entry(info: &KeyInfo, gone: bool, by: Option<Digest>) -> Value {
     let mut data = json!({
         "kid": info.kid, "use": info.r#use, "alg": info.alg,
         "state": if gone { "gone" } else { info.life.word() },
     });
+    if let (Some(members), Some(by)) = (data.as_object_mut(), by) {
+        members.insert("by".to_owned(), by.to_string().into());
+    }
     if let (Some(members), KeyUse::Ledger) = (data.as_object_mut(), info.r#use) {
         members.insert("verifier_key".to_owned(), info.public.as_str().into());
     }

@@ -8,12 +8,16 @@
 //! | a token made for another server | `aud` has exactly one value, and it is ours ([`Entrance`]) |
 //! | a captured token shown again | [`VerifiedProof::one_time_key`], by a digest that a second spelling of the signature leaves as it is |
 //! | a token kept for later | the age bound, beside `exp` |
+//! | a person's token got by refreshing, long after the person | `auth_time` is demanded and bounded |
 //! | a claim that stands in another's place | claims are laid flat under names that cannot meet |
 //! | keys fetched from inside the network | addresses are judged after resolving, redirects are not followed |
 //! | a flood of unknown `kid`s | one attempt at a time and one within the floor, for each origin ([`KeyCache`]) |
 //! | an issuer that is down | keys count for a day after they were read |
 
 mod verifier;
+
+mod person;
+mod pseudonym;
 
 mod entrance;
 mod flatten;
@@ -29,7 +33,7 @@ mod fetch;
 
 mod explain;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use entrance::{Entrance, Recipient};
 pub(crate) use fetch::{FetchError, check_sink, explain as unsent, sink_client};
@@ -37,6 +41,9 @@ pub(crate) use fetch::{FetchError, check_sink, explain as unsent, sink_client};
 pub use explain::{assertion, credential, key_proof};
 pub(crate) use keys::chain;
 pub use keys::{KeyCache, KeyStatus};
+pub use person::{People, VerifiedPerson};
 pub use preview::{Preview, preview};
 pub use proof::VerifiedProof;
+pub(crate) use pseudonym::PERSON;
+pub use pseudonym::Pseudonyms;
 pub use verifier::{ProofBounds, Verifier};

@@ -4,6 +4,7 @@ use dayfly_domain::{ClauseFailure, Digest, Name, Refusal, Rule};
 use dayfly_token::claims::Claims;
 
 use super::kind;
+use super::pseudonym::PERSON;
 use crate::declared::Declared;
 
 /// How one workload reads the claims of a job.
@@ -40,7 +41,7 @@ pub fn preview(declared: &Declared, payload: &[u8]) -> Result<Vec<Preview>, Refu
                 declared.issuers.values().map(|issuer| issuer.url.as_str()),
             )
         })?;
-    let reading = kind::read(
+    let mut reading = kind::read(
         issuer.kind,
         kind::Verified {
             issuer_url: &issuer.url,
@@ -48,6 +49,10 @@ pub fn preview(declared: &Declared, payload: &[u8]) -> Result<Vec<Preview>, Refu
             digest: Digest([0; 32]),
         },
     )?;
+    if issuer.people.is_some() {
+        // Only the server can make it, and that there is one is all that matters here.
+        reading.claims.insert(PERSON.to_owned(), "…".to_owned());
+    }
     Ok(declared
         .workloads_of(&issuer.name)
         .map(|found| Preview {

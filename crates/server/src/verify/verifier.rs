@@ -16,6 +16,7 @@ use super::explain;
 use super::keys::{KeyCache, KeySource, Needed};
 use super::kind;
 use super::proof::{Findings, LONGEST_AGE, VerifiedProof};
+use super::pseudonym::{PERSON, Pseudonyms, check_auth, subject};
 use crate::declared::Issuer;
 
 /// How large and how old a platform's token may be.
@@ -43,10 +44,12 @@ pub struct Verifier {
     recipient: Recipient,
     trusted: BTreeMap<String, Trusted>,
     bounds: ProofBounds,
+    pseudonyms: Pseudonyms,
 }
 
+/// An issuer whose tokens count, and its keys.
 #[derive(Debug)]
-struct Trusted {
+pub(super) struct Trusted {
     issuer: Issuer,
     keys: Arc<KeySource>,
 }
@@ -60,15 +63,13 @@ impl Verifier {
         issuers: impl IntoIterator<Item = &'a Issuer>,
         bounds: ProofBounds,
         cache: &KeyCache,
+        pseudonyms: Pseudonyms,
     ) -> Self {
         let mut trusted = BTreeMap::new();
         for issuer in issuers {
             trusted
                 .entry(issuer.url.clone())
-                .or_insert_with(|| Trusted {
-                    issuer: issuer.clone(),
-                    keys: cache.source(issuer),
-                });
+                .or_insert_with(|| Trusted::new(issuer, cache));
         }
         Self {
             recipient,
@@ -77,6 +78,7 @@ impl Verifier {
                 proof_age: bounds.proof_age.min(LONGEST_AGE),
                 ..bounds
             },
+            pseudonyms,
         }
     }
 
@@ -105,7 +107,7 @@ impl Verifier {
         let times = self.check_times(&trusted.issuer, claims, now)?;
         self.check_audience(&trusted.issuer, claims, entrance)?;
         let digest = Digest(jwt.signing_input_hash());
-        let reading = kind::read(
+        let mut reading = kind::read(
             trusted.issuer.kind,
             kind::Verified {
                 issuer_url: &trusted.issuer.url,
@@ -113,6 +115,12 @@ impl Verifier {
                 digest,
             },
         )?;
+        if let Some(auth_age) = trusted.issuer.people {
+            check_auth(claims, auth_age, now)?;
+            let person = self.pseudonyms.of(trusted.url(), subject(claims)?);
+            // What the token itself calls so is not ours.
+            reading.claims.insert(PERSON.to_owned(), person);
+        }
         Ok(VerifiedProof::new(Findings {
             proof: Proof {
                 issuer: trusted.issuer.name.clone(),
@@ -142,7 +150,8 @@ impl Verifier {
     /// is as old as its `exp` lets it become: it must lie within the bound ahead of now.
     fn check_times(&self, issuer: &Issuer, claims: &Claims, now: Time) -> Result<Times, Refusal> {
         let max_age = self.bounds.proof_age.seconds();
-        let aged = kind::demands_iat(issuer.kind) || claims.get("iat").is_some();
+        let demanded = kind::demands_iat(issuer.kind) || issuer.people.is_some();
+        let aged = demanded || claims.get("iat").is_some();
         let tolerance = Tolerance {
             skew_seconds: SKEW_SECONDS,
             max_age_seconds: aged.then_some(max_age),
@@ -197,7 +206,24 @@ impl Verifier {
 }
 
 impl Trusted {
-    async fn verify_signature(&self, jwt: Jwt<'_>, now: Time) -> Result<VerifiedJwt, Refusal> {
+    pub(super) fn new(issuer: &Issuer, cache: &KeyCache) -> Self {
+        Self {
+            issuer: issuer.clone(),
+            keys: cache.source(issuer),
+        }
+    }
+
+    /// Its URL.
+    pub(super) fn url(&self) -> &str {
+        &self.issuer.url
+    }
+
+    /// Verifies a token that claims to be from this issuer, by an algorithm allowed for it.
+    pub(super) async fn verify_signature(
+        &self,
+        jwt: Jwt<'_>,
+        now: Time,
+    ) -> Result<VerifiedJwt, Refusal> {
         let alg = jwt.header().alg;
         let allowed = self.issuer.algs.as_slice();
         if !allowed.contains(&alg) {

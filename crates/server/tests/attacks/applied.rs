@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dayfly_domain::Span;
-use dayfly_server::app::{Applied, ApplyError, ApplyRequest, Operator};
+use dayfly_server::app::{Actor, Applied, ApplyError, ApplyRequest};
 use dayfly_store::clock::Clock;
 use dayfly_store::{FactsQuery, Store};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::job::{claims, new_key, signed, with};
 use super::world::{ARTIFACTS, TENANT, World, acme, write_tenant};
 
-const BY: Operator = Operator { uid: 7 };
+const BY: Actor = Actor::Local { uid: 7 };
 
 const DRY: ApplyRequest = ApplyRequest {
     dry_run: true,

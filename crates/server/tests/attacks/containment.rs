@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dayfly_domain::{Block, BlockOn};
-use dayfly_server::app::{Contained, Operator};
+use dayfly_server::app::{Actor, Contained};
 use dayfly_store::{FactsQuery, Store};
 
 use super::job::{Job, claims, new_key, proof, signed};
 use super::world::{ARTIFACTS, World, acme};
 
-const BY: Operator = Operator { uid: 7 };
+const BY: Actor = Actor::Local { uid: 7 };
 
 fn owner() -> Contained {
     Contained::Owner("team".parse().unwrap())

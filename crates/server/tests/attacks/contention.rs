@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use dayfly_server::app::Operator;
+use dayfly_server::app::Actor;
 use tokio::task::JoinSet;
 
 use super::job::{Job, claims, new_key, signed, with};
@@ -221,7 +221,7 @@ async fn an_end_is_not_starved_by_a_client_that_keeps_its_task_moving() {
         }
         if by_operator {
             let task = first.task.parse().unwrap();
-            let by = Operator { uid: 0 };
+            let by = Actor::Local { uid: 0 };
             let ended = world
                 .app
                 .operator_end(&world.tenant(), task, &by, "leaked")

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use dayfly_server::app::{ApplyRequest, Operator};
+use dayfly_server::app::{Actor, ApplyRequest};
 use serde_json::json;
 
 use super::job::{claims, new_key, signed, with};
 use super::world::{ARTIFACTS, TENANT, World, write_tenant};
 
-const BY: Operator = Operator { uid: 0 };
+const BY: Actor = Actor::Local { uid: 0 };
 
 /// Makes another text the declared state just before the next grant is recorded.
 fn apply_before_the_next_grant(world: &World, tenant: &str, ends: Option<u64>) {

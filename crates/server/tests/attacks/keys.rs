@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use dayfly_ledger::{VerifierKey, open_head};
-use dayfly_server::app::{GivenUp, Operator};
+use dayfly_server::app::{Actor, GivenUp};
 use dayfly_server::mint::{KeyInfo, KeyUse, PUBLISHED_FOR};
 use dayfly_token::alg::Alg;
 use dayfly_token::jwks::KeySet;
@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::job::Job;
 use super::world::{ARTIFACTS, QUEUE, TENANT, World, acme};
 
-const BY: Operator = Operator { uid: 7 };
+const BY: Actor = Actor::Local { uid: 7 };
 
 impl World {
     /// The `kid`s of the published key set.

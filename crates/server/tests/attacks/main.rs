@@ -19,6 +19,7 @@ mod faults;
 mod input;
 mod job;
 mod keys;
+mod people;
 mod policy;
 mod proofs;
 mod rates;

@@ -1,7 +1,7 @@
 //! Policies: asked at each request, enforced, explained, recorded, and closed where they fail.
 
 use dayfly_domain::Span;
-use dayfly_server::app::{ApplyError, ApplyRequest, Operator};
+use dayfly_server::app::{Actor, ApplyError, ApplyRequest};
 use dayfly_server::config::AddressRates;
 use dayfly_store::clock::Clock;
 use dayfly_store::{EntryRange, Store};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::job::{Job, claims, new_key, signed, with};
 use super::world::{ARTIFACTS, BASELINE, QUEUE, Reply, World, acme};
 
-const BY: Operator = Operator { uid: 7 };
+const BY: Actor = Actor::Local { uid: 7 };
 /// It errs as soon as one task is open.
 const OVERFLOW: &str = "when { context.open_tasks + 9223372036854775807 > 0 && false }";
 

@@ -270,6 +270,7 @@ pub(crate) fn end(task: &Task, cause: Cause) -> Change {
         cause,
         at: NOON,
         count: task.version + 1,
+        by: None,
         last_expiry: None,
     };
     change(Some(task), task.id, [Event::TaskEnded(ended)])

@@ -80,7 +80,7 @@ fn values_of_the_wrong_kind() {
         ),
         (
             good_but("kind = \"ci\"", "kind = \"agnet\""),
-            "tenant.toml:19:1: `workload.release.kind` is `agnet`, wanted `ci`, `agent`, `batch` or `service`: did you mean `agent`?",
+            "tenant.toml:19:1: `workload.release.kind` is `agnet`, wanted `ci`, `agent`, `batch`, `service` or `operator`: did you mean `agent`?",
         ),
         (
             format!("dpop_nonce = \"always\"\n{GOOD}"),
@@ -385,7 +385,7 @@ fn what_this_build_does_not_serve() {
         (good_with("approval = \"none\""), "loads"),
         (
             good_but("kind = \"ci\"", "kind = \"operator\""),
-            "tenant.toml:19:1: workloads of kind `operator` are not served by this build",
+            "tenant.toml:17:11: workloads of kind `operator` are proven by people: the issuer `github` does not say `people = true`",
         ),
     ]);
 }
@@ -402,4 +402,58 @@ fn every_mistake_is_reported_at_once() {
         "{}",
         folder.errors(&text)
     );
+}
+
+#[test]
+fn people_prove_what_people_start() {
+    let issuer = |keys: &str| {
+        good_but(
+            "url = \"https://idp.example/\"",
+            &format!("url = \"https://idp.example/\"\n{keys}"),
+        )
+    };
+    let people = "people = true\naudience = \"d\"";
+    let by = |text: String, kind: &str, more: &str| {
+        let matching = "match = { issuer = \"idp\", sub = \"s\" }";
+        text.replace(
+            "match = { issuer = \"github\", repository_id = \"1296269\" }",
+            &format!("{matching}\n{more}"),
+        )
+        .replace("kind = \"ci\"", kind)
+    };
+    let operator = "kind = \"operator\"";
+    check(&[
+        (by(issuer(people), operator, ""), "loads"),
+        (
+            by(
+                issuer(people),
+                "kind = \"agent\"",
+                "task = { key = [\"sub\"] }",
+            ),
+            "tenant.toml:19:11: the issuer `idp` vouches for people, who prove workloads of kind `operator` alone",
+        ),
+        (
+            by(issuer(people), operator, "task = { key = [\"sub\"] }"),
+            "tenant.toml:24:1: `task` cannot be declared for people: the person and `auth_time` make the key",
+        ),
+        (
+            issuer("people = true"),
+            "tenant.toml:9:1: people's tokens are made for a client: `audience` must name it",
+        ),
+        (
+            issuer("auth_age = \"1h\""),
+            "tenant.toml:9:1: `auth_age` stands only beside `people = true`",
+        ),
+        (
+            issuer(&format!("{people}\nauth_age = \"25h\"")),
+            "tenant.toml:11:1: `issuer.idp.auth_age` is 25h, wanted 1m to 24h",
+        ),
+        (
+            good_but(
+                "[issuer.gitlab]",
+                "[issuer.gitlab]\npeople = true\naudience = \"d\"",
+            ),
+            "tenant.toml:3:1: `issuer.gitlab.people` is for issuers of kind `oidc`",
+        ),
+    ]);
 }

@@ -79,8 +79,8 @@ fn keys_and_audiences_of_issuers() {
             "tenant.toml:3:18: `issuer.gitlab.audience[1]` is an integer, wanted a text",
         ),
         (
-            with("people = []\nwebhook_secret_file = \"x\""),
-            "tenant.toml:3:1: `issuer.gitlab.people` is not served by this build\ntenant.toml:4:1: `issuer.gitlab.webhook_secret_file` is not served by this build",
+            with("webhook_secret_file = \"x\""),
+            "tenant.toml:3:1: `issuer.gitlab.webhook_secret_file` is not served by this build",
         ),
         (
             with("jwks = { file = \"missing.json\" }"),
@@ -124,7 +124,7 @@ fn owners_resources_and_types() {
     check(&[
         (
             good_but("group:platform", "platform"),
-            "tenant.toml:12:12: the member `platform` is neither `group:<name>` nor `user:<subject>`",
+            "tenant.toml:12:12: `owner.team-platform.members[0]` is `platform`, wanted `group:`, `sub:` or `email:` and a name",
         ),
         (
             url("http://artifacts.example"),

@@ -3,9 +3,9 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use dayfly_domain::{Rule, Stage};
+use dayfly_domain::{Refusal, Rule, Span, Stage};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -23,8 +23,12 @@ pub enum Problem {
     Wrong(String),
     /// There is nothing by that name.
     NotFound(String),
-    /// The peer is not one who may change something.
+    /// The caller is not known, or shows a token that this refuses.
+    Unauthenticated(Option<Box<Refusal>>),
+    /// The caller is not one who may do this.
     Forbidden(String),
+    /// Tokens that prove nothing come from this address too often; after this they may again.
+    TooOften(Span),
     /// What stands there now does not allow it.
     Conflict(String),
     /// The declared state does not load.
@@ -53,6 +57,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, error) = self.status();
         let mut body = json!({ "error": error });
+        let headers = self.headers();
         match self {
             Self::Wrong(message)
             | Self::NotFound(message)
@@ -67,6 +72,21 @@ impl IntoResponse for Problem {
                     "message",
                     "a fault of the server, see its log".into(),
                 );
+            }
+            Self::Unauthenticated(None) => insert(&mut body, "message", UNAUTHENTICATED.into()),
+            Self::Unauthenticated(Some(refusal)) => {
+                insert(&mut body, "message", told(&refusal).into());
+                let refused = json!({
+                    "stage": refusal.rule.stage().code(), "rule": refusal.rule.code(),
+                    "field": refusal.field, "wanted": refusal.wanted, "got": refusal.got,
+                    "hint": refusal.hint,
+                });
+                insert(&mut body, "refused", refused);
+            }
+            Self::TooOften(wait) => {
+                let message =
+                    format!("tokens from this address prove nothing too often: wait {wait}");
+                insert(&mut body, "message", message.into());
             }
             Self::Refused(refused) => {
                 let refusal = &refused.refusal;
@@ -83,7 +103,9 @@ impl IntoResponse for Problem {
                 );
             }
         }
-        json_response(status, body.to_string())
+        let mut response = json_response(status, body.to_string());
+        response.headers_mut().extend(headers);
+        response
     }
 }
 
@@ -93,12 +115,62 @@ fn insert(body: &mut Value, name: &str, value: Value) {
     }
 }
 
+const UNAUTHENTICATED: &str =
+    "this needs an operator: `dayfly login` gets the token that it wants to see";
+
+/// What was wrong with a token, in a line. All of it is the caller's own or published.
+fn told(refusal: &Refusal) -> String {
+    let mut line = refusal.rule.says().to_owned();
+    for (word, text) in [
+        (": ", &refusal.field),
+        (", wanted ", &refusal.wanted),
+        (", got ", &refusal.got),
+    ] {
+        if !text.is_empty() {
+            line.push_str(word);
+            line.push_str(text);
+        }
+    }
+    line
+}
+
 impl Problem {
+    /// RFC 6750, section 3.
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        match self {
+            Self::Unauthenticated(refusal) => {
+                let challenge = match refusal {
+                    None => "Bearer realm=\"dayfly\"",
+                    Some(_) => "Bearer realm=\"dayfly\", error=\"invalid_token\"",
+                };
+                let challenge = HeaderValue::from_static(challenge);
+                headers.insert(header::WWW_AUTHENTICATE, challenge);
+            }
+            Self::TooOften(wait) => {
+                let seconds = HeaderValue::from(wait.millis().div_ceil(1000).max(1));
+                headers.insert(header::RETRY_AFTER, seconds);
+            }
+            Self::Wrong(_)
+            | Self::NotFound(_)
+            | Self::Forbidden(_)
+            | Self::Conflict(_)
+            | Self::Unfit(_)
+            | Self::Refused(_)
+            | Self::Unavailable(_)
+            | Self::Fault(_) => {}
+        }
+        headers
+    }
+
     fn status(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Wrong(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
+            Self::Unauthenticated(None) => (StatusCode::UNAUTHORIZED, "unauthenticated"),
+            Self::Unauthenticated(Some(_)) => (StatusCode::UNAUTHORIZED, "invalid_token"),
             Self::Forbidden(_) => (StatusCode::FORBIDDEN, "access_denied"),
+            Self::TooOften(_) => (StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable"),
             Self::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
             Self::Unfit(_) => (StatusCode::UNPROCESSABLE_ENTITY, "declared_state"),
             Self::Refused(refused) => of_rule(refused.refusal.rule),

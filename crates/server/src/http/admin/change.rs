@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::body::Bytes;
-use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Request, State};
-use axum::http::request::Parts;
+use axum::extract::{FromRequest, Path, Request, State};
 use dayfly_domain::{BlockOn, TaskId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -12,8 +11,9 @@ use serde_json::json;
 
 use super::Admin;
 use super::answer::{Answered, Problem, answer, parsed};
-use super::socket::Peer;
-use crate::app::{ApplyRequest, Erasure, Operator};
+use super::keeper::Caller;
+use super::rights::Route;
+use crate::app::{Actor, ApplyRequest, Erasure};
 
 /// The most bytes of a body: a signed note is 64 KiB at most, and JSON escapes some of them.
 const BODY: usize = 128 * 1024;
@@ -33,20 +33,6 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Wanted<T> {
         serde_json::from_slice(&body)
             .map(Self)
             .map_err(|why| Problem::Wrong(format!("the body is not what is expected here: {why}")))
-    }
-}
-
-impl<S: Sync> FromRequestParts<S> for Operator {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
-        let peer = parts.extensions.get::<ConnectInfo<Peer>>();
-        match peer.and_then(|ConnectInfo(peer)| peer.uid) {
-            Some(uid) => Ok(Self { uid }),
-            None => Err(Problem::Forbidden(
-                "it is not known who asks, so nothing is changed".to_owned(),
-            )),
-        }
     }
 }
 
@@ -87,11 +73,17 @@ pub(super) struct Apply {
 pub(super) async fn end(
     State(admin): State<Admin>,
     Path((tenant, task)): Path<(String, String)>,
-    by: Operator,
+    by: Actor,
+    caller: Caller,
     body: Wanted<End>,
 ) -> Answered {
     let task: TaskId = parsed("task", &task)?;
     let reason = checked(&body.0.reason)?;
+    admin
+        .read(&tenant, move |app, tenant| {
+            caller.scope.check_task(app, tenant, task, Route::TaskEnd)
+        })
+        .await?;
     let tenant = admin.tenant(&tenant)?;
     let ended = admin.app.operator_end(&tenant, task, &by, reason).await?;
     answer(&json!({
@@ -103,7 +95,7 @@ pub(super) async fn end(
 pub(super) async fn unblock(
     State(admin): State<Admin>,
     Path(tenant): Path<String>,
-    by: Operator,
+    by: Actor,
     body: Wanted<Unblock>,
 ) -> Answered {
     let on: BlockOn = parsed("on", &body.0.on)?;
@@ -130,7 +122,7 @@ pub(super) struct Erase {
 pub(super) async fn erase(
     State(admin): State<Admin>,
     Path(tenant): Path<String>,
-    by: Operator,
+    by: Actor,
     body: Wanted<Erase>,
 ) -> Answered {
     let Erase {
@@ -157,7 +149,7 @@ pub(super) async fn erase(
 pub(super) async fn apply(
     State(admin): State<Admin>,
     Path(tenant): Path<String>,
-    by: Operator,
+    by: Actor,
     body: Wanted<Apply>,
 ) -> Answered {
     let Apply {

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Admin;
 use super::answer::{Answered, answer, parsed};
 use super::change::{Wanted, checked};
-use crate::app::{Contained, Operator};
+use crate::app::{Actor, Contained};
 use crate::record;
 
 #[derive(Deserialize)]
@@ -51,7 +51,7 @@ pub(super) async fn workloads(State(admin): State<Admin>, Path(tenant): Path<Str
 pub(super) async fn offboard(
     State(admin): State<Admin>,
     Path((tenant, owner)): Path<(String, String)>,
-    by: Operator,
+    by: Actor,
     body: Wanted<Contain>,
 ) -> Answered {
     contain(
@@ -67,7 +67,7 @@ pub(super) async fn offboard(
 pub(super) async fn restore(
     State(admin): State<Admin>,
     Path((tenant, owner)): Path<(String, String)>,
-    by: Operator,
+    by: Actor,
     body: Wanted<Lift>,
 ) -> Answered {
     lift(
@@ -83,7 +83,7 @@ pub(super) async fn restore(
 pub(super) async fn disable(
     State(admin): State<Admin>,
     Path((tenant, workload)): Path<(String, String)>,
-    by: Operator,
+    by: Actor,
     body: Wanted<Contain>,
 ) -> Answered {
     contain(
@@ -99,7 +99,7 @@ pub(super) async fn disable(
 pub(super) async fn enable(
     State(admin): State<Admin>,
     Path((tenant, workload)): Path<(String, String)>,
-    by: Operator,
+    by: Actor,
     body: Wanted<Lift>,
 ) -> Answered {
     lift(
@@ -115,7 +115,7 @@ pub(super) async fn enable(
 pub(super) async fn freeze(
     State(admin): State<Admin>,
     Path(tenant): Path<String>,
-    by: Operator,
+    by: Actor,
     body: Wanted<Contain>,
 ) -> Answered {
     contain(&admin, &tenant, Contained::Tenant, by, body.0).await
@@ -124,7 +124,7 @@ pub(super) async fn freeze(
 pub(super) async fn unfreeze(
     State(admin): State<Admin>,
     Path(tenant): Path<String>,
-    by: Operator,
+    by: Actor,
     body: Wanted<Lift>,
 ) -> Answered {
     lift(&admin, &tenant, &Contained::Tenant, by, body.0).await
@@ -134,7 +134,7 @@ async fn contain(
     admin: &Admin,
     tenant: &str,
     what: Contained,
-    by: Operator,
+    by: Actor,
     body: Contain,
 ) -> Answered {
     let on = what.block().to_string();
@@ -152,7 +152,7 @@ async fn contain(
     }))
 }
 
-async fn lift(admin: &Admin, tenant: &str, what: &Contained, by: Operator, body: Lift) -> Answered {
+async fn lift(admin: &Admin, tenant: &str, what: &Contained, by: Actor, body: Lift) -> Answered {
     let reason = checked(&body.reason)?;
     let tenant = admin.tenant(tenant)?;
     admin.app.lift(&tenant, what, &by, reason).await?;

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Admin;
 use super::answer::{Answered, Problem, answer};
 use super::change::{Wanted, checked};
-use crate::app::Operator;
+use crate::app::Actor;
 use crate::mint::{ChangeError, KeyUse, KeyringError};
 use crate::record;
 
@@ -42,7 +42,7 @@ pub(super) async fn list(State(admin): State<Admin>, Path(tenant): Path<String>)
 pub(super) async fn rotate(
     State(admin): State<Admin>,
     Path(tenant): Path<String>,
-    by: Operator,
+    by: Actor,
     body: Wanted<Rotate>,
 ) -> Answered {
     let Rotate { r#use, alg, reason } = body.0;
@@ -64,7 +64,7 @@ pub(super) async fn rotate(
 pub(super) async fn compromise(
     State(admin): State<Admin>,
     Path(tenant): Path<String>,
-    by: Operator,
+    by: Actor,
     body: Wanted<Compromise>,
 ) -> Answered {
     let Compromise { kids, reason } = body.0;

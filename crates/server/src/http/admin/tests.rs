@@ -1,5 +1,7 @@
 //! The admin face over a real socket.
 
+mod people;
+
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -31,6 +33,12 @@ const TENANT: &str = r#"
 [owner.team-platform]
 name = "Platform team"
 contact = "platform@example.com"
+members = ["group:platform"]
+
+[owner.team-data]
+name = "Data team"
+contact = "data@example.com"
+members = ["sub:dora"]
 
 [resource.artifacts]
 url = "https://artifacts.example"

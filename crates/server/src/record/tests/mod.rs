@@ -217,6 +217,7 @@ impl Hand {
             cause,
             at: when,
             count: task.version + 1,
+            by: None,
             last_expiry: task.last_expiry(),
         });
         self.append(when, id, vec![(ended, annex.map(str::to_owned))], |_| {});

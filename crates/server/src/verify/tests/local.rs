@@ -14,19 +14,19 @@ use dayfly_token::alg::Alg;
 use dayfly_token::sign::SigningKey;
 
 /// A key made once for all tests: number 0 is RS256, the others ES256.
-pub(super) fn key(number: usize) -> &'static SigningKey {
+pub(crate) fn key(number: usize) -> &'static SigningKey {
     static KEYS: OnceLock<Vec<SigningKey>> = OnceLock::new();
     let algs = [Alg::Rs256, Alg::Es256, Alg::Es256];
     &KEYS.get_or_init(|| algs.map(|alg| SigningKey::generate(alg).unwrap()).into())[number]
 }
 
 /// A key as it stands in a key set.
-pub(super) fn published(kid: &str, key: &SigningKey) -> Value {
+pub(crate) fn published(kid: &str, key: &SigningKey) -> Value {
     Value::Object(key.public_jwk().published(kid, key.alg()))
 }
 
 /// A token signed by a key.
-pub(super) fn mint(key: &SigningKey, kid: &str, claims: &Value) -> String {
+pub(crate) fn mint(key: &SigningKey, kid: &str, claims: &Value) -> String {
     mint_as(
         key,
         json!({"kid": kid, "typ": "JWT"}),
@@ -34,13 +34,13 @@ pub(super) fn mint(key: &SigningKey, kid: &str, claims: &Value) -> String {
     )
 }
 
-pub(super) fn mint_as(key: &SigningKey, header: Value, payload: &[u8]) -> String {
+pub(crate) fn mint_as(key: &SigningKey, header: Value, payload: &[u8]) -> String {
     key.encode_jws(header.as_object().unwrap().clone(), payload)
         .unwrap()
 }
 
-pub(super) struct LocalIssuer {
-    pub(super) url: String,
+pub(crate) struct LocalIssuer {
+    pub(crate) url: String,
     state: Arc<State>,
 }
 
@@ -58,7 +58,7 @@ struct State {
 
 impl LocalIssuer {
     /// An issuer with the keys `rsa` and `ec`.
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let state = Arc::new(State {
@@ -82,53 +82,53 @@ impl LocalIssuer {
     }
 
     /// A token of this issuer by its RSA key.
-    pub(super) fn token(&self, claims: &Value) -> String {
+    pub(crate) fn token(&self, claims: &Value) -> String {
         mint(key(0), "rsa", claims)
     }
 
-    pub(super) fn jwks_url(&self) -> String {
+    pub(crate) fn jwks_url(&self) -> String {
         format!("{}/keys", self.url)
     }
 
     /// How often keys were asked for.
-    pub(super) fn key_hits(&self) -> usize {
+    pub(crate) fn key_hits(&self) -> usize {
         self.state.key_hits.load(SeqCst)
     }
 
     /// How often anything was asked for.
-    pub(super) fn hits(&self) -> usize {
+    pub(crate) fn hits(&self) -> usize {
         self.key_hits() + self.state.metadata_hits.load(SeqCst) + self.other_hits()
     }
 
     /// How often something else than metadata and keys was asked for.
-    pub(super) fn other_hits(&self) -> usize {
+    pub(crate) fn other_hits(&self) -> usize {
         self.state.other_hits.load(SeqCst)
     }
 
     /// The `Authorization` header of the last request for keys.
-    pub(super) fn authorization(&self) -> Option<String> {
+    pub(crate) fn authorization(&self) -> Option<String> {
         self.state.authorization.lock().unwrap().clone()
     }
 
-    pub(super) fn serve_keys(&self, keys: Vec<Value>) {
+    pub(crate) fn serve_keys(&self, keys: Vec<Value>) {
         *self.state.keys.lock().unwrap() = keys;
     }
 
-    pub(super) fn serve_metadata(&self, metadata: Value) {
+    pub(crate) fn serve_metadata(&self, metadata: Value) {
         *self.state.metadata.lock().unwrap() = Some(metadata);
     }
 
     /// Answers requests for keys so, until told otherwise; a redirect names a body as its place.
-    pub(super) fn answer_keys(&self, answer: Option<(StatusCode, &str)>) {
+    pub(crate) fn answer_keys(&self, answer: Option<(StatusCode, &str)>) {
         *self.state.answer.lock().unwrap() = answer.map(|(status, body)| (status, body.to_owned()));
     }
 
     /// Lets no answer out until [`Self::open_gate`].
-    pub(super) fn close_gate(&self) {
+    pub(crate) fn close_gate(&self) {
         self.state.gate.forget_permits(usize::MAX);
     }
 
-    pub(super) fn open_gate(&self) {
+    pub(crate) fn open_gate(&self) {
         self.state.gate.add_permits(1_000_000);
     }
 }

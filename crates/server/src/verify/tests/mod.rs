@@ -4,15 +4,16 @@ mod audience;
 mod form;
 mod held;
 mod kinds;
-mod local;
+pub(crate) mod local;
 mod network;
+mod people;
 mod times;
 mod tls;
 
 use dayfly_domain::{Refusal, Rule, Span, Time};
 use serde_json::{Value, json};
 
-use super::{Entrance, KeyCache, ProofBounds, Recipient, VerifiedProof, Verifier};
+use super::{Entrance, KeyCache, ProofBounds, Pseudonyms, Recipient, VerifiedProof, Verifier};
 use crate::declared::{Issuer, IssuerKind, JwksSource};
 use dayfly_token::alg::Alg;
 
@@ -40,6 +41,7 @@ fn issuer(kind: IssuerKind, url: &str) -> Issuer {
         allow_private: true,
         keep: Span::from_seconds(36 * 86_400),
         rate: None,
+        people: None,
     }
 }
 
@@ -52,7 +54,14 @@ fn verifier_with(issuer: &Issuer, cache: &KeyCache) -> Verifier {
         issuer: TENANT.to_owned(),
         token_endpoint: ENDPOINT.to_owned(),
     };
-    Verifier::new(recipient, [issuer], ProofBounds::default(), cache)
+    let pseudonyms = Pseudonyms::new(&[7; 32]);
+    Verifier::new(
+        recipient,
+        [issuer],
+        ProofBounds::default(),
+        cache,
+        pseudonyms,
+    )
 }
 
 /// Shows a token as `assertion` at `NOW`.

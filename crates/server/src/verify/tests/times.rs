@@ -115,7 +115,8 @@ async fn the_age_is_configured_up_to_a_day() {
         proof_age: Span::from_seconds(365 * 86_400),
         ..ProofBounds::default()
     };
-    let verifier = Verifier::new(recipient, [&issuer], bounds, &KeyCache::new());
+    let pseudonyms = Pseudonyms::new(&[7; 32]);
+    let verifier = Verifier::new(recipient, [&issuer], bounds, &KeyCache::new(), pseudonyms);
     let made = |iat: u64| {
         with(
             with(claims(IssuerKind::Github, &local.url), "iat", json!(iat)),

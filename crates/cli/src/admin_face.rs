@@ -1,4 +1,4 @@
-//! Asks a running server over its admin socket, one connection a request.
+//! Asks the admin face of a running server: over its socket, one connection a request, or from elsewhere with a login.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -15,10 +15,39 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
+use crate::login::RemoteFace;
+
 /// How long a request may take: a trace over a long ledger looks at much.
-const TIMEOUT: Duration = Duration::from_secs(120);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
 /// The most bytes of an answer: the receipt of a task with many thousand entries.
-const ANSWER: usize = 256 * 1024 * 1024;
+pub(crate) const ANSWER: usize = 256 * 1024 * 1024;
+
+/// The admin face of a server.
+#[derive(Clone, Debug)]
+pub(crate) enum AdminFace {
+    /// On this machine.
+    Socket(AdminSocket),
+    /// Elsewhere.
+    Remote(RemoteFace),
+}
+
+impl AdminFace {
+    /// Reads.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        match self {
+            Self::Socket(socket) => socket.get(path).await,
+            Self::Remote(remote) => remote.get(path).await,
+        }
+    }
+
+    /// Changes.
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T> {
+        match self {
+            Self::Socket(socket) => socket.post(path, body).await,
+            Self::Remote(remote) => remote.post(path, body).await,
+        }
+    }
+}
 
 /// The socket of a server that answers.
 #[derive(Clone, Debug)]
@@ -100,18 +129,7 @@ impl AdminSocket {
         let (status, body) = tokio::time::timeout(TIMEOUT, self.exchange(request))
             .await
             .context("the server did not answer in time")??;
-        if status.is_success() {
-            return serde_json::from_slice(&body)
-                .context("the server's answer is not what this program expects");
-        }
-        match serde_json::from_slice::<Problem>(&body) {
-            Ok(problem) => Err(Declined {
-                message: problem.message,
-                refused: problem.refusal.zip(problem.refused),
-            }
-            .into()),
-            Err(_) => bail!("the server answered {status}"),
-        }
+        read(status, &body)
     }
 
     async fn exchange(&self, request: Request<Body>) -> Result<(StatusCode, Vec<u8>)> {
@@ -128,6 +146,22 @@ impl AdminSocket {
             .context("the server broke off its answer")?;
         connection.abort();
         Ok((status, body.to_vec()))
+    }
+}
+
+/// Reads an answer of the admin face.
+pub(crate) fn read<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Result<T> {
+    if status.is_success() {
+        return serde_json::from_slice(body)
+            .context("the server's answer is not what this program expects");
+    }
+    match serde_json::from_slice::<Problem>(body) {
+        Ok(problem) => Err(Declined {
+            message: problem.message,
+            refused: problem.refusal.zip(problem.refused),
+        }
+        .into()),
+        Err(_) => bail!("the server answered {status}"),
     }
 }
 

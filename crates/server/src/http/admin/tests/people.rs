@@ -1,0 +1,380 @@
+//! Operators from elsewhere: which role has which route, what members may have, and who stands in the record.
+
+use std::net::SocketAddr;
+
+use dayfly_domain::Name;
+use dayfly_store::{EntryRange, Store};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::super::open::Remote;
+use super::super::rights::Route;
+use super::*;
+use crate::config::{AddressRates, Operators, Rate, Role, Who};
+use crate::http::door::{Door, DoorSetup};
+use crate::telemetry::Metrics;
+use crate::verify::People;
+use crate::verify::tests::local::LocalIssuer;
+
+/// The admin listener of a server, and the provider of its operators.
+struct Listener {
+    served: Served,
+    issuer: LocalIssuer,
+    address: SocketAddr,
+    _stop: watch::Sender<bool>,
+}
+
+impl Listener {
+    async fn start() -> Self {
+        Self::bounded(Rate::per_minute(10_000)).await
+    }
+
+    async fn bounded(unverified: Rate) -> Self {
+        let served = Served::start().await;
+        let issuer = LocalIssuer::start().await;
+        let role = |role: Role| (role, Who::Group(role.word().to_owned()));
+        let operators = Operators {
+            issuer: issuer.url.clone(),
+            client_id: "dayfly".to_owned(),
+            groups_claim: "groups".to_owned(),
+            scopes: None,
+            algs: dayfly_token::alg::Alg::DEFAULT.to_vec(),
+            allow_private: true,
+            roles: Role::ALL.into_iter().map(role).collect(),
+        };
+        let people = People::new(&operators, &KeyCache::new()).unwrap();
+        let metrics = Arc::new(Metrics::default());
+        let remote = Remote {
+            operators,
+            people,
+            rates: AddressRates {
+                unverified,
+                ..AddressRates::default()
+            },
+        };
+        let ready: Readiness = Arc::new(Vec::new);
+        let app = Arc::clone(&served.app);
+        let router = super::super::remote(app, ready, metrics, Some(remote));
+        let door = Door::bind("127.0.0.1:0".parse().unwrap(), DoorSetup::default())
+            .await
+            .unwrap();
+        let address = door.address().unwrap();
+        let (stop, stopping) = watch::channel(false);
+        tokio::spawn(door.serve(router, stopping));
+        Self {
+            served,
+            issuer,
+            address,
+            _stop: stop,
+        }
+    }
+
+    /// An ID token of somebody in these groups.
+    fn token(&self, sub: &str, groups: &[&str]) -> String {
+        self.issuer.token(&self.claims(sub, groups))
+    }
+
+    fn claims(&self, sub: &str, groups: &[&str]) -> Value {
+        let now = self.served.app.now().seconds();
+        json!({
+            "iss": self.issuer.url, "sub": sub, "aud": "dayfly", "iat": now, "exp": now + 300,
+            "groups": groups,
+        })
+    }
+
+    async fn get(&self, path: &str, token: &str) -> (u16, Value) {
+        let (status, _, body) = self.ask("GET", path, &[&bearer(token)], "").await;
+        (status, body)
+    }
+
+    async fn post(&self, path: &str, token: &str, body: &str) -> (u16, Value) {
+        let (status, _, body) = self.ask("POST", path, &[&bearer(token)], body).await;
+        (status, body)
+    }
+
+    async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[&str],
+        body: &str,
+    ) -> (u16, String, Value) {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let headers: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: dayfly\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let body = serde_json::from_str(body).unwrap_or(Value::Null);
+        (status, head.to_lowercase(), body)
+    }
+}
+
+fn bearer(token: &str) -> String {
+    format!("authorization: Bearer {token}")
+}
+
+/// Which roles have which route, written out once more; `-` is somebody without a role.
+const TABLE: &str = "
+    Myself          admin operator approver auditor -
+    Tenants         admin operator approver auditor
+    Tasks           admin operator approver auditor
+    Task            admin operator approver auditor
+    TaskEnd         admin operator
+    Why             admin operator auditor
+    Trace           admin operator auditor
+    Receipt         admin operator auditor
+    LedgerHead      admin operator auditor
+    LedgerEntries   admin operator auditor
+    LedgerVerify    admin operator auditor
+    Keys            admin operator auditor
+    KeysRotate      admin operator
+    KeysCompromise  admin
+    Blocks          admin operator auditor
+    Unblock         admin operator
+    Owners          admin operator auditor
+    OwnerOffboard   admin operator
+    OwnerRestore    admin operator
+    Workloads       admin operator auditor
+    WorkloadDisable admin operator
+    WorkloadEnable  admin operator
+    Freeze          admin operator
+    Unfreeze        admin operator
+    Apply           admin
+    PolicyExplain   admin operator auditor
+    PolicyDecisions admin operator auditor
+";
+
+#[tokio::test]
+async fn every_route_is_for_the_roles_of_its_row_and_for_nobody_else() {
+    let listener = Listener::start().await;
+    let rows: Vec<Vec<&str>> = TABLE
+        .trim()
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(rows.len(), Route::ALL.len(), "a route without a row");
+    for (route, row) in Route::ALL.iter().zip(&rows) {
+        assert_eq!(format!("{route:?}"), row[0]);
+        let (method, path) = route.place();
+        let path = path
+            .replace("{tenant}", "acme")
+            .replace("{task}", "task_00000000000000000000000000")
+            .replace("{id}", "task_00000000000000000000000000")
+            .replace("{refusal}", "ref_00000000000000000000000000")
+            .replace("{name}", "team-platform");
+        let method = method.to_uppercase();
+        let body = if method == "POST" { "{}" } else { "" };
+        let (status, head, _) = listener.ask(&method, &path, &[], body).await;
+        assert_eq!(status, 401, "{route:?} without a token");
+        assert!(head.contains("www-authenticate: bearer realm=\"dayfly\""));
+        for who in ["admin", "operator", "approver", "auditor", "-"] {
+            let token = listener.token("mona", &[who]);
+            let headers = [bearer(&token)];
+            let (status, _, said) = listener.ask(&method, &path, &[&headers[0]], body).await;
+            let may = row[1..].contains(&who);
+            assert_eq!(status != 403, may, "{route:?} {who}: {status} {said}");
+            assert_ne!(status, 401, "{route:?} {who}: {said}");
+        }
+        let (status, said) = listener.served.ask(&method, &path, body).await;
+        assert!(!matches!(status, 401 | 403), "{route:?} here: {said}");
+    }
+}
+
+#[tokio::test]
+async fn who_lacks_a_role_is_told_which_would_do() {
+    let listener = Listener::start().await;
+    let auditor = listener.token("mona", &["auditor"]);
+    let reason = r#"{"reason":"tired of it"}"#;
+    let (status, said) = listener.post("/admin/acme/freeze", &auditor, reason).await;
+    assert_eq!((status, &said["error"]), (403, &json!("access_denied")));
+    assert_eq!(
+        said["message"],
+        "this takes the role admin or operator; your roles: auditor"
+    );
+    assert_eq!(
+        listener.get("/admin/acme/blocks", &auditor).await.1,
+        json!([])
+    );
+}
+
+#[tokio::test]
+async fn health_and_the_provider_are_told_to_everybody() {
+    let listener = Listener::start().await;
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        assert_eq!(listener.ask("GET", path, &[], "").await.0, 200, "{path}");
+    }
+    let (_, _, told) = listener.ask("GET", "/operators", &[], "").await;
+    let provider = json!({"issuer": listener.issuer.url, "client_id": "dayfly"});
+    assert_eq!(told, provider);
+    for path in ["/", "/admin/acme", "/admin/acme/nothing"] {
+        let (status, _, said) = listener.ask("GET", path, &[], "").await;
+        assert_eq!((status, &said["error"]), (401, &json!("unauthenticated")));
+    }
+    let operator = listener.token("mona", &["operator", "auditor"]);
+    let (_, myself) = listener.get("/operators/me", &operator).await;
+    assert_eq!(myself["sub"], "mona");
+    assert_eq!(myself["roles"], json!(["operator", "auditor"]));
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_for_operators_opens_nothing() {
+    let listener = Listener::start().await;
+    let good = listener.claims("mona", &["admin"]);
+    let but = |claim: &str, value: Value| {
+        let mut claims = good.clone();
+        claims[claim] = value;
+        listener.issuer.token(&claims)
+    };
+    let unsigned = {
+        let token = listener.issuer.token(&good);
+        format!("{}.", token.rsplit_once('.').unwrap().0)
+    };
+    for (token, rule) in [
+        (but("aud", json!("somebody-else")), "audience"),
+        (but("exp", json!(1)), "times"),
+        (but("iss", json!("https://idp.example")), "issuer"),
+        (unsigned, "signature"),
+        ("a.b.c".to_owned(), "token_form"),
+    ] {
+        let (status, said) = listener.get("/admin", &token).await;
+        assert_eq!((status, &said["error"]), (401, &json!("invalid_token")));
+        assert_eq!(said["refused"]["rule"], rule, "{said}");
+    }
+    let admin = listener.token("mona", &["admin"]);
+    for headers in [
+        vec![format!("authorization: Basic {admin}")],
+        vec!["authorization: Bearer ".to_owned()],
+        vec![bearer(&admin), bearer(&admin)],
+    ] {
+        let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
+        assert_eq!(listener.ask("GET", "/admin", &headers, "").await.0, 401);
+    }
+}
+
+#[tokio::test]
+async fn an_address_whose_tokens_prove_nothing_has_to_wait() {
+    let listener = Listener::bounded(Rate::per_minute(3)).await;
+    let admin = listener.token("mona", &["admin"]);
+    for _ in 0..3 {
+        assert_eq!(listener.get("/admin", "a.b.c").await.0, 401);
+    }
+    let (status, head, _) = listener.ask("GET", "/admin", &[&bearer(&admin)], "").await;
+    assert_eq!(status, 429);
+    assert!(head.contains("retry-after: "), "{head}");
+    assert_eq!(listener.ask("GET", "/healthz", &[], "").await.0, 200);
+}
+
+#[tokio::test]
+async fn an_operator_stands_in_the_record_in_clear_beside_the_leaf_and_hashed_in_it() {
+    let mut listener = Listener::start().await;
+    let task = listener.served.hand.start(at(3, 0, 0), &Spec::default());
+    let operator = listener.token("mona", &["operator"]);
+    let end = format!("/admin/acme/tasks/{task}/end");
+    for body in ["", "{}", r#"{"reason":"  "}"#] {
+        assert_eq!(listener.post(&end, &operator, body).await.0, 400, "{body}");
+    }
+    let reason = r#"{"reason":"leaked"}"#;
+    assert_eq!(listener.post(&end, &operator, reason).await.0, 200);
+    let (_, trace) = listener
+        .get(&format!("/admin/acme/trace?key={task}"), &operator)
+        .await;
+    let by = format!("mona of {}", listener.issuer.url);
+    assert_eq!(trace["tasks"][0]["by"], by);
+    assert_eq!(trace["tasks"][0]["reason"], "leaked");
+    let rotate = r#"{"use":"token","reason":"due"}"#;
+    let (status, said) = listener
+        .post("/admin/acme/keys/rotate", &operator, rotate)
+        .await;
+    assert_eq!(status, 200, "{said}");
+    let offboard = "/admin/acme/owners/team-data/offboard";
+    let (status, said) = listener.post(offboard, &operator, reason).await;
+    assert_eq!(status, 200, "{said}");
+    let acme: Name = "acme".parse().unwrap();
+    let store = &listener.served.hand.store;
+    let entries = store.entries(&acme, EntryRange::From(0), 100).unwrap();
+    let mut kinds = Vec::new();
+    for entry in entries {
+        assert!(!entry.leaf.contains("mona"), "{}", entry.leaf);
+        assert!(!entry.leaf.contains("leaked"), "{}", entry.leaf);
+        let leaf: Value = serde_json::from_str(&entry.leaf).unwrap();
+        if leaf["data"]["by"].is_string() {
+            let annex: Value = serde_json::from_str(&entry.annex.unwrap().data).unwrap();
+            assert_eq!(annex["by"]["sub"], "mona");
+            assert_eq!(annex["by"]["iss"], listener.issuer.url);
+            kinds.push(leaf["kind"].as_str().unwrap().to_owned());
+        }
+    }
+    assert_eq!(
+        kinds,
+        ["task.ended", "block.set", "key.rotated", "block.set"]
+    );
+}
+
+#[tokio::test]
+async fn a_member_has_what_is_of_the_own_owner_and_nothing_of_another() {
+    let mut listener = Listener::start().await;
+    let own = listener.served.hand.start(at(3, 0, 0), &Spec::default());
+    let others = Spec {
+        owner: "team-data",
+        workload: "report",
+        key: "1296269/78/902",
+        series: "1296269/78",
+        instance: "run 78 attempt 1 job 902",
+        ..Spec::default()
+    };
+    let others = listener.served.hand.start(at(3, 0, 0), &others);
+    let mona = listener.token("mona", &["platform"]);
+    let dora = listener.token("dora", &[]);
+    let nobody = listener.token("otto", &["other"]);
+    let reason = r#"{"reason":"leaked"}"#;
+    let reads = |task: &TaskId| {
+        [
+            format!("/admin/acme/tasks/{task}"),
+            format!("/admin/acme/trace?key={task}"),
+        ]
+    };
+    for (task, may, may_not) in [(&own, &mona, &dora), (&others, &dora, &mona)] {
+        for path in reads(task) {
+            assert_eq!(listener.get(&path, may).await.0, 200, "{path}");
+            assert_eq!(listener.get(&path, may_not).await.0, 403, "{path}");
+            assert_eq!(listener.get(&path, &nobody).await.0, 403, "{path}");
+        }
+    }
+    for key in ["https%3A%2F%2Fartifacts.example", "no-such-thing"] {
+        let path = format!("/admin/acme/trace?key={key}");
+        assert_eq!(listener.get(&path, &mona).await.0, 403, "{path}");
+    }
+    let end = |task| format!("/admin/acme/tasks/{task}/end");
+    for (task, token) in [(&others, &mona), (&own, &dora), (&own, &nobody)] {
+        assert_eq!(listener.post(&end(task), token, reason).await.0, 403);
+    }
+    // What is not there and what is not theirs are answered alike.
+    let foreign = listener.post(&end(&others), &mona, reason).await;
+    let unknown = TaskId([0; 16]);
+    assert_eq!(listener.post(&end(&unknown), &mona, reason).await, foreign);
+    assert_eq!(listener.post(&end(&own), &mona, "{}").await.0, 400);
+    assert_eq!(listener.post(&end(&own), &mona, reason).await.0, 200);
+    let (_, refused) = listener.post(&end(&own), &mona, reason).await;
+    let why = format!("/admin/acme/why/{}", refused["refusal"].as_str().unwrap());
+    assert_eq!(listener.get(&why, &mona).await.0, 200);
+    assert_eq!(listener.get(&why, &dora).await.0, 403);
+    let (_, standing) = listener.get(&reads(&others)[0], &dora).await;
+    assert_eq!(standing["state"], "open");
+    for path in [
+        "/admin/acme/tasks",
+        "/admin/acme/blocks",
+        "/admin/acme/ledger/entries",
+    ] {
+        assert_eq!(listener.get(path, &mona).await.0, 403, "{path}");
+    }
+    assert_eq!(listener.get("/admin/other/tasks/x", &mona).await.0, 403);
+    let (_, tenants) = listener.get("/admin", &mona).await;
+    assert_eq!(tenants["tenants"][0]["tenant"], "acme");
+    assert_eq!(listener.get("/admin", &nobody).await.0, 403);
+}
