@@ -8,8 +8,9 @@ use crate::step::{Invocation, root};
 const NODE: u32 = 20;
 
 /// Programs that tests start, and the Debian packages that hold them.
-const PROGRAMS: [(&str, &str); 3] = [
+const PROGRAMS: [(&str, &str); 4] = [
     ("curl", "curl"),
+    ("openssl", "openssl"),
     ("strace", "strace"),
     ("unshare", "util-linux"),
 ];

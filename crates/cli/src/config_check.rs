@@ -13,6 +13,7 @@ use dayfly_server::declared::{Declared, Neighbour, Source, TenantContext, overla
 use dayfly_server::http::admin::SOCKET;
 use dayfly_server::http::door::Tls;
 use dayfly_server::mint::MasterKey;
+use dayfly_server::policy::Policies;
 use dayfly_server::sinks::WebhookKey;
 use serde_json::{Value, json};
 
@@ -113,6 +114,10 @@ impl Findings {
             match Declared::load(&source, &TenantContext::new(config, &name)) {
                 Ok((declared, warnings)) => {
                     self.warnings.extend(warnings);
+                    match Policies::load(&source, &declared) {
+                        Ok((_, doubts)) => self.warnings.extend(doubts),
+                        Err(errors) => self.errors.extend(errors),
+                    }
                     states.push((config.issuer(&name), name, declared));
                 }
                 Err(errors) => self.errors.extend(errors),

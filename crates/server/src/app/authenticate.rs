@@ -255,13 +255,15 @@ impl App {
                 .wanted("a proof by the key that the token is bound to")
                 .got("none")
         })?;
-        let verified = self.key_proof(tenant, key_proof, Some(presented.token), now)?;
+        let verified =
+            self.key_proof_whatever_nonce(tenant, key_proof, Some(presented.token), now)?;
         if Digest(verified.jkt().0) != jkt {
             return Err(Refusal::new(Rule::OtherKey)
                 .field("DPoP jwk")
                 .wanted(jkt.to_string())
                 .got(verified.jkt().to_string()));
         }
+        self.check_nonce(tenant, &verified, now)?;
         self.accept_once(tenant, &verified, now)?;
         Ok(Some(verified))
     }

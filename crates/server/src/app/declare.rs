@@ -144,6 +144,9 @@ impl App {
             return Ok(applied);
         }
         check_agreed(applied.ends, request)?;
+        // Another tenant may have come to accept the same proofs since.
+        let alone = self.activating.lock().await;
+        self.check_neighbours(tenant, &next.declared)?;
         let append = self.activation(tenant, next, &before, &regrant, &lost, by, reason)?;
         // Before it is on its way: whoever asked may be gone when it is durable.
         tenant.ending.store(true, Ordering::SeqCst);
@@ -153,6 +156,7 @@ impl App {
             Err(error) => return Err(OpenError::from(error).into()),
         };
         tenant.reload(self.store.as_ref(), now).await?;
+        drop(alone);
         applied.revision = tenant.loaded().revision;
         applied.applied = true;
         for late in self.end_lost(tenant, &regrant, lost, size).await? {

@@ -19,9 +19,6 @@ const AT_ONCE: usize = if ERASED < 256 { ERASED } else { 256 };
 /// How often what came meanwhile is looked at too.
 const ROUNDS: usize = 8;
 
-/// The kind of the entry that says so.
-const ERASURE: &str = "annex.erased";
-
 /// Which annexes are to be erased.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Erasure {
@@ -82,7 +79,10 @@ fn says(value: &Value, said: &BTreeMap<String, String>) -> bool {
         Value::Object(members) => {
             let has = |(name, wanted): (&String, &String)| match members.get(name) {
                 Some(Value::String(text)) => text == wanted,
-                Some(other) => other.to_string() == *wanted,
+                Some(other) => {
+                    let text = other.to_string();
+                    text == *wanted
+                }
                 None => false,
             };
             said.iter().all(has) || members.values().any(|member| says(member, said))
@@ -178,7 +178,7 @@ impl App {
         Ok(Append {
             now: self.now(),
             notes: vec![Note {
-                kind: ERASURE,
+                kind: "annex.erased",
                 data: signed.sign(data),
                 annex: Some(signed.annex()?),
             }],

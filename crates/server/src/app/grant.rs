@@ -103,6 +103,7 @@ impl App {
         let mut verified = self.verify_request(tenant, request, trail).await?;
         self.check_asked(&request.access)?;
         let mut turn = None;
+        let mut charged = false;
         for _ in 0..ATTEMPTS {
             let loaded = tenant.loaded();
             let found = loaded.declared.workloads.get(&verified.workload);
@@ -123,6 +124,11 @@ impl App {
                 sealer: &sealer,
             }
             .plan(trail)?;
+            // Only what would be granted counts: whoever shows a spent proof takes nobody's place.
+            if !charged {
+                self.charge_proof(tenant, &loaded.declared, &workload.name, self.now())?;
+                charged = true;
+            }
             if sealer.longest() > self.bounds.token_bytes {
                 return Err(too_large(self.bounds.token_bytes));
             }
@@ -163,7 +169,6 @@ impl App {
             .index
             .find(&loaded.declared, proof.proof(), request.workload)?;
         trail.workload = Some(found.workload.name.clone());
-        self.charge_proof(tenant, &loaded.declared, &found.workload.name, now)?;
         let key = found.workload.key.read(&proof.proof().claims)?;
         if proof.kind() == IssuerKind::Oidc {
             // Which claims name an instance of any provider, only the workload's task key says.

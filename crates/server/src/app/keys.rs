@@ -190,7 +190,19 @@ impl Tenant {
         let _one_at_a_time = self.turning.lock().await;
         // Read from the store, so that an append whose fate was not known shows here.
         let before = infos(store, self.name())?;
-        let steps = plan(&before)?;
+        let steps = match plan(&before) {
+            Ok(steps) => steps,
+            Err(why) => {
+                // What stands in the way may be a step that never came into force here.
+                self.put_keyring(Keyring::open(
+                    store,
+                    &self.master,
+                    self.name(),
+                    self.origin(),
+                )?);
+                return Err(why.into());
+            }
+        };
         let occasion = Occasion {
             tenant: self.name(),
             origin: self.origin(),

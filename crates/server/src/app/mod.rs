@@ -95,6 +95,10 @@ pub struct App {
     /// Where the last head of each ledger is kept; none where nothing is kept of them.
     handed_out: Option<Arc<HandedOut>>,
     rates: rates::Rates,
+    /// One tenant's state comes into force at a time: none may accept what another accepts.
+    activating: tokio::sync::Mutex<()>,
+    /// Receipts that are being made: one for each core at most.
+    receipts: Arc<tokio::sync::Semaphore>,
 }
 
 impl App {
@@ -130,6 +134,10 @@ impl App {
             head_sinks,
             handed_out: None,
             rates: rates::Rates::default(),
+            activating: tokio::sync::Mutex::default(),
+            receipts: Arc::new(tokio::sync::Semaphore::new(
+                std::thread::available_parallelism().map_or(1, Into::into),
+            )),
         })
     }
 

@@ -17,11 +17,12 @@ pub(super) struct Recalled {
     pub(super) claims: BTreeMap<u32, Claims>,
     /// What its start was decided by.
     start: Option<RecordedFacts>,
-    /// Its newest credential of each client and resource.
-    credentials: BTreeMap<(u32, Name), Credential>,
+    /// Its credentials that were not revoked, by client and number.
+    credentials: BTreeMap<(u32, u32), Credential>,
 }
 
 struct Credential {
+    resource: Name,
     access: Vec<Detail>,
     expires: Time,
     /// What it was decided by.
@@ -49,14 +50,19 @@ impl Recalled {
             }
             Event::CredentialIssued(issued) => {
                 let credential = Credential {
+                    resource: issued.resource.clone(),
                     access: issued.access.clone(),
                     expires: issued.expires,
                     facts: facts_in(annex),
                 };
-                let of = (issued.client, issued.resource.clone());
+                let of = (issued.client, issued.credential);
                 self.credentials.insert(of, credential);
             }
-            Event::CredentialRevoked(_) | Event::ClientEnded(_) | Event::TaskEnded(_) => {}
+            Event::CredentialRevoked(revoked) => {
+                self.credentials
+                    .remove(&(revoked.client, revoked.credential));
+            }
+            Event::ClientEnded(_) | Event::TaskEnded(_) => {}
         }
     }
 
@@ -92,9 +98,10 @@ impl Recalled {
         }
         for (number, _) in task.roots().filter(|(_, client)| client.is_active()) {
             let claims = self.claims.get(&number);
-            for (resource, credential) in self.held(number, now) {
+            for credential in self.held(number, now) {
                 let (access, facts) = (&credential.access, credential.facts.as_ref());
-                if let Some(why) = asking.denies(Action::Issue, resource, access, claims, facts) {
+                let at = &credential.resource;
+                if let Some(why) = asking.denies(Action::Issue, at, access, claims, facts) {
                     return Some(format!("client {number}: {why}"));
                 }
             }
@@ -102,19 +109,16 @@ impl Recalled {
         None
     }
 
-    fn held(&self, client: u32, now: Time) -> Vec<(&Name, &Credential)> {
-        let of_client = || {
-            self.credentials
-                .iter()
-                .filter(move |((number, _), _)| *number == client)
-                .map(|((_, resource), credential)| (resource, credential))
-        };
-        let good: Vec<_> = of_client()
-            .filter(|(_, credential)| now < credential.expires)
+    fn held(&self, client: u32, now: Time) -> Vec<&Credential> {
+        let of_client = || self.credentials.range((client, 0)..=(client, u32::MAX));
+        let good: Vec<&Credential> = of_client()
+            .map(|(_, credential)| credential)
+            .filter(|credential| now < credential.expires)
             .collect();
         if good.is_empty() {
-            of_client()
-                .max_by_key(|(_, credential)| credential.expires)
+            let newest = of_client().next_back();
+            newest
+                .map(|(_, credential)| credential)
                 .into_iter()
                 .collect()
         } else {

@@ -162,7 +162,7 @@ impl App {
         let Some(key_proof) = key_proof else {
             return Ok(None);
         };
-        let verified = self.key_proof(tenant, key_proof, None, now)?;
+        let verified = self.key_proof_whatever_nonce(tenant, key_proof, None, now)?;
         let bound = open
             .task
             .client(client.number)
@@ -173,6 +173,7 @@ impl App {
                 .wanted(bound.map_or_else(|| "no key".to_owned(), |jkt| jkt.to_string()))
                 .got(verified.jkt().to_string()));
         }
+        self.check_nonce(tenant, &verified, now)?;
         Ok(Some(verified))
     }
 

@@ -62,8 +62,22 @@ impl App {
         access_token: Option<&str>,
         now: Time,
     ) -> Result<VerifiedDpop, Refusal> {
+        let verified = self.key_proof_whatever_nonce(tenant, proof, access_token, now)?;
+        self.check_nonce(tenant, &verified, now)?;
+        Ok(verified)
+    }
+
+    /// The same, whatever nonce it shows: [`App::check_nonce`] follows once it is known whose it is,
+    /// for only who holds the right key is asked for another nonce.
+    pub(super) fn key_proof_whatever_nonce(
+        &self,
+        tenant: &Tenant,
+        proof: &KeyProof<'_>,
+        access_token: Option<&str>,
+        now: Time,
+    ) -> Result<VerifiedDpop, Refusal> {
         let htu = tenant.htu(proof.path)?;
-        let verified = VerifiedDpop::verify(
+        VerifiedDpop::verify(
             proof.header,
             &DpopExpect {
                 method: proof.method,
@@ -75,7 +89,16 @@ impl App {
                 algs: Alg::DEFAULT,
             },
         )
-        .map_err(|why| verify::key_proof(&why))?;
+        .map_err(|why| verify::key_proof(&why))
+    }
+
+    /// Checks the nonce of a proof.
+    pub(super) fn check_nonce(
+        &self,
+        tenant: &Tenant,
+        verified: &VerifiedDpop,
+        now: Time,
+    ) -> Result<(), Refusal> {
         match verified.nonce() {
             Some(nonce) if !self.nonces.accepts(nonce, now.seconds()) => {
                 Err(nonce_wanted("another"))
@@ -83,7 +106,7 @@ impl App {
             None if tenant.loaded().declared.dpop_nonce == DpopNonce::Required => {
                 Err(nonce_wanted("none"))
             }
-            Some(_) | None => Ok(verified),
+            Some(_) | None => Ok(()),
         }
     }
 

@@ -1,5 +1,7 @@
 //! What a client may see of its own task, and the receipt it may take along.
 
+use std::sync::Arc;
+
 use dayfly_domain::{Refusal, TaskId};
 
 use super::authenticate::{Presented, ended, same_task};
@@ -52,6 +54,12 @@ impl App {
     ) -> Result<dayfly_ledger::Receipt, Refused> {
         self.try_receipt(tenant, task, presented, trail)
             .map_err(|refusal| self.refuse(tenant, trail, refusal))
+    }
+
+    /// Waits until few enough receipts are being made; the place is given up as it is dropped.
+    pub(crate) async fn place_for_receipt(&self) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        // It is never closed.
+        Arc::clone(&self.receipts).acquire_owned().await.ok()
     }
 
     fn try_receipt(

@@ -77,6 +77,7 @@ impl Source {
         read_files(base, "", ".toml", &mut files)?;
         let policies = base.join("policies");
         if policies.is_dir() {
+            refuse_hidden(&policies)?;
             read_files(&policies, "policies/", ".cedar", &mut files)?;
         }
         Ok(Self::new(base, files))
@@ -162,6 +163,31 @@ impl Source {
             })
             .collect()
     }
+}
+
+/// A policy that is not read could be one that forbids: no folder below, no other spelling.
+fn refuse_hidden(policies: &Path) -> Result<(), LoadError> {
+    let failed =
+        |path: &Path, why: String| LoadError::new(Place::of_file(path.display().to_string()), why);
+    let entries = std::fs::read_dir(policies);
+    for entry in entries.map_err(|why| failed(policies, format!("cannot be read: {why}")))? {
+        let path = entry
+            .map_err(|why| failed(policies, format!("cannot be read: {why}")))?
+            .path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with('.') {
+            continue;
+        }
+        if path.is_dir() {
+            let why = "is a folder, and policies are read from this one alone".to_owned();
+            return Err(failed(&path, why));
+        }
+        if !name.ends_with(".cedar") && name.to_ascii_lowercase().contains(".cedar") {
+            let why = "is not read: the name of a policy file ends with `.cedar`".to_owned();
+            return Err(failed(&path, why));
+        }
+    }
+    Ok(())
 }
 
 fn read_files(

@@ -114,6 +114,8 @@ impl Asked {
     fn verified(&self, response: &Response) -> bool {
         match response.extensions().get::<Said>() {
             None => !self.open && response.status().is_success(),
+            // A proof that was spent already proves no more who shows it.
+            Some(said) if matches!(said.rule, Rule::ProofSpent | Rule::RetryOtherKey) => false,
             // Whoever is asked for a nonce holds a live credential or a good proof: after a start all
             // clients are, once, and none of them may be kept from its beat by that.
             Some(said) => {
@@ -131,7 +133,7 @@ pub(super) async fn limit(
     request: Request,
     next: Next,
 ) -> Response {
-    let Some(Caller { address }) = request.extensions().get::<Caller>().copied() else {
+    let Some(Caller { address, .. }) = request.extensions().get::<Caller>().copied() else {
         // Without an address there is nobody to count; the door names one for every request.
         return next.run(request).await;
     };

@@ -84,7 +84,7 @@ fn tenant_of(path: &str) -> &str {
     }
 }
 
-/// The tenant that the path names, 404 where there is none; and where the request came from.
+/// The tenant that the path names, 404 where there is none; and where the request came from, where that is certain.
 struct Named(Arc<Tenant>, Option<IpAddr>);
 
 impl FromRequestParts<Arc<App>> for Named {
@@ -95,6 +95,7 @@ impl FromRequestParts<Arc<App>> for Named {
         let from = parts
             .extensions
             .get::<Caller>()
+            .filter(|caller| caller.certain)
             .map(|caller| caller.address);
         app.tenant(name)
             .map(|tenant| Self(Arc::clone(tenant), from))

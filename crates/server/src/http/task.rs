@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use dayfly_domain::{ClientId, Outcome, Refusal, Rule, TaskId};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -38,13 +38,20 @@ pub(super) async fn receipt(
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    let mut call = Call::new(&app, &tenant, address, "receipt", &headers, &uri);
-    let result = call.presented("GET").and_then(|presented| {
-        let task = call.id::<TaskId>(&task)?;
-        let receipt = app.own_receipt(&tenant, task, &presented, &mut call.trail)?;
-        Ok(serde_json::to_value(&receipt).unwrap_or_default())
+    // It is as long as the task's history: few at once, and not where other requests are served.
+    let place = app.place_for_receipt().await;
+    let made = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        let mut call = Call::new(&app, &tenant, address, "receipt", &headers, &uri);
+        let result = call.presented("GET").and_then(|presented| {
+            let task = call.id::<TaskId>(&task)?;
+            let receipt = app.own_receipt(&tenant, task, &presented, &mut call.trail)?;
+            Ok(serde_json::to_value(&receipt).unwrap_or_default())
+        });
+        call.answer(result)
     });
-    call.answer(result)
+    made.await
+        .unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
 }
 
 pub(super) async fn heartbeat(

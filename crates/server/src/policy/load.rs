@@ -174,6 +174,13 @@ impl Reading<'_> {
                 return Vec::new();
             }
         };
+        let read = set.num_of_policies() + set.num_of_templates();
+        if read != extents.len() {
+            let place = Place::of_file(self.shown.clone());
+            let why = format!("{} policies were looked at and {read} read", extents.len());
+            report.error(LoadError::new(place, why));
+            return Vec::new();
+        }
         for template in set.templates() {
             let message = "a template stands for no policy by itself, and nothing links it";
             report.warn(self.place_of(template.id(), &extents), message, None);

@@ -22,23 +22,33 @@ pub(super) struct Extent {
     pub(super) end: usize,
 }
 
-/// A policy that is too large to be read, and where.
+/// What must not be read, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct TooLarge {
+pub(super) struct Unreadable {
     pub(super) at: usize,
     pub(super) what: String,
 }
 
 /// The policies of a file, in order, each up to its semicolon; what follows the last one is one
 /// more where it is not blank.
-pub(super) fn extents(text: &str) -> Result<Vec<Extent>, TooLarge> {
+pub(super) fn extents(text: &str) -> Result<Vec<Extent>, Unreadable> {
     let mut reading = Reading::default();
     let mut bytes = text.bytes().enumerate().peekable();
     while let Some((at, byte)) = bytes.next() {
         let next = bytes.peek().map(|(_, byte)| *byte);
         match byte {
+            // Cedar ends a comment at it and editors show a comment: what follows would be hidden.
+            b'\r' if next != Some(b'\n') => {
+                return Err(Unreadable {
+                    at,
+                    what: "a carriage return stands alone".to_owned(),
+                });
+            }
             b'/' if next == Some(b'/') => {
-                while bytes.next_if(|(_, byte)| *byte != b'\n').is_some() {}
+                while bytes
+                    .next_if(|(_, byte)| !matches!(byte, b'\n' | b'\r'))
+                    .is_some()
+                {}
             }
             b'"' => {
                 reading.begin(at);
@@ -76,7 +86,7 @@ impl Reading {
         *self.begun.get_or_insert(at)
     }
 
-    fn take(&mut self, at: usize, byte: u8, next: Option<u8>) -> Result<(), TooLarge> {
+    fn take(&mut self, at: usize, byte: u8, next: Option<u8>) -> Result<(), Unreadable> {
         self.begin(at);
         match byte {
             b'(' | b'[' | b'{' => self.nested += 1,
@@ -102,13 +112,13 @@ impl Reading {
             self.word.clear();
         }
         if self.nested > NESTED {
-            return Err(TooLarge {
+            return Err(Unreadable {
                 at,
                 what: format!("brackets stand more than {NESTED} deep in each other"),
             });
         }
         if self.operators > OPERATORS {
-            return Err(TooLarge {
+            return Err(Unreadable {
                 at,
                 what: format!("a policy has more than {OPERATORS} operators"),
             });
@@ -116,11 +126,11 @@ impl Reading {
         Ok(())
     }
 
-    fn end(&mut self, at: usize) -> Result<(), TooLarge> {
+    fn end(&mut self, at: usize) -> Result<(), Unreadable> {
         let begin = self.begun.take().unwrap_or(at);
         let end = at + 1;
         if end - begin > POLICY_BYTES {
-            return Err(TooLarge {
+            return Err(Unreadable {
                 at: begin,
                 what: format!("a policy has more than {POLICY_BYTES} bytes"),
             });

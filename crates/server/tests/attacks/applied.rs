@@ -421,3 +421,53 @@ async fn policies_that_permit_what_is_open_end_nothing() {
     let fresh = world.apply(UNDO).await.unwrap();
     assert_eq!((fresh.applied, fresh.ends), (true, 0));
 }
+
+/// A later credential that asks for less hides no broader one that is still good.
+#[tokio::test]
+async fn every_credential_that_is_good_counts() {
+    let world = World::new().await;
+    let job = world.job(1).await;
+    let less = r#"[{"type":"artifact","actions":["read"]}]"#;
+    let narrow = world.renew(&job, &[("authorization_details", less)]).await;
+    assert_eq!(narrow.status, 200, "{}", narrow.text);
+    let granted = &narrow.body["authorization_details"][0]["actions"];
+    assert_eq!(*granted, json!(["read"]));
+    world.write_policy(
+        "less.cedar",
+        "forbid (principal, action == Dayfly::Action::\"issue\", resource) when { context.actions.contains(\"publish\") };",
+    );
+    assert_eq!(world.apply(DRY).await.unwrap().ends, 1);
+    // The broad one has expired; what the client holds is the narrow one.
+    world.wait(200);
+    let narrow = world.renew(&job, &[("authorization_details", less)]).await;
+    assert_eq!(narrow.status, 200, "{}", narrow.text);
+    world.wait(200);
+    assert_eq!(world.apply(DRY).await.unwrap().ends, 0);
+}
+
+/// Two tenants that each take the other's audience at the same moment: one of them is refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_applies_at_once_bring_no_two_tenants_to_one_proof() {
+    for _ in 0..8 {
+        let world = Arc::new(World::new().await);
+        for tenant in ["acme", "other"] {
+            let shared = TENANT.replacen(
+                "[issuer.github]",
+                "[issuer.github]\naudience = \"shared\"",
+                1,
+            );
+            write_tenant(&world.folder.path().join(tenant), &shared);
+        }
+        let apply = |tenant: &'static str| {
+            let world = Arc::clone(&world);
+            tokio::spawn(async move {
+                let tenant = Arc::clone(world.app.tenant(tenant).unwrap());
+                let request = ApplyRequest::default();
+                world.app.apply(&tenant, request, &BY, "at once").await
+            })
+        };
+        let (one, other) = tokio::join!(apply("acme"), apply("other"));
+        let done = [one.unwrap().is_ok(), other.unwrap().is_ok()];
+        assert_eq!(done.iter().filter(|done| **done).count(), 1);
+    }
+}

@@ -266,7 +266,7 @@ async fn a_folder_whose_policies_do_not_load_is_refused_and_the_former_stays() {
 async fn what_was_asked_and_said_stands_in_the_annex_and_not_in_the_leaf() {
     // The front door says where a request came from.
     let rates = AddressRates::default();
-    let world = World::new().await.behind_the_door(rates).await;
+    let world = World::new().await.behind(rates, &[]).await;
     let job = world.job(1).await;
     world.renew(&job, &[]).await;
     let set = json!(world.tenant().loaded().policies.hash());
@@ -372,4 +372,53 @@ async fn a_revision_in_force_whose_policies_do_not_load_permits_nothing_and_can_
         .await;
     assert!(applied.unwrap().applied);
     assert_eq!(world.renew(&job, &[]).await.status, 200);
+}
+
+/// Editors and diffs show a comment there, and the bounds on depth would see one.
+#[tokio::test]
+async fn a_policy_behind_a_lone_carriage_return_is_refused() {
+    let world = World::new().await;
+    let deep = format!(
+        "// n\rpermit (principal, action, resource) when {{ {}true{} }};",
+        "(".repeat(20_000),
+        ")".repeat(20_000)
+    );
+    let hidden = "// n\rforbid (principal, action, resource);";
+    for (text, refused) in [(deep.as_str(), true), (hidden, true), ("// n\r\n", false)] {
+        world.write_policy("hidden.cedar", text);
+        let dry_run = ApplyRequest {
+            dry_run: true,
+            ..ApplyRequest::default()
+        };
+        let said = world.app.apply(&world.tenant(), dry_run, &BY, "").await;
+        assert_eq!(
+            matches!(said, Err(ApplyError::Load(_))),
+            refused,
+            "{said:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_policy_that_would_not_be_read_is_refused() {
+    let world = World::new().await;
+    let policies = world.folder.path().join("acme/policies");
+    let apply = async || {
+        let request = ApplyRequest::default();
+        world
+            .app
+            .apply(&world.tenant(), request, &BY, "a test")
+            .await
+    };
+    std::fs::create_dir(policies.join("team")).unwrap();
+    assert!(matches!(apply().await, Err(ApplyError::Load(_))));
+    std::fs::remove_dir(policies.join("team")).unwrap();
+    for name in ["stop.CEDAR", "stop.cedar.bak"] {
+        world.write_policy(name, "forbid (principal, action, resource);");
+        assert!(matches!(apply().await, Err(ApplyError::Load(_))), "{name}");
+        std::fs::remove_file(policies.join(name)).unwrap();
+    }
+    std::fs::create_dir(policies.join(".git")).unwrap();
+    world.write_policy("README.md", "what they are for");
+    assert!(apply().await.is_ok());
 }

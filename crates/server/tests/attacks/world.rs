@@ -250,10 +250,15 @@ impl World {
     }
 
     /// The same server behind its front door, to which this machine's callers are proxies.
-    pub(crate) async fn behind_the_door(mut self, rates: config::AddressRates) -> Self {
+    pub(crate) async fn behind_the_door(self, rates: config::AddressRates) -> Self {
+        self.behind(rates, &["127.0.0.0/8"]).await
+    }
+
+    /// The same server behind its front door, to which these are proxies.
+    pub(crate) async fn behind(mut self, rates: config::AddressRates, proxies: &[&str]) -> Self {
         let metrics = Arc::new(Metrics::default());
         let setup = DoorSetup {
-            trusted_proxies: vec!["127.0.0.0/8".parse().unwrap()],
+            trusted_proxies: proxies.iter().map(|text| text.parse().unwrap()).collect(),
             metrics: Arc::clone(&metrics),
             ..DoorSetup::default()
         };

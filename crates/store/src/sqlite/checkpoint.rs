@@ -67,10 +67,13 @@ fn run(path: &Path, shared: &Shared, (closed, woken): &(Mutex<bool>, Condvar)) {
         // A connection that failed, or lost its file, is opened again at the next turn.
         db = db.or_else(|| open_checkpointer(path).ok());
         let checkpoint = |db: &Connection| {
-            let how = if scrub { "TRUNCATE" } else { "PASSIVE" };
-            db.query_row(&format!("PRAGMA wal_checkpoint({how})"), [], |row| {
-                row.get::<_, bool>(0)
-            })
+            let busy = checkpoint(db, "PASSIVE")?;
+            // Only once all of it is moved: then it holds nobody up, for there is nothing to sync.
+            if scrub && !busy {
+                checkpoint(db, "TRUNCATE")
+            } else {
+                Ok(busy)
+            }
         };
         match db.as_ref().map(checkpoint) {
             Some(Ok(busy)) => {
@@ -86,4 +89,12 @@ fn run(path: &Path, shared: &Shared, (closed, woken): &(Mutex<bool>, Condvar)) {
             None => {}
         }
     }
+}
+
+/// Moves the log in this way; gives whether somebody stood in the way of all of it.
+fn checkpoint(db: &Connection, how: &str) -> rusqlite::Result<bool> {
+    db.query_row(&format!("PRAGMA wal_checkpoint({how})"), [], |row| {
+        let (busy, log, moved): (bool, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok(busy || moved < log)
+    })
 }

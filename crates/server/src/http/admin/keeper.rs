@@ -232,7 +232,10 @@ pub(super) async fn guard(
         caller.scope.check_tenant(tenant, route)?;
     }
     request.extensions_mut().insert(caller);
-    Ok(next.run(request).await)
+    // To its end, also where whoever asked is gone: what is recorded must come into force.
+    tokio::spawn(next.run(request))
+        .await
+        .map_err(|why| Problem::Fault(why.to_string()))
 }
 
 impl Scope {

@@ -223,6 +223,35 @@ async fn an_operator_ends_and_unblocks() {
     assert_eq!(served.post("/admin/acme/unblock", &lift).await.0, 404);
 }
 
+/// Whoever asked is gone before the answer: what is recorded comes into force all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_goes_on_when_its_caller_is_gone() {
+    for _ in 0..8 {
+        let served = Served::start().await;
+        let (_, listed) = served.get("/admin/acme/keys").await;
+        let is_token = |key: &&Value| key["use"] == "token" && key["state"] == "signing";
+        let key = listed.as_array().unwrap().iter().find(is_token);
+        let kid = key.unwrap_or_else(|| panic!("{listed}"))["kid"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let body = json!({"kids": [kid], "reason": "stolen"}).to_string();
+        let request = format!(
+            "POST /admin/acme/keys/compromise HTTP/1.1\r\nhost: dayfly\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let socket = served.folder.path().join(SOCKET);
+        let mut stream = UnixStream::connect(socket).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        drop(stream);
+        let tenant = served.app.tenant("acme").unwrap();
+        // Until it is recorded, and then until it is in force.
+        while tenant.keyring().verifying().knows(&kid) {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_refusal_is_explained() {
     let mut served = Served::start().await;

@@ -25,6 +25,9 @@ const HOPS: usize = 32;
 pub struct Caller {
     /// The address nearest to the caller that somebody trusted vouches for.
     pub address: IpAddr,
+    /// Whether it is the caller's own, as far as trusted proxies say: where they contradict each
+    /// other or name nobody it is a proxy's, which is good for counting and for nothing else.
+    pub certain: bool,
 }
 
 /// Resolves the caller and takes the proxies' headers out.
@@ -36,45 +39,61 @@ pub struct Caller {
 pub(super) fn resolve(peer: IpAddr, headers: &mut HeaderMap, trusted: &[Network]) -> Caller {
     let peer = peer.to_canonical();
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
-    let address = if is_trusted(peer) {
-        let standard = hops(headers, "forwarded", node_of);
-        let custom = hops(headers, "x-forwarded-for", address);
+    let certain = |address| Caller {
+        address,
+        certain: true,
+    };
+    let caller = if is_trusted(peer) {
+        let standard = hops(headers, "forwarded", quoted_elements, node_of);
+        let custom = hops(headers, "x-forwarded-for", |text| text.split(','), address);
         let walk = |hops: Option<Vec<Option<IpAddr>>>| hops.map(|h| nearest(peer, &h, is_trusted));
         match (walk(standard), walk(custom)) {
-            (Some(one), Some(other)) if one != other => peer,
+            (Some(one), Some(other)) if one != other => Caller {
+                address: peer,
+                certain: false,
+            },
             (Some(found), _) | (None, Some(found)) => found,
-            (None, None) => peer,
+            // A proxy that says nothing of the caller: it may be the proxy itself, or anybody.
+            (None, None) => Caller {
+                address: peer,
+                certain: false,
+            },
         }
     } else {
-        peer
+        certain(peer)
     };
     for name in SPOKEN {
         headers.remove(HeaderName::from_static(name));
     }
-    Caller { address }
+    caller
 }
 
 /// Walks from the peer towards the caller for as long as the hops are trusted.
-fn nearest(peer: IpAddr, hops: &[Option<IpAddr>], is_trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
+fn nearest(peer: IpAddr, hops: &[Option<IpAddr>], is_trusted: impl Fn(IpAddr) -> bool) -> Caller {
     let mut nearest = peer;
     for hop in hops.iter().rev().take(HOPS) {
-        match hop {
-            None => break,
-            Some(address) => {
-                nearest = *address;
-                if !is_trusted(*address) {
-                    break;
-                }
-            }
+        let Some(address) = *hop else {
+            return Caller {
+                address: nearest,
+                certain: false,
+            };
+        };
+        nearest = address;
+        if !is_trusted(address) {
+            break;
         }
     }
-    nearest
+    Caller {
+        address: nearest,
+        certain: true,
+    }
 }
 
 /// The elements of a list header, over all its lines; none where it does not stand.
-fn hops(
-    headers: &HeaderMap,
+fn hops<'a, I: Iterator<Item = &'a str>>(
+    headers: &'a HeaderMap,
     name: &'static str,
+    elements: impl Fn(&'a str) -> I,
     read: impl Fn(&str) -> Option<IpAddr>,
 ) -> Option<Vec<Option<IpAddr>>> {
     let mut found = Vec::new();
@@ -89,8 +108,9 @@ fn hops(
     there.then_some(found)
 }
 
-/// Splits a list at its commas, those within quotes not counted.
-fn elements(text: &str) -> impl Iterator<Item = &str> {
+/// Splits a list at its commas, those within quotes not counted (RFC 7239). In `X-Forwarded-For`
+/// there are no quotes: one that the caller wrote would swallow what a proxy put after it.
+fn quoted_elements(text: &str) -> impl Iterator<Item = &str> {
     let mut quoted = false;
     let mut escaped = false;
     text.split(move |c: char| {
@@ -157,7 +177,8 @@ mod tests {
         headers.append("host", "dayfly.example".parse().unwrap());
         let caller = resolve(peer.parse().unwrap(), &mut headers, &trusted);
         assert_eq!(headers.len(), 1, "{headers:?}");
-        caller.address.to_string()
+        let doubt = if caller.certain { "" } else { "?" };
+        format!("{}{doubt}", caller.address)
     }
 
     #[test]
@@ -208,14 +229,16 @@ mod tests {
     fn what_is_no_address_ends_the_walk_at_the_last_proxy() {
         let xff = |value| of("10.1.1.1", &[("x-forwarded-for", value)]);
         let forwarded = |value| of("10.1.1.1", &[("forwarded", value)]);
-        assert_eq!(xff(""), "10.1.1.1");
-        assert_eq!(xff("192.0.2.9, unknown"), "10.1.1.1");
-        assert_eq!(xff("192.0.2.9, unknown, 10.7.7.7"), "10.7.7.7");
-        assert_eq!(forwarded("for=unknown"), "10.1.1.1");
-        assert_eq!(forwarded("for=_hidden"), "10.1.1.1");
-        assert_eq!(forwarded("for=192.0.2.9;for=192.0.2.8"), "10.1.1.1");
-        assert_eq!(forwarded("for=\"192.0.2.9"), "10.1.1.1");
-        assert_eq!(forwarded("proto=https"), "10.1.1.1");
+        assert_eq!(xff(""), "10.1.1.1?");
+        assert_eq!(xff("192.0.2.9, unknown"), "10.1.1.1?");
+        assert_eq!(xff("192.0.2.9, unknown, 10.7.7.7"), "10.7.7.7?");
+        assert_eq!(forwarded("for=unknown"), "10.1.1.1?");
+        assert_eq!(forwarded("for=_hidden"), "10.1.1.1?");
+        assert_eq!(forwarded("for=192.0.2.9;for=192.0.2.8"), "10.1.1.1?");
+        assert_eq!(forwarded("for=\"192.0.2.9"), "10.1.1.1?");
+        assert_eq!(forwarded("proto=https"), "10.1.1.1?");
+        // A quote of the caller's swallows nothing that the proxy put after it.
+        assert_eq!(xff("\"evil, 203.0.113.9"), "203.0.113.9");
     }
 
     #[test]
@@ -224,7 +247,7 @@ mod tests {
             ("forwarded", "for=6.6.6.6"),
             ("x-forwarded-for", "192.0.2.9"),
         ];
-        assert_eq!(of("10.1.1.1", &lines), "10.1.1.1");
+        assert_eq!(of("10.1.1.1", &lines), "10.1.1.1?");
         let agreed = [
             ("forwarded", "for=192.0.2.9"),
             ("x-forwarded-for", "6.6.6.6, 192.0.2.9"),

@@ -132,6 +132,7 @@ const TABLE: &str = "
     LedgerHead      admin operator auditor
     LedgerEntries   admin operator auditor
     LedgerVerify    admin operator auditor
+    LedgerErase     admin
     Keys            admin operator auditor
     KeysRotate      admin operator
     KeysCompromise  admin
