@@ -1,13 +1,18 @@
 //! The one place that asks what time it is.
 
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use dayfly_domain::Time;
+use dayfly_domain::{Span, Time};
 
 /// Tells the time of a store: the process's for SQLite.
 pub trait Clock: Send + Sync + 'static {
     /// Now, in milliseconds since 1970.
     fn now(&self) -> Time;
+
+    /// How long it is since some fixed moment, whatever becomes of the wall clock.
+    fn monotonic(&self) -> Span;
 }
 
 /// The wall clock of the machine.
@@ -24,6 +29,16 @@ impl Clock for SystemClock {
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
         Time::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that asks the monotonic clock"
+    )]
+    fn monotonic(&self) -> Span {
+        static ORIGIN: OnceLock<Instant> = OnceLock::new();
+        let since = ORIGIN.get_or_init(Instant::now).elapsed();
+        Span::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 }
 
@@ -61,30 +76,46 @@ impl Stopwatch {
 
 /// A clock that stands until it is set, for tests.
 #[derive(Debug, Default)]
-pub struct ManualClock(std::sync::atomic::AtomicU64);
+pub struct ManualClock {
+    wall: AtomicU64,
+    monotonic: AtomicU64,
+}
 
 impl ManualClock {
     /// A clock that stands at this time.
     #[must_use]
     pub fn at(time: Time) -> Self {
-        Self(std::sync::atomic::AtomicU64::new(time.millis()))
+        Self {
+            wall: AtomicU64::new(time.millis()),
+            monotonic: AtomicU64::new(0),
+        }
     }
 
-    /// Sets it.
+    /// Lets time pass until then; a time before the present one is a jump.
     pub fn set(&self, time: Time) {
-        self.0
-            .store(time.millis(), std::sync::atomic::Ordering::SeqCst);
+        let before = self.wall.swap(time.millis(), Ordering::SeqCst);
+        let passed = time.millis().saturating_sub(before);
+        self.monotonic.fetch_add(passed, Ordering::SeqCst);
     }
 
-    /// Moves it on.
-    pub fn advance(&self, span: dayfly_domain::Span) {
-        self.0
-            .fetch_add(span.millis(), std::sync::atomic::Ordering::SeqCst);
+    /// Lets time pass.
+    pub fn advance(&self, span: Span) {
+        self.wall.fetch_add(span.millis(), Ordering::SeqCst);
+        self.monotonic.fetch_add(span.millis(), Ordering::SeqCst);
+    }
+
+    /// Sets the wall clock to a time although none has passed.
+    pub fn jump(&self, time: Time) {
+        self.wall.store(time.millis(), Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Time {
-        Time::from_millis(self.0.load(std::sync::atomic::Ordering::SeqCst))
+        Time::from_millis(self.wall.load(Ordering::SeqCst))
+    }
+
+    fn monotonic(&self) -> Span {
+        Span::from_millis(self.monotonic.load(Ordering::SeqCst))
     }
 }

@@ -63,6 +63,11 @@ impl MemoryStore {
         self.world().faults.extend(faults);
     }
 
+    /// Makes nothing fail any more.
+    pub fn heal(&self) {
+        self.world().faults.clear();
+    }
+
     /// Falls over and comes back with what was durable.
     pub fn crash(&self) {
         self.world()

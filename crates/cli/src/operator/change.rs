@@ -75,7 +75,33 @@ pub(super) struct Ended {
     pub(super) cause: Cause,
     pub(super) at: Time,
     pub(super) last_possible_acceptance: Time,
-    pub(super) head: String,
+    /// None where the server could hand out none.
+    pub(super) head: Option<String>,
+    /// Whether it outlives a fall of the server.
+    #[serde(default = "recorded", skip_serializing_if = "is_recorded")]
+    pub(super) recorded: bool,
+}
+
+/// What an answer means that says nothing of it.
+pub(super) const fn recorded() -> bool {
+    true
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over a reference"
+)]
+pub(super) const fn is_recorded(recorded: &bool) -> bool {
+    *recorded
+}
+
+/// What is said of an end that nothing but the server's memory holds.
+pub(super) const fn unrecorded(recorded: bool) -> &'static str {
+    if recorded {
+        ""
+    } else {
+        "not recorded: neither the ledger nor the containment journal takes it; it is obeyed until the server stops, so give the command again when the disk is mended\n"
+    }
 }
 
 pub(super) async fn end(args: &TaskEndArgs, at: At<'_>) -> Result<ExitCode> {
@@ -94,11 +120,12 @@ pub(super) async fn end(args: &TaskEndArgs, at: At<'_>) -> Result<ExitCode> {
 /// The end of a task in a line, as a trace of it begins.
 pub(super) fn ended_line(ended: &Ended, reason: &str, now: Time) -> String {
     format!(
-        "GONE {} ({}: {}); last possible acceptance {}\n",
+        "GONE {} ({}: {}); last possible acceptance {}\n{}",
         moment(ended.at, now),
         ended.cause.word(),
         one_line(reason.trim()),
-        moment(ended.last_possible_acceptance, now)
+        moment(ended.last_possible_acceptance, now),
+        unrecorded(ended.recorded)
     )
 }
 

@@ -8,7 +8,7 @@ use dayfly_server::record::{OwnerView, WorkloadView, moment};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::change::says_something;
+use super::change::{is_recorded, recorded, says_something, unrecorded};
 use super::list::ListArgs;
 use super::place::{At, PlaceArgs};
 use super::record::now;
@@ -70,6 +70,8 @@ struct Contained {
     since: Option<Time>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     open: Option<u64>,
+    #[serde(default = "recorded", skip_serializing_if = "is_recorded")]
+    recorded: bool,
 }
 
 pub(super) async fn offboard(args: &ContainArgs, at: At<'_>) -> Result<ExitCode> {
@@ -123,7 +125,8 @@ fn contained_line(done: &Contained, word: &str, now: Time) -> String {
             format!("{on} is {word} already, since {}\n", moment(since, now))
         }
         (None, _) => format!(
-            "{on} {word}: nothing of it is accepted any more; the ends of its open tasks are being recorded\n"
+            "{on} {word}: nothing of it is accepted any more; the ends of its open tasks are being recorded\n{}",
+            unrecorded(done.recorded)
         ),
     }
 }

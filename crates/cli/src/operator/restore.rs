@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use dayfly_domain::Name;
 use dayfly_ledger::Hash;
+use dayfly_server::app::{JOURNAL, Journal};
 use dayfly_server::config::Config;
 use dayfly_server::restore::{
     HandedHead, HandedOut, RestoreRequest, Restored, first_origin, restore as restore_ledger,
@@ -55,6 +56,8 @@ struct Done {
     database: PathBuf,
     /// Where the former database is; none where there was none.
     aside: Option<PathBuf>,
+    /// Where a containment journal is that held ends for the former database.
+    journal: Option<PathBuf>,
     tenants: Vec<Ledger>,
 }
 
@@ -119,10 +122,11 @@ pub(super) async fn restore(args: RestoreArgs) -> Result<ExitCode> {
     let handed_out = known_heads(&data.join(HEADS));
     let ready = Ready::make(&args.file, &config).await?;
     let tenants = ready.restored(&config, &handed_out, &args.reason).await?;
-    let aside = ready.put_in_place(&heads_after(handed_out, &tenants))?;
+    let (aside, journal) = ready.put_in_place(&heads_after(handed_out, &tenants))?;
     let done = Done {
         database,
         aside,
+        journal,
         tenants,
     };
     if args.json {
@@ -252,14 +256,18 @@ impl Ready {
     }
 
     /// Moves the former database aside, the copy into its place, and writes the heads that go with
-    /// it. Gives where the former one is now.
-    fn put_in_place(self, heads: &BTreeMap<Name, HandedHead>) -> Result<Option<PathBuf>> {
+    /// it. Gives where the former one is now, and the journal of what it could not record.
+    fn put_in_place(
+        self,
+        heads: &BTreeMap<Name, HandedHead>,
+    ) -> Result<(Option<PathBuf>, Option<PathBuf>)> {
         let database = self.data.join(DATABASE);
         self.finish_moving_aside(&database)?;
         let aside = free_name(&database)?;
         // From here on no server starts before this is done, by this run or by the next.
         self.mark(&aside)?;
         let moved = move_aside(&database, &aside)?;
+        let journal = move_journal(&self.data, &aside)?;
         sync_folder(&self.data)?;
         for name in names(&self.data)? {
             // The search index is one of the former database; it is made anew.
@@ -280,7 +288,7 @@ impl Ready {
         fs::remove_dir_all(&self.folder)
             .with_context(|| format!("{} cannot be removed", self.folder.display()))?;
         sync_folder(&self.data)?;
-        Ok(moved.then_some(aside))
+        Ok((moved.then_some(aside), journal))
     }
 
     /// A run that was killed may have moved the former database and not its log, which no other
@@ -332,6 +340,19 @@ fn move_aside(database: &Path, aside: &Path) -> Result<bool> {
     Ok(moved)
 }
 
+/// Moves a containment journal aside that holds something, or cannot be read: its ends are of tasks
+/// that are over now, and what it contains may have been lifted in the time that is lost.
+fn move_journal(data: &Path, aside: &Path) -> Result<Option<PathBuf>> {
+    let journal = data.join(JOURNAL);
+    if !journal.exists() || Journal::open(data).is_ok_and(|(_, held)| held.is_empty()) {
+        return Ok(None);
+    }
+    let kept = beside(aside, ".journal");
+    fs::rename(&journal, &kept)
+        .with_context(|| format!("{} cannot be moved aside", journal.display()))?;
+    Ok(Some(kept))
+}
+
 /// A dated name that nothing has, for the former database.
 fn free_name(database: &Path) -> Result<PathBuf> {
     let day = now().to_string().replace([':', '-'], "");
@@ -381,6 +402,13 @@ fn lines(done: &Done) -> String {
     // Writing to a String cannot fail.
     if let Some(aside) = &done.aside {
         let _ = writeln!(text, "the former database is kept as {}", aside.display());
+    }
+    if let Some(journal) = &done.journal {
+        let _ = writeln!(
+            text,
+            "ends waited in the containment journal: they are in no ledger, it is kept as {}",
+            journal.display()
+        );
     }
     for ledger in &done.tenants {
         let Ledger {

@@ -10,7 +10,7 @@ use dayfly_domain::{
     Repeat, Span, Task, TaskEnded, TaskId, TaskStarted, Time, apply,
 };
 use dayfly_ledger::SignerKey;
-use dayfly_server::app::{App, HeadSinks, ServerBounds, Tenant, TenantSetup};
+use dayfly_server::app::{App, HeadSinks, ObeyingStore, ServerBounds, Tenant, TenantSetup};
 use dayfly_server::config::Config;
 use dayfly_server::declared::TenantContext;
 use dayfly_server::http::admin::{self, AdminSocket};
@@ -291,7 +291,8 @@ impl Folder {
         };
         let sinks = HeadSinks::new(Vec::new());
         let clock = Arc::new(SystemClock);
-        let app = App::new(Arc::clone(&store), clock, bounds, vec![tenant], sinks).unwrap();
+        let obeying = Arc::new(ObeyingStore::new(Arc::clone(&store), clock.clone(), None));
+        let app = App::new(obeying, clock, bounds, vec![tenant], sinks).unwrap();
         (Arc::new(app), store)
     }
 }
@@ -381,7 +382,7 @@ async fn socket_and_database_answer_alike() {
 
     let (app, _store) = folder.open().await;
     let socket = AdminSocket::bind(&folder.config().data).await.unwrap();
-    let router = admin::router(app, Arc::new(Vec::new));
+    let router = admin::router(app, Arc::new(admin::Readiness::default));
     tokio::spawn(socket.serve(router, std::future::pending()));
     let served = folder.place().record(of("acme")).await.unwrap();
     assert!(matches!(served, Record::Served(_)));

@@ -14,11 +14,14 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
-use dayfly_server::app::{App, HeadSinks, ServerBounds, Tenant, TenantSetup, check_overlaps};
+use dayfly_domain::Name;
+use dayfly_server::app::{
+    App, HeadSinks, Journal, ObeyingStore, ServerBounds, Tenant, TenantSetup, check_overlaps,
+};
 use dayfly_server::config::{Config, NotifySink};
 use dayfly_server::declared::TenantContext;
 use dayfly_server::http;
-use dayfly_server::http::admin::{AdminSocket, Readiness, Remote};
+use dayfly_server::http::admin::{AdminSocket, Readiness, Ready, Remote};
 use dayfly_server::mint::{MasterKey, check_keys, holds_keys};
 use dayfly_server::restore::HandedOut;
 use dayfly_server::sinks::{Outgoing, Subscriber, WebhookKey};
@@ -88,12 +91,10 @@ async fn serve(file: &Path) -> anyhow::Result<()> {
     let config = Config::load(file).map_err(|why| anyhow!("{why}"))?;
     let subscribers = subscribers(&config)?;
     let metrics = Arc::new(Metrics::default());
-    let store = Arc::new(MeteredStore::new(
-        open_store(&config)?,
-        Arc::clone(&metrics),
-    ));
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let keys = Arc::new(KeyCache::new());
-    let app = open_app(&config, store, &keys).await?;
+    let opened = open_ledger(&config, &clock, &metrics).await?;
+    let app = open_app(&config, opened, clock, &keys).await?;
     // Ends that came due while nobody looked are recorded before anything is answered.
     app.sweep().await;
     let outgoing = Outgoing::open(&app, &subscribers, &metrics)
@@ -159,13 +160,14 @@ fn operators(config: &Config, keys: &KeyCache) -> anyhow::Result<Option<Remote>>
     }))
 }
 
-fn readiness(app: Arc<App>, stopping: watch::Receiver<bool>) -> Readiness {
+fn readiness(app: Arc<App>, stopping: watch::Receiver<bool>) -> Ready {
     Arc::new(move || {
+        let warnings = app.warnings();
         let mut reasons = app.unready();
         if *stopping.borrow() {
             reasons.push("the server is stopping".to_owned());
         }
-        reasons
+        Readiness { reasons, warnings }
     })
 }
 
@@ -204,14 +206,48 @@ fn restrict(folder: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot restrict the folder {}", folder.display()))
 }
 
+/// The ledgers, and how far they must have come.
+struct Opened {
+    store: Arc<ObeyingStore>,
+    names: Vec<Name>,
+    handed_out: HandedOut,
+}
+
+/// Opens the store, with what ended while it could not record: that is obeyed from the first read
+/// on, and recorded before anything else where it can be.
+async fn open_ledger(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<Opened> {
+    let store = MeteredStore::new(open_store(config)?, Arc::clone(metrics));
+    let handed_out = handed_out(&config.data, &store)?;
+    let names = config.tenant_names().map_err(|why| anyhow!("{why}"))?;
+    let journal = Journal::open(&config.data)?;
+    let waiting = journal.1.len();
+    let store = ObeyingStore::new(Arc::new(store), Arc::clone(clock), Some(journal));
+    if waiting > 0 {
+        tracing::warn!(waiting, "ends wait in the containment journal");
+        store.resume(&names).await;
+    }
+    Ok(Opened {
+        store: Arc::new(store),
+        names,
+        handed_out,
+    })
+}
+
 async fn open_app(
     config: &Config,
-    store: Arc<dyn Store>,
+    opened: Opened,
+    clock: Arc<dyn Clock>,
     keys: &Arc<KeyCache>,
 ) -> anyhow::Result<Arc<App>> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let handed_out = handed_out(&config.data, store.as_ref())?;
-    let names = config.tenant_names().map_err(|why| anyhow!("{why}"))?;
+    let Opened {
+        store,
+        names,
+        handed_out,
+    } = opened;
     if names.is_empty() {
         return Err(anyhow!(
             "no tenant in {}: `dayfly init` makes one",

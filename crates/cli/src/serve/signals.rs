@@ -7,6 +7,8 @@ pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
+    /// Taken so that a limit on file sizes is an error of the write, as a full disk is, and no end.
+    _file_size: Signal,
 }
 
 /// What a signal asks.
@@ -24,6 +26,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             hangup: signal(SignalKind::hangup())?,
+            _file_size: signal(SignalKind::from_raw(nix::libc::SIGXFSZ))?,
         })
     }
 

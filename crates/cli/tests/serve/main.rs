@@ -24,5 +24,6 @@ mod restore;
 mod secrets;
 mod sinks;
 mod stage;
+mod stall;
 #[cfg(feature = "otel")]
 mod traces;

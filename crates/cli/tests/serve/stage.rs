@@ -201,6 +201,23 @@ impl Stage {
         self.kill();
     }
 
+    /// SIGKILL, where it runs.
+    pub(crate) fn stop_if_running(&mut self) {
+        if self.server.is_some() {
+            self.kill();
+        }
+    }
+
+    /// Lets the running server write no file beyond this size.
+    pub(crate) fn limit_files(&self, bytes: &str) {
+        let id = self.server.as_ref().unwrap().id().to_string();
+        let limited = Command::new("prlimit")
+            .args(["--pid", &id, &format!("--fsize={bytes}:")])
+            .status()
+            .unwrap();
+        assert!(limited.success());
+    }
+
     /// Checks every entry and every hash of the ledger.
     pub(crate) fn fsck(&self) {
         let checked = Command::new(env!("CARGO_BIN_EXE_dayfly"))

@@ -285,7 +285,9 @@ impl App {
                 },
             )
             .map_err(|why| unavailable(&why))?;
-        Ok(facts.tasks.into_iter().flatten().next())
+        let found = facts.tasks.into_iter().flatten().next();
+        // One whose end is held is read as it stands by that end.
+        Ok(found.filter(|open| open.task.is_open()))
     }
 
     /// The state of a task, open or ended, as the record has it.

@@ -30,6 +30,8 @@ pub struct Containment {
     pub since: Time,
     /// Whether it was before it was asked for.
     pub already: bool,
+    /// Whether it outlives this process; it is obeyed in any case.
+    pub recorded: bool,
 }
 
 impl Contained {
@@ -43,7 +45,18 @@ impl Contained {
         }
     }
 
-    fn epoch(&self) -> EpochOf {
+    /// What a block contains; none when it stands on a series of attempts.
+    pub(super) fn of(block: &BlockOn) -> Option<Self> {
+        match block {
+            BlockOn::Series { .. } => None,
+            BlockOn::Owner(name) => Some(Self::Owner(name.clone())),
+            BlockOn::Workload(name) => Some(Self::Workload(name.clone())),
+            BlockOn::Tenant => Some(Self::Tenant),
+        }
+    }
+
+    /// The epoch that moves with it.
+    pub(super) fn epoch(&self) -> EpochOf {
         match self {
             Self::Owner(name) => EpochOf::Owner(name.clone()),
             Self::Workload(name) => EpochOf::Workload(name.clone()),
@@ -68,6 +81,34 @@ impl Contained {
             Self::Workload(name) => json!({"on": on, "workload": name}),
             Self::Tenant => json!({"on": on}),
         }
+    }
+
+    /// What records it by this note, on facts that hold its epoch and the documents of moves.
+    pub(super) fn append(
+        &self,
+        facts: &Facts,
+        now: Time,
+        note: Note,
+    ) -> Result<Append, Unavailable> {
+        let moves = Moves::of(&facts.documents)?;
+        let of = self.epoch();
+        let epoch = facts.epochs.iter().find(|epoch| epoch.of == of).cloned();
+        let epoch = epoch.unwrap_or(Epoch { of, at: 0 });
+        Ok(Append {
+            now,
+            notes: vec![note],
+            documents: vec![moves.with(&epoch, self.cause(), now)],
+            moves: vec![self.epoch()],
+            // INVARIANT: the document says to which value the epoch moves.
+            relies: vec![epoch],
+            unblocked: vec![self.block()],
+            blocks: vec![Block {
+                on: self.block(),
+                task: None,
+                since: now,
+            }],
+            ..Append::default()
+        })
     }
 }
 
@@ -100,42 +141,26 @@ impl App {
         let signed = Signature::of(by, reason).map_err(|why| unavailable(&why))?;
         for _ in 0..ATTEMPTS {
             let now = self.now();
-            let facts = self.containment(tenant, what)?;
+            let facts = match self.read_containment(tenant, what) {
+                Ok(facts) => facts,
+                Err(why) => return self.contain_unread(tenant, what, &signed, why).await,
+            };
             if let Some(block) = standing(&facts, what) {
                 return Ok(Containment {
                     since: block.since,
                     already: true,
+                    recorded: true,
                 });
             }
-            let moves = Moves::of(&facts.documents).map_err(|why| unavailable(&why))?;
-            let epoch = facts.epochs.into_iter().next().unwrap_or(Epoch {
-                of: what.epoch(),
-                at: 0,
-            });
-            let append = Append {
-                now,
-                notes: vec![Note {
-                    kind: "block.set",
-                    data: signed.sign(what.data()),
-                    annex: Some(signed.annex().map_err(|why| unavailable(&why))?),
-                }],
-                documents: vec![moves.with(&epoch, what.cause(), now)],
-                moves: vec![what.epoch()],
-                // INVARIANT: the document says to which value the epoch moves.
-                relies: vec![epoch],
-                unblocked: vec![what.block()],
-                blocks: vec![Block {
-                    on: what.block(),
-                    task: None,
-                    since: now,
-                }],
-                ..Append::default()
-            };
-            match self.store.append(tenant.name(), append).await {
-                Ok(_) => {
+            let append = what
+                .append(&facts, now, note(&signed, what)?)
+                .map_err(|why| unavailable(&why))?;
+            match self.held.end(tenant.name(), append).await {
+                Ok(done) => {
                     return Ok(Containment {
                         since: now,
                         already: false,
+                        recorded: done.is_durable(),
                     });
                 }
                 // Somebody else was first: the next look says so.
@@ -144,6 +169,27 @@ impl App {
             }
         }
         Err(unavailable(&"the containment did not stand still"))
+    }
+
+    /// Contains although nothing can be read: it is held, and what it is recorded with is read when
+    /// the ledger is back.
+    async fn contain_unread(
+        &self,
+        tenant: &Tenant,
+        what: &Contained,
+        signed: &Signature,
+        why: Unavailable,
+    ) -> Result<Containment, Refusal> {
+        let now = self.now();
+        let append = what
+            .append(&Facts::default(), now, note(signed, what)?)
+            .map_err(|why| unavailable(&why))?;
+        let done = self.held.hold_append(tenant.name(), &append, why).await;
+        Ok(Containment {
+            since: now,
+            already: false,
+            recorded: done.is_durable(),
+        })
     }
 
     /// Lifts a containment. What ended by it stays ended.
@@ -236,14 +282,17 @@ impl App {
     }
 
     fn containment(&self, tenant: &Tenant, what: &Contained) -> Result<Facts, Refusal> {
+        self.read_containment(tenant, what)
+            .map_err(|why| unavailable(&why))
+    }
+
+    fn read_containment(&self, tenant: &Tenant, what: &Contained) -> Result<Facts, Unavailable> {
         let query = FactsQuery {
             epochs: &[what.epoch()],
             documents: Some(Moves::documents()),
             ..FactsQuery::default()
         };
-        self.store
-            .facts(tenant.name(), &query)
-            .map_err(|why| unavailable(&why))
+        self.store.facts(tenant.name(), &query)
     }
 }
 
@@ -257,6 +306,15 @@ fn trail(asked: &'static str) -> Trail {
 fn standing<'a>(facts: &'a Facts, what: &Contained) -> Option<&'a Block> {
     let on = what.block();
     facts.blocks.iter().find(|block| block.on == on)
+}
+
+/// The entry of a containment: who set it and why.
+fn note(signed: &Signature, what: &Contained) -> Result<Note, Refusal> {
+    Ok(Note {
+        kind: "block.set",
+        data: signed.sign(what.data()),
+        annex: Some(signed.annex().map_err(|why| unavailable(&why))?),
+    })
 }
 
 /// Checks that there is what is to be contained: a slip of the pen must not pass for containment.

@@ -54,8 +54,11 @@ pub struct Ended {
     pub last_possible_acceptance: Time,
     /// Whether the whole task has ended.
     pub task_ended: bool,
-    /// A signed head of the ledger that holds the end.
-    pub head: String,
+    /// A signed head of the ledger: of one that holds the end, or the last one before it while the
+    /// ledger is stalled; none where no head can be handed out.
+    pub head: Option<String>,
+    /// Whether the end outlives this process; it is obeyed in any case.
+    pub recorded: bool,
 }
 
 impl App {
@@ -116,8 +119,9 @@ impl App {
         if let Some(answer) = self.ended_before(tenant, end, &open.task, now)? {
             return Ok(answer);
         }
-        self.commit_end(tenant, end, outcome.into(), open).await?;
-        self.ended_answer(tenant, end)
+        let recorded = self.commit_end(tenant, end, outcome.into(), open).await?;
+        let answer = self.ended_answer(tenant, end)?;
+        Ok(Ended { recorded, ..answer })
     }
 
     /// The first answer again for a caller that lives on, when what it asks to end ended before.
@@ -138,30 +142,30 @@ impl App {
     }
 
     /// Commits the end, deciding anew while the task moves under it. Whoever ended it meanwhile,
-    /// it has ended.
+    /// it has ended. Whether that is durable.
     pub(super) async fn commit_end(
         &self,
         tenant: &Tenant,
         end: End,
         cause: Cause,
         mut open: OpenTask,
-    ) -> Result<(), Refusal> {
+    ) -> Result<bool, Refusal> {
         for _ in 0..ATTEMPTS {
             let now = self.now();
             let events = self.decide_end(tenant, end, cause, &open, now)?;
             let append = recorded(&open, events, now)?;
-            match self.store.append(tenant.name(), append).await {
-                Ok(_) => return Ok(()),
+            match self.held.end(tenant.name(), append).await {
+                Ok(done) => return Ok(done.is_durable()),
                 Err(error) => self.after_failure(tenant, error, false).await?,
             }
             match self.open_task(tenant, open.task.id)? {
                 Some(again) => open = again,
-                None => return Ok(()),
+                None => return Ok(true),
             }
             if let End::Client(client) = end
                 && !client_active(&open, client)
             {
-                return Ok(());
+                return Ok(true);
             }
         }
         Err(unavailable(&"the task did not stand still"))
@@ -223,7 +227,8 @@ impl App {
             at,
             last_possible_acceptance: acceptable_until.unwrap_or(at).max(at),
             task_ended,
-            head: self.head_note(tenant).map_err(|why| unavailable(&why))?,
+            head: self.last_head_note(tenant),
+            recorded: true,
         })
     }
 

@@ -56,4 +56,20 @@ impl App {
         *last = Some((size, note.clone()));
         Ok(note)
     }
+
+    /// The present head, or the last one that was handed out where no other can be: an end is
+    /// answered on a full disk too, which takes no word of a new head.
+    pub(super) fn last_head_note(&self, tenant: &Tenant) -> Option<String> {
+        match self.head_note(tenant) {
+            Ok(note) => Some(note),
+            Err(why) => {
+                tracing::warn!(tenant = %tenant.name(), %why, "no new head can be handed out");
+                let last = tenant
+                    .last_head
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                last.as_ref().map(|(_, note)| note.clone())
+            }
+        }
+    }
 }

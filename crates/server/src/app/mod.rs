@@ -10,6 +10,7 @@ mod ending;
 mod erase;
 mod grant;
 mod heads;
+mod held;
 mod introspect;
 mod keys;
 mod matching;
@@ -30,6 +31,7 @@ mod revisions;
 mod revoke;
 mod show;
 mod sinks;
+mod space;
 mod sweep;
 mod tenant;
 mod turns;
@@ -53,6 +55,7 @@ pub use end::{End, Ended};
 pub use erase::{Erased, Erasure};
 pub use grant::{GrantRequest, Granted};
 pub use heads::HeadError;
+pub use held::{Backlog, JOURNAL, JOURNAL_BYTES, Journal, JournalError, ObeyingStore};
 pub use introspect::ResourceCaller;
 pub use keys::{GivenUp, Rotated};
 pub(crate) use moved::restored_moves;
@@ -79,7 +82,9 @@ pub struct ServerBounds {
 
 /// A running control plane.
 pub struct App {
+    /// What every use case reads from and appends to: the one in `held`.
     store: Arc<dyn Store>,
+    held: Arc<ObeyingStore>,
     clock: Arc<dyn Clock>,
     bounds: ServerBounds,
     tenants: BTreeMap<Name, Arc<Tenant>>,
@@ -89,6 +94,7 @@ pub struct App {
     refusals: refuse::Refusals,
     sweeps: sweep::SweepState,
     recording: ready::Recording,
+    space: space::Space,
     turns: turns::Turns,
     claims: permit::KnownClaims,
     head_sinks: HeadSinks,
@@ -107,7 +113,7 @@ impl App {
     /// # Errors
     /// [`crate::NoRandomness`] when no nonce secret can be drawn.
     pub fn new(
-        store: Arc<dyn Store>,
+        store: Arc<ObeyingStore>,
         clock: Arc<dyn Clock>,
         bounds: ServerBounds,
         tenants: Vec<Tenant>,
@@ -116,6 +122,7 @@ impl App {
         let secret = zeroize::Zeroizing::new(crate::random::bytes::<32>()?);
         let started = clock.now();
         Ok(Self {
+            held: Arc::clone(&store),
             store,
             clock,
             bounds,
@@ -129,6 +136,7 @@ impl App {
             refusals: refuse::Refusals::default(),
             sweeps: sweep::SweepState::default(),
             recording: ready::Recording::default(),
+            space: space::Space::default(),
             turns: turns::Turns::default(),
             claims: permit::KnownClaims::default(),
             head_sinks,

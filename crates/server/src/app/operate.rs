@@ -49,8 +49,12 @@ impl App {
                 .open_task(tenant, task)?
                 .ok_or_else(|| ended("no open task by its id"))?;
             let append = self.end_and_block(tenant, &open, by, reason)?;
-            match self.store.append(tenant.name(), append).await {
-                Ok(_) => return self.ended_answer(tenant, End::Task(task)),
+            match self.held.end(tenant.name(), append).await {
+                Ok(done) => {
+                    let answer = self.ended_answer(tenant, End::Task(task))?;
+                    let recorded = done.is_durable();
+                    return Ok(Ended { recorded, ..answer });
+                }
                 Err(error) => self.after_failure(tenant, error, false).await?,
             }
         }

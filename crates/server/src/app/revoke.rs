@@ -13,6 +13,7 @@ use super::{App, Tenant};
 impl App {
     /// Revokes a client's own credential: the newest ends the client and its subtree, an older one
     /// only itself. A token that is unknown, foreign or dead changes nothing and is no error.
+    /// Whether it outlives this process; it is obeyed in any case.
     ///
     /// # Errors
     /// The refusal: the caller did not prove to be the client, or the ledger cannot record.
@@ -23,12 +24,12 @@ impl App {
         assertion: Option<&str>,
         key_proof: Option<&KeyProof<'_>>,
         trail: &mut Trail,
-    ) -> Result<(), Refused> {
+    ) -> Result<bool, Refused> {
         match self
             .try_revoke(tenant, token, assertion, key_proof, trail)
             .await
         {
-            Ok(()) => Ok(()),
+            Ok(recorded) => Ok(recorded),
             Err(refusal) => Err(self.refuse(tenant, trail, refusal)),
         }
     }
@@ -40,7 +41,7 @@ impl App {
         assertion: Option<&str>,
         key_proof: Option<&KeyProof<'_>>,
         trail: &mut Trail,
-    ) -> Result<(), Refusal> {
+    ) -> Result<bool, Refusal> {
         let now = self.now();
         let mut caller = None;
         let mut keys = Vec::new();
@@ -51,16 +52,16 @@ impl App {
             caller = Some(client);
         }
         let Ok(own) = self.own_token(tenant, token) else {
-            return Ok(());
+            return Ok(true);
         };
         if caller.is_some_and(|caller| caller != own.id.client) {
-            return Ok(());
+            return Ok(true);
         }
         let mut proven = caller.is_some() || own.jkt.is_none();
         if let Some(key_proof) = key_proof {
             let verified = self.key_proof(tenant, key_proof, None, now)?;
             if own.jkt != Some(Digest(verified.jkt().0)) {
-                return Ok(());
+                return Ok(true);
             }
             keys.push(one_time(&verified));
             proven = true;
@@ -75,11 +76,11 @@ impl App {
         for _ in 0..ATTEMPTS {
             let now = self.now();
             let Some(open) = self.open_task(tenant, own.id.client.task)? else {
-                return Ok(());
+                return Ok(true);
             };
             if open.stale.is_some() {
                 // Its rights were taken away: it is over already, and that names its end.
-                return Ok(());
+                return Ok(true);
             }
             let events = match decide(
                 Some(&open.task),
@@ -90,10 +91,10 @@ impl App {
                     credential: own.id.number,
                 }),
             ) {
-                Ok(events) if events.is_empty() => return Ok(()),
+                Ok(events) if events.is_empty() => return Ok(true),
                 Ok(events) => events,
                 // It is over already.
-                Err(_) => return Ok(()),
+                Err(_) => return Ok(true),
             };
             let by = dayfly_domain::Spent {
                 task: own.id.client.task,
@@ -105,8 +106,8 @@ impl App {
                 spends: keys.iter().map(|key| Spend { key: *key, by }).collect(),
                 ..Append::default()
             };
-            match self.store.append(tenant.name(), append).await {
-                Ok(_) => return Ok(()),
+            match self.held.end(tenant.name(), append).await {
+                Ok(done) => return Ok(done.is_durable()),
                 Err(error) => self.after_failure(tenant, error, false).await?,
             }
         }

@@ -1,7 +1,7 @@
 //! What happens by itself: ends that are due, steps of keys, refusal counts, heads every minute.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dayfly_domain::{Cause, Command, Name, Span, Sweep, Time, decide};
@@ -13,6 +13,8 @@ use super::{App, Tenant};
 
 /// How many due tasks are ended side by side.
 const BATCH: usize = 512;
+/// Longer than any task is open.
+const LONGEST_OPEN: Span = Span::from_seconds(25 * 3600);
 
 /// What the sweep remembers between its rounds.
 #[derive(Default)]
@@ -21,6 +23,8 @@ pub(super) struct SweepState {
     last_head_minute: AtomicU64,
     /// When the server last said that it is there to hear, in milliseconds.
     alive: AtomicU64,
+    /// Whether a jump of the clock was told of that has not settled.
+    jumped: AtomicBool,
     /// Held while it says so, so that nobody judges silence by half of it.
     waking: Mutex<()>,
 }
@@ -49,8 +53,40 @@ impl App {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if paused(&self.sweeps.alive) {
+            if self.held.jump().is_some() {
+                self.give_grace(now);
+            }
             self.say_alive(now);
         }
+    }
+
+    /// Gives every open task one full grace from now on: whatever was heard of it, its silence
+    /// begins now. Deadlines stay.
+    fn give_grace(&self, now: Time) {
+        for tenant in self.tenants() {
+            let (from, to) = (now - LONGEST_OPEN, now);
+            self.store.touch(tenant.name(), Touch::Deaf { from, to });
+        }
+    }
+
+    /// Whether the clock may be swept by. After a jump it may not until it has been steady for a
+    /// while; then every task has one full grace from that moment.
+    fn clock_is_steady(&self, now: Time) -> bool {
+        let Some(jump) = self.held.jump() else {
+            self.sweeps.jumped.store(false, Ordering::SeqCst);
+            return true;
+        };
+        if !self.sweeps.jumped.swap(true, Ordering::SeqCst) {
+            tracing::error!(%jump, "the clock jumped: nothing is granted and no end comes due until it is steady");
+        }
+        self.give_grace(now);
+        if !self.held.has_settled() {
+            return false;
+        }
+        tracing::warn!(%jump, "the clock is steady again: every open task has one full grace");
+        self.sweeps.jumped.store(false, Ordering::SeqCst);
+        self.held.forget_jump();
+        true
     }
 
     fn say_alive(&self, now: Time) {
@@ -77,9 +113,15 @@ impl App {
     /// out heads. Gives the number of tasks ended.
     pub async fn sweep(self: &Arc<Self>) -> u64 {
         let now = self.now();
+        let steady = self.clock_is_steady(now);
         self.say_alive(now);
         self.forget_proofs(now);
-        self.probe_recording(now).await;
+        if let Some(folder) = self.held.folder() {
+            self.space.look(folder, now);
+        }
+        if !self.keep_recording(now).await || !steady {
+            return 0;
+        }
         let mut ended = 0;
         for tenant in self.tenants() {
             ended += self.sweep_tenant(tenant, now).await;

@@ -36,19 +36,28 @@ use keeper::{Caller, Keeper};
 use query::Query;
 use rights::{Route, guarded};
 
-/// What keeps the server from being ready, a reason each; none when it is.
-pub type Readiness = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
+/// Says whether the server is ready.
+pub type Ready = Arc<dyn Fn() -> Readiness + Send + Sync>;
+
+/// What somebody should look at, and whether the server is ready in spite of it: a line each.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness {
+    /// What keeps it from being ready; none when it is.
+    pub reasons: Vec<String>,
+    /// What does not yet.
+    pub warnings: Vec<String>,
+}
 
 /// What every handler of this face has.
 #[derive(Clone)]
 pub(super) struct Admin {
     app: Arc<App>,
-    ready: Readiness,
+    ready: Ready,
 }
 
 /// The admin face on the socket. Whoever reaches it may do everything, so it is served where only
 /// the operator gets: on an [`AdminSocket`], which also tells the user id of the peer.
-pub fn router(app: Arc<App>, ready: Readiness) -> Router {
+pub fn router(app: Arc<App>, ready: Ready) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -83,7 +92,7 @@ async fn healthz() -> Response {
 }
 
 async fn readyz(State(admin): State<Admin>) -> Response {
-    let reasons = (admin.ready)();
+    let Readiness { reasons, warnings } = (admin.ready)();
     let ready = reasons.is_empty();
     let status = if ready {
         StatusCode::OK
@@ -92,7 +101,7 @@ async fn readyz(State(admin): State<Admin>) -> Response {
     };
     json_response(
         status,
-        json!({ "ready": ready, "reasons": reasons }).to_string(),
+        json!({ "ready": ready, "reasons": reasons, "warnings": warnings }).to_string(),
     )
 }
 

@@ -4,7 +4,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dayfly_domain::{Rule, Span, Stage};
 use dayfly_token::alg::{Alg, names};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::app::Refused;
 use crate::verify::Entrance;
@@ -240,6 +240,18 @@ fn dpop_challenge(error: Option<&str>) -> String {
         Some(error) => format!("DPoP error=\"{error}\", algs=\"{algs}\""),
         None => format!("DPoP algs=\"{algs}\""),
     }
+}
+
+/// Status and body of the answer to an end that is obeyed: where neither ledger nor journal could
+/// take it, it is 202 and says `"recorded": false` (DESIGN section 7).
+pub(super) fn of_end(mut said: Value, recorded: bool) -> (StatusCode, Value) {
+    if recorded {
+        return (StatusCode::OK, said);
+    }
+    if let Value::Object(members) = &mut said {
+        members.insert("recorded".to_owned(), false.into());
+    }
+    (StatusCode::ACCEPTED, said)
 }
 
 /// A JSON answer that nobody may cache.

@@ -7,9 +7,10 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use dayfly_domain::{Refusal, Rule};
+use serde_json::json;
 
 use super::Named;
-use super::answer::{Face, json_response, render};
+use super::answer::{Face, json_response, of_end, render};
 use super::form::Form;
 use super::headers;
 use super::token::ASSERTION_TYPE;
@@ -98,7 +99,11 @@ pub(super) async fn revoke(
         ..Trail::default()
     };
     match try_revoke(&app, &tenant, &headers, body, &mut trail).await {
-        Ok(()) => json_response(StatusCode::OK, ""),
+        Ok(true) => json_response(StatusCode::OK, ""),
+        Ok(false) => {
+            let (status, said) = of_end(json!({}), false);
+            json_response(status, said.to_string())
+        }
         Err(refused) => render(&refused, Face::Revocation, &app.nonce()),
     }
 }
@@ -109,7 +114,7 @@ async fn try_revoke(
     headers: &HeaderMap,
     body: Body,
     trail: &mut Trail,
-) -> Result<(), Refused> {
+) -> Result<bool, Refused> {
     let refused = |refusal| app.refused(tenant, trail, refusal);
     let form = Form::read(headers, body, app.bounds().request_bytes)
         .await

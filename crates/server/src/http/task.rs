@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Named;
-use super::answer::{Face, challenge, json_response, render};
+use super::answer::{Face, challenge, json_response, of_end, render};
 use super::{headers, metadata};
 use crate::app::{App, End, Ended, Refused, Tenant, Trail};
 
@@ -171,7 +171,8 @@ impl<'a> Call<'a> {
             }
             (Err(refused), _, _) | (_, Err(refused), _) | (_, _, Err(refused)) => Err(refused),
         };
-        self.answer(result.map(|ended| ended_body(&ended)))
+        let result = result.map(|ended| of_end(ended_body(&ended), ended.recorded));
+        self.answer_as(result)
     }
 
     async fn outcome(&self, body: Body) -> Result<Outcome, Refused> {
@@ -197,6 +198,10 @@ impl<'a> Call<'a> {
     }
 
     fn answer(&self, result: Result<Value, Refused>) -> Response {
+        self.answer_as(result.map(|body| (StatusCode::OK, body)))
+    }
+
+    fn answer_as(&self, result: Result<(StatusCode, Value), Refused>) -> Response {
         let nonce = self.app.nonce();
         match result {
             Err(refused) => {
@@ -209,8 +214,8 @@ impl<'a> Call<'a> {
                 );
                 response
             }
-            Ok(body) => {
-                let mut response = json_response(StatusCode::OK, body.to_string());
+            Ok((status, body)) => {
+                let mut response = json_response(status, body.to_string());
                 if let Ok(nonce) = HeaderValue::from_str(&nonce) {
                     response.headers_mut().insert("dpop-nonce", nonce);
                 }

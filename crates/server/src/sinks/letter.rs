@@ -17,7 +17,7 @@ use crate::config::{Secret, SecretError};
 
 /// What of an entry's data is told. Task keys, series, instances and access are left out: they are
 /// made of claims. What is left are Dayfly's own ids, declared names, times and outcomes.
-const TOLD: [(&str, &[&str]); 14] = [
+const TOLD: [(&str, &[&str]); 16] = [
     ("annex.erased", &["positions"]),
     ("block.lifted", &[]),
     ("block.set", &[]),
@@ -42,6 +42,8 @@ const TOLD: [(&str, &[&str]); 14] = [
         "ledger.restored",
         &["generation", "origin", "former", "handed_out"],
     ),
+    ("ledger.resumed", &["since", "until", "held"]),
+    ("ledger.stalled", &["since"]),
     (
         "refused",
         &[

@@ -10,6 +10,7 @@
 mod access;
 mod applied;
 mod audience;
+mod clocks;
 mod containment;
 mod contention;
 mod declared;
@@ -27,5 +28,6 @@ mod refusals;
 mod resources;
 mod silence;
 mod sinks;
+mod stalls;
 mod tenants;
 mod world;

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use dayfly_domain::{Bounds, Name, Span, TaskId, Time};
-use dayfly_server::app::{App, HeadSinks, ServerBounds, Tenant, TenantSetup};
+use dayfly_server::app::{
+    App, HeadSinks, Journal, ObeyingStore, ServerBounds, Tenant, TenantSetup,
+};
 use dayfly_server::config;
 use dayfly_server::declared::TenantContext;
 use dayfly_server::http;
@@ -162,7 +164,19 @@ impl World {
             reads: AtomicU64::new(0),
             entries_read: AtomicU64::new(0),
         });
-        Self::serve(folder, clock, store, None).await
+        Self::serve(folder, clock, store, None, true).await
+    }
+
+    /// The same under a server whose journal cannot be had.
+    pub(crate) async fn restarted_without_journal(&self) -> Self {
+        Self::serve(
+            Arc::clone(&self.folder),
+            Arc::clone(&self.clock),
+            Arc::clone(&self.store),
+            None,
+            false,
+        )
+        .await
     }
 
     /// The same under a server that replaces its keys after they have signed for this long.
@@ -172,6 +186,7 @@ impl World {
             Arc::clone(&self.clock),
             Arc::clone(&self.store),
             Some(Span::from_seconds(seconds)),
+            true,
         )
         .await
     }
@@ -183,6 +198,7 @@ impl World {
             Arc::clone(&self.clock),
             Arc::clone(&self.store),
             None,
+            true,
         )
         .await
     }
@@ -192,6 +208,7 @@ impl World {
         clock: Arc<ManualClock>,
         store: Arc<Door>,
         rotate: Option<Span>,
+        journaled: bool,
     ) -> Self {
         let master = Arc::new(MasterKey::load(&folder.path().join("master.key"), false).unwrap());
         let keys = Arc::new(KeyCache::new());
@@ -220,8 +237,13 @@ impl World {
             leaf_bytes: 8192,
             request_bytes: 65_536,
         };
-        let app = App::new(
+        let obeying = ObeyingStore::new(
             store.clone(),
+            clock.clone(),
+            journaled.then(|| Journal::open(folder.path()).unwrap()),
+        );
+        let app = App::new(
+            Arc::new(obeying),
             clock.clone(),
             bounds,
             tenants,

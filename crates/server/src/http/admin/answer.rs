@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::app::{ApplyError, HeadError, OpenError, Refused};
-use crate::http::answer::json_response;
+use crate::http::answer::{json_response, of_end};
 use crate::record::RecordError;
 
 /// What a handler gives.
@@ -45,6 +45,12 @@ pub enum Problem {
 pub(super) fn answer(value: &impl Serialize) -> Answered {
     let body = serde_json::to_string(value).map_err(|why| Problem::Fault(why.to_string()))?;
     Ok(json_response(StatusCode::OK, &body))
+}
+
+/// The answer to an end that is obeyed: 202 where neither ledger nor journal could take it.
+pub(super) fn acknowledged(said: Value, recorded: bool) -> Answered {
+    let (status, said) = of_end(said, recorded);
+    Ok(json_response(status, said.to_string()))
 }
 
 /// A part of a request in its own type.

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::Admin;
-use super::answer::{Answered, Problem, answer, parsed};
+use super::answer::{Answered, Problem, acknowledged, answer, parsed};
 use super::keeper::Caller;
 use super::rights::Route;
 use crate::app::{Actor, ApplyRequest, Erasure};
@@ -86,10 +86,11 @@ pub(super) async fn end(
         .await?;
     let tenant = admin.tenant(&tenant)?;
     let ended = admin.app.operator_end(&tenant, task, &by, reason).await?;
-    answer(&json!({
+    let said = json!({
         "task": ended.task, "cause": ended.cause, "at": ended.at,
         "last_possible_acceptance": ended.last_possible_acceptance, "head": ended.head,
-    }))
+    });
+    acknowledged(said, ended.recorded)
 }
 
 pub(super) async fn unblock(

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Admin;
-use super::answer::{Answered, answer, parsed};
+use super::answer::{Answered, acknowledged, answer, parsed};
 use super::change::{Wanted, checked};
 use crate::app::{Actor, Contained};
 use crate::record;
@@ -147,9 +147,8 @@ async fn contain(
     let reason = checked(&body.reason)?;
     let tenant = admin.tenant(tenant)?;
     let done = admin.app.contain(&tenant, &what, &by, reason).await?;
-    answer(&json!({
-        "on": on, "applied": !done.already, "since": done.since,
-    }))
+    let said = json!({ "on": on, "applied": !done.already, "since": done.since });
+    acknowledged(said, done.recorded)
 }
 
 async fn lift(admin: &Admin, tenant: &str, what: &Contained, by: Actor, body: Lift) -> Answered {

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::answer::Problem;
 use super::keeper::{Caller, Keeper, Provider, Scope};
 use super::rights::guarded;
-use super::{Admin, Readiness, healthz, readyz};
+use super::{Admin, Ready, healthz, readyz};
 use crate::app::{Actor, App};
 use crate::config::{AddressRates, Operators};
 use crate::http::answer::json_response;
@@ -40,7 +40,7 @@ pub struct Remote {
 /// their provider vouches for, and for nobody where none is configured.
 pub fn remote(
     app: Arc<App>,
-    ready: Readiness,
+    ready: Ready,
     counted: Arc<Metrics>,
     remote: Option<Remote>,
 ) -> Router {

@@ -14,7 +14,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::app::{HeadSinks, ServerBounds, TenantSetup};
+use crate::app::{HeadSinks, ObeyingStore, ServerBounds, TenantSetup};
 use crate::config::Config;
 use crate::declared::TenantContext;
 use crate::mint::MasterKey;
@@ -72,11 +72,14 @@ impl Served {
 
     async fn serve(&mut self) {
         let ready = Arc::clone(&self.ready);
-        let readiness: Readiness = Arc::new(move || {
+        let readiness: Ready = Arc::new(move || {
             if ready.load(Ordering::SeqCst) {
-                Vec::new()
+                Readiness::default()
             } else {
-                vec!["the clock jumped".to_owned()]
+                Readiness {
+                    reasons: vec!["the clock jumped".to_owned()],
+                    warnings: vec!["the disk is nearly full".to_owned()],
+                }
             }
         });
         let socket = AdminSocket::bind(self.folder.path()).await.unwrap();
@@ -139,8 +142,9 @@ async fn open(folder: &TempDir, hand: &Hand) -> Arc<App> {
         leaf_bytes: 8192,
         request_bytes: 65_536,
     };
-    let store = Arc::clone(&hand.store);
     let clock = Arc::clone(&hand.clock);
+    let store = ObeyingStore::new(hand.store.clone(), hand.clock.clone(), None);
+    let store = Arc::new(store);
     let sinks = HeadSinks::new(Vec::new());
     Arc::new(App::new(store, clock, bounds, vec![tenant], sinks).unwrap())
 }
@@ -151,10 +155,12 @@ async fn health_is_told() {
     assert_eq!(served.get("/healthz").await.0, 200);
     assert_eq!(
         served.get("/readyz").await,
-        (200, json!({"ready": true, "reasons": []}))
+        (200, json!({"ready": true, "reasons": [], "warnings": []}))
     );
     served.ready.store(false, Ordering::SeqCst);
-    let told = json!({"ready": false, "reasons": ["the clock jumped"]});
+    let told = json!({
+        "ready": false, "reasons": ["the clock jumped"], "warnings": ["the disk is nearly full"],
+    });
     assert_eq!(served.get("/readyz").await, (503, told));
     let (_, tenants) = served.get("/admin").await;
     assert_eq!(tenants["tenants"][0]["origin"], "127.0.0.1:8440/acme");
@@ -342,7 +348,7 @@ async fn who_is_not_known_changes_nothing() {
     let task = served.hand.start(at(3, 0, 0), &Spec::default());
     let path = served.folder.path().join("plain.sock");
     let listener = UnixListener::bind(&path).unwrap();
-    let router = router(Arc::clone(&served.app), Arc::new(Vec::new));
+    let router = router(Arc::clone(&served.app), Arc::new(Readiness::default));
     tokio::spawn(axum::serve(listener, router).into_future());
     let end = format!("/admin/acme/tasks/{task}/end");
     let (status, body) = ask(&path, "POST", &end, r#"{"reason":"leaked"}"#).await;

@@ -52,7 +52,7 @@ impl Listener {
                 ..AddressRates::default()
             },
         };
-        let ready: Readiness = Arc::new(Vec::new);
+        let ready: Ready = Arc::new(Readiness::default);
         let app = Arc::clone(&served.app);
         let router = super::super::remote(app, ready, metrics, Some(remote));
         let door = Door::bind("127.0.0.1:0".parse().unwrap(), DoorSetup::default())

@@ -1,0 +1,229 @@
+//! The containment journal: a file beside the database that keeps ends while the ledger cannot.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use super::frame::{self, FIRST, PAYLOAD, Torn};
+use super::record::{Held, Unread};
+
+/// Its name within the data folder.
+pub const JOURNAL: &str = "containment.journal";
+/// Its size: some ten thousand ends. All of it is written when it is made, so that no disk that
+/// fills up later can stop it.
+pub const JOURNAL_BYTES: usize = 4 << 20;
+/// The mode of the file: it names tasks, reasons and people.
+const MODE: u32 = 0o600;
+/// How much is written at a time when it is made.
+const PIECE: usize = 64 * 1024;
+
+/// Why the journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The system says no.
+    #[error("the containment journal `{}` cannot be used", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It holds ends that were acknowledged, and some of them cannot be read.
+    #[error(
+        "the containment journal `{}` is damaged at byte {at}: nothing is served until it is known what ended, see \"Server down\" in the runbook",
+        .path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        at: usize,
+    },
+}
+
+/// The journal of one server, open.
+#[derive(Debug)]
+pub struct Journal(pub(super) Keeper<File>);
+
+/// A journal on whatever holds its bytes.
+#[derive(Debug)]
+pub(super) struct Keeper<D> {
+    path: PathBuf,
+    disk: D,
+    generation: u64,
+    next: usize,
+    /// Whether the header on the disk may still be that of the former generation.
+    unclear: bool,
+}
+
+/// What a journal asks of the file under it.
+pub(super) trait Disk {
+    /// Writes all of these bytes there; durable once [`Disk::sync`] has answered.
+    fn put(&self, bytes: &[u8], at: usize) -> io::Result<()>;
+    /// Has the disk keep what was written (fdatasync).
+    fn sync(&self) -> io::Result<()>;
+}
+
+impl Disk for File {
+    fn put(&self, bytes: &[u8], at: usize) -> io::Result<()> {
+        self.write_all_at(bytes, u64::try_from(at).unwrap_or(u64::MAX))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+impl Journal {
+    /// Opens the journal of a data folder, and makes it where there is none. Gives with it what it
+    /// holds that is not in the ledger yet, or may not be.
+    ///
+    /// # Errors
+    /// [`JournalError`]; nothing may be served then.
+    pub fn open(folder: &Path) -> Result<(Self, Backlog), JournalError> {
+        let path = folder.join(JOURNAL);
+        let failed = |source| JournalError::Io {
+            path: path.clone(),
+            source,
+        };
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(MODE)
+            .open(&path)
+            .map_err(failed)?;
+        let mut bytes = content(&file).map_err(failed)?;
+        // The header is what is written last, so a file without one has never held an end.
+        if bytes.iter().all(|byte| *byte == 0) {
+            make(&file, folder).map_err(failed)?;
+            bytes = content(&file).map_err(failed)?;
+        }
+        let (keeper, backlog) = Keeper::over(path, file, &bytes)?;
+        Ok((Self(keeper), backlog))
+    }
+}
+
+impl<D: Disk> Keeper<D> {
+    /// The journal that these bytes are, on the disk that holds them.
+    pub(super) fn over(
+        path: PathBuf,
+        disk: D,
+        bytes: &[u8],
+    ) -> Result<(Self, Backlog), JournalError> {
+        let damaged = |at| JournalError::Damaged {
+            path: path.clone(),
+            at,
+        };
+        let generation = frame::generation(bytes)
+            .filter(|_| bytes.len() == JOURNAL_BYTES)
+            .ok_or_else(|| damaged(0))?;
+        let (payloads, next) = frame::read(bytes, generation).map_err(|Torn { at }| damaged(at))?;
+        let held = payloads
+            .into_iter()
+            .map(Held::read)
+            .collect::<Result<_, Unread>>()
+            .map_err(|Unread| damaged(FIRST))?;
+        let journal = Self {
+            path,
+            disk,
+            generation,
+            next,
+            unclear: false,
+        };
+        Ok((journal, Backlog(held)))
+    }
+
+    /// Keeps an end: it outlives process and machine once this has answered.
+    ///
+    /// # Errors
+    /// Why it is not kept; the journal is as it was.
+    pub(super) fn keep(&mut self, held: &Held) -> io::Result<()> {
+        if self.unclear {
+            self.clear()?;
+        }
+        let payload = held.bytes();
+        let end = self.next + frame::room(payload.len());
+        if payload.len() > PAYLOAD || end > JOURNAL_BYTES {
+            return Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                "the containment journal is full",
+            ));
+        }
+        let frame = frame::frame(self.generation, self.next, &payload);
+        self.disk.put(&frame, self.next)?;
+        self.disk.sync()?;
+        self.next = end;
+        Ok(())
+    }
+
+    /// Forgets everything, now that the ledger has it.
+    ///
+    /// # Errors
+    /// Why the disk may still hold it; nothing is kept until this has succeeded.
+    pub(super) fn clear(&mut self) -> io::Result<()> {
+        if self.next == FIRST && !self.unclear {
+            return Ok(());
+        }
+        if !self.unclear {
+            self.generation += 1;
+            self.next = FIRST;
+            self.unclear = true;
+        }
+        self.disk.put(&frame::header(self.generation), 0)?;
+        self.disk.sync()?;
+        self.unclear = false;
+        Ok(())
+    }
+
+    /// The folder that it lies in.
+    pub(super) fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(&self.path)
+    }
+}
+
+/// What a journal held when it was opened.
+#[derive(Debug, Default)]
+pub struct Backlog(pub(super) Vec<Held>);
+
+impl Backlog {
+    /// How many ends.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+fn content(file: &File) -> io::Result<Vec<u8>> {
+    let length = file.metadata()?.len().min(JOURNAL_BYTES as u64 + 1);
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(JOURNAL_BYTES)];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
+/// Takes the room for good: reserved first, so that a disk without it says so at once, and then
+/// written, because some file systems reserve less than a write needs.
+fn make(file: &File, folder: &Path) -> io::Result<()> {
+    let length = nix::libc::off_t::try_from(JOURNAL_BYTES).unwrap_or(nix::libc::off_t::MAX);
+    match nix::fcntl::posix_fallocate(file, 0, length) {
+        // Where it cannot be reserved, writing it takes it.
+        Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::EINVAL) => {}
+        Err(why) => return Err(why.into()),
+    }
+    let zeros = vec![0; PIECE];
+    for at in (0..JOURNAL_BYTES).step_by(PIECE) {
+        file.put(&zeros, at)?;
+    }
+    file.sync_all()?;
+    file.put(&frame::header(1), 0)?;
+    file.sync_all()?;
+    File::open(folder)?.sync_all()
+}

@@ -1,0 +1,286 @@
+//! The way back: what was held becomes the first batch of a ledger that records again, then the outage itself.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use dayfly_domain::{BlockOn, EpochOf, Name, Span, TaskId};
+use dayfly_store::{
+    Annex, Answer, Append, AppendError, Change, Committed, Facts, FactsQuery, Note, Touch,
+    Unavailable,
+};
+use serde_json::json;
+
+use super::record::{Held, HeldBlock};
+use super::set::applied;
+use super::store::{ObeyingStore, late, within};
+use super::{PATIENCE, Stall};
+use crate::app::contain::Contained;
+use crate::app::moved::Moves;
+use crate::random;
+
+/// How many ends are recorded side by side.
+const BATCH: usize = 256;
+/// How often an end is looked at again whose task moves under it.
+const ROUNDS: usize = 64;
+/// The first and the longest wait between two tries.
+const FIRST_WAIT: Span = Span::from_millis(500);
+const LONGEST_WAIT: Span = Span::from_seconds(5);
+
+/// When to try again, by the monotonic clock.
+#[derive(Default)]
+pub(super) struct Retry {
+    wait: Span,
+    not_before: Span,
+    unanswered: Option<Made>,
+}
+
+/// The answer to an append of an outage.
+type Made = Answer<Result<Committed, AppendError>>;
+
+impl ObeyingStore {
+    /// Tries to go on after a stall, no more often than its backoff allows: records what is held,
+    /// then the outage in the ledgers of these tenants. Whether the ledger records.
+    pub async fn resume(&self, tenants: &[Name]) -> bool {
+        if !self.shared.is_closed() {
+            return true;
+        }
+        let Ok(mut retry) = self.shared.resuming.try_lock() else {
+            return false;
+        };
+        self.hear_nothing(tenants);
+        let now = self.shared.clock.monotonic();
+        if now < retry.not_before {
+            return false;
+        }
+        match self.try_resume(tenants, &mut retry.unanswered).await {
+            Ok(true) => {
+                tracing::info!("the ledger records again");
+                *retry = Retry::default();
+                true
+            }
+            Ok(false) => false,
+            Err(why) => {
+                let doubled = retry.wait + retry.wait;
+                retry.wait = doubled.max(FIRST_WAIT).min(LONGEST_WAIT);
+                retry.not_before = now + retry.wait;
+                tracing::warn!(%why, waiting = self.waiting(), "the ledger is still stalled");
+                false
+            }
+        }
+    }
+
+    /// Time in which nobody could renew or be sure to be heard counts against no task. What was
+    /// marked before is part of the same span, so an outage is added once.
+    fn hear_nothing(&self, tenants: &[Name]) {
+        let Some(stall) = self.stall() else {
+            return;
+        };
+        for tenant in tenants {
+            let (from, to) = (stall.since, self.shared.clock.now());
+            self.shared.inner.touch(tenant, Touch::Deaf { from, to });
+        }
+    }
+
+    async fn try_resume(
+        &self,
+        tenants: &[Name],
+        unanswered: &mut Option<Made>,
+    ) -> Result<bool, Unavailable> {
+        let (held, recorded, stall) = {
+            let state = self.shared.state();
+            (state.held.clone(), state.recorded, state.stall.clone())
+        };
+        let mut left = held.get(recorded..).unwrap_or_default();
+        while !left.is_empty() {
+            let (batch, rest) = left.split_at(together(left));
+            self.record(batch).await?;
+            self.shared.state_mut().recorded += batch.len();
+            left = rest;
+        }
+        if let Some(stall) = stall {
+            self.note_outage(tenants, &stall, &held, unanswered).await?;
+        }
+        let shared = Arc::clone(&self.shared);
+        tokio::task::spawn_blocking(move || shared.reopen())
+            .await
+            .map_err(|why| Unavailable(why.to_string()))?
+            .map_err(|why| Unavailable(format!("the containment journal cannot be emptied: {why}")))
+    }
+
+    /// Records ends of different tasks side by side. Each is decided on the state as it is now, so
+    /// what is in the ledger already is not recorded again.
+    async fn record(&self, batch: &[Arc<Held>]) -> Result<(), Unavailable> {
+        let mut left: Vec<&Arc<Held>> = batch.iter().collect();
+        for _ in 0..ROUNDS {
+            let mut waiting = Vec::with_capacity(left.len());
+            for held in left {
+                if let Some(append) = self.append_of(held)? {
+                    waiting.push((held, self.shared.inner.append(&held.tenant, append)));
+                }
+            }
+            left = Vec::new();
+            for (held, answer) in waiting {
+                match within(answer).await {
+                    Ok(_) => {}
+                    Err(AppendError::Unavailable(why) | AppendError::Unknown(why)) => {
+                        return Err(why);
+                    }
+                    // It moved meanwhile: the next round looks again.
+                    Err(
+                        AppendError::Conflict
+                        | AppendError::Revised
+                        | AppendError::Stale(_)
+                        | AppendError::Claimed { .. }
+                        | AppendError::SpentKey { .. }
+                        | AppendError::TooLarge,
+                    ) => left.push(held),
+                }
+            }
+            if left.is_empty() {
+                return Ok(());
+            }
+        }
+        Err(Unavailable("what is held did not stand still".to_owned()))
+    }
+
+    /// What is left to record of this; none when the ledger has all of it.
+    fn append_of(&self, held: &Held) -> Result<Option<Append>, Unavailable> {
+        let tasks: Vec<TaskId> = held.ends.iter().map(|end| end.task).collect();
+        let epochs: Vec<EpochOf> = held
+            .blocks
+            .iter()
+            .filter_map(|held| Contained::of(&held.block.on))
+            .map(|what| what.epoch())
+            .collect();
+        let query = FactsQuery {
+            tasks: &tasks,
+            epochs: &epochs,
+            documents: (!epochs.is_empty()).then(Moves::documents),
+            ..FactsQuery::default()
+        };
+        let facts = self.shared.inner.facts(&held.tenant, &query)?;
+        let mut append = Append::default();
+        for held in &held.blocks {
+            block(&mut append, held, &facts)?;
+        }
+        append.now = held.at;
+        for (end, open) in held.ends.iter().zip(&facts.tasks) {
+            let Some(open) = open else {
+                tracing::info!(
+                    tenant = %held.tenant, task = %end.task,
+                    "a held end is of no open task: there is nothing to record"
+                );
+                continue;
+            };
+            let (events, next) = applied(&open.task, &end.events);
+            if !events.is_empty() {
+                append.changes.push(Change {
+                    task: end.task,
+                    expected_version: open.task.version,
+                    events,
+                    next,
+                });
+            }
+        }
+        let nothing = append.changes.is_empty() && append.blocks.is_empty();
+        Ok((!nothing).then_some(append))
+    }
+
+    /// Records the outage in the ledgers that do not have it yet.
+    async fn note_outage(
+        &self,
+        tenants: &[Name],
+        stall: &Stall,
+        held: &[Arc<Held>],
+        unanswered: &mut Option<Made>,
+    ) -> Result<(), Unavailable> {
+        let noted = self.shared.state().noted;
+        for tenant in tenants.iter().skip(noted) {
+            // What was answered too late may be made all the same: only what was not is tried again.
+            if let Some(late) = unanswered.take()
+                && patiently(late, unanswered).await?.is_ok()
+            {
+                self.shared.state_mut().noted += 1;
+                continue;
+            }
+            let now = self.shared.clock.now();
+            let ends = held.iter().filter(|held| held.tenant == *tenant).count();
+            let reason = json!({ "reason": stall.why.to_string() }).to_string();
+            let salt = random::bytes().map_err(|why| Unavailable(why.to_string()))?;
+            let note = |kind, data: serde_json::Value, annex| Note {
+                kind,
+                data: data.to_string(),
+                annex,
+            };
+            let append = Append {
+                now,
+                notes: vec![
+                    note(
+                        "ledger.stalled",
+                        json!({ "since": stall.since }),
+                        Some(Annex { salt, data: reason }),
+                    ),
+                    note(
+                        "ledger.resumed",
+                        json!({ "since": stall.since, "until": now, "held": ends }),
+                        None,
+                    ),
+                ],
+                ..Append::default()
+            };
+            let answer = self.shared.inner.append(tenant, append);
+            let committed = patiently(answer, unanswered).await?;
+            committed.map_err(|why| Unavailable(why.to_string()))?;
+            self.shared.state_mut().noted += 1;
+        }
+        Ok(())
+    }
+}
+
+/// Waits for as long as a commit may take; keeps the answer that does not come within that.
+async fn patiently(
+    mut answer: Made,
+    unanswered: &mut Option<Made>,
+) -> Result<Result<Committed, AppendError>, Unavailable> {
+    match tokio::time::timeout(PATIENCE, &mut answer).await {
+        Ok(made) => Ok(made),
+        Err(_) => {
+            *unanswered = Some(answer);
+            Err(late())
+        }
+    }
+}
+
+/// How many from the first on may be recorded side by side: a containment alone, for it moves what
+/// others rely on, and of each task one.
+fn together(held: &[Arc<Held>]) -> usize {
+    let mut tasks = HashSet::new();
+    let fit = held.iter().take(BATCH).take_while(|held| {
+        let alone = held
+            .blocks
+            .iter()
+            .any(|held| Contained::of(&held.block.on).is_some());
+        !alone && held.ends.iter().all(|end| tasks.insert(end.task))
+    });
+    fit.count().max(1)
+}
+
+/// Has an append set a block that does not stand yet.
+fn block(append: &mut Append, held: &HeldBlock, facts: &Facts) -> Result<(), Unavailable> {
+    let on: &BlockOn = &held.block.on;
+    if facts.blocks.iter().any(|block| block.on == *on) {
+        return Ok(());
+    }
+    let note = Note {
+        kind: "block.set",
+        data: held.data.clone(),
+        annex: held.annex.clone(),
+    };
+    if let Some(what) = Contained::of(on) {
+        *append = what.append(facts, held.block.since, note)?;
+        return Ok(());
+    }
+    append.notes.push(note);
+    append.blocks.push(held.block.clone());
+    Ok(())
+}

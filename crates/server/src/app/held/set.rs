@@ -1,0 +1,115 @@
+//! What is contained and not recorded yet: the set that covers every read of the store.
+
+use std::collections::HashMap;
+
+use dayfly_domain::{Block, BlockOn, EpochOf, Event, Name, Task, TaskEnded, TaskId, apply};
+use dayfly_store::{Drafted, OpenTask};
+
+use super::record::Held;
+
+/// The ends and blocks that are held, by tenant.
+#[derive(Debug, Default)]
+pub(super) struct Contained(HashMap<Name, OfTenant>);
+
+/// Those of one tenant.
+#[derive(Debug, Default)]
+pub(super) struct OfTenant {
+    ends: HashMap<TaskId, Vec<Drafted>>,
+    blocks: Vec<Block>,
+}
+
+impl Contained {
+    /// The set of these.
+    pub(super) fn of<'h>(held: impl IntoIterator<Item = &'h Held>) -> Self {
+        let mut set = Self::default();
+        for held in held {
+            set.add(held);
+        }
+        set
+    }
+
+    pub(super) fn add(&mut self, held: &Held) {
+        let of_tenant = self.0.entry(held.tenant.clone()).or_default();
+        for end in &held.ends {
+            let events = of_tenant.ends.entry(end.task).or_default();
+            events.extend(end.events.iter().cloned());
+        }
+        for held in &held.blocks {
+            if !of_tenant.stands(&held.block.on) {
+                of_tenant.blocks.push(held.block.clone());
+            }
+        }
+    }
+
+    pub(super) fn of_tenant(&self, tenant: &Name) -> Option<&OfTenant> {
+        self.0.get(tenant)
+    }
+}
+
+impl OfTenant {
+    /// Makes of an open task what it is by what is held; its state may say that it has ended.
+    pub(super) fn cover(&self, open: &mut OpenTask) {
+        if let Some(events) = self.ends.get(&open.task.id) {
+            let (_, task) = applied(&open.task, events);
+            open.task = task;
+        }
+        if open.stale.is_none() {
+            open.stale = self.contains(&open.task);
+        }
+    }
+
+    /// The blocks that are held and not among those that stand.
+    pub(super) fn blocks_beside(&self, standing: &[Block]) -> Vec<Block> {
+        let new = |held: &&Block| standing.iter().all(|block| block.on != held.on);
+        self.blocks.iter().filter(new).cloned().collect()
+    }
+
+    fn stands(&self, on: &BlockOn) -> bool {
+        self.blocks.iter().any(|block| block.on == *on)
+    }
+
+    /// The epoch that a containment of this task moves when it is recorded.
+    fn contains(&self, task: &Task) -> Option<EpochOf> {
+        let moved = |epoch: &&EpochOf| match epoch {
+            EpochOf::Tenant => self.stands(&BlockOn::Tenant),
+            EpochOf::Owner(name) => self.stands(&BlockOn::Owner(name.clone())),
+            EpochOf::Workload(name) => self.stands(&BlockOn::Workload(name.clone())),
+            EpochOf::Issuer(_) => false,
+        };
+        let mut relied = task.epochs.iter().map(|epoch| &epoch.of);
+        relied.find(moved).cloned()
+    }
+}
+
+/// What is left to happen of these events to a task, and the task after it. What does not fit any
+/// more has happened already, by whatever was recorded meanwhile.
+pub(super) fn applied(task: &Task, events: &[Drafted]) -> (Vec<Drafted>, Task) {
+    let mut state = task.clone();
+    let mut happened = Vec::new();
+    for drafted in events {
+        let event = counted(&drafted.event, state.version);
+        if let Some(next) = apply(Some(state.clone()), task.id, &event) {
+            state = next;
+            happened.push(Drafted {
+                event,
+                annex: drafted.annex.clone(),
+            });
+        }
+    }
+    (happened, state)
+}
+
+/// The event with the count of entries that the task has now.
+fn counted(event: &Event, version: u64) -> Event {
+    match event {
+        Event::TaskEnded(ended) => Event::TaskEnded(TaskEnded {
+            count: version + 1,
+            ..ended.clone()
+        }),
+        Event::TaskStarted(_)
+        | Event::ClientRegistered(_)
+        | Event::CredentialIssued(_)
+        | Event::CredentialRevoked(_)
+        | Event::ClientEnded(_) => event.clone(),
+    }
+}

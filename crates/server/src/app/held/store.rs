@@ -1,0 +1,477 @@
+//! The store as every use case sees it: what is held is obeyed, and nothing is granted while the ledger stalls.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use dayfly_domain::{Event, Name, TaskId, Time};
+use dayfly_ledger::Hash;
+use dayfly_store::clock::Clock;
+use dayfly_store::{
+    Answer, Append, AppendError, Committed, EntryRange, Facts, FactsQuery, Observed, OpenFilter,
+    OpenTask, SearchKey, Store, StoredEntry, Touch, TreeHead, Unavailable, Use,
+};
+
+use super::journal::{Backlog, Journal};
+use super::jump::{Jump, JumpWatch};
+use super::record::Held;
+use super::resume::Retry;
+use super::set::{Contained, OfTenant};
+use super::{Acknowledged, PATIENCE, Stall};
+
+/// A store in front of another one. See the module's text.
+#[derive(Clone)]
+pub struct ObeyingStore {
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    pub(super) inner: Arc<dyn Store>,
+    pub(super) clock: Arc<dyn Clock>,
+    journal: Mutex<Option<Journal>>,
+    /// The folder of the journal, whose disk is watched.
+    folder: Option<PathBuf>,
+    /// Whether the ledger stalls or anything is held: what is read while it is set is covered.
+    closed: AtomicBool,
+    state: RwLock<State>,
+    pub(super) resuming: tokio::sync::Mutex<Retry>,
+    watch: JumpWatch,
+}
+
+/// What is held, and why.
+#[derive(Default)]
+pub(super) struct State {
+    /// In the order of their acknowledgement.
+    pub(super) held: Vec<Arc<Held>>,
+    /// How many of these, from the first on, the ledger has by now.
+    pub(super) recorded: usize,
+    set: Contained,
+    pub(super) stall: Option<Stall>,
+    /// How many ledgers have the outage by now.
+    pub(super) noted: usize,
+}
+
+impl ObeyingStore {
+    /// A store in front of `inner`, which obeys what the journal of the last run has left from the
+    /// first read on. Without a journal an end that cannot be recorded lasts as long as the process.
+    #[must_use]
+    pub fn new(
+        inner: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        journal: Option<(Journal, Backlog)>,
+    ) -> Self {
+        let (journal, Backlog(held)) = match journal {
+            Some((journal, backlog)) => (Some(journal), backlog),
+            None => (None, Backlog::default()),
+        };
+        let stall = held.first().map(|first| Stall {
+            since: first.at,
+            why: Unavailable("ends wait in the journal since before the start".to_owned()),
+        });
+        let state = State {
+            set: Contained::of(&held),
+            held: held.into_iter().map(Arc::new).collect(),
+            stall,
+            ..State::default()
+        };
+        let shared = Shared {
+            inner,
+            clock,
+            folder: journal
+                .as_ref()
+                .map(|Journal(journal)| journal.folder().to_owned()),
+            journal: Mutex::new(journal),
+            closed: AtomicBool::new(!state.held.is_empty()),
+            state: RwLock::new(state),
+            resuming: tokio::sync::Mutex::default(),
+            watch: JumpWatch::default(),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Records an end, or holds it where the ledger cannot: it is obeyed from then on, whatever
+    /// becomes of the ledger.
+    ///
+    /// # Errors
+    /// Only those that say that it has to be decided again.
+    pub(in crate::app) async fn end(
+        &self,
+        tenant: &Name,
+        append: Append,
+    ) -> Result<Acknowledged, AppendError> {
+        let held = Held::of(tenant, &append);
+        match self.append(tenant, append).await {
+            Ok(_) => Ok(Acknowledged::Recorded),
+            Err(AppendError::Unavailable(why) | AppendError::Unknown(why)) => {
+                Ok(self.hold(held, why).await)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Holds an end that cannot even be tried, because the store cannot be read.
+    pub(in crate::app) async fn hold_append(
+        &self,
+        tenant: &Name,
+        append: &Append,
+        why: Unavailable,
+    ) -> Acknowledged {
+        self.hold(Held::of(tenant, append), why).await
+    }
+
+    /// Obeys an end from now on, and has the journal keep it.
+    async fn hold(&self, held: Held, why: Unavailable) -> Acknowledged {
+        let held = Arc::new(held);
+        self.shared.begin_stall(why, Some(&held));
+        let shared = Arc::clone(&self.shared);
+        let kept = tokio::task::spawn_blocking(move || shared.journal(&held));
+        let journaled = match tokio::time::timeout(PATIENCE, kept).await {
+            Ok(Ok(journaled)) => journaled,
+            Ok(Err(_)) | Err(_) => {
+                tracing::error!("the containment journal does not answer");
+                false
+            }
+        };
+        Acknowledged::Held { journaled }
+    }
+
+    /// Since when and why nothing is granted; none while the ledger records.
+    pub(in crate::app) fn stall(&self) -> Option<Stall> {
+        if !self.shared.is_closed() {
+            return None;
+        }
+        self.shared.state().stall.clone()
+    }
+
+    /// How many ends wait to be recorded.
+    pub(in crate::app) fn waiting(&self) -> usize {
+        let state = self.shared.state();
+        state.held.len().saturating_sub(state.recorded)
+    }
+
+    /// The jump of the wall clock that has not settled.
+    pub(in crate::app) fn jump(&self) -> Option<Jump> {
+        self.shared.watch.look(self.shared.clock.as_ref())
+    }
+
+    /// Whether the clock has been steady for long enough after a jump.
+    pub(in crate::app) fn has_settled(&self) -> bool {
+        self.shared.watch.has_settled(self.shared.clock.as_ref())
+    }
+
+    /// Lets grants go on after a jump.
+    pub(in crate::app) fn forget_jump(&self) {
+        self.shared.watch.forget();
+    }
+
+    /// The folder of the journal.
+    pub(in crate::app) fn folder(&self) -> Option<&std::path::Path> {
+        self.shared.folder.as_deref()
+    }
+
+    /// Has the writer commit an append that holds nothing: a database that is lost is seen although
+    /// nobody asks for anything.
+    pub(in crate::app) async fn probe(&self, tenant: &Name, now: Time) {
+        let empty = Append {
+            now,
+            ..Append::default()
+        };
+        if let Err(AppendError::Unavailable(why) | AppendError::Unknown(why)) =
+            self.shared.commit(tenant, empty).await
+        {
+            self.shared.begin_stall(why, None);
+        }
+    }
+
+    /// What keeps an append from being made now.
+    fn refusal(&self, append: &Append) -> Option<Unavailable> {
+        if self.shared.is_closed() {
+            let state = self.shared.state();
+            let stall = state.stall.as_ref()?;
+            return Some(Unavailable(format!(
+                "the ledger is stalled since {}: {}",
+                stall.since, stall.why
+            )));
+        }
+        if grants(append)
+            && let Some(jump) = self.jump()
+        {
+            return Some(Unavailable(format!("nothing is granted: {jump}")));
+        }
+        None
+    }
+
+    /// Reads, and covers what was read with what is held at that moment.
+    ///
+    /// What is held is looked for before and after the read, and leaves the set only while nobody
+    /// reads: otherwise a read from before the record could meet a set from after it.
+    fn covered<T>(
+        &self,
+        tenant: &Name,
+        read: impl Fn() -> Result<T, Unavailable>,
+        cover: impl FnOnce(&OfTenant, &mut T) -> Result<(), Unavailable>,
+    ) -> Result<T, Unavailable> {
+        if !self.shared.is_closed() {
+            let committed = read()?;
+            if !self.shared.is_closed() {
+                return Ok(committed);
+            }
+        }
+        let state = self.shared.state();
+        let mut committed = read()?;
+        if let Some(held) = state.set.of_tenant(tenant) {
+            cover(held, &mut committed)?;
+        }
+        Ok(committed)
+    }
+
+    fn cover_facts(
+        &self,
+        tenant: &Name,
+        query: &FactsQuery<'_>,
+        held: &OfTenant,
+        facts: &mut Facts,
+    ) -> Result<(), Unavailable> {
+        for open in facts.tasks.iter_mut().flatten() {
+            held.cover(open);
+        }
+        let blocks = held.blocks_beside(&facts.blocks);
+        facts.blocks.extend(blocks);
+        if query.standings.is_empty() {
+            return Ok(());
+        }
+        // A standing does not say what its task relies on.
+        let query = FactsQuery {
+            tasks: query.standings,
+            ..FactsQuery::default()
+        };
+        let tasks = self.shared.inner.facts(tenant, &query)?.tasks;
+        let standing = |open: Option<OpenTask>| {
+            let mut open = open?;
+            held.cover(&mut open);
+            open.task.is_open().then(|| open.standing())
+        };
+        facts.standings = tasks.into_iter().map(standing).collect();
+        Ok(())
+    }
+}
+
+impl Shared {
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Commits behind the gate, within the bound.
+    pub(super) async fn commit(
+        &self,
+        tenant: &Name,
+        append: Append,
+    ) -> Result<Committed, AppendError> {
+        within(self.inner.append(tenant, append)).await
+    }
+
+    /// Closes the gate, and adds to what is held.
+    fn begin_stall(&self, why: Unavailable, held: Option<&Arc<Held>>) {
+        let mut state = self.state_mut();
+        if state.stall.is_none() {
+            tracing::error!(%why, "the ledger is stalled: nothing is granted, ends go to the journal");
+            state.stall = Some(Stall {
+                since: self.clock.now(),
+                why,
+            });
+        }
+        if let Some(held) = held {
+            state.set.add(held);
+            state.held.push(Arc::clone(held));
+        }
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    /// Has the journal keep what is held; whether it is durable then.
+    fn journal(&self, held: &Arc<Held>) -> bool {
+        let mut journal = self.open_journal();
+        // What was recorded meanwhile must not be in a journal that was emptied since.
+        if !self.state().is_waiting(held) {
+            return true;
+        }
+        match journal.as_mut().map(|Journal(journal)| journal.keep(held)) {
+            Some(Ok(())) => true,
+            Some(Err(why)) => {
+                tracing::error!(%why, "an end is obeyed and yet not durable: the containment journal cannot keep it");
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// Empties the journal and opens the gate, when the ledger has everything that was held.
+    /// Whether it has.
+    pub(super) fn reopen(&self) -> std::io::Result<bool> {
+        let mut journal = self.open_journal();
+        let all = {
+            let state = self.state();
+            state.recorded == state.held.len()
+        };
+        if !all {
+            return Ok(false);
+        }
+        if let Some(Journal(journal)) = journal.as_mut() {
+            journal.clear()?;
+        }
+        let mut state = self.state_mut();
+        let recorded = std::mem::take(&mut state.recorded);
+        state.held.drain(..recorded);
+        state.set = Contained::of(state.held.iter().map(AsRef::as_ref));
+        if !state.held.is_empty() {
+            // They came while the journal was emptied, and will be in it.
+            return Ok(false);
+        }
+        state.stall = None;
+        state.noted = 0;
+        self.closed.store(false, Ordering::SeqCst);
+        Ok(true)
+    }
+
+    fn open_journal(&self) -> MutexGuard<'_, Option<Journal>> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Whether the ledger does not have this yet.
+    fn is_waiting(&self, held: &Arc<Held>) -> bool {
+        let mut waiting = self.held.iter().skip(self.recorded);
+        waiting.any(|waiting| Arc::ptr_eq(waiting, held))
+    }
+}
+
+/// Whether an append opens anything or issues a credential.
+fn grants(append: &Append) -> bool {
+    let events = append.changes.iter().flat_map(|change| &change.events);
+    events.into_iter().any(|drafted| match drafted.event {
+        Event::TaskStarted(_) | Event::ClientRegistered(_) | Event::CredentialIssued(_) => true,
+        Event::CredentialRevoked(_) | Event::ClientEnded(_) | Event::TaskEnded(_) => false,
+    })
+}
+
+/// Waits for an answer of the writer for as long as a commit may take.
+pub(super) async fn within<T>(answer: Answer<Result<T, AppendError>>) -> Result<T, AppendError> {
+    tokio::time::timeout(PATIENCE, answer)
+        .await
+        .unwrap_or_else(|_| Err(AppendError::Unknown(late())))
+}
+
+pub(super) fn late() -> Unavailable {
+    Unavailable(format!("no commit within {} s", PATIENCE.as_secs()))
+}
+
+impl Store for ObeyingStore {
+    fn append(&self, tenant: &Name, append: Append) -> Answer<Result<Committed, AppendError>> {
+        if let Some(why) = self.refusal(&append) {
+            return Box::pin(std::future::ready(Err(AppendError::Unavailable(why))));
+        }
+        let answer = self.shared.inner.append(tenant, append);
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            match tokio::time::timeout(PATIENCE, answer).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    shared.begin_stall(late(), None);
+                    Err(AppendError::Unknown(late()))
+                }
+            }
+        })
+    }
+
+    fn observe(&self, tenant: &Name, uses: Vec<Use>) -> Answer<Result<Vec<Observed>, AppendError>> {
+        if let Some(why) = self.refusal(&Append::default()) {
+            return Box::pin(std::future::ready(Err(AppendError::Unavailable(why))));
+        }
+        Box::pin(within(self.shared.inner.observe(tenant, uses)))
+    }
+
+    fn touch(&self, tenant: &Name, touch: Touch) {
+        self.shared.inner.touch(tenant, touch);
+    }
+
+    fn facts(&self, tenant: &Name, query: &FactsQuery<'_>) -> Result<Facts, Unavailable> {
+        self.covered(
+            tenant,
+            || self.shared.inner.facts(tenant, query),
+            |held, facts| self.cover_facts(tenant, query, held, facts),
+        )
+    }
+
+    fn open(
+        &self,
+        tenant: &Name,
+        filter: &OpenFilter,
+        cursor: Option<TaskId>,
+        limit: usize,
+    ) -> Result<Vec<OpenTask>, Unavailable> {
+        let mut cursor = cursor;
+        loop {
+            let mut last = None;
+            let page = self.covered(
+                tenant,
+                || self.shared.inner.open(tenant, filter, cursor, limit),
+                |held, page| {
+                    last = page.last().map(|open| open.task.id);
+                    for open in page.iter_mut() {
+                        held.cover(open);
+                    }
+                    page.retain(|open| open.task.is_open());
+                    Ok(())
+                },
+            )?;
+            // A page of which nothing is left is not the end of them.
+            if !page.is_empty() || last.is_none() {
+                return Ok(page);
+            }
+            cursor = last;
+        }
+    }
+
+    fn entries(
+        &self,
+        tenant: &Name,
+        range: EntryRange,
+        limit: usize,
+    ) -> Result<Vec<StoredEntry>, Unavailable> {
+        self.shared.inner.entries(tenant, range, limit)
+    }
+
+    fn find(
+        &self,
+        tenant: &Name,
+        key: &SearchKey,
+        cursor: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<u64>, Unavailable> {
+        self.shared.inner.find(tenant, key, cursor, limit)
+    }
+
+    fn head(&self, tenant: &Name) -> Result<TreeHead, Unavailable> {
+        self.shared.inner.head(tenant)
+    }
+
+    fn tile(
+        &self,
+        tenant: &Name,
+        level: u8,
+        index: u64,
+        width: u16,
+    ) -> Result<Vec<Hash>, Unavailable> {
+        self.shared.inner.tile(tenant, level, index, width)
+    }
+}

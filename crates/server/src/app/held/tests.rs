@@ -1,0 +1,201 @@
+//! The journal on a disk that loses what was not synced, and on one that fails.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use dayfly_domain::{Block, BlockOn, Cause, ClientEnded, Event, TaskId, Time};
+use dayfly_store::{Annex, Drafted};
+
+use super::journal::{Disk, JOURNAL, JOURNAL_BYTES, Journal, JournalError, Keeper};
+use super::record::{Held, HeldBlock, HeldEnd};
+
+/// A disk of which a power failure leaves what was synced.
+#[derive(Clone, Default)]
+struct Platter(Rc<RefCell<Sectors>>);
+
+#[derive(Default)]
+struct Sectors {
+    kept: Vec<u8>,
+    written: Vec<u8>,
+    fails: bool,
+}
+
+impl Platter {
+    /// A disk with an empty journal.
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        drop(Journal::open(folder.path()).unwrap());
+        let bytes = std::fs::read(folder.path().join(JOURNAL)).unwrap();
+        assert_eq!(bytes.len(), JOURNAL_BYTES);
+        let platter = Self::default();
+        platter.0.borrow_mut().kept.clone_from(&bytes);
+        platter.0.borrow_mut().written = bytes;
+        platter
+    }
+
+    fn lose_power(&self) {
+        let mut sectors = self.0.borrow_mut();
+        sectors.written = sectors.kept.clone();
+    }
+
+    fn fail(&self, fails: bool) {
+        self.0.borrow_mut().fails = fails;
+    }
+
+    fn open(&self) -> Result<(Keeper<Self>, Vec<Held>), JournalError> {
+        let bytes = self.0.borrow().written.clone();
+        let (journal, backlog) = Keeper::over(PathBuf::from(JOURNAL), self.clone(), &bytes)?;
+        Ok((journal, backlog.0))
+    }
+
+    fn held(&self) -> Vec<u64> {
+        let (_, held) = self.open().unwrap();
+        held.iter().map(|held| held.at.millis()).collect()
+    }
+}
+
+impl Disk for Platter {
+    fn put(&self, bytes: &[u8], at: usize) -> io::Result<()> {
+        let mut sectors = self.0.borrow_mut();
+        if sectors.fails {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        sectors.written[at..at + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut sectors = self.0.borrow_mut();
+        sectors.kept = sectors.written.clone();
+        Ok(())
+    }
+}
+
+fn held(at: u64) -> Held {
+    let annex = Annex {
+        salt: [7; 16],
+        data: r#"{"reason":"leaked"}"#.to_owned(),
+    };
+    let event = Event::ClientEnded(ClientEnded {
+        client: 1,
+        cause: Cause::Operator,
+        at: Time::from_millis(at),
+        last_expiry: None,
+    });
+    Held {
+        tenant: "acme".parse().unwrap(),
+        at: Time::from_millis(at),
+        ends: vec![HeldEnd {
+            task: TaskId([3; 16]),
+            events: vec![Drafted {
+                event,
+                annex: Some(annex.clone()),
+            }],
+        }],
+        blocks: vec![HeldBlock {
+            block: Block {
+                on: BlockOn::Tenant,
+                task: None,
+                since: Time::from_millis(at),
+            },
+            data: "{}".to_owned(),
+            annex: Some(annex),
+        }],
+    }
+}
+
+#[test]
+fn an_end_outlives_a_power_failure_from_its_acknowledgement_on() {
+    let platter = Platter::new();
+    let (mut journal, _) = platter.open().unwrap();
+    for at in 1..=3 {
+        journal.keep(&held(at)).unwrap();
+        platter.lose_power();
+        assert_eq!(platter.held(), (1..=at).collect::<Vec<_>>());
+    }
+    let (_, read) = platter.open().unwrap();
+    let (wrote, read) = (held(3), &read[2]);
+    assert_eq!(read.bytes(), wrote.bytes());
+    assert_eq!(read.ends[0].events[0].event, wrote.ends[0].events[0].event);
+    assert_eq!(read.ends[0].events[0].annex, wrote.ends[0].events[0].annex);
+    assert_eq!(read.blocks[0].block, wrote.blocks[0].block);
+}
+
+#[test]
+fn what_was_cleared_stays_so_and_the_next_end_is_kept() {
+    let platter = Platter::new();
+    let (mut journal, _) = platter.open().unwrap();
+    journal.keep(&held(1)).unwrap();
+    journal.keep(&held(2)).unwrap();
+    journal.clear().unwrap();
+    platter.lose_power();
+    assert!(platter.held().is_empty());
+    journal.keep(&held(3)).unwrap();
+    platter.lose_power();
+    assert_eq!(platter.held(), [3]);
+}
+
+#[test]
+fn a_journal_that_could_not_be_cleared_keeps_nothing_that_would_be_lost() {
+    let platter = Platter::new();
+    let (mut journal, _) = platter.open().unwrap();
+    journal.keep(&held(1)).unwrap();
+    platter.fail(true);
+    journal.clear().unwrap_err();
+    // An end of the next generation would not be read under the header of this one.
+    journal.keep(&held(2)).unwrap_err();
+    assert_eq!(platter.held(), [1]);
+    platter.fail(false);
+    journal.keep(&held(3)).unwrap();
+    platter.lose_power();
+    assert_eq!(platter.held(), [3]);
+}
+
+#[test]
+fn a_full_journal_says_so_and_keeps_what_it_has() {
+    let platter = Platter::new();
+    let (mut journal, _) = platter.open().unwrap();
+    let mut kept = 0;
+    let full = loop {
+        match journal.keep(&held(kept + 1)) {
+            Ok(()) => kept += 1,
+            Err(why) => break why,
+        }
+    };
+    assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+    assert!(kept > 4000, "{kept} ends are few");
+    assert_eq!(platter.held().len() as u64, kept);
+}
+
+#[test]
+fn the_file_is_whole_and_private_from_the_first_start_and_a_damaged_one_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(JOURNAL);
+    // A start that was cut off before the header leaves zeros, of whatever length.
+    std::fs::write(&path, [0; 100]).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let (mut journal, backlog) = Journal::open(folder.path()).unwrap();
+    assert!(backlog.is_empty());
+    let metadata = std::fs::metadata(&path).unwrap();
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+    let allocated = std::os::unix::fs::MetadataExt::blocks(&metadata) * 512;
+    assert!(allocated >= JOURNAL_BYTES as u64, "{allocated} bytes");
+    for at in 1..=3 {
+        journal.0.keep(&held(at)).unwrap();
+    }
+    let whole = std::fs::read(&path).unwrap();
+    assert_eq!(Journal::open(folder.path()).unwrap().1.len(), 3);
+    let mut damaged = whole.clone();
+    damaged[64 + 60] ^= 1;
+    std::fs::write(&path, &damaged).unwrap();
+    let refused = Journal::open(folder.path()).unwrap_err().to_string();
+    assert!(
+        refused.contains("damaged at byte 64") && refused.contains("runbook"),
+        "{refused}"
+    );
+    std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    assert!(Journal::open(folder.path()).is_err(), "a cut file");
+}
