@@ -27,6 +27,7 @@ mod read;
 
 use std::fmt;
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 
 use dayfly_domain::{
@@ -147,6 +148,11 @@ pub struct Append {
     pub revises: bool,
     /// Named blobs to write in the same transaction.
     pub documents: Vec<Document>,
+    /// Positions of one bundle, which is written and synced, whose entries the store need not hold
+    /// the bytes of any longer: reads find them in the bundle, and their leaf hashes stay. A
+    /// conflict where the bundle does not hold what the store does, a task of them is open, or no
+    /// entry comes after them.
+    pub drops: Option<Range<u64>>,
 }
 
 /// One task's change.
