@@ -55,6 +55,13 @@ pub(crate) struct Tail {
     hash: Hash,
 }
 
+impl Tail {
+    /// The tail at an entry that nobody could read.
+    pub(crate) const fn unread(seq: u64, hash: Hash) -> Self {
+        Self { seq, hash }
+    }
+}
+
 /// How a task stands after an entry.
 pub(crate) enum Step {
     Open(Tail),

@@ -27,6 +27,7 @@ mod read;
 
 use std::fmt;
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 
 use dayfly_domain::{
@@ -150,6 +151,11 @@ pub struct Append {
     /// Positions of earlier entries whose annexes are erased, [`ERASED`] at most. The leaf and its
     /// hash stay; the bytes are gone from the file soon after, once no reader holds an older state.
     pub erases: Vec<u64>,
+    /// Positions of one bundle, which is written and synced, whose entries the store need not hold
+    /// the bytes of any longer: reads find them in the bundle, and their leaf hashes stay. A
+    /// conflict where the bundle does not hold what the store does, a task of them is open, or no
+    /// entry comes after them.
+    pub drops: Option<Range<u64>>,
 }
 
 /// How many annexes one append may erase.

@@ -6,6 +6,7 @@ mod body;
 mod checkpoint;
 mod draft;
 mod due;
+mod entries;
 mod fsck;
 mod hearing;
 mod judge;
@@ -39,7 +40,7 @@ use dayfly_ledger::Hash;
 use tokio::sync::{Semaphore, oneshot};
 
 pub use backup::{BackupFailure, BackupOptions, BackupProgress, backup};
-pub use fsck::{FsckFailure, FsckReport, TenantReport, fsck};
+pub use fsck::{FsckFailure, FsckReport, TenantReport, fsck, fsck_with};
 
 use crate::clock::{Clock, SystemClock};
 use crate::{
@@ -50,6 +51,7 @@ use crate::{
 use batch::{Order, Waiter};
 use body::{Ready, ReadyUse};
 use checkpoint::Checkpoints;
+use entries::Dropping;
 use load::{load, load_to_write};
 use read::Reader;
 use schema::{Sync, open_reader, open_writer};
@@ -57,11 +59,16 @@ use search::{Search, find_alone};
 use view::{Published, lock};
 use writer::{Message, Shared, Writer};
 
+/// The folder of bundles beside a database.
+const BUNDLES: &str = "bundles";
+
 /// How a database is opened and served.
 #[derive(Clone)]
 pub struct SqliteOptions {
     /// The database file. Beside it lie `-wal`, `-shm`, `.lock` and the search index `.search`.
     pub path: PathBuf,
+    /// The folder of the bundles that dropped entries stand in.
+    pub bundles: PathBuf,
     /// How long the writer gathers appends into one commit, at most.
     pub gather: Duration,
     /// How often it looks for them meanwhile; it gathers no longer when there is nothing new. So
@@ -81,11 +88,13 @@ pub struct SqliteOptions {
 
 impl SqliteOptions {
     /// The defaults for a database file: a window of 5 ms with a look each 0.6 ms, batches of 256,
-    /// a queue of 4,096 and 64 MiB of cache, by the wall clock.
+    /// a queue of 4,096 and 64 MiB of cache, by the wall clock; bundles lie in `bundles` beside it.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
         Self {
-            path: path.into(),
+            bundles: path.with_file_name(BUNDLES),
+            path,
             gather: Duration::from_millis(5),
             look: Duration::from_micros(600),
             batch_max: 256,
@@ -101,6 +110,7 @@ impl std::fmt::Debug for SqliteOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SqliteOptions")
             .field("path", &self.path)
+            .field("bundles", &self.bundles)
             .field("gather", &self.gather)
             .field("look", &self.look)
             .field("batch_max", &self.batch_max)
@@ -208,7 +218,7 @@ impl SqliteStore {
         let lock = lock_file(&options.path)?;
         let leaf_bytes = options.leaf_bytes;
         let db = open_writer(&options.path, options.cache_mib, sync)?;
-        let (view, keep) = load_to_write(&db, &options.path)?;
+        let (view, keep) = load_to_write(&db, &options)?;
         let shared = Arc::new(Shared {
             published: Published::new(view),
             // A server that was killed may have left what it erased in the log.
@@ -333,7 +343,13 @@ impl Drop for SqliteStore {
 
 impl Store for SqliteStore {
     fn append(&self, tenant: &Name, append: Append) -> Answer<Result<Committed, AppendError>> {
-        match Ready::new(append, self.leaf_bytes) {
+        let drops = append.drops.clone();
+        let dropping = drops.map(|range| Dropping::read(&self.reader.bundles, tenant, range));
+        let ready = dropping
+            .transpose()
+            .map_err(|why| AppendError::Unavailable(Unavailable(why.to_string())))
+            .and_then(|dropping| Ready::new(append, dropping, self.leaf_bytes));
+        match ready {
             Ok(ready) => {
                 self.order(|waiter| Order::Append(tenant.clone(), Box::new(ready), waiter))
             }

@@ -24,6 +24,7 @@ use super::place::PlaceArgs;
 use super::{database, print, print_json};
 use crate::clock::instant;
 use crate::output::say;
+use crate::serve::BUNDLES;
 
 /// Between two steps the disk is left to the server for as long as the step took, and this at most.
 const REST: Duration = Duration::from_millis(100);
@@ -80,7 +81,8 @@ pub(super) async fn backup(args: BackupArgs) -> Result<ExitCode> {
     let rest = Handle::current();
     let making = tokio::task::spawn_blocking(move || {
         let bytes = copied(&source, &copy, &file, &rest)?;
-        let checked = dayfly_store::fsck(&copy).map_err(|why| {
+        let bundles = source.with_file_name(BUNDLES);
+        let checked = dayfly_store::fsck_with(&copy, &bundles).map_err(|why| {
             anyhow!(why)
                 .context("the copy does not hold, `dayfly ledger fsck` tells of the database")
         })?;
@@ -230,7 +232,11 @@ fn held(config: &Config, copy: &Path, checked: FsckReport) -> Result<Vec<Held>> 
             size,
             root,
             open,
+            lost,
         } = ledger;
+        for why in lost {
+            say(format_args!("{name}: {why}"));
+        }
         let note = match database::head(config, &store, &name) {
             Ok(head) => Some(head.note),
             Err(why) => {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use dayfly_ledger::{FsckError, VerifierKey};
 use dayfly_server::mint::ledger_keys;
 use dayfly_server::record::{LedgerEntry, moment, one_line};
-use dayfly_store::{FsckFailure, TenantReport};
+use dayfly_store::{FsckFailure, FsckReport, TenantReport};
 use serde_json::{Value, json};
 
 use super::place::{At, PlaceArgs};
@@ -95,7 +95,11 @@ fn fsck_all(args: &FsckArgs, at: At<'_>) -> Result<bool> {
         }
         Err(why) => differs(why, args.json),
     })?;
-    Ok(checked.is_ok())
+    let lost = |report: FsckReport| {
+        let mut tenants = report.tenants.iter();
+        tenants.any(|of| wanted.contains(&of.name) && !of.lost.is_empty())
+    };
+    Ok(checked.is_ok_and(|report| !lost(report)))
 }
 
 fn holds(ledger: &TenantReport, json: bool) -> String {
@@ -104,14 +108,25 @@ fn holds(ledger: &TenantReport, json: bool) -> String {
         size,
         root,
         open,
+        lost,
     } = ledger;
     if json {
+        let lost: Vec<String> = lost.iter().map(ToString::to_string).collect();
         let line = json!({
-            "tenant": name, "holds": true, "size": size, "root": root, "open": open,
+            "tenant": name, "holds": lost.is_empty(), "size": size, "root": root, "open": open,
+            "lost": lost,
         });
         return format!("{line}\n");
     }
-    format!("{name}: {size} entries hold, root {root}, {open} open tasks\n")
+    let but = match lost.as_slice() {
+        [] => "",
+        [_, ..] => " as far as they can be read",
+    };
+    let mut text = format!("{name}: {size} entries hold{but}, root {root}, {open} open tasks\n");
+    for why in lost {
+        text.push_str(&format!("{name}: {}\n", one_line(&why.to_string())));
+    }
+    text
 }
 
 /// The first thing that differs, and where.

@@ -26,7 +26,7 @@ use super::place::PlaceArgs;
 use super::record::now;
 use super::{backup, print, print_json};
 use crate::output::say;
-use crate::serve::{DATABASE, HEADS};
+use crate::serve::{BUNDLES, DATABASE, HEADS};
 
 /// The folder within `data` where the database is made ready.
 const FOLDER: &str = "restoring";
@@ -190,10 +190,11 @@ impl Ready {
         let opened =
             File::create_new(&copy).with_context(|| format!("cannot write {}", copy.display()))?;
         let (source, rest) = (file.to_path_buf(), Handle::current());
+        let bundles = data.join(BUNDLES);
         let copying = tokio::task::spawn_blocking(move || {
             backup::copied(&source, &copy, &opened, &rest)
                 .with_context(|| format!("`{}` cannot be copied", source.display()))?;
-            dayfly_store::fsck(&copy)
+            dayfly_store::fsck_with(&copy, &bundles)
                 .map_err(|why| anyhow!(why).context("the backup does not hold"))
         });
         let checked = copying.await.context("the copy was broken off")??;
@@ -215,6 +216,7 @@ impl Ready {
         let copy = self.folder.join(DATABASE);
         let options = SqliteOptions {
             leaf_bytes: config.bounds.leaf_bytes,
+            bundles: self.data.join(BUNDLES),
             ..SqliteOptions::new(&copy)
         };
         let store = SqliteStore::open(options).context("the copy does not open")?;

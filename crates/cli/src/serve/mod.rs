@@ -16,7 +16,8 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 use dayfly_domain::Name;
 use dayfly_server::app::{
-    App, HeadSinks, Journal, ObeyingStore, ServerBounds, Tenant, TenantSetup, check_overlaps,
+    App, HeadSinks, Journal, ObeyingStore, Retention, ServerBounds, Tenant, TenantSetup,
+    check_overlaps,
 };
 use dayfly_server::config::{Config, NotifySink};
 use dayfly_server::declared::TenantContext;
@@ -44,6 +45,10 @@ pub(crate) const DATABASE: &str = "dayfly.db";
 pub(crate) const HEADS: &str = "heads";
 /// How often ends that are due are looked for.
 const ROUND: Duration = Duration::from_millis(500);
+/// The folder of bundles within the data folder, where the store looks for them.
+pub(crate) const BUNDLES: &str = "bundles";
+/// How often is looked for old entries while there are none.
+const OLD: Duration = Duration::from_secs(10);
 /// How long the admin socket may be in use after everything else has stopped.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -114,6 +119,8 @@ async fn serve(file: &Path) -> anyhow::Result<()> {
     let remote = http::admin::remote(Arc::clone(&app), ready, Arc::clone(&metrics), operators);
     let remote = tokio::spawn(Front::serve_admin(front.admin, remote, closing));
     let sweeping = tokio::spawn(sweep(Arc::clone(&app), stopping.clone()));
+    let retaining = retain(Arc::clone(&app), retention(&config), stopping.clone());
+    let retaining = tokio::spawn(retaining);
     let sending = tokio::spawn(outgoing.run(stopping.clone()));
     announce(&config, &app, front.door.address()?);
 
@@ -129,7 +136,7 @@ async fn serve(file: &Path) -> anyhow::Result<()> {
     tracing::info!("stopping");
     stop.send_replace(true);
     let drained = async {
-        let _ended = tokio::join!(serving, sweeping, sending);
+        let _ended = tokio::join!(serving, sweeping, retaining, sending);
         close.send_replace(true);
         let farewell = async { tokio::join!(admin, remote) };
         if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
@@ -334,6 +341,38 @@ async fn sweep(app: Arc<App>, stopping: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             _ = round.tick() => { app.sweep().await; }
+            () = &mut stopped => return,
+        }
+    }
+}
+
+/// How long entries stay in the database; none where all of them do.
+fn retention(config: &Config) -> Option<Retention> {
+    Some(Retention {
+        keep: config.ledger.retain?,
+        bundles: config.data.join(BUNDLES),
+    })
+}
+
+/// Drops old entries, round after round, with a rest between them in which others commit.
+async fn retain(app: Arc<App>, retention: Option<Retention>, stopping: watch::Receiver<bool>) {
+    let Some(retention) = retention else {
+        return;
+    };
+    let mut stopped = std::pin::pin!(until(stopping));
+    loop {
+        let dropped = tokio::select! {
+            dropped = app.drop_old(&retention) => dropped,
+            () = &mut stopped => return,
+        };
+        let rest = if dropped > 0 {
+            tracing::info!(dropped, "old entries went into bundles");
+            ROUND
+        } else {
+            OLD
+        };
+        tokio::select! {
+            () = tokio::time::sleep(rest) => {}
             () = &mut stopped => return,
         }
     }

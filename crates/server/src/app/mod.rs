@@ -27,6 +27,7 @@ mod refuse;
 mod regrant;
 mod renew;
 mod replay;
+mod retain;
 mod revisions;
 mod revoke;
 mod show;
@@ -64,6 +65,7 @@ pub use refuse::{Explained, Refused, Trail};
 pub use regrant::LostTask;
 pub use renew::RenewRequest;
 pub use replay::KeyProof;
+pub use retain::Retention;
 pub use sinks::HeadSinks;
 pub use tenant::{Loaded, OpenError, Tenant, TenantSetup, check_overlaps};
 

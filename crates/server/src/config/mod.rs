@@ -56,6 +56,8 @@ pub struct Config {
     pub key_file: PathBuf,
     /// What happens to keys by itself.
     pub keys: Keys,
+    /// What stays of the ledger in the database.
+    pub ledger: Ledger,
     /// Where heads go besides the log.
     pub heads: Vec<HeadSink>,
     /// Where entries are sent.
@@ -83,6 +85,14 @@ pub struct Keys {
     /// After how long a key that signs is replaced: `rotate`, at least a day. None when only by
     /// `dayfly keys rotate`. Ledger keys are never replaced by themselves.
     pub rotate: Option<Span>,
+}
+
+/// The table `[ledger]` of `dayfly.toml`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// After how long entries of tasks that are over go from the database into bundles: `retain`,
+    /// at least a day. None when they stay.
+    pub retain: Option<Span>,
 }
 
 /// A store that this build has.
@@ -214,6 +224,7 @@ fn read(mut table: Table<'_>, folder: &Path, report: &mut Report) -> Option<Conf
         .and_then(|node| node.table(report))
         .map(|table| keys(table, report))
         .unwrap_or_default();
+    let ledger = ledger(&mut table, report);
     let heads = table
         .get("heads")
         .map(|node| sinks::heads(&node, folder, report))
@@ -239,6 +250,7 @@ fn read(mut table: Table<'_>, folder: &Path, report: &mut Report) -> Option<Conf
         tenants: tenants?,
         key_file: key_file?,
         keys,
+        ledger,
         heads,
         notify,
         bounds,
@@ -260,6 +272,20 @@ fn keys(mut table: Table<'_>, report: &mut Report) -> Keys {
         .and_then(|node| node.span_between(least, most, report));
     table.finish(report);
     Keys { rotate }
+}
+
+fn ledger(root: &mut Table<'_>, report: &mut Report) -> Ledger {
+    const DAY: u64 = 86_400;
+    // What is asked often, repeats of an end above all, is answered without opening a file.
+    let (least, most) = (Span::from_seconds(DAY), Span::from_seconds(3650 * DAY));
+    let Some(mut table) = root.get("ledger").and_then(|node| node.table(report)) else {
+        return Ledger::default();
+    };
+    let retain = table
+        .get("retain")
+        .and_then(|node| node.span_between(least, most, report));
+    table.finish(report);
+    Ledger { retain }
 }
 
 fn store(node: &Node<'_>, report: &mut Report) -> Option<StoreKind> {

@@ -35,6 +35,7 @@ fn the_example_loads_with_its_defaults() {
     assert_eq!(config.key_file, Path::new("/etc/dayfly/dayfly.key"));
     assert_eq!(config.heads, []);
     assert_eq!(config.keys.rotate, None);
+    assert_eq!(config.ledger.retain, None);
     assert_eq!(config.bounds, Bounds::default());
     assert_eq!(config.connections, Connections::default());
     assert_eq!(config.tls, None);
@@ -292,6 +293,25 @@ fn keys_are_replaced_as_often_as_is_written() {
         (
             "keys = { rotation = \"90d\" }",
             "6:10: unknown key `keys.rotation`: did you mean `rotate`?",
+        ),
+    ] {
+        let why = parse(&format!("{EXAMPLE}{text}\n")).unwrap_err();
+        assert!(why.contains(told), "{why}");
+    }
+}
+
+#[test]
+fn entries_are_kept_as_long_as_is_written() {
+    let config = parse(&format!("{EXAMPLE}ledger = {{ retain = \"90d\" }}\n")).unwrap();
+    assert_eq!(config.ledger.retain, Some(Span::from_seconds(90 * 86_400)));
+    for (text, told) in [
+        (
+            "ledger = { retain = \"23h\" }",
+            "6:12: `ledger.retain` is 23h, wanted 24h to 87600h",
+        ),
+        (
+            "ledger = { retian = \"90d\" }",
+            "6:12: unknown key `ledger.retian`: did you mean `retain`?",
         ),
     ] {
         let why = parse(&format!("{EXAMPLE}{text}\n")).unwrap_err();

@@ -117,6 +117,7 @@ impl Ledger {
                 &"annexes are erased of few entries, and of those that there are",
             ));
         }
+        self.check_drop(&append)?;
         if let Some((workload, limits)) = &append.limits {
             self.check_limits(workload, *limits, at)?;
         }
@@ -158,6 +159,25 @@ impl Ledger {
             if !holds {
                 return Err(AppendError::Conflict);
             }
+        }
+        Ok(())
+    }
+
+    /// What may be dropped is judged as everywhere; nothing is, for there are no bundles here.
+    fn check_drop(&self, append: &Append) -> Result<(), AppendError> {
+        let Some(range) = &append.drops else {
+            return Ok(());
+        };
+        let mut dropped = self
+            .entries
+            .iter()
+            .filter(|e| range.contains(&e.stored.pos));
+        let is_open = |e: &Entry| {
+            e.link
+                .is_some_and(|(task, _)| self.tasks.contains_key(&task))
+        };
+        if range.end >= self.entries.len() as u64 || dropped.any(is_open) {
+            return Err(AppendError::Conflict);
         }
         Ok(())
     }

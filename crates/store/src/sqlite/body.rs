@@ -4,6 +4,7 @@ use dayfly_ledger::leaf::MAX_LEAF_BYTES;
 use dayfly_ledger::{Hash, RawValue, annex_hash};
 use serde_json::value::to_raw_value;
 
+use super::entries::Dropping;
 use crate::{Annex, Append, AppendError, Change, Drafted, Note, Unavailable, Use};
 
 /// An append with the bytes that its entries and snapshots will have. The writer is one thread, so
@@ -14,6 +15,8 @@ pub(super) struct Ready {
     /// For each change the bodies of its events and the task's snapshot.
     pub(super) changes: Vec<(Vec<Body>, Box<[u8]>)>,
     pub(super) notes: Vec<Body>,
+    /// What is to be dropped, and what its bundle holds.
+    pub(super) dropping: Option<Dropping>,
 }
 
 /// A use with the body of its note.
@@ -37,7 +40,11 @@ const CHAIN_BYTES: usize = 384;
 
 impl Ready {
     /// `leaf_bytes` is the most that a leaf may have here; the ledger's own bound holds besides.
-    pub(super) fn new(append: Append, leaf_bytes: usize) -> Result<Self, AppendError> {
+    pub(super) fn new(
+        append: Append,
+        dropping: Option<Dropping>,
+        leaf_bytes: usize,
+    ) -> Result<Self, AppendError> {
         let changes = append
             .changes
             .iter()
@@ -60,6 +67,7 @@ impl Ready {
             append,
             changes,
             notes,
+            dropping,
         })
     }
 }

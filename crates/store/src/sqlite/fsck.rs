@@ -11,10 +11,11 @@ use dayfly_ledger::{Fsck, FullTile, Hash};
 use rusqlite::{Connection, OptionalExtension};
 
 use self::replay::Replay;
-use super::OpenError;
-use super::read::read_entry;
+use super::entries::{COLUMNS, Entries, bundle_error};
 use super::schema::open_reader;
 use super::value::{count, entry_id, int, parsed, position};
+use super::{BUNDLES, OpenError};
+use crate::BundleError;
 
 /// A database that holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +24,7 @@ pub struct FsckReport {
     pub tenants: Vec<TenantReport>,
 }
 
-/// A tenant whose ledger holds.
+/// A tenant whose ledger holds, but for bundles that were lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TenantReport {
     /// Its name.
@@ -34,6 +35,9 @@ pub struct TenantReport {
     pub root: Hash,
     /// How many of its tasks are open.
     pub open: u64,
+    /// Bundles of dropped entries that are missing or damaged. Their leaf hashes hold as part of
+    /// the tree; what the entries say is not there.
+    pub lost: Vec<BundleError>,
 }
 
 /// Why a database does not hold, or cannot be checked.
@@ -96,12 +100,20 @@ pub enum FsckFailure {
     },
 }
 
-/// Checks a database, served or not, as of one moment. Nothing is written. Memory grows with the
-/// open tasks of one tenant, not with history.
+/// Checks a database, served or not, with the bundles beside it. See [`fsck_with`].
 ///
 /// # Errors
 /// The first [`FsckFailure`].
 pub fn fsck(path: &Path) -> Result<FsckReport, FsckFailure> {
+    fsck_with(path, &path.with_file_name(BUNDLES))
+}
+
+/// Checks a database, served or not, as of one moment, with the bundles of a folder. Nothing is written. Memory grows with the
+/// open tasks of one tenant, not with history.
+///
+/// # Errors
+/// The first [`FsckFailure`].
+pub fn fsck_with(path: &Path, bundles: &Path) -> Result<FsckReport, FsckFailure> {
     let db = open_reader(path)?;
     let snapshot = db.unchecked_transaction()?;
     check_integrity(&snapshot)?;
@@ -121,7 +133,9 @@ pub fn fsck(path: &Path) -> Result<FsckReport, FsckFailure> {
         tenants: Vec::new(),
     };
     for tenant in tenants {
-        report.tenants.push(check_tenant(&snapshot, tenant)?);
+        report
+            .tenants
+            .push(check_tenant(&Entries::new(&snapshot, bundles), tenant)?);
     }
     Ok(report)
 }
@@ -144,7 +158,7 @@ struct Tenant {
     at: u64,
 }
 
-fn check_tenant(db: &Connection, tenant: Tenant) -> Result<TenantReport, FsckFailure> {
+fn check_tenant(stored: &Entries<'_>, tenant: Tenant) -> Result<TenantReport, FsckFailure> {
     let ledger = |error| FsckFailure::Ledger {
         tenant: tenant.name.clone(),
         source: Box::new(error),
@@ -152,25 +166,44 @@ fn check_tenant(db: &Connection, tenant: Tenant) -> Result<TenantReport, FsckFai
     let mut fsck = Fsck::new(tenant.name.as_str());
     let mut replay = Replay::new(&tenant.name);
     let mut tiles = 0;
-    let mut entries = db.prepare(
-        "SELECT id, leaf, hash, salt, annex, task, seq FROM entries
-         WHERE id BETWEEN ?1 AND ?2 ORDER BY id",
-    )?;
+    let mut lost = Vec::new();
+    let db = stored.db;
+    let mut entries = db.prepare(&format!(
+        "SELECT {COLUMNS}, task, seq FROM entries WHERE id BETWEEN ?1 AND ?2 ORDER BY id"
+    ))?;
     let range = (
         entry_id(tenant.number, 0),
         entry_id(tenant.number, u64::MAX),
     );
     let mut rows = entries.query(range)?;
     while let Some(row) = rows.next()? {
-        let entry = read_entry(row)?;
-        let full = fsck.feed(entry.pos, entry.leaf.as_bytes(), &entry.hash);
+        let task = row.get::<_, Option<[u8; 16]>>(5)?.map(TaskId);
+        let seq = row.get::<_, Option<i64>>(6)?.map(super::value::uint);
+        let entry = match stored.read(tenant.number, row) {
+            Ok(entry) => Ok(entry),
+            Err(error) => Err(bundle_error(&error).cloned().ok_or(error)?),
+        };
+        let full = match &entry {
+            Ok(entry) => fsck.feed(entry.pos, entry.leaf.as_bytes(), &entry.hash),
+            Err(_) => {
+                let named = task.map(|task| task.to_string());
+                let (pos, hash) = (position(row.get(0)?), Hash(row.get(2)?));
+                fsck.pass(pos, named.as_deref().zip(seq), &hash)
+            }
+        };
         for tile in full.map_err(ledger)? {
             check_tile(db, &tenant, &tile)?;
             tiles += 1;
         }
-        let task = row.get::<_, Option<[u8; 16]>>(5)?.map(TaskId);
-        let seq = row.get::<_, Option<i64>>(6)?;
-        replay.feed(&entry, task, seq.map(super::value::uint))?;
+        match entry {
+            Ok(entry) => replay.feed(&entry, task, seq)?,
+            Err(why) => {
+                replay.pass(task);
+                if lost.last().map(BundleError::path) != Some(why.path()) {
+                    lost.push(why);
+                }
+            }
+        }
     }
     fsck.finish(tenant.size, &tenant.root).map_err(ledger)?;
     replay.finish(tenant.size, tenant.at)?;
@@ -182,6 +215,7 @@ fn check_tenant(db: &Connection, tenant: Tenant) -> Result<TenantReport, FsckFai
         size: tenant.size,
         root: tenant.root,
         open: open.len() as u64,
+        lost,
     })
 }
 

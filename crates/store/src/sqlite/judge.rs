@@ -10,6 +10,7 @@ use rusqlite::{Connection, Row};
 
 use super::body::{Body, Ready, unfit};
 use super::draft::Draft;
+use super::entries::Kept;
 use super::known::{Print, series_print};
 use super::partition::{Partitions, claim_day, day};
 use super::tally::admits;
@@ -59,6 +60,8 @@ pub(super) struct Judged {
     pub(super) notes: Vec<Sealed>,
     /// For each claim which table it goes into, and from which one it takes another's place.
     pub(super) claims: Vec<(u64, Option<u64>)>,
+    /// What stays of the entries that are dropped.
+    pub(super) dropped: Vec<Kept>,
 }
 
 /// The bytes of an entry and their hash.
@@ -111,6 +114,8 @@ impl Place<'_> {
         {
             return Err(AppendError::Conflict.into());
         }
+        let dropping = ready.dropping.as_ref();
+        let dropped = dropping.map_or(Ok(Vec::new()), |dropping| self.judge_drop(dropping))?;
         let mut changes = Vec::with_capacity(append.changes.len());
         for ((change, held), (bodies, _)) in append.changes.iter().zip(held).zip(&ready.changes) {
             let leaves = self.seal_change(change, bodies, held.as_deref(), at)?;
@@ -122,6 +127,7 @@ impl Place<'_> {
             changes,
             notes: notes.collect::<Result<_, _>>()?,
             claims,
+            dropped,
         })
     }
 

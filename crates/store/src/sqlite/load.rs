@@ -1,7 +1,7 @@
 //! Reads the committed state back: at start, and after a commit whose fate is not known.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::ScopedJoinHandle;
@@ -11,13 +11,13 @@ use dayfly_ledger::tile::{TILE_WIDTH, parse_hashes};
 use dayfly_ledger::{Hash, ReadTiles, TileWriter};
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::OpenError;
 use super::hearing::Hearing;
 use super::known::{Known, Print};
 use super::partition::Partitions;
 use super::schema::open_reader;
 use super::value::{count, entry_id, parsed, position, task, time, uint};
 use super::view::{Held, TenantView, View, lock};
+use super::{OpenError, SqliteOptions};
 
 /// What the writer keeps beside the view.
 #[derive(Debug, Default)]
@@ -30,6 +30,8 @@ pub(super) struct Keep {
     pub(super) counters: Counters,
     /// Prints of the claims and spent keys that the batch under way has written.
     pub(super) prints: Vec<Print>,
+    /// The folder of bundles.
+    pub(super) bundles: PathBuf,
 }
 
 /// Counts of uses, by tenant and task, then by client and name.
@@ -62,20 +64,25 @@ pub(super) fn load(db: &Connection) -> Result<(View, Keep), OpenError> {
             counters,
             starts_forgotten: 0,
             prints: Vec::new(),
+            bundles: PathBuf::new(),
         },
     ))
 }
 
 /// The same for the one who writes, with what rows of claims and spent keys there are: these are
 /// read meanwhile on a thread of their own.
-pub(super) fn load_to_write(db: &Connection, path: &Path) -> Result<(View, Keep), OpenError> {
+pub(super) fn load_to_write(
+    db: &Connection,
+    options: &SqliteOptions,
+) -> Result<(View, Keep), OpenError> {
     std::thread::scope(|threads| {
         let known = std::thread::Builder::new()
             .name("dayfly-known".into())
             .spawn_scoped(threads, || {
-                Ok::<_, OpenError>(Known::load(&open_reader(path)?)?)
+                Ok::<_, OpenError>(Known::load(&open_reader(&options.path)?)?)
             });
-        let (mut view, keep) = load(db)?;
+        let (mut view, mut keep) = load(db)?;
+        keep.bundles.clone_from(&options.bundles);
         // Without them every answer lies in the rows, as it does for those who only read.
         match known.map(ScopedJoinHandle::join) {
             Ok(Ok(known)) => view.known = Some(known?),

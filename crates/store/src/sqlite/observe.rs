@@ -11,11 +11,12 @@ use serde::Deserialize;
 use super::batch::Batch;
 use super::body::ReadyUse;
 use super::draft::Draft;
+use super::entries::{COLUMNS, Entries, bundle_error};
 use super::judge::{Failure, Place, Sealed};
 use super::record::Desk;
 use super::value::{entry_id, int};
 use super::view::{Held, lock};
-use crate::{AppendError, Observed, Use, UseLimit};
+use crate::{AppendError, Observed, Unavailable, Use, UseLimit};
 
 impl Batch<'_> {
     /// Judges all uses of a call, then records those that hold.
@@ -160,24 +161,30 @@ impl Bench<'_> {
         struct Ended {
             cause: Cause,
         }
-        let leaf: Option<String> = self
-            .place
+        let place = &self.place;
+        let entries = Entries::new(place.db, &self.counters.bundles);
+        let last = place
             .db
-            .prepare_cached(
-                "SELECT leaf FROM entries WHERE task = ?1 AND id BETWEEN ?2 AND ?3
-                 ORDER BY seq DESC LIMIT 1",
-            )?
+            .prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM entries WHERE task = ?1 AND id BETWEEN ?2 AND ?3
+                 ORDER BY seq DESC LIMIT 1"
+            ))?
             .query_row(
                 (
                     task.0,
-                    entry_id(self.place.tenant, 0),
-                    entry_id(self.place.tenant, u64::MAX),
+                    entry_id(place.tenant, 0),
+                    entry_id(place.tenant, u64::MAX),
                 ),
-                |row| row.get(0),
+                |row| entries.read(place.tenant, row),
             )
-            .optional()?;
-        let cause = leaf.and_then(|leaf| {
-            let read = ReadLeaf::parse(leaf.as_bytes()).ok()?;
+            .optional();
+        let last = last.map_err(|error| match bundle_error(&error) {
+            // The batch goes on: nothing is wrong with the database.
+            Some(why) => AppendError::Unavailable(Unavailable(why.to_string())).into(),
+            None => Failure::Broken(error),
+        })?;
+        let cause = last.and_then(|last| {
+            let read = ReadLeaf::parse(last.leaf.as_bytes()).ok()?;
             serde_json::from_str::<Ended>(read.leaf.data.get()).ok()
         });
         Ok(cause.map_or(Cause::Restored, |ended| ended.cause))

@@ -12,15 +12,16 @@ use serde::Deserialize;
 
 use super::SqliteOptions;
 use super::due::{compare_epochs, due_ids};
+use super::entries::{COLUMNS, Entries, said};
 use super::load::{Tiles, commits, load};
 use super::partition::Partitions;
 use super::schema::open_reader;
 use super::spend::spent;
-use super::value::{count, entry_id, int, parsed, position, task, uint};
+use super::value::{count, entry_id, int, parsed, task, uint};
 use super::view::{Peeked, Published, TenantView, View, lock};
 use crate::clock::Clock;
 use crate::{
-    Annex, EntryRange, Facts, FactsQuery, OpenFilter, OpenTask, StoredEntry, TreeHead, Unavailable,
+    EntryRange, Facts, FactsQuery, OpenFilter, OpenTask, StoredEntry, TreeHead, Unavailable,
 };
 
 /// How long a read waits until a commit it can see in the database is in the view too.
@@ -29,6 +30,7 @@ const LAG: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 5000 });
 /// Reads one database file.
 pub(super) struct Reader {
     pub(super) path: PathBuf,
+    pub(super) bundles: PathBuf,
     pub(super) clock: Arc<dyn Clock>,
     /// Connections that nobody reads with now.
     pub(super) idle: Mutex<Vec<Connection>>,
@@ -40,6 +42,7 @@ impl Reader {
     pub(super) fn new(options: &SqliteOptions, alone: bool) -> Self {
         Self {
             path: options.path.clone(),
+            bundles: options.bundles.clone(),
             clock: Arc::clone(&options.clock),
             idle: Mutex::default(),
             alone,
@@ -186,24 +189,26 @@ impl Reader {
         };
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.with(|db| {
+            let entries = Entries::new(db, &self.bundles);
+            let read = |row: &Row<'_>| entries.read(number, row);
             // What is committed and not yet published ends beyond `size`.
             let rows = match range {
                 EntryRange::From(first) => db
-                    .prepare_cached(
-                        "SELECT id, leaf, hash, salt, annex FROM entries
-                         WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3",
-                    )?
+                    .prepare_cached(&format!(
+                        "SELECT {COLUMNS} FROM entries
+                         WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3"
+                    ))?
                     .query_map(
                         (entry_id(number, first), entry_id(number, size), limit),
-                        read_entry,
+                        read,
                     )?
                     .collect(),
                 EntryRange::Of(task, seq) => db
-                    .prepare_cached(
-                        "SELECT id, leaf, hash, salt, annex FROM entries
+                    .prepare_cached(&format!(
+                        "SELECT {COLUMNS} FROM entries
                          WHERE task = ?1 AND seq >= ?2 AND id >= ?3 AND id < ?4
-                         ORDER BY task, seq LIMIT ?5",
-                    )?
+                         ORDER BY task, seq LIMIT ?5"
+                    ))?
                     .query_map(
                         (
                             task.0,
@@ -212,7 +217,7 @@ impl Reader {
                             entry_id(number, size),
                             limit,
                         ),
-                        read_entry,
+                        read,
                     )?
                     .collect::<rusqlite::Result<Vec<_>>>(),
             };
@@ -315,7 +320,7 @@ pub(super) struct ReadError(Unavailable);
 
 impl From<rusqlite::Error> for ReadError {
     fn from(error: rusqlite::Error) -> Self {
-        Self(Unavailable(error.to_string()))
+        Self(Unavailable(said(&error)))
     }
 }
 
@@ -417,15 +422,4 @@ fn cause_of(word: &str) -> rusqlite::Result<Cause> {
     let word = serde::de::value::StrDeserializer::<serde::de::value::Error>::new(word);
     Cause::deserialize(word)
         .map_err(|error| rusqlite::types::FromSqlError::Other(error.into()).into())
-}
-
-pub(super) fn read_entry(row: &Row<'_>) -> rusqlite::Result<StoredEntry> {
-    let salt: Option<[u8; 16]> = row.get(3)?;
-    let data: Option<String> = row.get(4)?;
-    Ok(StoredEntry {
-        pos: position(row.get(0)?),
-        leaf: row.get(1)?,
-        hash: Hash(row.get(2)?),
-        annex: salt.zip(data).map(|(salt, data)| Annex { salt, data }),
-    })
 }

@@ -51,6 +51,7 @@ impl Desk<'_> {
         for (note, sealed) in append.notes.iter().zip(&judged.notes) {
             self.write_note(note, sealed, judged.at)?;
         }
+        self.drop_entries(&judged.dropped)?;
         self.write_declared(&append)?;
         self.erase(&append.erases)?;
         let size = self.draft.tree.size();

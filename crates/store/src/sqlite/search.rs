@@ -14,6 +14,7 @@ use rusqlite::Connection;
 
 use self::index::{BLOCK, Index, is_damage};
 use super::OpenError;
+use super::entries::{Entries, said};
 use super::read::Reader;
 use super::view::{Published, lock};
 use super::writer::Shared;
@@ -127,10 +128,10 @@ impl Search {
             Some(index) => Some(index),
             None => index::open_reader(&self.path).ok(),
         };
-        let found = reader.with(|entries| {
+        let found = reader.with(|db| {
             let places = Places {
                 index: index.as_ref(),
-                entries,
+                entries: &Entries::new(db, &reader.bundles),
                 tenant: number,
                 tail: TAIL,
             };
@@ -172,10 +173,10 @@ pub(super) fn find_alone(
         None => return Ok(Vec::new()),
     };
     let index = index::open_reader(&beside(&reader.path)).ok();
-    reader.with(|entries| {
+    reader.with(|db| {
         let places = Places {
             index: index.as_ref(),
-            entries,
+            entries: &Entries::new(db, &reader.bundles),
             tenant: number,
             tail: u64::MAX,
         };
@@ -188,7 +189,7 @@ pub(super) fn find_alone(
 /// does not hold.
 struct Places<'d> {
     index: Option<&'d Connection>,
-    entries: &'d Connection,
+    entries: &'d Entries<'d>,
     tenant: u32,
     /// How many are looked through one by one at most.
     tail: u64,
@@ -236,7 +237,7 @@ impl Missed {
     /// What is told, with why the index is not written where that is known.
     fn because(self, failed: Option<Unavailable>) -> Unavailable {
         match (self, failed) {
-            (Self::Broken(error), _) => unavailable(error),
+            (Self::Broken(error), _) => unavailable(said(&error)),
             (Self::Lags(_), Some(why)) => why,
             (Self::Lags(missing), None) => {
                 unavailable(format!("{missing} entries are still to be put into it"))
@@ -336,9 +337,10 @@ impl Projector {
             let sizes = view.tenants.iter().map(|tenant| tenant.tree.size());
             sizes.collect()
         };
-        let written = self
-            .reader
-            .with(|entries| Ok(self.write(open, entries, &targets, anew)));
+        let written = self.reader.with(|db| {
+            let entries = Entries::new(db, &self.reader.bundles);
+            Ok(self.write(open, &entries, &targets, anew))
+        });
         match written {
             Ok(written) => Ok(written?),
             Err(why) => Err(Trouble {
@@ -351,7 +353,7 @@ impl Projector {
     fn write(
         &self,
         open: &mut Option<Index>,
-        entries: &Connection,
+        entries: &Entries<'_>,
         targets: &[u64],
         anew: bool,
     ) -> rusqlite::Result<Projected> {
@@ -405,7 +407,7 @@ impl From<rusqlite::Error> for Trouble {
     fn from(error: rusqlite::Error) -> Self {
         Self {
             damaged: is_damage(&error),
-            why: unavailable(error),
+            why: unavailable(said(&error)),
         }
     }
 }

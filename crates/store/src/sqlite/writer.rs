@@ -153,7 +153,7 @@ impl Writer {
         self.db = Err(lost("the database is being opened again".into()));
         let open = || -> Result<_, OpenError> {
             let db = open_writer(&self.options.path, self.options.cache_mib, self.sync)?;
-            let (view, keep) = load_to_write(&db, &self.options.path)?;
+            let (view, keep) = load_to_write(&db, &self.options)?;
             Ok((db, view, keep))
         };
         self.db = match open() {

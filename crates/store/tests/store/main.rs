@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod again;
 #[cfg(test)]
+mod bundles;
+#[cfg(test)]
 mod declared;
 #[cfg(test)]
 mod fixture;

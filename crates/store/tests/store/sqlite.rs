@@ -19,7 +19,7 @@ use super::races::state;
 pub(crate) struct Sqlite {
     /// Dropped before its folder.
     store: Option<SqliteStore>,
-    options: SqliteOptions,
+    pub(crate) options: SqliteOptions,
     folder: TempDir,
 }
 

@@ -1,6 +1,6 @@
 //! Replays the entries of a tenant into the tasks that are open at its end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dayfly_domain::{Event, Name, Task, TaskId, apply};
 use dayfly_ledger::{Hash, Leaf, ReadLeaf, annex_hash};
@@ -12,6 +12,8 @@ use crate::StoredEntry;
 pub(super) struct Replay<'a> {
     tenant: &'a Name,
     open: Open,
+    /// Tasks of which an entry could not be read. They have ended, or none would have been dropped.
+    unread: BTreeSet<TaskId>,
     at: u64,
 }
 
@@ -23,6 +25,7 @@ impl<'a> Replay<'a> {
         Self {
             tenant,
             open: Open::new(),
+            unread: BTreeSet::new(),
             at: 0,
         }
     }
@@ -56,8 +59,16 @@ impl<'a> Replay<'a> {
             return Err(self.beside(entry.pos, "link", wanted, got));
         }
         match task {
-            Some(task) => self.apply(entry, task, &leaf),
-            None => Ok(()),
+            Some(task) if !self.unread.contains(&task) => self.apply(entry, task, &leaf),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Takes an entry whose leaf cannot be read.
+    pub(super) fn pass(&mut self, task: Option<TaskId>) {
+        if let Some(task) = task {
+            self.open.remove(&task);
+            self.unread.insert(task);
         }
     }
 

@@ -7,9 +7,10 @@ use dayfly_domain::{Name, TaskId};
 use dayfly_ledger::{Hash, sha256};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row};
 
-use crate::SearchKey;
 use crate::keys::{issuer_of, keys_of};
-use crate::sqlite::value::{count, entry_id, int, position, uint};
+use crate::sqlite::entries::{COLUMNS, Entries};
+use crate::sqlite::value::{count, entry_id, int, uint};
+use crate::{SearchKey, StoredEntry};
 
 /// The form of the index; one of another form is built anew.
 const FORM: i64 = 2;
@@ -51,7 +52,7 @@ impl Index {
     }
 
     /// Opens an index; none when there is none, it is damaged, or it is not of these entries.
-    pub(super) fn open(path: &Path, entries: &Connection) -> rusqlite::Result<Option<Self>> {
+    pub(super) fn open(path: &Path, entries: &Entries<'_>) -> rusqlite::Result<Option<Self>> {
         match Self::open_there(path, entries) {
             Err(error) if is_damage(&error) => {
                 tracing::warn!(%error, "the search index is damaged and is built anew");
@@ -61,7 +62,7 @@ impl Index {
         }
     }
 
-    fn open_there(path: &Path, entries: &Connection) -> rusqlite::Result<Option<Self>> {
+    fn open_there(path: &Path, entries: &Entries<'_>) -> rusqlite::Result<Option<Self>> {
         if !path.exists() {
             return Ok(None);
         }
@@ -90,7 +91,7 @@ impl Index {
     /// the end of a block.
     pub(super) fn write(
         &mut self,
-        entries: &Connection,
+        entries: &Entries<'_>,
         targets: &[u64],
     ) -> rusqlite::Result<usize> {
         self.sizes.resize(self.sizes.len().max(targets.len()), 0);
@@ -125,14 +126,13 @@ struct Batch {
 }
 
 fn read_batch(
-    entries: &Connection,
+    entries: &Entries<'_>,
     tenant: u32,
     range: std::ops::Range<u64>,
 ) -> rusqlite::Result<Batch> {
-    let mut statement = entries.prepare_cached(
-        "SELECT id, leaf, annex, task, seq, hash FROM entries
-         WHERE id >= ?1 AND id < ?2 ORDER BY id",
-    )?;
+    let mut statement = entries.db.prepare_cached(&format!(
+        "SELECT {COLUMNS}, task, seq FROM entries WHERE id >= ?1 AND id < ?2 ORDER BY id"
+    ))?;
     let mut found =
         statement.query((entry_id(tenant, range.start), entry_id(tenant, range.end)))?;
     let mut batch = Batch {
@@ -142,12 +142,11 @@ fn read_batch(
     };
     let mut issuers = Issuers::new(entries, tenant);
     while let Some(row) = found.next()? {
-        let pos = position(row.get(0)?);
-        let keys = issuers.keys(row)?;
+        let (entry, keys) = issuers.keys(row)?;
         batch
             .rows
-            .extend(keys.iter().map(|key| (hash_of(key), pos)));
-        batch.last = Hash(row.get(5)?);
+            .extend(keys.iter().map(|key| (hash_of(key), entry.pos)));
+        batch.last = entry.hash;
         batch.count += 1;
     }
     batch.rows.sort_unstable();
@@ -177,13 +176,13 @@ fn write_batch(
 
 /// Who vouched for the tasks of some entries, each looked up once.
 struct Issuers<'e> {
-    entries: &'e Connection,
+    entries: &'e Entries<'e>,
     tenant: u32,
     known: HashMap<TaskId, Option<Name>>,
 }
 
 impl<'e> Issuers<'e> {
-    fn new(entries: &'e Connection, tenant: u32) -> Self {
+    fn new(entries: &'e Entries<'e>, tenant: u32) -> Self {
         Self {
             entries,
             tenant,
@@ -191,49 +190,60 @@ impl<'e> Issuers<'e> {
         }
     }
 
-    /// The keys of a row of `id, leaf, annex, task, seq`.
-    fn keys(&mut self, row: &Row<'_>) -> rusqlite::Result<Vec<SearchKey>> {
-        let leaf = row.get_ref(1)?.as_str()?;
-        let annex = row.get_ref(2)?.as_str_or_null()?;
-        let of = row.get::<_, Option<[u8; 16]>>(3)?.map(TaskId);
-        let is_first = row.get::<_, Option<i64>>(4)? == Some(1);
-        let keys = keys_of(leaf, annex, || self.of(of?));
+    /// The entry of a row of [`COLUMNS`], `task` and `seq`, and its keys.
+    fn keys(&mut self, row: &Row<'_>) -> rusqlite::Result<(StoredEntry, Vec<SearchKey>)> {
+        let entry = self.entries.read(self.tenant, row)?;
+        let annex = entry.annex.as_ref().map(|annex| annex.data.as_str());
+        let of = row.get::<_, Option<[u8; 16]>>(5)?.map(TaskId);
+        let is_first = row.get::<_, Option<i64>>(6)? == Some(1);
+        let mut broken = None;
+        let keys = keys_of(&entry.leaf, annex, || {
+            self.of(of?).unwrap_or_else(|error| {
+                broken = Some(error);
+                None
+            })
+        });
+        if let Some(error) = broken {
+            return Err(error);
+        }
         // Most entries of a task follow its first closely.
         if let Some(of) = of.filter(|_| is_first) {
-            self.known.insert(of, issuer_of(leaf));
+            self.known.insert(of, issuer_of(&entry.leaf));
         }
-        Ok(keys)
+        Ok((entry, keys))
     }
 
-    fn of(&mut self, task: TaskId) -> Option<Name> {
-        let Self {
-            entries, tenant, ..
-        } = *self;
-        let known = self.known.entry(task);
-        known
-            .or_insert_with(|| issuer_at_start(entries, tenant, task))
-            .clone()
+    fn of(&mut self, task: TaskId) -> rusqlite::Result<Option<Name>> {
+        if let Some(known) = self.known.get(&task) {
+            return Ok(known.clone());
+        }
+        let issuer = issuer_at_start(self.entries, self.tenant, task)?;
+        self.known.insert(task, issuer.clone());
+        Ok(issuer)
     }
 }
 
 /// Who vouched for a task, by its first entry.
-fn issuer_at_start(entries: &Connection, tenant: u32, of: TaskId) -> Option<Name> {
-    let leaf: String = entries
-        .prepare_cached(
-            "SELECT leaf FROM entries WHERE task = ?1 AND seq = 1 AND id BETWEEN ?2 AND ?3",
-        )
-        .and_then(|mut first| {
-            let key = (of.0, entry_id(tenant, 0), entry_id(tenant, u64::MAX));
-            first.query_row(key, |row| row.get(0))
-        })
-        .ok()?;
-    issuer_of(&leaf)
+fn issuer_at_start(
+    entries: &Entries<'_>,
+    tenant: u32,
+    of: TaskId,
+) -> rusqlite::Result<Option<Name>> {
+    let key = (of.0, entry_id(tenant, 0), entry_id(tenant, u64::MAX));
+    let first = entries
+        .db
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM entries WHERE task = ?1 AND seq = 1 AND id BETWEEN ?2 AND ?3"
+        ))?
+        .query_row(key, |row| entries.read(tenant, row))
+        .optional()?;
+    Ok(first.and_then(|first| issuer_of(&first.leaf)))
 }
 
 /// Positions below `below` under a key, newest first; each is looked at before it is believed.
 pub(super) fn find(
     index: &Connection,
-    entries: &Connection,
+    entries: &Entries<'_>,
     tenant: u32,
     (key, below, limit): (&SearchKey, u64, usize),
 ) -> rusqlite::Result<Vec<u64>> {
@@ -262,29 +272,34 @@ pub(super) fn find(
 
 /// Positions of a range under a key, newest first, by the entries themselves.
 pub(super) fn scan(
-    entries: &Connection,
+    entries: &Entries<'_>,
     tenant: u32,
     range: std::ops::Range<u64>,
     (key, limit): (&SearchKey, usize),
 ) -> rusqlite::Result<Vec<u64>> {
-    let mut statement = entries.prepare_cached(
-        "SELECT id, leaf, annex, task, seq FROM entries WHERE id >= ?1 AND id < ?2 ORDER BY id DESC",
-    )?;
+    let mut statement = entries.db.prepare_cached(&format!(
+        "SELECT {COLUMNS}, task, seq FROM entries WHERE id >= ?1 AND id < ?2 ORDER BY id DESC"
+    ))?;
     let mut rows = statement.query((entry_id(tenant, range.start), entry_id(tenant, range.end)))?;
     let mut issuers = Issuers::new(entries, tenant);
     let mut found = Vec::new();
     while found.len() < limit
         && let Some(row) = rows.next()?
     {
-        if issuers.keys(row)?.contains(key) {
-            found.push(position(row.get(0)?));
+        let (entry, keys) = issuers.keys(row)?;
+        if keys.contains(key) {
+            found.push(entry.pos);
         }
     }
     Ok(found)
 }
 
 /// How many entries of a tenant an index holds; none when it is not of these entries.
-pub(super) fn held(index: &Connection, entries: &Connection, tenant: u32) -> rusqlite::Result<u64> {
+pub(super) fn held(
+    index: &Connection,
+    entries: &Entries<'_>,
+    tenant: u32,
+) -> rusqlite::Result<u64> {
     let held = index
         .prepare_cached("SELECT size, last FROM held WHERE tenant = ?1")?
         .query_row([tenant], |row| Ok((uint(row.get(0)?), Hash(row.get(1)?))))
@@ -296,8 +311,9 @@ pub(super) fn held(index: &Connection, entries: &Connection, tenant: u32) -> rus
 }
 
 /// The leaf hash of the last of so many entries.
-fn hash_at(entries: &Connection, tenant: u32, size: u64) -> rusqlite::Result<Option<Hash>> {
+fn hash_at(entries: &Entries<'_>, tenant: u32, size: u64) -> rusqlite::Result<Option<Hash>> {
     entries
+        .db
         .prepare_cached("SELECT hash FROM entries WHERE id = ?1")?
         .query_row([entry_id(tenant, size.saturating_sub(1))], |row| {
             row.get(0).map(Hash)

@@ -6,6 +6,7 @@ use tempfile::TempDir;
 
 use super::index::{self, BLOCK, Index};
 use super::{Missed, Places};
+use crate::sqlite::entries::Entries;
 use crate::sqlite::schema::open_reader;
 use crate::{Append, Note, SearchKey, SqliteOptions, SqliteStore, Store};
 
@@ -63,13 +64,15 @@ fn what_the_index_lacks_is_found_in_the_entries() {
     // From nothing over the middle of a block and its end up to everything.
     for held in [0, 100, BLOCK, BLOCK + 1, 2 * BLOCK, size] {
         while index.sizes().first().is_none_or(|size| *size < held) && held > 0 {
-            index.write(&entries, &[held]).unwrap();
+            index
+                .write(&Entries::new(&entries, folder.path()), &[held])
+                .unwrap();
         }
         let reader = index::open_reader(&path).unwrap();
         for with in [Some(&reader), None] {
             let places = Places {
                 index: with,
-                entries: &entries,
+                entries: &Entries::new(&entries, folder.path()),
                 tenant: 0,
                 tail: u64::MAX,
             };
@@ -98,12 +101,14 @@ fn more_than_can_be_looked_through_is_said_and_never_left_out() {
     let entries = ledger(&folder, 600);
     let path = folder.path().join("index");
     let mut index = Index::begin(&path).unwrap();
-    index.write(&entries, &[100]).unwrap();
+    index
+        .write(&Entries::new(&entries, folder.path()), &[100])
+        .unwrap();
     let reader = index::open_reader(&path).unwrap();
     let find = |tail, of, below, limit| {
         let places = Places {
             index: Some(&reader),
-            entries: &entries,
+            entries: &Entries::new(&entries, folder.path()),
             tenant: 0,
             tail,
         };
