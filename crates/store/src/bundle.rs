@@ -11,6 +11,7 @@
 //! under another name first.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -134,6 +135,23 @@ pub fn without(path: &Path, positions: &[u64]) -> Result<bool, BundleError> {
         put(path, &bundle.text(path)?)?;
     }
     Ok(changed)
+}
+
+/// Takes the annexes at these positions out of whichever bundles hold them.
+///
+/// # Errors
+/// [`BundleError`] of the first that cannot be written; those before it are done.
+pub(crate) fn erase(folder: &Path, tenant: &str, positions: &[u64]) -> Result<(), BundleError> {
+    let mut of: BTreeMap<PathBuf, Vec<u64>> = BTreeMap::new();
+    for pos in positions {
+        of.entry(path(folder, tenant, *pos)).or_default().push(*pos);
+    }
+    for (path, positions) in of {
+        if path.exists() {
+            without(&path, &positions)?;
+        }
+    }
+    Ok(())
 }
 
 impl Bundle {

@@ -344,6 +344,7 @@ impl Drop for SqliteStore {
 impl Store for SqliteStore {
     fn append(&self, tenant: &Name, append: Append) -> Answer<Result<Committed, AppendError>> {
         let drops = append.drops.clone();
+        let erases = append.erases.clone();
         let dropping = drops.map(|range| Dropping::read(&self.reader.bundles, tenant, range));
         let ready = dropping
             .transpose()
@@ -351,7 +352,19 @@ impl Store for SqliteStore {
             .and_then(|dropping| Ready::new(append, dropping, self.leaf_bytes));
         match ready {
             Ok(ready) => {
-                self.order(|waiter| Order::Append(tenant.clone(), Box::new(ready), waiter))
+                let answer =
+                    self.order(|waiter| Order::Append(tenant.clone(), Box::new(ready), waiter));
+                if erases.is_empty() {
+                    return answer;
+                }
+                let (bundles, tenant) = (self.reader.bundles.clone(), tenant.clone());
+                Box::pin(async move {
+                    let committed = answer.await?;
+                    // Only now, so that it is on record: whoever repeats it finds what is left.
+                    crate::bundle::erase(&bundles, tenant.as_str(), &erases)
+                        .map_err(|why| AppendError::Unavailable(Unavailable(why.to_string())))?;
+                    Ok(committed)
+                })
             }
             Err(error) => Box::pin(std::future::ready(Err(error))),
         }

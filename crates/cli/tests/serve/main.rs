@@ -19,8 +19,10 @@ mod keys;
 mod offboarding;
 mod policy;
 mod proof;
+
 mod restart;
 mod restore;
+mod retain;
 mod secrets;
 mod sinks;
 mod stage;

@@ -14,8 +14,9 @@ use crate::record::{self, RecordError};
 
 /// How many entries are looked at at once.
 const PAGE: usize = 1024;
-/// How many annexes one entry says the erasure of: their positions must fit into a leaf.
-const AT_ONCE: usize = if ERASED < 256 { ERASED } else { 256 };
+/// How many annexes one entry says the erasure of: their positions must fit into a leaf, and the
+/// bundles that hold them are written while somebody waits.
+const AT_ONCE: usize = if ERASED < 64 { ERASED } else { 64 };
 /// How often what came meanwhile is looked at too.
 const ROUNDS: usize = 8;
 

@@ -205,20 +205,7 @@ fn read(mut table: Table<'_>, folder: &Path, report: &mut Report) -> Option<Conf
     let tenants = table
         .require("tenants", report)
         .and_then(|node| node.path(folder, report));
-    let key_file = match table.get("key_file") {
-        None => Some(folder.join("dayfly.key")),
-        Some(node) => {
-            let path = node.path(folder, report);
-            if let (Some(path), Some(data)) = (&path, &data)
-                && path.starts_with(data)
-            {
-                let message =
-                    "`key_file` lies within `data`: a copy of the data would hold the key too";
-                node.error(message, report);
-            }
-            path
-        }
-    };
+    let key_file = key_file(&mut table, folder, data.as_deref(), report);
     let keys = table
         .get("keys")
         .and_then(|node| node.table(report))
@@ -261,6 +248,25 @@ fn read(mut table: Table<'_>, folder: &Path, report: &mut Report) -> Option<Conf
         operators: front.operators,
         rate: front.rate,
     })
+}
+
+fn key_file(
+    table: &mut Table<'_>,
+    folder: &Path,
+    data: Option<&Path>,
+    report: &mut Report,
+) -> Option<PathBuf> {
+    let Some(node) = table.get("key_file") else {
+        return Some(folder.join("dayfly.key"));
+    };
+    let path = node.path(folder, report);
+    if let (Some(path), Some(data)) = (&path, data)
+        && path.starts_with(data)
+    {
+        let message = "`key_file` lies within `data`: a copy of the data would hold the key too";
+        node.error(message, report);
+    }
+    path
 }
 
 fn keys(mut table: Table<'_>, report: &mut Report) -> Keys {

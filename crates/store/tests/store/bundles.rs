@@ -314,3 +314,43 @@ fn a_bundle_can_be_without_some_annexes() {
         Err(BundleError::Missing { .. })
     ));
 }
+
+/// An erasure reaches what lies in a bundle, and one that was cut short is done by its repeat.
+#[test]
+fn what_is_erased_is_gone_from_its_bundle_too() {
+    let mut bench = full();
+    let before = bench.entries();
+    let annexed: Vec<u64> = before[..256]
+        .iter()
+        .filter(|entry| entry.annex.is_some())
+        .map(|entry| entry.pos)
+        .take(3)
+        .collect();
+    let path = write(&bench, 0);
+    drop_from(&bench, 0).unwrap();
+    let erase = || Append {
+        now: NOON,
+        erases: annexed.clone(),
+        ..Append::default()
+    };
+    bench.commit(erase());
+    for _ in 0..2 {
+        for (was, is) in before.iter().zip(bench.entries()) {
+            let erased = annexed.contains(&was.pos);
+            assert_eq!((&was.leaf, was.hash), (&is.leaf, is.hash));
+            assert_eq!(
+                is.annex.is_none(),
+                erased || was.annex.is_none(),
+                "{}",
+                was.pos
+            );
+        }
+        bench.subject.reopen();
+    }
+    let there = Bundle::read(&path).unwrap();
+    let left = |entry: &&StoredEntry| annexed.contains(&entry.pos) && entry.annex.is_some();
+    assert_eq!(there.entries().iter().filter(left).count(), 0);
+    bench.commit(erase());
+    let options = &bench.subject.options;
+    fsck_with(&options.path, &options.bundles).unwrap();
+}

@@ -26,7 +26,7 @@ pub use store::ObeyingStore;
 
 /// How long a commit may take before the ledger counts as stalled, and the journal before an end is
 /// answered without it.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What became of an end.
 #[derive(Debug)]
