@@ -129,6 +129,15 @@ pub(super) const GUARDS: &[Guard] = &[
     },
     Guard {
         promise: "P7",
+        what: "the last look before a signature at ends that are held in the journal",
+        file: "crates/server/src/app/held/store.rs",
+        guard: "facts.standings = tasks.into_iter().map(standing).collect();",
+        without: "drop((tasks, standing));",
+        target: ATTACKS,
+        test: "stalls::nothing_is_signed_for_what_is_held_and_not_recorded",
+    },
+    Guard {
+        promise: "P7",
         what: "the no of a policy that errs",
         file: "crates/server/src/policy/evaluate.rs",
         guard: "Cedar::Allow if errors.is_empty() => Decision::Allow,
