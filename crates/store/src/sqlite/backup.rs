@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, OpenFlags};
 
 use super::OpenError;
 use super::schema::open_reader;
@@ -101,7 +101,10 @@ pub fn backup(
         path: copy.to_path_buf(),
         source,
     };
-    let mut target = Connection::open(copy).map_err(failed)?;
+    // The file is there already. One that was taken away meanwhile is not made again: whoever told
+    // the copy to stop would find it.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut target = Connection::open_with_flags(copy, flags).map_err(failed)?;
     // A copy that is cut short is thrown away, so nothing protects it meanwhile.
     target
         .execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")

@@ -207,24 +207,20 @@ impl ObeyingStore {
             let ends = held.iter().filter(|held| held.tenant == *tenant).count();
             let reason = json!({ "reason": stall.why.to_string() }).to_string();
             let salt = random::bytes().map_err(|why| Unavailable(why.to_string()))?;
-            let note = |kind, data: serde_json::Value, annex| Note {
-                kind,
-                data: data.to_string(),
-                annex,
-            };
             let append = Append {
                 now,
                 notes: vec![
-                    note(
-                        "ledger.stalled",
-                        json!({ "since": stall.since }),
-                        Some(Annex { salt, data: reason }),
-                    ),
-                    note(
-                        "ledger.resumed",
-                        json!({ "since": stall.since, "until": now, "held": ends }),
-                        None,
-                    ),
+                    Note {
+                        kind: "ledger.stalled",
+                        data: json!({ "since": stall.since }).to_string(),
+                        annex: Some(Annex { salt, data: reason }),
+                    },
+                    Note {
+                        kind: "ledger.resumed",
+                        data: json!({ "since": stall.since, "until": now, "held": ends })
+                            .to_string(),
+                        annex: None,
+                    },
                 ],
                 ..Append::default()
             };

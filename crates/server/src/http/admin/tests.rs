@@ -247,14 +247,25 @@ async fn a_change_goes_on_when_its_caller_is_gone() {
             body.len()
         );
         let socket = served.folder.path().join(SOCKET);
-        let mut stream = UnixStream::connect(socket).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
-        drop(stream);
-        let tenant = served.app.tenant("acme").unwrap();
-        // Until it is recorded, and then until it is in force.
-        while tenant.keyring().verifying().knows(&kid) {
-            tokio::task::yield_now().await;
+        let is_recorded = async || {
+            let (_, listed) = served.get("/admin/acme/keys").await;
+            let mut keys = listed.as_array().unwrap().iter();
+            keys.any(|key| key["kid"] == kid && key["state"] == "compromised")
+        };
+        // One that was not even read is asked for again.
+        while !is_recorded().await {
+            let mut stream = UnixStream::connect(&socket).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            drop(stream);
         }
+        let tenant = served.app.tenant("acme").unwrap();
+        let in_force = async {
+            while tenant.keyring().verifying().knows(&kid) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let done = tokio::time::timeout(std::time::Duration::from_secs(20), in_force).await;
+        assert!(done.is_ok(), "recorded, and not in force");
     }
 }
 
