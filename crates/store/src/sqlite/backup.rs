@@ -74,7 +74,7 @@ pub enum BackupFailure {
     Stopped,
 }
 
-/// Copies the database as of the moment of the call into `copy`, an empty file or none, and gives
+/// Copies the database as of the moment of the call into `copy`, an empty file that is there, and gives
 /// its bytes. Whatever was committed before the call is in it and nothing that is committed after.
 /// The writer never waits for this: it appends to the log, which is read up to that moment.
 ///

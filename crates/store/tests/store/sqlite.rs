@@ -421,6 +421,7 @@ fn a_copy_is_of_one_moment_whatever_is_committed_meanwhile() {
     let source = &bench.subject.options.path;
     let then = fsck(source).unwrap();
     let copy = bench.subject.folder.path().join("copy.db");
+    std::fs::File::create(&copy).unwrap();
     let options = BackupOptions {
         step_pages: 1,
         ..BackupOptions::default()
@@ -454,6 +455,7 @@ fn a_copy_gives_up_before_the_log_fills_the_disk_and_when_it_is_told_to() {
     bench.start(0);
     let source = &bench.subject.options.path;
     let copy = bench.subject.folder.path().join("copy.db");
+    std::fs::File::create(&copy).unwrap();
     let options = BackupOptions {
         step_pages: 1,
         log_bytes: 0,
@@ -475,6 +477,10 @@ fn a_copy_gives_up_before_the_log_fills_the_disk_and_when_it_is_told_to() {
         ControlFlow::Break(())
     });
     assert!(matches!(stopped, Err(BackupFailure::Stopped)));
+    // Taken away by whoever told it to stop, it is not made again.
+    std::fs::remove_file(&copy).unwrap();
+    let gone = backup(source, &copy, options, |_| ControlFlow::Continue(()));
+    assert!(gone.is_err() && !copy.exists());
     let nothing = bench.subject.folder.path().join("nothing.db");
     let failure = backup(&nothing, &copy, options, |_| ControlFlow::Continue(()));
     assert!(matches!(failure, Err(BackupFailure::Open(_))));
