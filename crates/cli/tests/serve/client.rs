@@ -35,6 +35,10 @@ impl Client {
         let Some((status, body)) = post_token(stage, &key, &grant_form(&proof)).await else {
             return Outcome::Lost;
         };
+        if status == 503 {
+            // The disk is slow: nothing is granted in a stall, and nothing is promised.
+            return Outcome::Lost;
+        }
         assert_eq!(status, 200, "{body}");
         let text = |member: &str| body[member].as_str().unwrap().to_owned();
         Outcome::Answered(Self {
