@@ -100,6 +100,8 @@ pub(super) fn open_writer(
 pub(super) fn open_checkpointer(path: &Path) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
+    // To empty the log it takes the writer's place, and must not wait there for a reader.
+    db.busy_timeout(Duration::ZERO)?;
     // What is moved is synced before the log may be written over.
     db.execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;")?;
     Ok(db)
