@@ -33,7 +33,7 @@ const staff = (url) => `
 kind = "oidc"
 url = "${url}"
 allow_private = true
-audience = "${TASKS}"
+audience = "${TASKS}{-tenant}"
 people = true
 
 [workload.repair]

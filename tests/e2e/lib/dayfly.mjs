@@ -68,7 +68,7 @@ ${more}`;
 }
 
 /**
- * Starts a server with the tenants `strict` (a nonce is demanded) and `plain`; `more` is declared too, and `lines` end
+ * Starts a server with the tenants `strict` (a nonce is demanded) and `plain`; `more` is declared too, with a suffix for `{-tenant}` that `strict` has not, and `lines` end
  * the configuration.
  */
 export async function startDayfly(platform, more = '', lines = '') {
@@ -84,7 +84,7 @@ export async function startDayfly(platform, more = '', lines = '') {
     const path = join(folder, 'tenants', name);
     await mkdir(join(path, 'policies'), { recursive: true });
     await writeFile(join(path, 'policies/baseline.cedar'), 'permit (principal, action, resource);\n');
-    await writeFile(join(path, 'tenant.toml'), tenant(platform, nonce, more));
+    await writeFile(join(path, 'tenant.toml'), tenant(platform, nonce, more.replaceAll('{-tenant}', name === 'strict' ? '' : `-${name}`)));
     await writeFile(join(path, 'artifacts.secret'), `${SECRET}\n`, { mode: 0o600 });
     await writeFile(join(path, 'deploy.secret'), 'of-the-deployer\n', { mode: 0o600 });
   }
