@@ -14,6 +14,7 @@ pub mod access;
 mod admit;
 mod apply;
 mod cause;
+mod closed;
 mod command;
 mod decide;
 mod declared;
@@ -29,13 +30,14 @@ mod time;
 pub use admit::{Admission, Block, BlockOn, Claim, ClaimState, Counts, Opening, Spent, admit};
 pub use apply::apply;
 pub use cause::{Cause, Outcome};
+pub use closed::{Closed, has_part};
 pub use command::{
     Command, EndClient, EndTask, Issue, Join, NewClient, Retry, Revoke, Root, Seal, Start, Sweep,
     Within,
 };
 pub use decide::decide;
 pub use declared::{
-    Binding, Bounds, Heartbeat, HeartbeatMode, KeyRule, Kind, Limits, Reopen, Repeat, TaskKey,
+    Binding, Bounds, Heartbeat, HeartbeatMode, KeyRule, Kind, Limits, Reopen, Repeat, Run, TaskKey,
     Workload,
 };
 pub use epoch::{Epoch, EpochOf, Moved, check_epochs, rights_removed};

@@ -3,6 +3,7 @@
 mod actor;
 mod authenticate;
 mod beat;
+mod closing;
 mod contain;
 mod declare;
 mod end;
@@ -36,6 +37,7 @@ mod space;
 mod sweep;
 mod tenant;
 mod turns;
+mod upstream;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -50,6 +52,7 @@ use crate::restore::HandedOut;
 pub use actor::Actor;
 pub use authenticate::{Presented, Proven};
 pub use beat::Beaten;
+pub use closing::Over;
 pub use contain::{Contained, Containment};
 pub use declare::{Applied, ApplyError, ApplyRequest};
 pub use end::{End, Ended};
@@ -68,6 +71,7 @@ pub use replay::KeyProof;
 pub use retain::Retention;
 pub use sinks::HeadSinks;
 pub use tenant::{Loaded, OpenError, Tenant, TenantSetup, check_overlaps};
+pub use upstream::Heard;
 
 /// Bounds of a server that are not the domain's.
 #[derive(Clone, Copy, Debug)]
