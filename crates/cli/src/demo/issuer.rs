@@ -247,7 +247,9 @@ fn hub_signature(secret: &str, body: &str) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     let tag = hmac::sign(&key, body.as_bytes());
     let bytes = tag.as_ref().iter();
-    bytes.fold("sha256=".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+    bytes.fold("sha256=".to_owned(), |text, byte| {
+        format!("{text}{byte:02x}")
+    })
 }
 
 async fn discovery(State(book): State<Arc<Book>>) -> Response {

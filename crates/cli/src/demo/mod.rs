@@ -20,7 +20,8 @@ use crate::clock;
 use crate::output::say;
 use paint::Paint;
 use scenes::{
-    APP, Scene, again, batch, cancelled, ceiling, ended, killed, leaked, publish, receipt, restart, stolen,
+    APP, Scene, again, batch, cancelled, ceiling, ended, killed, leaked, publish, receipt, restart,
+    stolen,
 };
 use stage::{LOG_LINES, OFFLINE_SECONDS, Stage};
 

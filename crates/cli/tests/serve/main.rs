@@ -29,3 +29,4 @@ mod stage;
 mod stall;
 #[cfg(feature = "otel")]
 mod traces;
+mod webhooks;

@@ -41,14 +41,13 @@ pub struct Over {
 
 impl Closing {
     /// The open tasks of the attempt among the claims of its series.
-    pub(super) fn of_attempt<'c>(&self, claims: &'c [Claim]) -> impl Iterator<Item = TaskId> {
+    pub(super) fn of_attempt(&self, claims: &[Claim]) -> Vec<TaskId> {
         let attempt = self.closed.attempt;
-        let open: Vec<TaskId> = claims
+        claims
             .iter()
             .filter(|claim| claim.state == ClaimState::Open && claim.attempt == attempt)
             .map(|claim| claim.task)
-            .collect();
-        open.into_iter()
+            .collect()
     }
 
     /// Adds to an append what ends of these open tasks of the attempt, and the close itself.

@@ -71,7 +71,7 @@ impl App {
                 ..FactsQuery::default()
             };
             let facts = self.facts(tenant, &query)?;
-            let tasks: Vec<_> = closing.of_attempt(&facts.claims).collect();
+            let tasks = closing.of_attempt(&facts.claims);
             let open = self.with_moves(tenant, &tasks)?;
             let known = facts
                 .closed

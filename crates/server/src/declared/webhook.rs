@@ -39,6 +39,7 @@ pub(super) fn read(
     if items.len() > MOST {
         let message = format!("`{}` names more than {MOST} files", node.name_of());
         node.error(message, report);
+        return Vec::new();
     }
     let Some(kind) = kind else {
         return Vec::new();

@@ -203,7 +203,7 @@ impl ObeyingStore {
             ..FactsQuery::default()
         };
         let claims = self.shared.inner.facts(&held.tenant, &query)?.claims;
-        let tasks: Vec<TaskId> = closing.of_attempt(&claims).collect();
+        let tasks = closing.of_attempt(&claims);
         let query = FactsQuery {
             tasks: &tasks,
             ..FactsQuery::default()
