@@ -82,6 +82,11 @@ impl App {
                 // Its rights were taken away: it is over already, and that names its end.
                 return Ok(true);
             }
+            // Only a live credential says that its client is: a dead one costs whoever shows it.
+            let live = open.task.check_credential(own.id, now, open.heard);
+            if live.is_ok_and(|live| live.credential.hash == own.hash) {
+                trail.client = Some(own.id.client);
+            }
             let events = match decide(
                 Some(&open.task),
                 &Command::Revoke(Revoke {
