@@ -67,10 +67,7 @@ impl App {
             proven = true;
         }
         if !proven {
-            return Err(Refusal::new(Rule::Authentication)
-                .field("client_assertion, DPoP")
-                .wanted("a proof by the key that the token is bound to")
-                .got("none"));
+            return Err(unproven());
         }
         trail.task = Some(own.id.client.task);
         for _ in 0..ATTEMPTS {
@@ -118,4 +115,11 @@ impl App {
         }
         Err(unavailable(&"the task did not stand still"))
     }
+}
+
+fn unproven() -> Refusal {
+    Refusal::new(Rule::Authentication)
+        .field("client_assertion, DPoP")
+        .wanted("a proof by the key that the token is bound to")
+        .got("none")
 }
