@@ -331,7 +331,11 @@ impl Bundle {
             entries.push(entry);
         }
         if entries.len() as u64 != header.count {
-            return Err(format!("it has {} entries", entries.len()));
+            return Err(format!(
+                "it has {} entries and says {}",
+                entries.len(),
+                header.count
+            ));
         }
         Ok(Self {
             origin: header.origin.into_owned(),

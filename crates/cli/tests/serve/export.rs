@@ -120,56 +120,13 @@ async fn entries_are_exported_and_verified_by_whoever_has_a_key() {
     assert!(code == 1 && said.contains("is there already"), "{said}");
     assert_eq!(text("all"), before);
 
-    // Ranges, by position and by time, are whole bundles.
-    for (line, from, to) in [
-        ("one --from 300 --to 300", 256, 511),
-        ("two --from 512", 512, size - 1),
-        ("old --until 1h", 0, size - 1),
-        ("new --since 1h", 512, size - 1),
-        ("first --until 2023-11-14T22:13:20Z --to 5", 0, 0),
-    ] {
-        if line.contains("--to 5") {
-            let (code, said) = run(stage.folder(), &format!("ledger export {line}"), &[]);
-            assert!(code == 2 && said.contains("cannot be used with"), "{said}");
-            continue;
-        }
-        let part = exported(&stage, line);
-        assert_eq!(
-            (&part["from"], &part["to"]),
-            (&from.into(), &to.into()),
-            "{line}"
-        );
-    }
-    let (code, said) = run(stage.folder(), "ledger export none --from 9000", &[]);
-    assert!(
-        code == 1 && said.contains("no entry in that range"),
-        "{said}"
-    );
+    ranges(&stage, size);
 
     // An auditor has the files and the key, and nothing else.
     let auditor = Auditor::of(all["head"]["verifier_key"].as_str().unwrap());
     let mine = auditor.takes(&acme, "acme");
     fs::copy(&held, auditor.folder.path().join("held.note")).unwrap();
-    auditor.says("acme", &[], (0, "holds: the entries at positions 0 to "));
-    auditor.says("acme", &["--head", "held.note"], (0, "holds"));
-    auditor.says("acme/000000000256.bundle", &[], (0, "positions 256 to 511"));
-    auditor.says(
-        "acme/000000000256.bundle",
-        &["--head", "held.note"],
-        (0, "holds"),
-    );
-    auditor.takes(&stage.folder().join("one/acme"), "one");
-    auditor.says("one", &[], (0, "positions 256 to 511"));
-    let (_, said) = auditor.verify("acme", &["--json"]);
-    let said: Value = serde_json::from_str(&said).unwrap();
-    assert_eq!(
-        (&said["holds"], &said["size"]),
-        (&true.into(), &size.into())
-    );
-    auditor.says("acme", &["--head", "nothing"], (2, "cannot read"));
-    auditor.says("nothing", &[], (2, "cannot read"));
-    let (code, said) = run(auditor.folder.path(), "ledger verify acme --key k", &[]);
-    assert!(code == 2 && said.contains("no verifier key"), "{said}");
+    alone(&auditor, &stage, size);
     tampered(&auditor, &mine);
     missing(&auditor, &mine);
     foreign(&auditor, &stage);
@@ -200,6 +157,58 @@ async fn entries_are_exported_and_verified_by_whoever_has_a_key() {
     auditor.says("acme", &[], (0, "holds: the entries at positions 0 to "));
     auditor.says("acme", &["--head", "held.note"], (0, "holds"));
     assert!(later["head"]["size"].as_u64().unwrap() >= size);
+}
+
+/// Ranges, by position and by time, are whole bundles.
+fn ranges(stage: &Stage, size: u64) {
+    for (line, from, to) in [
+        ("one --from 300 --to 300", 256, 511),
+        ("two --from 512", 512, size - 1),
+        ("old --until 1h", 0, size - 1),
+        ("new --since 1h", 512, size - 1),
+        ("first --until 2023-11-14T22:13:20Z --to 5", 0, 0),
+    ] {
+        if line.contains("--to 5") {
+            let (code, said) = run(stage.folder(), &format!("ledger export {line}"), &[]);
+            assert!(code == 2 && said.contains("cannot be used with"), "{said}");
+            continue;
+        }
+        let part = exported(stage, line);
+        assert_eq!(
+            (&part["from"], &part["to"]),
+            (&from.into(), &to.into()),
+            "{line}"
+        );
+    }
+    let (code, said) = run(stage.folder(), "ledger export none --from 9000", &[]);
+    assert!(
+        code == 1 && said.contains("no entry in that range"),
+        "{said}"
+    );
+}
+
+/// With the files and the key alone, a folder, a bundle and a part of them hold, by their own head or one kept before.
+fn alone(auditor: &Auditor, stage: &Stage, size: u64) {
+    auditor.says("acme", &[], (0, "holds: the entries at positions 0 to "));
+    auditor.says("acme", &["--head", "held.note"], (0, "holds"));
+    auditor.says("acme/000000000256.bundle", &[], (0, "positions 256 to 511"));
+    auditor.says(
+        "acme/000000000256.bundle",
+        &["--head", "held.note"],
+        (0, "holds"),
+    );
+    auditor.takes(&stage.folder().join("one/acme"), "one");
+    auditor.says("one", &[], (0, "positions 256 to 511"));
+    let (_, said) = auditor.verify("acme", &["--json"]);
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(
+        (&said["holds"], &said["size"]),
+        (&true.into(), &size.into())
+    );
+    auditor.says("acme", &["--head", "nothing"], (2, "cannot read"));
+    auditor.says("nothing", &[], (2, "cannot read"));
+    let (code, said) = run(auditor.folder.path(), "ledger verify acme --key k", &[]);
+    assert!(code == 2 && said.contains("no verifier key"), "{said}");
 }
 
 /// Whatever byte is changed, it is told that one was, and where.

@@ -115,7 +115,7 @@ impl Revisions {
         Append {
             now: what.now,
             notes: vec![Note {
-                kind: CHANGED,
+                kind: "declared.changed",
                 data: what.entry(),
                 annex: Some(what.annex),
             }],

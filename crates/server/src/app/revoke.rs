@@ -93,10 +93,9 @@ impl App {
                     credential: own.id.number,
                 }),
             ) {
-                Ok(events) if events.is_empty() => return Ok(true),
-                Ok(events) => events,
+                Ok(events) if !events.is_empty() => events,
                 // It is over already.
-                Err(_) => return Ok(true),
+                Ok(_) | Err(_) => return Ok(true),
             };
             let by = dayfly_domain::Spent {
                 task: own.id.client.task,
