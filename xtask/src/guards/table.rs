@@ -192,6 +192,15 @@ pub(super) const GUARDS: &[Guard] = &[
         test: "interleave::pairs::a_start_against_offboarding_disabling_and_freeze",
     },
     Guard {
+        promise: "P3",
+        what: "the move of the epochs of what an apply removes, against every order of it and a start",
+        file: "crates/server/src/app/declare.rs",
+        guard: "append.moves = regrant.moves();",
+        without: "append.moves = Vec::new();",
+        target: SIMULATION,
+        test: "interleave::applies::a_start_against_an_apply_that_ends_nothing",
+    },
+    Guard {
         promise: "P7",
         what: "the obedience to an end before the journal has it",
         file: "crates/server/src/app/held/store.rs",

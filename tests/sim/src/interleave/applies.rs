@@ -1,5 +1,7 @@
 //! A workload that is taken out of the declared state against a job of it that starts.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use dayfly_server::app::{Actor, ApplyError, ApplyRequest};
 
 use super::explore::{
@@ -16,6 +18,8 @@ const APPLIES: usize = 1;
 struct Removal {
     agreed: Option<u64>,
     least: u64,
+    /// How often it was applied: in some orders it must be, in some not.
+    applied: AtomicU64,
 }
 
 struct Party {
@@ -42,14 +46,7 @@ impl Scene for Removal {
         let world = &stage.world;
         // Whatever the last play left open goes.
         world.declare(&declared_without_passing());
-        let would = apply(
-            world,
-            ApplyRequest {
-                dry_run: true,
-                ..ApplyRequest::default()
-            },
-        );
-        let ends = Some(would.await.unwrap());
+        let ends = Some(would_end(world).await);
         apply(
             world,
             ApplyRequest {
@@ -62,6 +59,7 @@ impl Scene for Removal {
         world.declare(&declared_with_passing());
         apply(world, ApplyRequest::default()).await.unwrap();
         world.declare(&declared_without_passing());
+        assert_eq!(would_end(world).await, 0, "what ended is open");
         let caller = |job| {
             let run = Run {
                 id: 1000 + n,
@@ -119,6 +117,7 @@ impl Scene for Removal {
             }
         }
         if applied {
+            self.applied.fetch_add(1, Ordering::SeqCst);
             played.check_late_answers(APPLIES);
             let late = party.caller.ask(world).await;
             assert!(late.is_err(), "{late:?}");
@@ -137,18 +136,32 @@ async fn apply(world: &World, request: ApplyRequest) -> Result<u64, ApplyError> 
     applied.map(|applied| applied.ends)
 }
 
+/// How many tasks the apply of the folder would end.
+async fn would_end(world: &World) -> u64 {
+    let request = ApplyRequest {
+        dry_run: true,
+        ..ApplyRequest::default()
+    };
+    apply(world, request).await.unwrap()
+}
+
+fn remove(agreed: Option<u64>, least: u64) {
+    let removal = Removal {
+        agreed,
+        least,
+        applied: AtomicU64::new(0),
+    };
+    explore(&removal);
+    let applied = removal.applied.load(Ordering::SeqCst);
+    assert!(0 < applied && applied < least, "applied in {applied}");
+}
+
 #[test]
 fn a_start_against_an_apply_that_ends_nothing() {
-    explore(&Removal {
-        agreed: None,
-        least: 220,
-    });
+    remove(None, 220);
 }
 
 #[test]
 fn a_start_against_an_apply_that_ends_what_it_counted() {
-    explore(&Removal {
-        agreed: Some(1),
-        least: 350,
-    });
+    remove(Some(1), 350);
 }
