@@ -213,9 +213,9 @@ fn a_join_against_every_end() {
         (Ending::Offboarding, 56),
         (Ending::Disabling, 56),
         (Ending::Freeze, 56),
-        (Ending::Task, 100),
-        (Ending::Client, 100),
-        (Ending::Operator, 80),
+        (Ending::Task, 60),
+        (Ending::Client, 50),
+        (Ending::Operator, 40),
     ];
     race(Minting::Join, &endings);
 }
@@ -225,10 +225,10 @@ const ENDINGS: [(Ending, u64); 7] = [
     (Ending::Offboarding, 84),
     (Ending::Disabling, 84),
     (Ending::Freeze, 84),
-    (Ending::Task, 150),
-    (Ending::Client, 150),
+    (Ending::Task, 60),
+    (Ending::Client, 60),
     (Ending::Revocation, 110),
-    (Ending::Operator, 120),
+    (Ending::Operator, 50),
 ];
 
 #[test]
