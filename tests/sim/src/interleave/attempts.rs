@@ -144,6 +144,6 @@ fn newer_attempts_and_the_end_of_the_first_leave_the_highest() {
         coming: &[2, 3],
         first_ends: true,
         changes: Some(2),
-        least: 700,
+        least: 550,
     });
 }
