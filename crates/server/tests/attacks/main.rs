@@ -17,6 +17,7 @@ mod declared;
 mod dpop;
 mod ends;
 mod faults;
+mod findings;
 mod input;
 mod job;
 mod keys;

@@ -83,7 +83,7 @@ fn webhooks_of_issuers() {
         ),
         (
             with("webhook_secret_file = [\"hook.secret\", \"bad.whsec\"]"),
-            "tenant.toml:3:40: the secret file `bad.whsec` begins with `whsec_` and does not go on in base64",
+            "tenant.toml:3:39: the secret file `bad.whsec` begins with `whsec_` and does not go on in base64",
         ),
         (
             with("webhook_secret_file = [\"a\", \"b\", \"c\", \"d\", \"e\"]"),
