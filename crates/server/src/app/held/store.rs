@@ -18,11 +18,8 @@ use super::record::Held;
 use super::resume::Retry;
 use super::set::{Contained, OfTenant};
 use super::{Acknowledged, PATIENCE, Stall};
-<<<<<<< HEAD
 use crate::app::closing::Closing;
-=======
 use crate::app::tally::Tally;
->>>>>>> main
 
 /// A store in front of another one. See the module's text.
 #[derive(Clone)]
