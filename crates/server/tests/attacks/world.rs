@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use base64::Engine as _;
@@ -170,6 +170,7 @@ impl World {
             then_revision: Mutex::default(),
             reads: AtomicU64::new(0),
             entries_read: AtomicU64::new(0),
+            unreadable: AtomicBool::new(false),
             readers: Mutex::default(),
         });
         Self::serve(folder, clock, store, None, true).await
@@ -519,6 +520,7 @@ pub(crate) struct Door {
     then_revision: Mutex<Option<Before>>,
     reads: AtomicU64,
     entries_read: AtomicU64,
+    unreadable: AtomicBool,
     /// The threads that read entries.
     readers: Mutex<Vec<std::thread::ThreadId>>,
 }
@@ -552,6 +554,11 @@ impl Door {
     /// After the next declared state is durable and before it is answered, this goes.
     pub(crate) fn after_revision(&self, then: impl Future<Output = ()> + Send + 'static) {
         *self.then_revision.lock().unwrap() = Some(Box::pin(then));
+    }
+
+    /// Whether nothing can be read of tasks, claims and what stands.
+    pub(crate) fn unreadable(&self, is: bool) {
+        self.unreadable.store(is, Ordering::SeqCst);
     }
 
     /// How often entries were read.
@@ -619,6 +626,9 @@ impl Store for Door {
     }
 
     fn facts(&self, tenant: &Name, query: &FactsQuery<'_>) -> Result<Facts, Unavailable> {
+        if self.unreadable.load(Ordering::SeqCst) {
+            return Err(Unavailable("it cannot be read".to_owned()));
+        }
         self.inner.facts(tenant, query)
     }
 

@@ -5,6 +5,7 @@ use dayfly_store::{Annex, Append, Drafted};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::frame;
 use crate::app::closing::Closing;
 
 /// The version of the text.
@@ -71,6 +72,15 @@ impl Held {
             closings: vec![closing.clone()],
             ..Self::of(tenant, append)
         }
+    }
+
+    /// The room in the journal of one that closes a run and changes no task: it would have no end
+    /// by itself, for nothing bounds how many runs a platform knows. None of any other.
+    pub(super) fn bare_room(&self) -> usize {
+        if self.closings.is_empty() || !self.ends.is_empty() || !self.blocks.is_empty() {
+            return 0;
+        }
+        frame::room(self.bytes().len())
     }
 
     /// As the journal keeps it: JSON.

@@ -206,13 +206,19 @@ impl ObeyingStore {
         let tasks = closing.of_attempt(&claims);
         let query = FactsQuery {
             tasks: &tasks,
+            documents: Some(Moves::documents()),
             ..FactsQuery::default()
         };
-        let open = self.shared.inner.facts(&held.tenant, &query)?.tasks;
-        let open: Vec<_> = open
+        let facts = self.shared.inner.facts(&held.tenant, &query)?;
+        let moves = Moves::of(&facts.documents)?;
+        let open: Vec<_> = facts
+            .tasks
             .into_iter()
             .flatten()
-            .map(|open| (open, None))
+            .map(|open| {
+                let moved = moves.first(&open, held.at);
+                (open, moved)
+            })
             .collect();
         closing
             .add_to(append, &open)

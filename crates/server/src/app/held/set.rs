@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use dayfly_domain::{Block, BlockOn, EpochOf, Event, Name, Task, TaskEnded, TaskId, apply};
-use dayfly_store::{Drafted, OpenTask};
+use dayfly_domain::{Block, BlockOn, Closed, EpochOf, Event, Name, Task, TaskEnded, TaskId, apply};
+use dayfly_store::{Drafted, OpenTask, Unavailable};
 
 use super::record::Held;
+use crate::app::closing::Closing;
 
 /// The ends and blocks that are held, by tenant.
 #[derive(Debug, Default)]
@@ -16,6 +17,8 @@ pub(super) struct Contained(HashMap<Name, OfTenant>);
 pub(super) struct OfTenant {
     ends: HashMap<TaskId, Vec<Drafted>>,
     blocks: Vec<Block>,
+    /// The runs that are over by the word of their platform, by issuer and series.
+    closings: HashMap<(Name, String), Vec<Closing>>,
 }
 
 impl Contained {
@@ -39,6 +42,13 @@ impl Contained {
                 of_tenant.blocks.push(held.block.clone());
             }
         }
+        for closing in &held.closings {
+            if !of_tenant.is_closed(closing) {
+                let run = (closing.issuer.clone(), closing.series.clone());
+                let of_run = of_tenant.closings.entry(run).or_default();
+                of_run.push(closing.clone());
+            }
+        }
     }
 
     pub(super) fn of_tenant(&self, tenant: &Name) -> Option<&OfTenant> {
@@ -48,7 +58,7 @@ impl Contained {
 
 impl OfTenant {
     /// Makes of an open task what it is by what is held; its state may say that it has ended.
-    pub(super) fn cover(&self, open: &mut OpenTask) {
+    pub(super) fn cover(&self, open: &mut OpenTask) -> Result<(), Unavailable> {
         if let Some(events) = self.ends.get(&open.task.id) {
             let (_, task) = applied(&open.task, events);
             open.task = task;
@@ -56,6 +66,39 @@ impl OfTenant {
         if open.stale.is_none() {
             open.stale = self.contains(&open.task);
         }
+        // What took its rights away ends it already, and names its end.
+        if open.stale.is_none() {
+            for closing in self.closings(&open.task.issuer, &open.task.series) {
+                closing.cover(open)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What of a series is closed by what is held, beside what the ledger has.
+    pub(super) fn closed_beside(&self, run: (&Name, &str), standing: &[Closed]) -> Vec<Closed> {
+        let mut beside: Vec<Closed> = Vec::new();
+        for Closing { closed, .. } in self.closings(run.0, run.1) {
+            if !standing
+                .iter()
+                .chain(&beside)
+                .any(|other| other.is_same(closed))
+            {
+                beside.push(closed.clone());
+            }
+        }
+        beside
+    }
+
+    /// Whether this is held already.
+    pub(super) fn is_closed(&self, closing: &Closing) -> bool {
+        let mut held = self.closings(&closing.issuer, &closing.series).iter();
+        held.any(|held| closing.is_same(held))
+    }
+
+    fn closings(&self, issuer: &Name, series: &str) -> &[Closing] {
+        let run = (issuer.clone(), series.to_owned());
+        self.closings.get(&run).map_or(&[], Vec::as_slice)
     }
 
     /// The blocks that are held and not among those that stand.

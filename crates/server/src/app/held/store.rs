@@ -12,7 +12,7 @@ use dayfly_store::{
     OpenTask, SearchKey, Store, StoredEntry, Touch, TreeHead, Unavailable, Use,
 };
 
-use super::journal::{Backlog, Journal};
+use super::journal::{BARE_BYTES, Backlog, Journal};
 use super::jump::{Jump, JumpWatch};
 use super::record::Held;
 use super::resume::Retry;
@@ -52,6 +52,8 @@ pub(super) struct State {
     pub(super) stall: Option<Stall>,
     /// How many ledgers have the outage by now.
     pub(super) noted: usize,
+    /// How much of the journal closes take that change no task.
+    bare: usize,
 }
 
 impl ObeyingStore {
@@ -72,6 +74,7 @@ impl ObeyingStore {
             why: Unavailable("ends wait in the journal since before the start".to_owned()),
         });
         let state = State {
+            bare: held.iter().map(Held::bare_room).sum(),
             set: Contained::of(&held),
             held: held.into_iter().map(Arc::new).collect(),
             stall,
@@ -130,10 +133,57 @@ impl ObeyingStore {
         match self.append(tenant, append).await {
             Ok(_) => Ok(Acknowledged::Recorded),
             Err(AppendError::Unavailable(why) | AppendError::Unknown(why)) => {
-                Ok(self.hold(held, why).await)
+                let held = self.hold_close(held, why).await;
+                held.map_err(AppendError::Unavailable)
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Holds what is over that cannot even be tried; none where that is held already.
+    ///
+    /// # Errors
+    /// There is no more room for closes that change no task.
+    pub(in crate::app) async fn hold_closing(
+        &self,
+        tenant: &Name,
+        now: Time,
+        closing: &Closing,
+        why: Unavailable,
+    ) -> Result<Option<Acknowledged>, Unavailable> {
+        let known = {
+            let state = self.shared.state();
+            let held = state.set.of_tenant(tenant);
+            held.is_some_and(|held| held.is_closed(closing))
+        };
+        if known {
+            return Ok(None);
+        }
+        let empty = Append {
+            now,
+            ..Append::default()
+        };
+        let held = Held::closing(tenant, &empty, closing);
+        self.hold_close(held, why).await.map(Some)
+    }
+
+    /// Holds a close, within the share of the journal that those have that change no task.
+    async fn hold_close(&self, held: Held, why: Unavailable) -> Result<Acknowledged, Unavailable> {
+        let room = held.bare_room();
+        let fits = {
+            let mut state = self.shared.state_mut();
+            let fits = state.bare + room <= BARE_BYTES;
+            state.bare += if fits { room } else { 0 };
+            fits
+        };
+        if fits {
+            return Ok(self.hold(held, why).await);
+        }
+        self.shared.begin_stall(why, None);
+        Err(Unavailable(
+            "the share of the containment journal for runs of which no task is known is full"
+                .to_owned(),
+        ))
     }
 
     /// Holds an end that cannot even be tried, because the store cannot be read.
@@ -265,7 +315,11 @@ impl ObeyingStore {
         facts: &mut Facts,
     ) -> Result<(), Unavailable> {
         for open in facts.tasks.iter_mut().flatten() {
-            held.cover(open);
+            held.cover(open)?;
+        }
+        if let Some(run) = query.series {
+            let closed = held.closed_beside(run, &facts.closed);
+            facts.closed.extend(closed);
         }
         let blocks = held.blocks_beside(&facts.blocks);
         facts.blocks.extend(blocks);
@@ -279,11 +333,13 @@ impl ObeyingStore {
         };
         let tasks = self.shared.inner.facts(tenant, &query)?.tasks;
         let standing = |open: Option<OpenTask>| {
-            let mut open = open?;
-            held.cover(&mut open);
-            open.task.is_open().then(|| open.standing())
+            let Some(mut open) = open else {
+                return Ok(None);
+            };
+            held.cover(&mut open)?;
+            Ok(open.task.is_open().then(|| open.standing()))
         };
-        facts.standings = tasks.into_iter().map(standing).collect();
+        facts.standings = tasks.into_iter().map(standing).collect::<Result<_, _>>()?;
         Ok(())
     }
 }
@@ -362,6 +418,7 @@ impl Shared {
         let recorded = std::mem::take(&mut state.recorded);
         state.held.drain(..recorded);
         state.set = Contained::of(state.held.iter().map(AsRef::as_ref));
+        state.bare = state.held.iter().map(|held| held.bare_room()).sum();
         if !state.held.is_empty() {
             // They came while the journal was emptied, and will be in it.
             return Ok(false);
@@ -465,7 +522,7 @@ impl Store for ObeyingStore {
                 |held, page| {
                     last = page.last().map(|open| open.task.id);
                     for open in page.iter_mut() {
-                        held.cover(open);
+                        held.cover(open)?;
                     }
                     page.retain(|open| open.task.is_open());
                     Ok(())
