@@ -258,6 +258,7 @@ impl Planning<'_> {
             claims: &self.verified.proof.proof().claims,
             counts,
             now: self.app.now(),
+            handed: None,
         };
         permit(events, &asking, trail)
     }
@@ -314,6 +315,7 @@ impl Planning<'_> {
             stale: held.stale.clone(),
             client,
             workload: self.workload,
+            others: &[],
             catalog: root.catalog,
             bounds: root.bounds,
             request: &self.verified.client.request,
@@ -392,9 +394,10 @@ pub(super) fn change(
 ) -> Result<Change, Refusal> {
     let mut annex = annex;
     drafted(task, id, events, |event| match event {
-        Event::TaskStarted(_) | Event::ClientRegistered(_) | Event::CredentialIssued(_) => {
-            Err(unavailable(&"a grant that no policy was asked about"))
-        }
+        Event::TaskStarted(_)
+        | Event::ClientRegistered(_)
+        | Event::ClientDelegated(_)
+        | Event::CredentialIssued(_) => Err(unavailable(&"a grant that no policy was asked about")),
         Event::CredentialRevoked(_) | Event::ClientEnded(_) | Event::TaskEnded(_) => {
             Ok(annex.take())
         }
@@ -458,7 +461,7 @@ pub(super) const fn kept_by_proof(kind: IssuerKind) -> bool {
 }
 
 /// The epochs that a task of this workload relies on.
-fn relied_on(workload: &Workload) -> Vec<EpochOf> {
+pub(super) fn relied_on(workload: &Workload) -> Vec<EpochOf> {
     vec![
         EpochOf::Tenant,
         EpochOf::Issuer(workload.issuer.clone()),
