@@ -13,7 +13,9 @@ use crate::command::{
     Command, EndClient, EndTask, Issue, Join, Retry, Revoke, Root, Seal, Start, Sweep, Within,
 };
 use crate::declared::{Binding, Bounds, Workload, deadline};
-use crate::delegate::{Link, chain_links, decide_delegate, links_of, may_act};
+use crate::delegate::{
+    Link, chain_links, check_still_declared, decide_delegate, links_of, may_act,
+};
 use crate::epoch::check_epochs;
 use crate::event::{
     ClientEnded, ClientRegistered, CredentialIssued, CredentialRevoked, Event, TaskEnded,
@@ -244,6 +246,7 @@ pub(crate) fn issue(task: &Task, number: u32, terms: &Terms<'_>) -> Result<Event
     for link in terms.links {
         check_binding(link.workload, client.jkt)?;
     }
+    check_still_declared(number, terms.links, client.parent.is_some())?;
     check_live_credentials(client, terms)?;
     let held = held(client, terms)?;
     let ceiling = terms.links.last().map_or(&[][..], |root| &root.ceiling);

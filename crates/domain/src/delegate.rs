@@ -38,6 +38,16 @@ impl<'a> Link<'a> {
         }
     }
 
+    fn check_delegable(&self) -> Result<(), Refusal> {
+        if self.workload.delegation.is_some() {
+            return Ok(());
+        }
+        Err(Refusal::new(Rule::NotDelegable)
+            .field(format!("workload.{}.delegation", self.workload.name))
+            .wanted("a declared delegation")
+            .got("none"))
+    }
+
     /// Whether its workload may have all that a detail allows.
     pub(crate) fn allows(&self, detail: &Detail) -> bool {
         self.ceiling.iter().any(|held| detail_covers(held, detail))
@@ -74,6 +84,18 @@ pub(crate) fn links_of<'a>(
         });
     }
     Ok(links)
+}
+
+/// A child gets credentials for as long as everybody above it may hand over.
+pub(crate) fn check_still_declared(
+    number: u32,
+    links: &[Link<'_>],
+    delegated: bool,
+) -> Result<(), Refusal> {
+    let mut above = links
+        .iter()
+        .filter(|link| delegated && link.client != number);
+    above.try_for_each(Link::check_delegable)
 }
 
 /// The chain of a delegated client as `act` names it (RFC 8693, section 4.1), the newest first.
@@ -242,14 +264,7 @@ fn check_declared<'a>(
     delegate: &Delegate<'_>,
     links: &[Link<'a>],
 ) -> Result<&'a Delegation, Refusal> {
-    for link in links {
-        if link.workload.delegation.is_none() {
-            return Err(Refusal::new(Rule::NotDelegable)
-                .field(format!("workload.{}.delegation", link.workload.name))
-                .wanted("a declared delegation")
-                .got("none"));
-        }
-    }
+    links.iter().try_for_each(Link::check_delegable)?;
     let delegation = links
         .first()
         .and_then(|link| link.workload.delegation.as_ref())

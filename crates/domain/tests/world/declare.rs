@@ -156,6 +156,7 @@ fn set(workload: &mut Workload, key: &str, value: &str) {
                 _ => Reopen::Never,
             }
         }
+        "delegation" if value == "none" => workload.delegation = None,
         "delegation" => workload.delegation = Some(delegation(&workload.name, value)),
         "open" => workload.limits.open = value.parse().ok(),
         "starts_per_hour" => workload.limits.starts_per_hour = value.parse().ok(),

@@ -3,12 +3,8 @@
 use std::sync::Arc;
 
 use dayfly_domain::access::AccessRequest;
-use dayfly_domain::{
-    ActorProof, BlockOn, ClientId, Command, Counts, Delegate, Digest, Event, Handover, NewClient,
-    Opening, Refusal, Rule, Spent, Task, TaskKey, Time, Workload, check_actor, check_epochs,
-    decide,
-};
-use dayfly_store::{Append, AppendError, FactsQuery, OneTimeKey, OpenTask, Spend};
+use dayfly_domain::{ClientId, Digest, Handover, Name, NewClient, Refusal, Rule, TaskKey, Time};
+use dayfly_store::{AppendError, OneTimeKey, OpenTask};
 use dayfly_token::alg::Alg;
 use dayfly_token::dpop::VerifiedDpop;
 use dayfly_token::handover::{Given, HandoverError, HandoverExpect, VerifiedHandover};
@@ -20,17 +16,13 @@ use dayfly_token::typ::TypRule;
 use dayfly_token::verifying_key::VerifyingKey;
 
 use super::authenticate::ended;
+use super::child::Deciding;
 use super::grant::{Granted, too_large};
-use super::permit::{Asking, ProofAnnex, granted, permit};
-use super::plan::relied_on;
 use super::refuse::{Refused, Trail, unavailable};
-use super::renew::{declared_workload, others_of, proving, relies_of};
-use super::replay::{KeyProof, one_time};
-use super::tenant::Loaded;
+use super::replay::KeyProof;
 use super::{App, Tenant};
 use crate::declared::IssuerKind;
 use crate::mint::Sealer;
-use crate::policy::{Handed, Permitted};
 use crate::verify::{self, Entrance, VerifiedProof};
 
 /// How often a decision is made anew when the state has moved under it.
@@ -54,30 +46,23 @@ pub struct DelegateRequest<'a> {
 }
 
 /// Everything verified about a request, before it is decided.
-struct Verified {
-    parent: ClientId,
-    handover: Handover,
+pub(super) struct Verified {
+    pub(super) parent: ClientId,
+    pub(super) handover: Handover,
     /// By which the hand-over counts once.
-    once: OneTimeKey,
-    key_proof: Option<VerifiedDpop>,
-    client: NewClient,
-    actor: Option<VerifiedActor>,
+    pub(super) once: OneTimeKey,
+    pub(super) key_proof: Option<VerifiedDpop>,
+    pub(super) client: NewClient,
+    pub(super) actor: Option<VerifiedActor>,
 }
 
 /// The child's own proof, and what it matched.
-struct VerifiedActor {
+pub(super) struct VerifiedActor {
     /// The revision of the declared state that it was verified and matched under.
     revision: u64,
-    proof: VerifiedProof,
-    workload: dayfly_domain::Name,
-    key: TaskKey,
-}
-
-/// A decision that is ready to be recorded.
-struct Plan {
-    append: Append,
-    /// The place of the actor's proof among the keys that are spent.
-    actor_at: Option<usize>,
+    pub(super) proof: VerifiedProof,
+    pub(super) workload: Name,
+    pub(super) key: TaskKey,
 }
 
 impl App {
@@ -117,14 +102,33 @@ impl App {
             }
             let keyring = tenant.keyring();
             let sealer = Sealer::new(&keyring, tenant.issuer(), &loaded.algs);
-            let plan = self.plan_child(tenant, &loaded, &verified, &open, &sealer, trail)?;
+            let plan = Deciding {
+                app: self,
+                tenant,
+                loaded: &loaded,
+                verified: &verified,
+                open: &open,
+            }
+            .plan(&sealer, trail)?;
             if sealer.longest() > self.bounds.token_bytes {
                 return Err(too_large(self.bounds.token_bytes));
             }
             match self.store.append(tenant.name(), plan.append).await {
                 Ok(committed) => return self.answer(tenant, &committed, parent.task, &sealer),
-                // Another request used it meanwhile: the state says by whom, and so does `decide`.
-                Err(AppendError::SpentKey { which: 0, by }) if by.task == parent.task => {}
+                // Another request used it meanwhile: the state says which, and `decide` by whom.
+                Err(AppendError::SpentKey { which: 0, .. }) if plan.comes_in => {
+                    let again = self.open_task(tenant, parent.task)?;
+                    let again = again.ok_or_else(|| ended("it ended meanwhile"))?;
+                    let same = Some(verified.handover.digest);
+                    if again
+                        .task
+                        .clients
+                        .iter()
+                        .all(|client| client.handover != same)
+                    {
+                        return Err(handover_spent());
+                    }
+                }
                 Err(AppendError::SpentKey { which, .. }) if Some(which) == plan.actor_at => {
                     return Err(actor_spent());
                 }
@@ -262,155 +266,6 @@ impl App {
             key,
         }))
     }
-
-    fn plan_child(
-        &self,
-        tenant: &Tenant,
-        loaded: &Loaded,
-        verified: &Verified,
-        open: &OpenTask,
-        sealer: &Sealer<'_>,
-        trail: &mut Trail,
-    ) -> Result<Plan, Refusal> {
-        let task = &open.task;
-        let parent = verified.parent.number;
-        let stale = open.stale_for(parent);
-        check_epochs(stale)?;
-        let others = others_of(loaded, task, parent)?;
-        let actor = verified
-            .actor
-            .as_ref()
-            .map(|actor| self.actor_proof(tenant, loaded, verified, actor))
-            .transpose()?;
-        let now = self.now();
-        let events = decide(
-            Some(task),
-            &Command::Delegate(Delegate {
-                now,
-                heard: open.heard,
-                stale: stale.cloned(),
-                parent,
-                handover: &verified.handover,
-                client: &verified.client,
-                actor,
-                workload: declared_workload(loaded, &task.workload)?,
-                others: &others,
-                catalog: &loaded.declared.catalog,
-                bounds: &self.bounds.domain,
-                seal: sealer,
-            }),
-        )?;
-        let comes_in = matches!(events.first(), Some(Event::ClientDelegated(_)));
-        let permitted = self.ask_delegate(tenant, loaded, verified, task, events, trail)?;
-        let annex = verified
-            .actor
-            .as_ref()
-            .filter(|_| comes_in)
-            .map(proof_annex);
-        let change = granted(Some(task), task.id, permitted, annex)?;
-        let child = u32::try_from(change.next.clients.len()).unwrap_or(u32::MAX);
-        let (spends, actor_at) = spends(verified, task, comes_in, child);
-        let series = verified.actor.as_ref().map(|actor| BlockOn::Series {
-            issuer: actor.proof.proof().issuer.clone(),
-            series: actor.key.series.clone(),
-        });
-        let append = Append {
-            now,
-            relies: relies_of(&change.next, if comes_in { child } else { parent }),
-            changes: vec![change],
-            spends,
-            revision: Some(loaded.revision),
-            unblocked: series.into_iter().collect(),
-            ..Append::default()
-        };
-        Ok(Plan { append, actor_at })
-    }
-
-    /// The child's own proof with the epochs it will rely on, unless it was used before or a block
-    /// stands in its way.
-    fn actor_proof<'a>(
-        &self,
-        tenant: &Tenant,
-        loaded: &'a Loaded,
-        verified: &Verified,
-        actor: &'a VerifiedActor,
-    ) -> Result<ActorProof<'a>, Refusal> {
-        let workload = declared_workload(loaded, &actor.workload)?;
-        let query = FactsQuery {
-            one_time: actor.proof.one_time_key(),
-            epochs: &relied_on(workload),
-            ..FactsQuery::default()
-        };
-        let facts = self
-            .store
-            .facts(tenant.name(), &query)
-            .map_err(|why| unavailable(&why))?;
-        // The very hand-over that it was used with is answered again, and nothing else is.
-        let same = |spent: Spent| {
-            let task = self.open_task(tenant, spent.task).ok().flatten();
-            let client = task.and_then(|open| open.task.client(spent.client).cloned());
-            client.is_some_and(|client| client.handover == Some(verified.handover.digest))
-        };
-        check_actor(&Opening {
-            now: self.now(),
-            workload,
-            proof: actor.proof.proof(),
-            key: &actor.key,
-            client: &verified.client,
-            claims: &[],
-            task: None,
-            spent: facts.spent.filter(|spent| !same(*spent)),
-            blocks: &facts.blocks,
-            counts: Counts::default(),
-        })?;
-        Ok(ActorProof {
-            proof: actor.proof.proof(),
-            workload,
-            epochs: facts.epochs,
-        })
-    }
-
-    /// Asks the policies about what was decided: `delegate` where a child comes in, and `issue`.
-    fn ask_delegate(
-        &self,
-        tenant: &Tenant,
-        loaded: &Loaded,
-        verified: &Verified,
-        task: &Task,
-        events: Vec<Event>,
-        trail: &mut Trail,
-    ) -> Result<Permitted, Refusal> {
-        let parent = verified.parent.number;
-        let giver = declared_workload(loaded, task.acts_as(parent))?;
-        let acting = match &verified.actor {
-            Some(actor) => declared_workload(loaded, &actor.workload)?,
-            None => giver,
-        };
-        let claims = match &verified.actor {
-            Some(actor) => Arc::clone(&actor.proof.proof().claims),
-            None => self.claims_of(tenant, proving(task, parent))?,
-        };
-        let mut chain: Vec<&Workload> = vec![acting];
-        for (number, _) in task.chain(parent) {
-            let workload = declared_workload(loaded, task.acts_as(number))?;
-            if !chain.iter().any(|known| known.name == workload.name) {
-                chain.push(workload);
-            }
-        }
-        let asking = Asking {
-            loaded,
-            workload: acting,
-            claims: &claims,
-            counts: self.counts(tenant, &acting.name)?,
-            now: self.now(),
-            handed: Some(Handed {
-                depth: u32::try_from(task.chain(parent).count()).unwrap_or(u32::MAX),
-                parent: giver,
-                chain,
-            }),
-        };
-        permit(events, &asking, trail)
-    }
 }
 
 /// What a hand-over gives, as the domain reads it.
@@ -436,32 +291,11 @@ fn once(handover: &VerifiedHandover) -> OneTimeKey {
     }
 }
 
-/// The keys that are spent: of a child that comes in its hand-over first and its own proof, and in
-/// any case its DPoP proof; and the place of its own proof.
-fn spends(
-    verified: &Verified,
-    task: &Task,
-    comes_in: bool,
-    child: u32,
-) -> (Vec<Spend>, Option<usize>) {
-    let by = Spent {
-        task: task.id,
-        client: child,
-    };
-    let own = verified.actor.as_ref().filter(|_| comes_in);
-    let own = own.and_then(|actor| actor.proof.one_time_key().copied());
-    let actor_at = own.is_some().then_some(1);
-    let keys = comes_in.then_some(verified.once).into_iter().chain(own);
-    let keys = keys.chain(verified.key_proof.as_ref().map(one_time));
-    (keys.map(|key| Spend { key, by }).collect(), actor_at)
-}
-
-fn proof_annex(actor: &VerifiedActor) -> ProofAnnex<'_> {
-    ProofAnnex {
-        claims: &actor.proof.proof().claims,
-        entrance: "actor_token",
-        run_url: actor.proof.run_url(),
-    }
+fn handover_spent() -> Refusal {
+    Refusal::new(Rule::HandoverSpent)
+        .field("jti")
+        .wanted("a hand-over that was not used before")
+        .got("one that was")
 }
 
 fn actor_spent() -> Refusal {

@@ -3,6 +3,7 @@
 mod actor;
 mod authenticate;
 mod beat;
+mod child;
 mod contain;
 mod declare;
 mod delegate;

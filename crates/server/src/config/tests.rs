@@ -362,8 +362,8 @@ fn mistakes_are_named_with_their_place() {
             "7:1: unknown key `bounds.client`: did you mean `clients`?",
         ),
         (
-            with("[bounds]\ndepth = 4"),
-            "7:1: unknown key `bounds.depth`",
+            with("[bounds]\nbreadth = 4"),
+            "7:1: unknown key `bounds.breadth`",
         ),
         (
             but("\"sqlite\"", "\"sqlit\""),

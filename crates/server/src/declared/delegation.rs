@@ -61,13 +61,5 @@ fn children(
         }
         to.push(name);
     }
-    if to.is_empty() {
-        let message = format!(
-            "`{}` names nobody: wanted `\"self\"` or workloads",
-            node.name_of()
-        );
-        node.error(message, report);
-        return None;
-    }
     Some(to)
 }

@@ -407,10 +407,13 @@ fn what_may_be_handed_over() {
             with(r#"{ depth = 1, clients = 1, to = ["self"], actor = "never" }"#),
             "tenant.toml:18:55: `workload.release.delegation.actor` is `never`, wanted `optional` or `required`",
         ),
-        (with(r#"{ clients = 1, to = ["self"] }"#), "x"),
+        (
+            with(r#"{ clients = 1, to = ["self"] }"#),
+            "tenant.toml:18:1: `depth` is missing in `workload.release.delegation`",
+        ),
         (
             with(r#"{ depth = 1, clients = 1, to = ["self"], actors = 1 }"#),
-            "x",
+            "tenant.toml:18:55: unknown key `workload.release.delegation.actors`: did you mean `actor`?",
         ),
     ]);
 }
