@@ -71,11 +71,11 @@ impl Surrounding {
         given: &Given,
         clients: &Clients,
     ) -> Result<HandOver, Failure> {
-        let mut wanted = json!({"jkt": jkt.to_string()});
-        match given {
-            Given::Scope(scope) => wanted["scope"] = scope.as_str().into(),
-            Given::Details(details) => wanted["authorization_details"] = details.clone().into(),
-        }
+        let jkt = jkt.to_string();
+        let wanted = match given {
+            Given::Scope(scope) => json!({"jkt": jkt, "scope": scope}),
+            Given::Details(details) => json!({"jkt": jkt, "authorization_details": details}),
+        };
         let asked = clock::instant();
         let request = clients
             .of(&self.url)

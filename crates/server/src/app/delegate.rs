@@ -17,7 +17,7 @@ use dayfly_token::verifying_key::VerifyingKey;
 
 use super::authenticate::ended;
 use super::child::Deciding;
-use super::grant::{Granted, too_large};
+use super::grant::Granted;
 use super::refuse::{Refused, Trail, unavailable};
 use super::replay::KeyProof;
 use super::{App, Tenant};
@@ -110,9 +110,7 @@ impl App {
                 open: &open,
             }
             .plan(&sealer, trail)?;
-            if sealer.longest() > self.bounds.token_bytes {
-                return Err(too_large(self.bounds.token_bytes));
-            }
+            self.check_length(&sealer)?;
             match self.store.append(tenant.name(), plan.append).await {
                 Ok(committed) => return self.answer(tenant, &committed, parent.task, &sealer),
                 // Another request used it meanwhile: the state says which, and `decide` by whom.

@@ -129,9 +129,7 @@ impl App {
                 self.charge_proof(tenant, &loaded.declared, &workload.name, self.now())?;
                 charged = true;
             }
-            if sealer.longest() > self.bounds.token_bytes {
-                return Err(too_large(self.bounds.token_bytes));
-            }
+            self.check_length(&sealer)?;
             match self.store.append(tenant.name(), plan.append).await {
                 Ok(committed) => return self.answer(tenant, &committed, plan.task, &sealer),
                 Err(error) => {

@@ -214,9 +214,7 @@ impl App {
                     seal: &sealer,
                 }),
             )?;
-            if sealer.longest() > self.bounds.token_bytes {
-                return Err(too_large(self.bounds.token_bytes));
-            }
+            self.check_length(&sealer)?;
             let asking = Asking {
                 loaded: &loaded,
                 workload: acting,
@@ -241,10 +239,7 @@ impl App {
                 Err(dayfly_store::AppendError::SpentKey { which: 0, .. })
                     if further.by_assertion =>
                 {
-                    return Err(Refusal::new(Rule::AssertionSpent)
-                        .field("client_assertion jti")
-                        .wanted("a fresh assertion for each request")
-                        .got("one that was used"));
+                    return Err(assertion_spent());
                 }
                 Err(error) => self.after_failure(tenant, error, false).await?,
             }
@@ -257,6 +252,15 @@ impl App {
                 .ok_or_else(|| ended("it ended meanwhile"))?;
         }
         Err(unavailable(&"the task did not stand still"))
+    }
+
+    /// Checks that what was drafted makes no token longer than one may be.
+    pub(super) fn check_length(&self, sealer: &Sealer<'_>) -> Result<(), Refusal> {
+        let most = self.bounds.token_bytes;
+        if sealer.longest() <= most {
+            return Ok(());
+        }
+        Err(too_large(most))
     }
 
     /// An authenticated call of a root client counts as a beat, once beats are watched.
@@ -318,6 +322,13 @@ pub(super) fn relies_of(task: &Task, number: u32) -> Vec<Epoch> {
         .filter_map(|(_, client)| client.own.as_ref());
     let own = own.flat_map(|own| &own.epochs);
     task.epochs.iter().chain(own).cloned().collect()
+}
+
+fn assertion_spent() -> Refusal {
+    Refusal::new(Rule::AssertionSpent)
+        .field("client_assertion jti")
+        .wanted("a fresh assertion for each request")
+        .got("one that was used")
 }
 
 /// The one-time key of an assertion: an assertion may be used once.

@@ -72,10 +72,8 @@ pub(super) fn read(
     let asks = rate(table.get("rate"), report);
     let client_rate = rate(table.get("client_rate"), report);
     approval(&mut table, report);
-    let handed_over = table.get("delegation");
-    let delegation = handed_over
-        .as_ref()
-        .and_then(|node| delegation::read(name, node, against, report));
+    let delegation = table.get("delegation");
+    let delegation = delegation.and_then(|node| delegation::read(name, &node, against, report));
     table.finish(report);
     let proofs = proofs?;
     let declared_issuer = proofs.declared;
