@@ -196,8 +196,8 @@ fn granted() -> Vec<(Event, &'static str, &'static str)> {
 }
 
 fn acting() -> Vec<(Event, &'static str, &'static str)> {
-    let issued = granted().into_iter().map(|(event, _, _)| event);
-    let Some(Event::CredentialIssued(plain)) = issued.last() else {
+    let issued = granted().pop().map(|(event, _, _)| event);
+    let Some(Event::CredentialIssued(plain)) = issued else {
         panic!("the last grant is a credential without a key");
     };
     let acting = CredentialIssued {
