@@ -393,7 +393,7 @@ fn what_may_be_handed_over() {
         ),
         (
             with(r#"{ depth = 1, clients = 1, to = [] }"#),
-            "tenant.toml:18:40: `workload.release.delegation.to` names nobody: wanted `\"self\"` or workloads",
+            "tenant.toml:18:40: `workload.release.delegation.to` is an empty list",
         ),
         (
             with(r#"{ depth = 1, clients = 1, to = ["self", "release"] }"#),
