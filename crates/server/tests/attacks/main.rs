@@ -19,6 +19,7 @@ mod delegation;
 mod dpop;
 mod ends;
 mod faults;
+mod findings;
 mod input;
 mod job;
 mod keys;
