@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::cause::Cause;
+use crate::closed::Closed;
 use crate::command::NewClient;
 use crate::declared::{Repeat, TaskKey, Workload};
 use crate::id::TaskId;
@@ -29,6 +30,8 @@ pub struct Opening<'a> {
     pub client: &'a NewClient,
     /// Every claim of the series, of every workload.
     pub claims: &'a [Claim],
+    /// What of the series the platform said is over.
+    pub closed: &'a [Closed],
     /// The open task that holds this workload's claim of this key, if any.
     pub task: Option<&'a Task>,
     /// Who spent the proof, if anyone did.
@@ -218,6 +221,7 @@ pub enum Admission {
 /// A refusal of stage `task` or `proof`.
 pub fn admit(opening: &Opening<'_>) -> Result<Admission, Refusal> {
     check_blocks(opening)?;
+    check_closed(opening)?;
     check_attempt(opening)?;
     let claim = opening
         .claims
@@ -242,13 +246,14 @@ pub fn admit(opening: &Opening<'_>) -> Result<Admission, Refusal> {
     }
 }
 
-/// Checks the proof that a child brings of its own: it opens nothing, so only blocks and whether it
-/// was used before stand in its way.
+/// Checks the proof that a child brings of its own: it opens nothing, so only blocks, its platform's
+/// word that it is over, and whether it was used before stand in its way.
 ///
 /// # Errors
 /// A refusal of stage `task` or `proof`.
 pub fn check_actor(opening: &Opening<'_>) -> Result<(), Refusal> {
     check_blocks(opening)?;
+    check_closed(opening)?;
     check_unspent(opening)
 }
 
@@ -338,6 +343,18 @@ fn check_blocks(opening: &Opening<'_>) -> Result<(), Refusal> {
                 block.since,
                 block.on.lifted_by()
             ))),
+    }
+}
+
+/// What the platform said is over asks for nothing any more; a newer attempt may.
+fn check_closed(opening: &Opening<'_>) -> Result<(), Refusal> {
+    let covers = |closed: &&Closed| closed.covers(opening.key.attempt, &opening.proof.instance);
+    match opening.closed.iter().find(covers) {
+        None => Ok(()),
+        Some(closed) => Err(already_ended(
+            opening,
+            &format!("upstream: the platform said so, {}", closed.at),
+        )),
     }
 }
 

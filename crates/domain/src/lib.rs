@@ -14,6 +14,7 @@ pub mod access;
 mod admit;
 mod apply;
 mod cause;
+mod closed;
 mod command;
 mod decide;
 mod declared;
@@ -32,6 +33,7 @@ pub use admit::{
 };
 pub use apply::apply;
 pub use cause::{Cause, Outcome};
+pub use closed::{Closed, has_part};
 pub use command::{
     ActorProof, Command, Delegate, EndClient, EndTask, Handover, Issue, Join, NewClient, Retry,
     Revoke, Root, Seal, Start, Sweep, Within,
@@ -39,7 +41,7 @@ pub use command::{
 pub use decide::decide;
 pub use declared::{
     Actor, Binding, Bounds, Delegation, Heartbeat, HeartbeatMode, KeyRule, Kind, Limits, Reopen,
-    Repeat, TaskKey, Workload,
+    Repeat, Run, TaskKey, Workload,
 };
 pub use epoch::{Epoch, EpochOf, Moved, check_epochs, rights_removed};
 pub use event::{

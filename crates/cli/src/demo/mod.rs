@@ -1,4 +1,4 @@
-//! `dayfly demo`: ten scenes with a server, an issuer and services of its own, each of which fails if a promise does.
+//! `dayfly demo`: eleven scenes with a server, an issuer and services of its own, each of which fails if a promise does.
 
 mod fetch;
 mod guard;
@@ -20,7 +20,8 @@ use crate::clock;
 use crate::output::say;
 use paint::Paint;
 use scenes::{
-    APP, Scene, again, batch, ceiling, ended, killed, leaked, publish, receipt, restart, stolen,
+    APP, Scene, again, batch, cancelled, ceiling, ended, killed, leaked, publish, receipt, restart,
+    stolen,
 };
 use stage::{LOG_LINES, OFFLINE_SECONDS, Stage};
 
@@ -91,7 +92,7 @@ async fn demo(keep: bool) -> Result<ExitCode> {
         Ok(last) => {
             paint.text("");
             let took = (clock::instant() - began).as_secs_f64();
-            paint.title(&format!("All ten went as promised, in {took:.1} s."));
+            paint.title(&format!("All eleven went as promised, in {took:.1} s."));
             if keep {
                 invite(&stage, paint, &last)?;
                 stop.comes().await;
@@ -147,7 +148,7 @@ async fn introduce(stage: &Stage, paint: Paint) {
     }
 }
 
-/// The ten scenes in their order; gives the task that the last one was about.
+/// The eleven scenes in their order; gives the task that the last one was about.
 async fn story(scene: Scene<'_>) -> Result<String> {
     let paint = scene.paint;
     paint.scene(1, "A shell script publishes with plain curl");
@@ -171,8 +172,10 @@ async fn story(scene: Scene<'_>) -> Result<String> {
     let head = restart::play(scene).await?;
     paint.scene(9, "A leaked token is found");
     leaked::play(scene, &token).await?;
+    paint.scene(10, "A run is cancelled, and its webhook ends it");
+    cancelled::play(scene).await?;
     paint.scene(
-        10,
+        11,
         "A receipt is verified offline, tampered with, and the ledger is cut off",
     );
     receipt::play(scene, &over.task, &head).await?;

@@ -6,7 +6,7 @@ use dayfly_domain::{
     ActorProof, BlockOn, Command, Counts, Delegate, Event, Opening, Refusal, Spent, Task, Workload,
     check_actor, check_epochs, decide,
 };
-use dayfly_store::{Append, FactsQuery, OpenTask, Spend};
+use dayfly_store::{Append, FactsQuery, OpenTask, RunAsked, Spend};
 
 use super::delegate::{Verified, VerifiedActor};
 use super::permit::{Asking, ProofAnnex, granted, permit};
@@ -92,6 +92,7 @@ impl<'a> Deciding<'a> {
             spends,
             revision: Some(loaded.revision),
             unblocked: series.into_iter().collect(),
+            asks: verified.actor.as_ref().map(run_of),
             ..Append::default()
         };
         Ok(Plan {
@@ -116,6 +117,7 @@ impl<'a> Deciding<'a> {
         let (app, tenant, verified) = (self.app, self.tenant, self.verified);
         let workload = declared_workload(self.loaded, &actor.workload)?;
         let query = FactsQuery {
+            series: Some((&actor.proof.proof().issuer, &actor.key.series)),
             one_time: actor.proof.one_time_key(),
             epochs: &relied_on(workload),
             ..FactsQuery::default()
@@ -137,6 +139,7 @@ impl<'a> Deciding<'a> {
             key: &actor.key,
             client: &verified.client,
             claims: &[],
+            closed: &facts.closed,
             task: None,
             spent: facts.spent.filter(|spent| !same(*spent)),
             blocks: &facts.blocks,
@@ -208,6 +211,17 @@ fn spends(
     let keys = comes_in.then_some(verified.once).into_iter().chain(own);
     let keys = keys.chain(verified.key_proof.as_ref().map(one_time));
     (keys.map(|key| Spend { key, by }).collect(), actor_at)
+}
+
+/// The child's own run, which must not be closed when it comes in.
+fn run_of(actor: &VerifiedActor) -> RunAsked {
+    let proof = actor.proof.proof();
+    RunAsked {
+        issuer: proof.issuer.clone(),
+        series: actor.key.series.clone(),
+        attempt: actor.key.attempt,
+        instance: proof.instance.clone(),
+    }
 }
 
 fn proof_annex(actor: &VerifiedActor) -> ProofAnnex<'_> {

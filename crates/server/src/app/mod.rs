@@ -4,6 +4,7 @@ mod actor;
 mod authenticate;
 mod beat;
 mod child;
+mod closing;
 mod contain;
 mod declare;
 mod delegate;
@@ -41,6 +42,7 @@ mod sweep;
 mod tally;
 mod tenant;
 mod turns;
+mod upstream;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -55,6 +57,7 @@ use crate::restore::HandedOut;
 pub use actor::Actor;
 pub use authenticate::{Presented, Proven};
 pub use beat::Beaten;
+pub use closing::Over;
 pub use contain::{Contained, Containment};
 pub use declare::{Applied, ApplyError, ApplyRequest};
 pub use delegate::DelegateRequest;
@@ -75,6 +78,7 @@ pub use retain::Retention;
 pub use review::SignedOff;
 pub use sinks::HeadSinks;
 pub use tenant::{Loaded, OpenError, Tenant, TenantSetup, check_overlaps};
+pub use upstream::Heard;
 
 /// Bounds of a server that are not the domain's.
 #[derive(Clone, Copy, Debug)]

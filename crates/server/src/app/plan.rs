@@ -6,7 +6,8 @@ use dayfly_domain::{
     Workload, admit, apply, decide,
 };
 use dayfly_store::{
-    Annex, Append, Change, ClaimWrite, Drafted, Facts, FactsQuery, OneTimeKey, OpenTask, Spend,
+    Annex, Append, Change, ClaimWrite, Drafted, Facts, FactsQuery, OneTimeKey, OpenTask, RunAsked,
+    Spend,
 };
 
 use super::grant::Verified;
@@ -61,6 +62,7 @@ impl Planning<'_> {
             key: &self.verified.key,
             client: &self.verified.client,
             claims: &facts.claims,
+            closed: &facts.closed,
             task: held.map(|open| &open.task),
             spent: facts.spent,
             blocks: &facts.blocks,
@@ -216,6 +218,7 @@ impl Planning<'_> {
                 revision: Some(self.loaded.revision),
                 limits: limits_of(root.workload),
                 unblocked: vec![self.series()],
+                asks: Some(self.asks()),
                 ..Append::default()
             },
         })
@@ -322,6 +325,7 @@ impl Planning<'_> {
                 relies: held.task.epochs.clone(),
                 revision: Some(self.loaded.revision),
                 unblocked: vec![self.series()],
+                asks: Some(self.asks()),
                 ..Append::default()
             },
         })
@@ -332,6 +336,17 @@ impl Planning<'_> {
         BlockOn::Series {
             issuer: self.verified.proof.proof().issuer.clone(),
             series: self.verified.key.series.clone(),
+        }
+    }
+
+    /// The run that must not be closed when the append is made.
+    fn asks(&self) -> RunAsked {
+        let proof = self.verified.proof.proof();
+        RunAsked {
+            issuer: proof.issuer.clone(),
+            series: self.verified.key.series.clone(),
+            attempt: self.verified.key.attempt,
+            instance: proof.instance.clone(),
         }
     }
 

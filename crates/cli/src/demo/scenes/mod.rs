@@ -1,7 +1,8 @@
-//! The ten scenes, each of which does something real and fails where it does not go as promised.
+//! The eleven scenes, each of which does something real and fails where it does not go as promised.
 
 pub(super) mod again;
 pub(super) mod batch;
+pub(super) mod cancelled;
 pub(super) mod ceiling;
 pub(super) mod ended;
 pub(super) mod killed;

@@ -5,6 +5,8 @@ use dayfly_store::{Annex, Append, Drafted};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::app::closing::Closing;
+
 /// The version of the text.
 const VERSION: u8 = 1;
 
@@ -17,6 +19,8 @@ pub(super) struct Held {
     pub(super) at: Time,
     pub(super) ends: Vec<HeldEnd>,
     pub(super) blocks: Vec<HeldBlock>,
+    /// The runs that are over, by the word of their platform.
+    pub(super) closings: Vec<Closing>,
 }
 
 /// What ends of one task.
@@ -57,6 +61,15 @@ impl Held {
                     annex: note.annex.clone(),
                 })
                 .collect(),
+            closings: Vec::new(),
+        }
+    }
+
+    /// The same, and the run that is over.
+    pub(super) fn closing(tenant: &Name, append: &Append, closing: &Closing) -> Self {
+        Self {
+            closings: vec![closing.clone()],
+            ..Self::of(tenant, append)
         }
     }
 
@@ -68,6 +81,7 @@ impl Held {
             at: self.at,
             ends: self.ends.iter().map(WireEnd::of).collect(),
             blocks: self.blocks.iter().map(WireBlock::of).collect(),
+            closings: self.closings.clone(),
         };
         // INVARIANT: names, numbers and texts have no value that JSON cannot write; were it
         // otherwise, the empty text would be refused when it is read.
@@ -88,6 +102,7 @@ impl Held {
                 .map(WireEnd::read)
                 .collect::<Result<_, _>>()?,
             blocks: wire.blocks.into_iter().map(WireBlock::read).collect(),
+            closings: wire.closings,
         })
     }
 }
@@ -100,6 +115,8 @@ struct Wire {
     at: Time,
     ends: Vec<WireEnd>,
     blocks: Vec<WireBlock>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    closings: Vec<Closing>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -104,6 +104,7 @@ fn held(at: u64) -> Held {
             data: "{}".to_owned(),
             annex: Some(annex),
         }],
+        closings: Vec::new(),
     }
 }
 
