@@ -8,12 +8,14 @@
 )]
 
 mod access;
+mod adversary;
 mod applied;
 mod audience;
 mod clocks;
 mod containment;
 mod contention;
 mod declared;
+mod delegation;
 mod dpop;
 mod ends;
 mod faults;

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use dayfly_domain::{Block, BlockOn, Closed, EpochOf, Event, Name, Task, TaskEnded, TaskId, apply};
+use dayfly_domain::{
+    Block, BlockOn, Closed, Epoch, EpochOf, Event, Name, Task, TaskEnded, TaskId, apply,
+};
 use dayfly_store::{Drafted, OpenTask, Unavailable};
 
 use super::record::Held;
@@ -64,7 +66,21 @@ impl OfTenant {
             open.task = task;
         }
         if open.stale.is_none() {
-            open.stale = self.contains(&open.task);
+            let relied = open.task.epochs.iter();
+            open.stale = relied
+                .map(|epoch| &epoch.of)
+                .find(|of| self.moves(of))
+                .cloned();
+        }
+        let below = open
+            .task
+            .relied_below()
+            .filter(|epoch| self.moves(&epoch.of));
+        let lost: Vec<Epoch> = below.cloned().collect();
+        for epoch in lost {
+            if !open.lost.contains(&epoch) {
+                open.lost.push(epoch);
+            }
         }
         // What took its rights away ends it already, and names its end.
         if open.stale.is_none() {
@@ -111,16 +127,14 @@ impl OfTenant {
         self.blocks.iter().any(|block| block.on == *on)
     }
 
-    /// The epoch that a containment of this task moves when it is recorded.
-    fn contains(&self, task: &Task) -> Option<EpochOf> {
-        let moved = |epoch: &&EpochOf| match epoch {
+    /// Whether a containment that is held moves this epoch when it is recorded.
+    fn moves(&self, of: &EpochOf) -> bool {
+        match of {
             EpochOf::Tenant => self.stands(&BlockOn::Tenant),
             EpochOf::Owner(name) => self.stands(&BlockOn::Owner(name.clone())),
             EpochOf::Workload(name) => self.stands(&BlockOn::Workload(name.clone())),
             EpochOf::Issuer(_) => false,
-        };
-        let mut relied = task.epochs.iter().map(|epoch| &epoch.of);
-        relied.find(moved).cloned()
+        }
     }
 }
 
@@ -151,6 +165,7 @@ fn counted(event: &Event, version: u64) -> Event {
         }),
         Event::TaskStarted(_)
         | Event::ClientRegistered(_)
+        | Event::ClientDelegated(_)
         | Event::CredentialIssued(_)
         | Event::CredentialRevoked(_)
         | Event::ClientEnded(_) => event.clone(),
