@@ -11,6 +11,9 @@ use super::{App, Tenant};
 use crate::declared::{Declared, Issuer};
 use crate::verify::{VerifiedWebhook, webhook};
 
+/// An open task, and why it is over already where rights were taken away.
+type WithMove = (OpenTask, Option<Moved>);
+
 /// What became of a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
@@ -121,7 +124,7 @@ impl App {
         &self,
         tenant: &Tenant,
         closing: &Closing,
-    ) -> Result<(Facts, Vec<(OpenTask, Option<Moved>)>), Unavailable> {
+    ) -> Result<(Facts, Vec<WithMove>), Unavailable> {
         let query = FactsQuery {
             series: Some((&closing.issuer, &closing.series)),
             ..FactsQuery::default()
@@ -133,11 +136,7 @@ impl App {
     }
 
     /// Those of these tasks that are open, each with why it is over already.
-    fn with_moves(
-        &self,
-        tenant: &Tenant,
-        tasks: &[TaskId],
-    ) -> Result<Vec<(OpenTask, Option<Moved>)>, Unavailable> {
+    fn with_moves(&self, tenant: &Tenant, tasks: &[TaskId]) -> Result<Vec<WithMove>, Unavailable> {
         if tasks.is_empty() {
             return Ok(Vec::new());
         }
