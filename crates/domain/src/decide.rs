@@ -327,6 +327,7 @@ fn decide_end_client(task: &Task, end: &EndClient) -> Result<Vec<Event>, Refusal
         client: end.client,
         cause: end.cause,
         at: end.now,
+        by: end.by,
         last_expiry: task
             .last_expiry_under(end.client)
             .filter(|expires| *expires > end.now),
@@ -337,7 +338,10 @@ fn decide_end_client(task: &Task, end: &EndClient) -> Result<Vec<Event>, Refusal
     if let Some((_, cause)) = after.lingers_until()
         && task.linger == Span::ZERO
     {
-        events.push(task_ended(&after, cause, end.now));
+        events.push(Event::TaskEnded(TaskEnded {
+            by: end.by,
+            ..ending(&after, cause, end.now)
+        }));
     }
     Ok(events)
 }
@@ -362,6 +366,7 @@ fn decide_revoke(task: &Task, revoke: &Revoke) -> Result<Vec<Event>, Refusal> {
                 heard: revoke.heard,
                 client: revoke.client,
                 cause: Cause::Revoked,
+                by: None,
             },
         );
     }

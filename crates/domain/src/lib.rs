@@ -13,6 +13,7 @@ extern crate std;
 pub mod access;
 mod admit;
 mod apply;
+mod block;
 mod cause;
 mod command;
 mod decide;
@@ -26,8 +27,9 @@ mod task;
 mod text;
 mod time;
 
-pub use admit::{Admission, Block, BlockOn, Claim, ClaimState, Counts, Opening, Spent, admit};
+pub use admit::{Admission, Claim, ClaimState, Counts, Opening, Spent, admit};
 pub use apply::apply;
+pub use block::{Block, BlockOn, check_unblocked};
 pub use cause::{Cause, Outcome};
 pub use command::{
     Command, EndClient, EndTask, Issue, Join, NewClient, Retry, Revoke, Root, Seal, Start, Sweep,

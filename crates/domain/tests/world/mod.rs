@@ -304,6 +304,7 @@ impl World {
                 heard,
                 client,
                 cause,
+                by: None,
             })
         };
         self.commit(index, &command)

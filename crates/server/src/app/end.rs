@@ -192,6 +192,7 @@ impl App {
                 heard,
                 client: client.number,
                 cause,
+                by: None,
             }),
             (None, End::Task(_)) => Command::EndTask(EndTask {
                 now,

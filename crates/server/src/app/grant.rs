@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dayfly_domain::access::{AccessRequest, Detail};
 use dayfly_domain::{
     ClientId, Digest, Name, NewClient, Refusal, Rule, TaskId, TaskKey, Time, check_epochs,
-    rights_removed,
+    check_unblocked, rights_removed,
 };
 use dayfly_store::{AppendError, Committed, FactsQuery, OneTimeKey, Touch};
 use dayfly_token::dpop::VerifiedDpop;
@@ -305,7 +305,7 @@ impl App {
             )
             .map_err(|why| unavailable(&why))?;
         let gone = || ended("it ended while the credential was on its way");
-        let standing = facts.standings.into_iter().flatten().next();
+        let standing = facts.standings.iter().flatten().next();
         let standing = standing.ok_or_else(gone)?;
         check_epochs(standing.stale.as_ref())?;
         let written = committed
@@ -324,6 +324,7 @@ impl App {
         let minted = mint(committed, task, sealer, &tenant.keyring())
             .ok_or_else(|| unavailable(&"the key that was to sign is gone"))?;
         state.check_client(minted.issued.client, committed.at())?;
+        check_unblocked(&facts.blocks, &state, minted.issued.client)?;
         let issued = minted.issued;
         self.heard(tenant, &state, standing.heard, issued.client);
         Ok(Granted {

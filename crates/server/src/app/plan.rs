@@ -215,7 +215,7 @@ impl Planning<'_> {
                 relies: facts.epochs.clone(),
                 revision: Some(self.loaded.revision),
                 limits: limits_of(root.workload),
-                unblocked: vec![self.series()],
+                unblocked: self.unblocked(),
                 ..Append::default()
             },
         })
@@ -319,18 +319,16 @@ impl Planning<'_> {
                 spends: self.spends(spends_proof, held.task.id, client),
                 relies: held.task.epochs.clone(),
                 revision: Some(self.loaded.revision),
-                unblocked: vec![self.series()],
+                unblocked: self.unblocked(),
                 ..Append::default()
             },
         })
     }
 
     /// What must not be blocked when the append is made.
-    fn series(&self) -> BlockOn {
-        BlockOn::Series {
-            issuer: self.verified.proof.proof().issuer.clone(),
-            series: self.verified.key.series.clone(),
-        }
+    fn unblocked(&self) -> Vec<BlockOn> {
+        let (proof, key) = (self.verified.proof.proof(), &self.verified.key);
+        BlockOn::of_proof(&proof.issuer, &key.series, &key.key, &proof.instance)
     }
 
     fn spends(&self, proof: bool, task: TaskId, client: u32) -> Vec<Spend> {

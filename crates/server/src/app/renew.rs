@@ -2,10 +2,10 @@
 
 use dayfly_domain::access::AccessRequest;
 use dayfly_domain::{
-    ClientId, Command, Digest, Heard, Issue, Refusal, Rule, Spent, Task, Time, Workload,
-    check_epochs, decide,
+    BlockOn, ClientId, Command, Digest, Heard, Issue, Name, Refusal, Rule, Spent, Task, Time,
+    Workload, check_epochs, check_unblocked, decide,
 };
-use dayfly_store::{Append, OneTimeKey, OpenTask, Spend, Touch};
+use dayfly_store::{Append, Facts, FactsQuery, OneTimeKey, OpenTask, Spend, Touch};
 use dayfly_token::alg::Alg;
 use dayfly_token::assertion::{AssertionError, AssertionExpect, VerifiedAssertion};
 use dayfly_token::dpop::VerifiedDpop;
@@ -195,6 +195,7 @@ impl App {
             let keyring = tenant.keyring();
             let sealer = Sealer::new(&keyring, tenant.issuer(), &loaded.algs);
             let now = self.now();
+            let facts = self.facts_of(tenant, &workload.name)?;
             let events = decide(
                 Some(&open.task),
                 &Command::Issue(Issue {
@@ -210,6 +211,7 @@ impl App {
                     seal: &sealer,
                 }),
             )?;
+            check_unblocked(&facts.blocks, &open.task, further.client.number)?;
             if sealer.longest() > self.bounds.token_bytes {
                 return Err(too_large(self.bounds.token_bytes));
             }
@@ -217,7 +219,7 @@ impl App {
                 loaded: &loaded,
                 workload,
                 claims: &claims,
-                counts: self.counts(tenant, &workload.name)?,
+                counts: facts.counts,
                 now,
             };
             let permitted = permit(events, &asking, trail)?;
@@ -227,6 +229,7 @@ impl App {
                 spends: further.spends.clone(),
                 relies: open.task.epochs.clone(),
                 revision: Some(loaded.revision),
+                unblocked: BlockOn::of_client(&open.task, further.client.number),
                 ..Append::default()
             };
             match self.store.append(tenant.name(), append).await {
@@ -236,10 +239,7 @@ impl App {
                 Err(dayfly_store::AppendError::SpentKey { which: 0, .. })
                     if further.by_assertion =>
                 {
-                    return Err(Refusal::new(Rule::AssertionSpent)
-                        .field("client_assertion jti")
-                        .wanted("a fresh assertion for each request")
-                        .got("one that was used"));
+                    return Err(assertion_spent());
                 }
                 Err(error) => self.after_failure(tenant, error, false).await?,
             }
@@ -254,6 +254,16 @@ impl App {
         Err(unavailable(&"the task did not stand still"))
     }
 
+    /// The counters of a workload, and the blocks that stand.
+    fn facts_of(&self, tenant: &Tenant, workload: &Name) -> Result<Facts, Refusal> {
+        let query = FactsQuery {
+            counts: Some(workload),
+            ..FactsQuery::default()
+        };
+        let facts = self.store.facts(tenant.name(), &query);
+        facts.map_err(|why| unavailable(&why))
+    }
+
     /// An authenticated call of a root client counts as a beat, once beats are watched.
     pub(super) fn heard(&self, tenant: &Tenant, task: &Task, heard: Heard, client: u32) {
         let root = task
@@ -265,6 +275,13 @@ impl App {
             self.store.touch(tenant.name(), Touch::Beat { task, at });
         }
     }
+}
+
+fn assertion_spent() -> Refusal {
+    Refusal::new(Rule::AssertionSpent)
+        .field("client_assertion jti")
+        .wanted("a fresh assertion for each request")
+        .got("one that was used")
 }
 
 /// The workload of an open task, as it is declared now.

@@ -133,8 +133,13 @@ impl World {
 
     /// A server over a store in memory, which fails on demand.
     pub(crate) async fn in_memory() -> (Self, Arc<MemoryStore>) {
+        Self::in_memory_declared(TENANT).await
+    }
+
+    /// The same whose tenants declare this.
+    pub(crate) async fn in_memory_declared(tenant: &str) -> (Self, Arc<MemoryStore>) {
         let memory = OnceLock::new();
-        let world = Self::build(TENANT, |_, clock| {
+        let world = Self::build(tenant, |_, clock| {
             let store = Arc::new(MemoryStore::new(clock));
             assert!(memory.set(Arc::clone(&store)).is_ok());
             store
@@ -163,6 +168,7 @@ impl World {
             then_revision: Mutex::default(),
             reads: AtomicU64::new(0),
             entries_read: AtomicU64::new(0),
+            appends: AtomicU64::new(0),
             readers: Mutex::default(),
         });
         Self::serve(folder, clock, store, None, true).await
@@ -504,6 +510,7 @@ pub(crate) struct Door {
     then_revision: Mutex<Option<Before>>,
     reads: AtomicU64,
     entries_read: AtomicU64,
+    appends: AtomicU64,
     /// The threads that read entries.
     readers: Mutex<Vec<std::thread::ThreadId>>,
 }
@@ -549,6 +556,11 @@ impl Door {
         self.entries_read.load(Ordering::SeqCst)
     }
 
+    /// How many appends were handed over.
+    pub(crate) fn appends(&self) -> u64 {
+        self.appends.load(Ordering::SeqCst)
+    }
+
     fn before(&self, append: &Append) -> Option<Before> {
         let ends = |change: &Change| !change.next.is_open();
         let next = if append.revises {
@@ -570,6 +582,7 @@ impl Door {
 
 impl Store for Door {
     fn append(&self, tenant: &Name, append: Append) -> Answer<Result<Committed, AppendError>> {
+        self.appends.fetch_add(1, Ordering::SeqCst);
         let first = self.before(&append);
         let then = if append.revises {
             self.then_revision.lock().unwrap().take()

@@ -281,6 +281,7 @@ pub(crate) fn end_client(task: &Task) -> Change {
         client: 1,
         cause: Cause::Completed,
         at: NOON,
+        by: None,
         last_expiry: None,
     };
     change(Some(task), task.id, [Event::ClientEnded(ended)])
