@@ -18,6 +18,7 @@ mod declared;
 mod dpop;
 mod ends;
 mod faults;
+mod findings;
 mod handover;
 mod input;
 mod job;
