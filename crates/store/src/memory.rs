@@ -154,6 +154,9 @@ impl Store for MemoryStore {
             claims: query
                 .series
                 .map_or_else(Vec::new, |(issuer, series)| ledger.claims(issuer, series)),
+            closed: query
+                .series
+                .map_or_else(Vec::new, |(issuer, series)| ledger.closed(issuer, series)),
             spent: query.one_time.and_then(|key| ledger.spent(key)),
             counts: query
                 .counts

@@ -3,6 +3,7 @@
 mod actor;
 mod authenticate;
 mod beat;
+mod closing;
 mod contain;
 mod cut;
 mod declare;
@@ -40,6 +41,7 @@ mod sweep;
 mod tally;
 mod tenant;
 mod turns;
+mod upstream;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -54,6 +56,7 @@ use crate::restore::HandedOut;
 pub use actor::Actor;
 pub use authenticate::{Presented, Proven};
 pub use beat::Beaten;
+pub use closing::Over;
 pub use contain::{Contained, Containment, Stop, WouldEnd};
 pub use cut::{InstanceEnded, InstanceOf};
 pub use declare::{Applied, ApplyError, ApplyRequest};
@@ -74,6 +77,7 @@ pub use retain::Retention;
 pub use review::SignedOff;
 pub use sinks::HeadSinks;
 pub use tenant::{Loaded, OpenError, Tenant, TenantSetup, check_overlaps};
+pub use upstream::Heard;
 
 /// Bounds of a server that are not the domain's.
 #[derive(Clone, Copy, Debug)]

@@ -16,6 +16,7 @@ mod task;
 #[cfg(test)]
 pub(crate) mod tests;
 mod types;
+mod webhook;
 mod workload;
 
 use std::collections::BTreeMap;
@@ -36,6 +37,7 @@ pub use owner::Owner;
 pub use platform::IssuerKind;
 pub use resource::{Resource, ResourceAuth};
 pub use source::{Source, SourceError, SourceFile};
+pub use webhook::WebhookSecret;
 
 /// Everything that a tenant declares.
 #[derive(Clone, Debug)]

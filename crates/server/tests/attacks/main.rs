@@ -34,4 +34,6 @@ mod silence;
 mod sinks;
 mod stalls;
 mod tenants;
+mod webhook_races;
+mod webhooks;
 mod world;

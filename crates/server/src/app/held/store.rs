@@ -18,6 +18,7 @@ use super::record::Held;
 use super::resume::Retry;
 use super::set::{Contained, OfTenant};
 use super::{Acknowledged, PATIENCE, Stall};
+use crate::app::closing::Closing;
 use crate::app::tally::Tally;
 
 /// A store in front of another one. See the module's text.
@@ -105,6 +106,27 @@ impl ObeyingStore {
         append: Append,
     ) -> Result<Acknowledged, AppendError> {
         let held = Held::of(tenant, &append);
+        match self.append(tenant, append).await {
+            Ok(_) => Ok(Acknowledged::Recorded),
+            Err(AppendError::Unavailable(why) | AppendError::Unknown(why)) => {
+                Ok(self.hold(held, why).await)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The same for what is over by the word of a platform: where it is held, the run is closed with
+    /// the ends when they are recorded.
+    ///
+    /// # Errors
+    /// Only those that say that it has to be decided again.
+    pub(in crate::app) async fn end_closing(
+        &self,
+        tenant: &Name,
+        append: Append,
+        closing: &Closing,
+    ) -> Result<Acknowledged, AppendError> {
+        let held = Held::closing(tenant, &append, closing);
         match self.append(tenant, append).await {
             Ok(_) => Ok(Acknowledged::Recorded),
             Err(AppendError::Unavailable(why) | AppendError::Unknown(why)) => {

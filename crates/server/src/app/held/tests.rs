@@ -111,6 +111,7 @@ fn held(at: u64) -> Held {
             data: "{}".to_owned(),
             annex: None,
         }],
+        closings: Vec::new(),
     }
 }
 
