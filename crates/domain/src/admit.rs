@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::block::Block;
 use crate::cause::Cause;
 use crate::closed::Closed;
 use crate::command::NewClient;
@@ -79,105 +80,6 @@ pub struct Spent {
     pub task: TaskId,
     /// The client's number.
     pub client: u32,
-}
-
-/// Containment that outlives a task.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Block {
-    /// What may not start again.
-    pub on: BlockOn,
-    /// The task that it came from.
-    pub task: Option<TaskId>,
-    /// Since when.
-    pub since: Time,
-}
-
-/// What a block stands on.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BlockOn {
-    /// A series of attempts of one issuer.
-    Series {
-        /// The issuer.
-        issuer: Name,
-        /// The series.
-        series: String,
-    },
-    /// An owner that was offboarded.
-    Owner(Name),
-    /// A workload that was disabled.
-    Workload(Name),
-    /// The tenant, frozen.
-    Tenant,
-}
-
-impl BlockOn {
-    /// Whether the block stands in the way of a proof of this workload and series.
-    fn stops(&self, opening: &Opening<'_>) -> bool {
-        match self {
-            Self::Series { issuer, series } => {
-                *issuer == opening.proof.issuer && *series == opening.key.series
-            }
-            Self::Owner(owner) => *owner == opening.workload.owner,
-            Self::Workload(workload) => *workload == opening.workload.name,
-            Self::Tenant => true,
-        }
-    }
-
-    /// What the caller is told of it: its own series by name, all else only by its kind.
-    fn told(&self) -> String {
-        match self {
-            Self::Series { .. } => self.to_string(),
-            Self::Owner(_) => "the owner of the workload is offboarded".to_string(),
-            Self::Workload(_) => "the workload is disabled".to_string(),
-            Self::Tenant => "the tenant is frozen".to_string(),
-        }
-    }
-
-    /// What lifts it.
-    #[must_use]
-    pub fn lifted_by(&self) -> String {
-        match self {
-            Self::Series { .. } => format!("`dayfly unblock {self}`"),
-            Self::Owner(owner) => format!("`dayfly owner restore {owner}`"),
-            Self::Workload(workload) => format!("`dayfly workload enable {workload}`"),
-            Self::Tenant => "`dayfly unfreeze`".to_string(),
-        }
-    }
-}
-
-impl core::fmt::Display for BlockOn {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Series { issuer, series } => write!(f, "series:{issuer}:{series}"),
-            Self::Owner(owner) => write!(f, "owner:{owner}"),
-            Self::Workload(workload) => write!(f, "workload:{workload}"),
-            Self::Tenant => f.write_str("tenant"),
-        }
-    }
-}
-
-impl core::str::FromStr for BlockOn {
-    type Err = &'static str;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const FORM: &str =
-            "a block is written series:<issuer>:<series>, owner:<name>, workload:<name> or tenant";
-        if text == "tenant" {
-            return Ok(Self::Tenant);
-        }
-        match text.split_once(':').ok_or(FORM)? {
-            ("owner", owner) => Ok(Self::Owner(owner.parse()?)),
-            ("workload", workload) => Ok(Self::Workload(workload.parse()?)),
-            ("series", rest) => {
-                let (issuer, series) = rest.split_once(':').ok_or(FORM)?;
-                Ok(Self::Series {
-                    issuer: issuer.parse()?,
-                    series: series.to_string(),
-                })
-            }
-            _ => Err(FORM),
-        }
-    }
 }
 
 /// How many tasks of a workload there are.
@@ -331,18 +233,10 @@ fn admit_to_open(opening: &Opening<'_>, task: &Task) -> Result<Admission, Refusa
 }
 
 fn check_blocks(opening: &Opening<'_>) -> Result<(), Refusal> {
-    match opening.blocks.iter().find(|block| block.on.stops(opening)) {
+    let stops = |block: &&Block| block.on.stops(opening);
+    match opening.blocks.iter().find(stops) {
         None => Ok(()),
-        Some(block) => Err(Refusal::new(Rule::Blocked)
-            .field("block")
-            .wanted("no block")
-            .got(block.on.told())
-            .hint(format!(
-                "{} since {}: an operator lifts it with {}",
-                block.on,
-                block.since,
-                block.on.lifted_by()
-            ))),
+        Some(block) => Err(block.refusal()),
     }
 }
 

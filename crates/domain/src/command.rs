@@ -200,6 +200,8 @@ pub struct EndClient {
     pub client: u32,
     /// Why.
     pub cause: Cause,
+    /// The person who ends it, as a leaf may hold one.
+    pub by: Option<Digest>,
 }
 
 /// Ends the task.

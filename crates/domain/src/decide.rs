@@ -363,14 +363,20 @@ fn decide_end_client(task: &Task, end: &EndClient) -> Result<Vec<Event>, Refusal
         return Ok(vec![lapsed]);
     }
     task.check_client(end.client, end.now)?;
-    let ended = client_ended(task, end.client, end.cause, end.now);
+    let ended = Event::ClientEnded(ClientEnded {
+        by: end.by,
+        ..ending_client(task, end.client, end.cause, end.now)
+    });
     let after =
         apply(Some(task.clone()), task.id, &ended).ok_or_else(|| inconsistent("client.ended"))?;
     let mut events = vec![ended];
     if let Some((_, cause)) = after.lingers_until()
         && task.linger == Span::ZERO
     {
-        events.push(task_ended(&after, cause, end.now));
+        events.push(Event::TaskEnded(TaskEnded {
+            by: end.by,
+            ..ending(&after, cause, end.now)
+        }));
     }
     Ok(events)
 }
@@ -395,6 +401,7 @@ fn decide_revoke(task: &Task, revoke: &Revoke) -> Result<Vec<Event>, Refusal> {
                 heard: revoke.heard,
                 client: revoke.client,
                 cause: Cause::Revoked,
+                by: None,
             },
         );
     }
@@ -423,7 +430,8 @@ fn decide_sweep(task: &Task, sweep: &Sweep<'_>) -> Vec<Event> {
     let mut events = Vec::new();
     for (number, moved) in sweep.fallen {
         let active = state.client(*number).is_some_and(Client::is_active);
-        let ended = client_ended(&state, *number, moved.cause, sweep.now);
+        let ended = ending_client(&state, *number, moved.cause, sweep.now);
+        let ended = Event::ClientEnded(ended);
         // One whose ancestor has fallen before it has ended with that one.
         if active && let Some(next) = apply(Some(state.clone().into_owned()), task.id, &ended) {
             state = Cow::Owned(next);
@@ -433,15 +441,16 @@ fn decide_sweep(task: &Task, sweep: &Sweep<'_>) -> Vec<Event> {
     events
 }
 
-fn client_ended(task: &Task, client: u32, cause: Cause, now: Time) -> Event {
-    Event::ClientEnded(ClientEnded {
+fn ending_client(task: &Task, client: u32, cause: Cause, now: Time) -> ClientEnded {
+    ClientEnded {
         client,
         cause,
         at: now,
+        by: None,
         last_expiry: task
             .last_expiry_under(client)
             .filter(|expires| *expires > now),
-    })
+    }
 }
 
 /// The end that is due although nobody asked for it: the cause that came first names the end.

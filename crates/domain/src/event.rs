@@ -222,6 +222,9 @@ pub struct ClientEnded {
     pub cause: Cause,
     /// When.
     pub at: Time,
+    /// The person who ended it, as in `task.ended`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Digest>,
     /// When the last credential of the subtree that verifies offline expires; none when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_expiry: Option<Time>,

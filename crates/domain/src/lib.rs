@@ -13,6 +13,7 @@ extern crate std;
 pub mod access;
 mod admit;
 mod apply;
+mod block;
 mod cause;
 mod closed;
 mod command;
@@ -28,10 +29,9 @@ mod task;
 mod text;
 mod time;
 
-pub use admit::{
-    Admission, Block, BlockOn, Claim, ClaimState, Counts, Opening, Spent, admit, check_actor,
-};
+pub use admit::{Admission, Claim, ClaimState, Counts, Opening, Spent, admit, check_actor};
 pub use apply::apply;
+pub use block::{Block, BlockOn, check_unblocked};
 pub use cause::{Cause, Outcome};
 pub use closed::{Closed, has_part};
 pub use command::{

@@ -39,7 +39,7 @@ fn fields_that_were_added_have_defaults() {
     let Ok(Event::ClientEnded(ended)) = Event::read("client.ended", &mut reader).unwrap() else {
         panic!("it is the end of a client");
     };
-    assert_eq!(ended.last_expiry, None);
+    assert_eq!((ended.by, ended.last_expiry), (None, None));
 }
 
 fn name(text: &str) -> Name {
@@ -279,10 +279,22 @@ fn ended() -> Vec<(Event, &'static str, &'static str)> {
                 client: 1,
                 cause: Cause::OwnerOffboarded,
                 at,
+                by: None,
                 last_expiry,
             }),
             "client.ended",
             r#"{"client":1,"cause":"owner_offboarded","at":1767225661000,"last_expiry":1767225900000}"#,
+        ),
+        (
+            Event::ClientEnded(ClientEnded {
+                client: 2,
+                cause: Cause::Operator,
+                at,
+                by: Some(Digest([7; 32])),
+                last_expiry: None,
+            }),
+            "client.ended",
+            r#"{"client":2,"cause":"operator","at":1767225661000,"by":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc"}"#,
         ),
         (
             Event::TaskEnded(TaskEnded {

@@ -28,6 +28,8 @@ struct Data<'a> {
     #[serde(borrow)]
     hash: Option<&'a RawValue>,
     #[serde(borrow)]
+    proof: Option<&'a RawValue>,
+    #[serde(borrow)]
     about: Option<&'a RawValue>,
     #[serde(borrow)]
     own: Option<&'a RawValue>,
@@ -78,6 +80,7 @@ pub(crate) fn keys_of(
     keys.extend(value(data.resource).map(SearchKey::Resource));
     keys.extend(value(data.jkt).map(SearchKey::Key));
     keys.extend(value::<Digest>(data.hash).map(SearchKey::Token));
+    keys.extend(value::<Digest>(data.proof).map(SearchKey::Proof));
     if let Some(key) = value::<String>(data.key) {
         // The parts of a key are escaped as RFC 6901 does.
         let parts = key
@@ -138,6 +141,13 @@ mod tests {
         let run = |text: &str| SearchKey::Run(text.into());
         let found = keys(r#"{"key":"a~1b/7","series":"a~1b"}"#, None);
         assert_eq!(found, [run("7"), run("a/b"), run("a~1b"), run("a~1b/7")]);
+    }
+
+    #[test]
+    fn a_proof_is_found_by_its_digest() {
+        let digest = Digest([7; 32]);
+        let found = keys(&format!(r#"{{"proof":"{digest}"}}"#), None);
+        assert_eq!(found, [SearchKey::Proof(digest)]);
     }
 
     #[test]

@@ -210,6 +210,35 @@ pub(super) const GUARDS: &[Guard] = &[
         test: "webhook_races::a_job_that_opens_while_the_run_is_ended_is_ended_with_it",
     },
     Guard {
+        promise: "P3",
+        what: "a renewal's word that its instance is not blocked, at its append",
+        file: "crates/server/src/app/renew.rs",
+        guard: "unblocked: BlockOn::of_client(&open.task, number),",
+        without: "unblocked: Vec::new(),",
+        target: ATTACKS,
+        test: "by_hand::nothing_decided_before_a_block_of_an_instance_is_given_after_it",
+    },
+    Guard {
+        promise: "P3",
+        what: "the look after a block for who joined before it",
+        file: "crates/server/src/app/cut.rs",
+        guard: "                    if !block {
+                        break;
+                    }",
+        without: "                    break;",
+        target: ATTACKS,
+        test: "by_hand::who_joins_under_a_block_of_its_instance_is_ended_with_it",
+    },
+    Guard {
+        promise: "P4",
+        what: "the revision that a hand-over moves",
+        file: "crates/server/src/app/contain.rs",
+        guard: "append.revises = true;",
+        without: "",
+        target: ATTACKS,
+        test: "handover::what_was_decided_before_a_hand_over_is_decided_anew_or_not_at_all",
+    },
+    Guard {
         promise: "P4",
         what: "the check of epochs where an append is judged, against every order of a start and an offboarding",
         file: "crates/store/src/memory/ledger.rs",

@@ -82,11 +82,31 @@ struct Listed {
     run: Run,
 }
 
+/// A job of an attempt of a run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attempt {
+    pub(super) run_id: u64,
+    pub(super) number: u64,
+    /// The job's own number, its `check_run_id`.
+    pub(super) job: u64,
+}
+
+impl Attempt {
+    /// The only job of the first attempt.
+    const fn first(run_id: u64) -> Self {
+        Self {
+            run_id,
+            number: 1,
+            job: run_id + 9_000_000,
+        }
+    }
+}
+
 /// Which run a token is for.
 #[derive(Clone, Copy)]
 enum Run {
     /// Always this one.
-    Of(u64),
+    Of(Attempt),
     /// Each time the next, for somebody who tries things out.
     Fresh,
 }
@@ -121,8 +141,17 @@ impl Issuer {
 
     /// A job of a run that nobody has seen.
     pub(super) fn job(&self, repository: Repository) -> Result<Job> {
-        let run_id = self.book.fresh_run();
-        self.list(repository, Run::Of(run_id), run_id)
+        self.job_of(repository, Attempt::first(self.book.fresh_run()))
+    }
+
+    /// The number of a run that nobody has seen.
+    pub(super) fn fresh_run(&self) -> u64 {
+        self.book.fresh_run()
+    }
+
+    /// A job of this run and attempt.
+    pub(super) fn job_of(&self, repository: Repository, attempt: Attempt) -> Result<Job> {
+        self.list(repository, Run::Of(attempt), attempt.run_id)
     }
 
     /// The environment of a job that is of another run each time it asks.
@@ -182,11 +211,11 @@ impl Book {
     }
 
     fn token(&self, listed: Listed, audience: &str) -> Result<String> {
-        let run_id = match listed.run {
-            Run::Of(run_id) => run_id,
-            Run::Fresh => self.fresh_run(),
+        let attempt = match listed.run {
+            Run::Of(attempt) => attempt,
+            Run::Fresh => Attempt::first(self.fresh_run()),
         };
-        let claims = self.claims(listed.repository, run_id, audience)?;
+        let claims = self.claims(listed.repository, attempt, audience)?;
         let mut header = Map::new();
         header.insert("typ".to_owned(), "JWT".into());
         header.insert("kid".to_owned(), KID.into());
@@ -197,7 +226,7 @@ impl Book {
 
     /// The claims of GitHub's documentation, ids as texts, with the `sub` that names owner and repository by both
     /// name and number.
-    fn claims(&self, repository: Repository, run_id: u64, audience: &str) -> Result<Value> {
+    fn claims(&self, repository: Repository, attempt: Attempt, audience: &str) -> Result<Value> {
         let now = clock::now_seconds();
         let Repository {
             name,
@@ -217,10 +246,10 @@ impl Book {
             "repository_owner_id": OWNER_ID,
             "repository_id": id,
             "repository_visibility": "private",
-            "run_id": run_id.to_string(),
+            "run_id": attempt.run_id.to_string(),
             "run_number": "10",
-            "run_attempt": "1",
-            "check_run_id": (run_id + 9_000_000).to_string(),
+            "run_attempt": attempt.number.to_string(),
+            "check_run_id": attempt.job.to_string(),
             "runner_environment": "github-hosted",
             "actor": "octo-bot",
             "actor_id": "12",

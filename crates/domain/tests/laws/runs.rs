@@ -203,6 +203,7 @@ impl Run {
                 heard,
                 client: number(client),
                 cause: *cause,
+                by: None,
             }),
             What::EndTask(cause) => Command::EndTask(EndTask {
                 now,

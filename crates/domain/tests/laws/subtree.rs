@@ -79,7 +79,7 @@ proptest! {
         let mut task = task(&parents);
         let mut fallen: Vec<u32> = Vec::new();
         for top in ends {
-            let end = EndClient { now: NOW, heard: Heard::default(), client: top, cause: Cause::Failed };
+            let end = EndClient { now: NOW, heard: Heard::default(), client: top, cause: Cause::Failed, by: None };
             let is_there = top as usize <= parents.len();
             let stood = is_there && !fallen.iter().any(|f| is_under(&parents, top, *f));
             match decide(Some(&task), &Command::EndClient(end)) {
@@ -133,6 +133,7 @@ fn an_event_that_does_not_fit_does_not_apply() {
             client,
             cause: Cause::Completed,
             at: NOW,
+            by: None,
             last_expiry: None,
         })
     };

@@ -354,6 +354,7 @@ impl World {
                 heard,
                 client,
                 cause,
+                by: None,
             })
         };
         self.commit(index, &command)

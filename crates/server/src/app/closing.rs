@@ -197,6 +197,7 @@ fn end_part(open: &OpenTask, part: &str, now: Time) -> Result<Vec<Event>, Refusa
             heard: open.heard,
             client,
             cause: Cause::Upstream,
+            by: None,
         });
         for event in decide(Some(&task), &command)? {
             let id = task.id;

@@ -197,6 +197,7 @@ impl App {
                 heard,
                 client: client.number,
                 cause,
+                by: None,
             }),
             (None, End::Task(_)) => Command::EndTask(EndTask {
                 now,

@@ -43,9 +43,28 @@ impl Moves {
             .map(Self)
     }
 
-    /// Where the moves of all epochs are kept.
+    /// The same with moves that are held until the ledger can record them.
+    fn with_held(mut self, held: Vec<(EpochOf, Moved)>) -> Self {
+        for (of, Moved { cause, at }) in held {
+            // Every value of before is below what it will move to.
+            let to = u64::MAX;
+            let moves = self.0.entry(document(&of)).or_default();
+            moves.push(Move { to, cause, at });
+        }
+        self
+    }
+
+    /// Whether a move of this epoch at this time by this cause is among them.
+    pub(super) fn holds(&self, of: &EpochOf, cause: Cause, at: Time) -> bool {
+        let moves = self.0.get(&document(of)).map(Vec::as_slice);
+        let mut moves = moves.unwrap_or_default().iter();
+        moves.any(|moved| moved.cause == cause && moved.at == at)
+    }
+
+    /// Where the moves of all epochs are kept, and with them to whom workloads were handed over:
+    /// whoever stops an owner reads both at one position.
     pub(super) const fn documents() -> &'static str {
-        MOVED
+        "moved"
     }
 
     /// The document that keeps one more move of an epoch, from the value it has now.
@@ -142,7 +161,8 @@ impl App {
             documents: Some(MOVED),
             ..FactsQuery::default()
         };
-        Moves::of(&self.store.facts(tenant.name(), &query)?.documents)
+        let moves = Moves::of(&self.store.facts(tenant.name(), &query)?.documents)?;
+        Ok(moves.with_held(self.held.moves(tenant.name())))
     }
 }
 

@@ -197,12 +197,6 @@ impl App {
         Ok(facts.counts)
     }
 
-    /// How many tasks of a workload there are, for a decision.
-    pub(super) fn counts(&self, tenant: &Tenant, workload: &Name) -> Result<Counts, Refusal> {
-        self.counts_of(tenant, workload)
-            .map_err(|why| unavailable(&why))
-    }
-
     /// The claims of the proof that a client came in by, as the annex of its registration holds
     /// them. Where that was erased, nothing can be decided by them, and nothing is.
     pub(super) fn claims_of(

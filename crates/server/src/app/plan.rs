@@ -217,7 +217,7 @@ impl Planning<'_> {
                 relies: facts.epochs.clone(),
                 revision: Some(self.loaded.revision),
                 limits: limits_of(root.workload),
-                unblocked: vec![self.series()],
+                unblocked: self.unblocked(),
                 asks: Some(self.asks()),
                 ..Append::default()
             },
@@ -324,7 +324,7 @@ impl Planning<'_> {
                 spends: self.spends(spends_proof, held.task.id, client),
                 relies: held.task.epochs.clone(),
                 revision: Some(self.loaded.revision),
-                unblocked: vec![self.series()],
+                unblocked: self.unblocked(),
                 asks: Some(self.asks()),
                 ..Append::default()
             },
@@ -332,11 +332,9 @@ impl Planning<'_> {
     }
 
     /// What must not be blocked when the append is made.
-    fn series(&self) -> BlockOn {
-        BlockOn::Series {
-            issuer: self.verified.proof.proof().issuer.clone(),
-            series: self.verified.key.series.clone(),
-        }
+    fn unblocked(&self) -> Vec<BlockOn> {
+        let (proof, key) = (self.verified.proof.proof(), &self.verified.key);
+        BlockOn::of_proof(&proof.issuer, &key.series, &key.key, &proof.instance)
     }
 
     /// The run that must not be closed when the append is made.

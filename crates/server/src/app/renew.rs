@@ -2,10 +2,10 @@
 
 use dayfly_domain::access::AccessRequest;
 use dayfly_domain::{
-    Client, ClientId, Command, Digest, Epoch, Heard, Issue, Name, Refusal, Rule, Spent, Task, Time,
-    Workload, check_epochs, decide,
+    BlockOn, Client, ClientId, Command, Digest, Epoch, Heard, Issue, Name, Refusal, Rule, Spent,
+    Task, Time, Workload, check_epochs, check_unblocked, decide,
 };
-use dayfly_store::{Append, OneTimeKey, OpenTask, Spend, Touch};
+use dayfly_store::{Append, AppendError, Facts, FactsQuery, OneTimeKey, OpenTask, Spend, Touch};
 use dayfly_token::alg::Alg;
 use dayfly_token::assertion::{AssertionError, AssertionExpect, VerifiedAssertion};
 use dayfly_token::dpop::VerifiedDpop;
@@ -198,6 +198,7 @@ impl App {
             let keyring = tenant.keyring();
             let sealer = Sealer::new(&keyring, tenant.issuer(), &loaded.algs);
             let now = self.now();
+            let facts = self.facts_of(tenant, &acting.name)?;
             let events = decide(
                 Some(&open.task),
                 &Command::Issue(Issue {
@@ -214,12 +215,13 @@ impl App {
                     seal: &sealer,
                 }),
             )?;
+            check_unblocked(&facts.blocks, &open.task, number)?;
             self.check_length(&sealer)?;
             let asking = Asking {
                 loaded: &loaded,
                 workload: acting,
                 claims: &claims,
-                counts: self.counts(tenant, &acting.name)?,
+                counts: facts.counts,
                 now,
                 handed: None,
             };
@@ -230,15 +232,12 @@ impl App {
                 spends: further.spends.clone(),
                 relies: relies_of(&open.task, number),
                 revision: Some(loaded.revision),
+                unblocked: BlockOn::of_client(&open.task, number),
                 ..Append::default()
             };
             match self.store.append(tenant.name(), append).await {
-                Ok(committed) => {
-                    return self.answer(tenant, &committed, open.task.id, &sealer);
-                }
-                Err(dayfly_store::AppendError::SpentKey { which: 0, .. })
-                    if further.by_assertion =>
-                {
+                Ok(committed) => return self.answer(tenant, &committed, open.task.id, &sealer),
+                Err(AppendError::SpentKey { which: 0, .. }) if further.by_assertion => {
                     return Err(assertion_spent());
                 }
                 Err(error) => self.after_failure(tenant, error, false).await?,
@@ -252,6 +251,16 @@ impl App {
                 .ok_or_else(|| ended("it ended meanwhile"))?;
         }
         Err(unavailable(&"the task did not stand still"))
+    }
+
+    /// The counters of a workload, and the blocks that stand.
+    pub(super) fn facts_of(&self, tenant: &Tenant, workload: &Name) -> Result<Facts, Refusal> {
+        let query = FactsQuery {
+            counts: Some(workload),
+            ..FactsQuery::default()
+        };
+        let facts = self.store.facts(tenant.name(), &query);
+        facts.map_err(|why| unavailable(&why))
     }
 
     /// Checks that what was drafted makes no token longer than one may be.

@@ -14,7 +14,7 @@ use super::{App, Tenant};
 /// How many due tasks are ended side by side.
 const BATCH: usize = 512;
 /// Longer than any task is open.
-const LONGEST_OPEN: Span = Span::from_seconds(25 * 3600);
+pub(super) const LONGEST_OPEN: Span = Span::from_seconds(25 * 3600);
 
 /// What the sweep remembers between its rounds.
 #[derive(Default)]

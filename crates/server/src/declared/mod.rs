@@ -4,6 +4,7 @@ mod access;
 mod advice;
 mod delegation;
 mod diff;
+mod handed;
 mod issuer;
 mod matching;
 mod overlap;
@@ -30,6 +31,7 @@ use sections::Sections;
 pub use crate::config::{LoadError, Warning};
 pub use advice::goes_by_names;
 pub use diff::{Change, ChangeKind, KeyChange, Section, diff};
+pub use handed::{HANDED, HandOver, HandOvers};
 pub use issuer::{Issuer, JwksSource};
 pub use overlap::{Neighbour, overlaps, usual_audiences};
 pub use owner::Owner;
@@ -53,6 +55,8 @@ pub struct Declared {
     pub catalog: Catalog,
     /// What may run.
     pub workloads: BTreeMap<Name, DeclaredWorkload>,
+    /// The workloads that another owner answers for than their files name, and whom these name.
+    pub handed: BTreeMap<Name, Name>,
 }
 
 /// What may run, or is about to be declared.
@@ -180,5 +184,6 @@ fn read(
         resources,
         catalog,
         workloads,
+        handed: BTreeMap::new(),
     })
 }

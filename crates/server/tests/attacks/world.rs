@@ -138,6 +138,7 @@ impl World {
         Self::in_memory_declared(TENANT).await
     }
 
+    /// The same whose tenants declare this.
     /// The same, whose tenants declare this.
     pub(crate) async fn in_memory_declared(tenant: &str) -> (Self, Arc<MemoryStore>) {
         let memory = OnceLock::new();
@@ -171,6 +172,7 @@ impl World {
             reads: AtomicU64::new(0),
             entries_read: AtomicU64::new(0),
             unreadable: AtomicBool::new(false),
+            appends: AtomicU64::new(0),
             readers: Mutex::default(),
         });
         Self::serve(folder, clock, store, None, true).await
@@ -521,6 +523,7 @@ pub(crate) struct Door {
     reads: AtomicU64,
     entries_read: AtomicU64,
     unreadable: AtomicBool,
+    appends: AtomicU64,
     /// The threads that read entries.
     readers: Mutex<Vec<std::thread::ThreadId>>,
 }
@@ -571,6 +574,11 @@ impl Door {
         self.entries_read.load(Ordering::SeqCst)
     }
 
+    /// How many appends were handed over.
+    pub(crate) fn appends(&self) -> u64 {
+        self.appends.load(Ordering::SeqCst)
+    }
+
     fn before(&self, append: &Append) -> Option<Before> {
         let ends = |change: &Change| !change.next.is_open();
         let next = if append.revises {
@@ -592,6 +600,7 @@ impl Door {
 
 impl Store for Door {
     fn append(&self, tenant: &Name, append: Append) -> Answer<Result<Committed, AppendError>> {
+        self.appends.fetch_add(1, Ordering::SeqCst);
         let first = self.before(&append);
         let then = if append.revises {
             self.then_revision.lock().unwrap().take()

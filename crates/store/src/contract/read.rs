@@ -149,6 +149,8 @@ pub enum SearchKey {
     Key(Digest),
     /// The SHA-256 of a token's signing input.
     Token(Digest),
+    /// The digest of the proof that a client came in by.
+    Proof(Digest),
     /// The name of the issuer that vouched: the first entry of each of its tasks.
     Issuer(Name),
     /// A task that an entry is about without being of its chain.

@@ -316,6 +316,7 @@ pub(crate) fn end_of(task: &Task, client: u32) -> Change {
         client,
         cause: Cause::Completed,
         at: NOON,
+        by: None,
         last_expiry: None,
     };
     change(Some(task), task.id, [Event::ClientEnded(ended)])

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use dayfly_domain::{
-    Block, BlockOn, Closed, Epoch, EpochOf, Event, Name, Task, TaskEnded, TaskId, apply,
+    Block, Closed, Epoch, EpochOf, Event, Moved, Name, Task, TaskEnded, TaskId, apply,
 };
 use dayfly_store::{Drafted, OpenTask, Unavailable};
 
 use super::record::Held;
 use crate::app::closing::Closing;
+use crate::app::contain::{Contained as Stopped, Stop};
 
 /// The ends and blocks that are held, by tenant.
 #[derive(Debug, Default)]
@@ -21,6 +22,8 @@ pub(super) struct OfTenant {
     blocks: Vec<Block>,
     /// The runs that are over by the word of their platform, by issuer and series.
     closings: HashMap<(Name, String), Vec<Closing>>,
+    /// The epochs that move when it is recorded, each with why and when.
+    moves: Vec<(EpochOf, Moved)>,
 }
 
 impl Contained {
@@ -40,9 +43,22 @@ impl Contained {
             events.extend(end.events.iter().cloned());
         }
         for held in &held.blocks {
-            if !of_tenant.stands(&held.block.on) {
-                of_tenant.blocks.push(held.block.clone());
+            let block = &held.block;
+            if of_tenant.blocks.iter().any(|other| other.on == block.on) {
+                continue;
             }
+            of_tenant.blocks.push(block.clone());
+            if let Some(what) = Stopped::of(&block.on) {
+                let (cause, at) = (what.cause(&Stop::Block), block.since);
+                of_tenant.moves.push((what.epoch(), Moved { cause, at }));
+            }
+        }
+        for moved in &held.moves {
+            let cause = Stopped::of_epoch(&moved.of).cause(&Stop::End);
+            let at = held.at;
+            of_tenant
+                .moves
+                .push((moved.of.clone(), Moved { cause, at }));
         }
         for closing in &held.closings {
             if !of_tenant.is_closed(closing) {
@@ -69,13 +85,13 @@ impl OfTenant {
             let relied = open.task.epochs.iter();
             open.stale = relied
                 .map(|epoch| &epoch.of)
-                .find(|of| self.moves(of))
+                .find(|of| self.takes(of))
                 .cloned();
         }
         let below = open
             .task
             .relied_below()
-            .filter(|epoch| self.moves(&epoch.of));
+            .filter(|epoch| self.takes(&epoch.of));
         let lost: Vec<Epoch> = below.cloned().collect();
         for epoch in lost {
             if !open.lost.contains(&epoch) {
@@ -123,18 +139,14 @@ impl OfTenant {
         self.blocks.iter().filter(new).cloned().collect()
     }
 
-    fn stands(&self, on: &BlockOn) -> bool {
-        self.blocks.iter().any(|block| block.on == *on)
+    /// The epochs that move when this is recorded, each with why and when.
+    pub(super) fn moves(&self) -> &[(EpochOf, Moved)] {
+        &self.moves
     }
 
-    /// Whether a containment that is held moves this epoch when it is recorded.
-    fn moves(&self, of: &EpochOf) -> bool {
-        match of {
-            EpochOf::Tenant => self.stands(&BlockOn::Tenant),
-            EpochOf::Owner(name) => self.stands(&BlockOn::Owner(name.clone())),
-            EpochOf::Workload(name) => self.stands(&BlockOn::Workload(name.clone())),
-            EpochOf::Issuer(_) => false,
-        }
+    /// Whether this epoch moves when it is recorded.
+    fn takes(&self, of: &EpochOf) -> bool {
+        self.moves.iter().any(|(moved, _)| moved == of)
     }
 }
 

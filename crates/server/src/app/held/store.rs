@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use dayfly_domain::{Event, Name, TaskId, Time};
+use dayfly_domain::{EpochOf, Event, Moved, Name, TaskId, Time};
 use dayfly_ledger::Hash;
 use dayfly_store::clock::Clock;
 use dayfly_store::{
@@ -218,6 +218,16 @@ impl ObeyingStore {
             return None;
         }
         self.shared.state().stall.clone()
+    }
+
+    /// The epochs of a tenant that move when what is held is recorded, each with why and when.
+    pub(in crate::app) fn moves(&self, tenant: &Name) -> Vec<(EpochOf, Moved)> {
+        if !self.shared.is_closed() {
+            return Vec::new();
+        }
+        let state = self.shared.state();
+        let held = state.set.of_tenant(tenant);
+        held.map(|held| held.moves().to_vec()).unwrap_or_default()
     }
 
     /// How many ends wait to be recorded.

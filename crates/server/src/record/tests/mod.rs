@@ -228,6 +228,7 @@ impl Hand {
             client,
             cause,
             at: when,
+            by: None,
             last_expiry: None,
         });
         self.append(when, id, vec![(ended, None)], |_| {});
