@@ -95,13 +95,17 @@ impl ObeyingStore {
     /// becomes of the ledger.
     ///
     /// # Errors
-    /// Only those that say that it has to be decided again.
+    /// Those that say that it has to be decided again, and [`AppendError::TooLarge`]: what no entry
+    /// can hold is not held either, for the ledger could never go on with it.
     pub(in crate::app) async fn end(
         &self,
         tenant: &Name,
         append: Append,
     ) -> Result<Acknowledged, AppendError> {
         let held = Held::of(tenant, &append);
+        if !held.fits() {
+            return Err(AppendError::TooLarge);
+        }
         match self.append(tenant, append).await {
             Ok(_) => Ok(Acknowledged::Recorded),
             Err(AppendError::Unavailable(why) | AppendError::Unknown(why)) => {
@@ -123,10 +127,14 @@ impl ObeyingStore {
 
     /// Obeys an end from now on, and has the journal keep it.
     async fn hold(&self, held: Held, why: Unavailable) -> Acknowledged {
-        let held = Arc::new(held);
-        self.shared.begin_stall(why, Some(&held));
+        let parts: Vec<Arc<Held>> = held.parts().into_iter().map(Arc::new).collect();
+        self.shared.begin_stall(why, &parts);
         let shared = Arc::clone(&self.shared);
-        let kept = tokio::task::spawn_blocking(move || shared.journal(&held));
+        let kept = tokio::task::spawn_blocking(move || {
+            // Each of them, whatever becomes of those before it.
+            let parts = parts.iter().map(|part| shared.journal(part));
+            parts.fold(true, |all, kept| all & kept)
+        });
         let journaled = match tokio::time::timeout(PATIENCE, kept).await {
             Ok(Ok(journaled)) => journaled,
             Ok(Err(_)) | Err(_) => {
@@ -191,7 +199,7 @@ impl ObeyingStore {
         if let Err(AppendError::Unavailable(why) | AppendError::Unknown(why)) =
             self.shared.commit(tenant, empty).await
         {
-            self.shared.begin_stall(why, None);
+            self.shared.begin_stall(why, &[]);
         }
     }
 
@@ -291,7 +299,7 @@ impl Shared {
     }
 
     /// Closes the gate, and adds to what is held.
-    fn begin_stall(&self, why: Unavailable, held: Option<&Arc<Held>>) {
+    fn begin_stall(&self, why: Unavailable, held: &[Arc<Held>]) {
         let mut state = self.state_mut();
         if state.stall.is_none() {
             tracing::error!(%why, "the ledger is stalled: nothing is granted, ends go to the journal");
@@ -300,7 +308,7 @@ impl Shared {
                 why,
             });
         }
-        if let Some(held) = held {
+        for held in held {
             state.set.add(held);
             state.held.push(Arc::clone(held));
         }
@@ -396,7 +404,7 @@ impl Store for ObeyingStore {
             match tokio::time::timeout(PATIENCE, answer).await {
                 Ok(answer) => answer,
                 Err(_) => {
-                    shared.begin_stall(late(), None);
+                    shared.begin_stall(late(), &[]);
                     Err(AppendError::Unknown(late()))
                 }
             }
