@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-const SCENES: [&str; 13] = [
+const SCENES: [&str; 14] = [
     " 1. A shell script publishes with plain curl",
     " 2. One token, before the end of its task and after it",
     " 3. The ended run proves itself again",
@@ -20,10 +20,11 @@ const SCENES: [&str; 13] = [
     " 7. A batch job reads a queue and writes one result set",
     " 8. The server is killed with SIGKILL while a job is at work",
     " 9. A leaked token is found",
-    "10. A receipt is verified offline, tampered with, and the ledger is cut off",
-    "11. Three jobs of one run share a task",
-    "12. A re-run supersedes the attempt before",
-    "13. An offboarding ends the rest",
+    "10. A run is cancelled, and its webhook ends it",
+    "11. A receipt is verified offline, tampered with, and the ledger is cut off",
+    "12. Three jobs of one run share a task",
+    "13. A re-run supersedes the attempt before",
+    "14. An offboarding ends the rest",
 ];
 const NO_CURL: &str = "There is no curl on the PATH";
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::block::Block;
 use crate::cause::Cause;
+use crate::closed::Closed;
 use crate::command::NewClient;
 use crate::declared::{Repeat, TaskKey, Workload};
 use crate::id::TaskId;
@@ -30,6 +31,8 @@ pub struct Opening<'a> {
     pub client: &'a NewClient,
     /// Every claim of the series, of every workload.
     pub claims: &'a [Claim],
+    /// What of the series the platform said is over.
+    pub closed: &'a [Closed],
     /// The open task that holds this workload's claim of this key, if any.
     pub task: Option<&'a Task>,
     /// Who spent the proof, if anyone did.
@@ -120,6 +123,7 @@ pub enum Admission {
 /// A refusal of stage `task` or `proof`.
 pub fn admit(opening: &Opening<'_>) -> Result<Admission, Refusal> {
     check_blocks(opening)?;
+    check_closed(opening)?;
     check_attempt(opening)?;
     let claim = opening
         .claims
@@ -222,6 +226,18 @@ fn check_blocks(opening: &Opening<'_>) -> Result<(), Refusal> {
     match opening.blocks.iter().find(stops) {
         None => Ok(()),
         Some(block) => Err(block.refusal()),
+    }
+}
+
+/// What the platform said is over asks for nothing any more; a newer attempt may.
+fn check_closed(opening: &Opening<'_>) -> Result<(), Refusal> {
+    let covers = |closed: &&Closed| closed.covers(opening.key.attempt, &opening.proof.instance);
+    match opening.closed.iter().find(covers) {
+        None => Ok(()),
+        Some(closed) => Err(already_ended(
+            opening,
+            &format!("upstream: the platform said so, {}", closed.at),
+        )),
     }
 }
 

@@ -259,12 +259,34 @@ pub struct TaskKey {
     pub attempt: Option<u64>,
 }
 
+/// A series and an attempt of it, whatever the key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// As [`TaskKey::series`].
+    pub series: String,
+    /// As [`TaskKey::attempt`].
+    pub attempt: Option<u64>,
+}
+
 impl KeyRule {
     /// Reads key, series and attempt off a proof.
     ///
     /// # Errors
     /// A refusal of stage `task` naming the claim that is absent or unusable.
     pub fn read(&self, claims: &Claims) -> Result<TaskKey, Refusal> {
+        let Run { series, attempt } = self.read_run(claims)?;
+        Ok(TaskKey {
+            key: self.join(claims, &self.key)?,
+            series,
+            attempt,
+        })
+    }
+
+    /// Reads series and attempt off claims that need not make a key.
+    ///
+    /// # Errors
+    /// A refusal of stage `task` naming the claim that is absent or unusable.
+    pub fn read_run(&self, claims: &Claims) -> Result<Run, Refusal> {
         let attempt = match &self.attempt {
             None => None,
             Some(claim) => {
@@ -279,8 +301,7 @@ impl KeyRule {
                 Some(number)
             }
         };
-        Ok(TaskKey {
-            key: self.join(claims, &self.key)?,
+        Ok(Run {
             // The names stand before the values, so that two rules of one issuer whose values
             // happen to be the same never share a series.
             series: format!(

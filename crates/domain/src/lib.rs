@@ -15,6 +15,7 @@ mod admit;
 mod apply;
 mod block;
 mod cause;
+mod closed;
 mod command;
 mod decide;
 mod declared;
@@ -31,13 +32,14 @@ pub use admit::{Admission, Claim, ClaimState, Counts, Opening, Spent, admit};
 pub use apply::apply;
 pub use block::{Block, BlockOn, check_unblocked};
 pub use cause::{Cause, Outcome};
+pub use closed::{Closed, has_part};
 pub use command::{
     Command, EndClient, EndTask, Issue, Join, NewClient, Retry, Revoke, Root, Seal, Start, Sweep,
     Within,
 };
 pub use decide::decide;
 pub use declared::{
-    Binding, Bounds, Heartbeat, HeartbeatMode, KeyRule, Kind, Limits, Reopen, Repeat, TaskKey,
+    Binding, Bounds, Heartbeat, HeartbeatMode, KeyRule, Kind, Limits, Reopen, Repeat, Run, TaskKey,
     Workload,
 };
 pub use epoch::{Epoch, EpochOf, Moved, check_epochs, rights_removed};

@@ -154,6 +154,9 @@ impl Store for MemoryStore {
             claims: query
                 .series
                 .map_or_else(Vec::new, |(issuer, series)| ledger.claims(issuer, series)),
+            closed: query
+                .series
+                .map_or_else(Vec::new, |(issuer, series)| ledger.closed(issuer, series)),
             spent: query.one_time.and_then(|key| ledger.spent(key)),
             counts: query
                 .counts
@@ -206,23 +209,13 @@ impl Store for MemoryStore {
     ) -> Result<Vec<StoredEntry>, Unavailable> {
         Ok(self.read(tenant, |ledger| match range {
             EntryRange::From(first) => {
-                let entries = ledger
-                    .entries
-                    .iter()
-                    .filter(|entry| entry.stored.pos >= first);
-                entries
-                    .take(limit)
-                    .map(|entry| entry.stored.clone())
-                    .collect()
+                let first = usize::try_from(first).unwrap_or(usize::MAX);
+                let entries = ledger.entries.iter().skip(first).take(limit);
+                entries.map(|entry| entry.stored.clone()).collect()
             }
             EntryRange::Of(task, first) => ledger
-                .entries
-                .iter()
-                .filter(|entry| {
-                    entry
-                        .link
-                        .is_some_and(|(of, seq)| of == task && seq >= first)
-                })
+                .chain(task)
+                .filter(|entry| entry.link.is_some_and(|(_, seq)| seq >= first))
                 .take(limit)
                 .map(|entry| entry.stored.clone())
                 .collect(),

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
+use aws_lc_rs::hmac;
 use axum::Router;
 use axum::extract::State;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -40,6 +41,15 @@ pub(super) struct Repository {
     pub(super) event: &'static str,
 }
 
+/// What GitHub sends when a run was cancelled.
+pub(super) struct Webhook {
+    pub(super) body: String,
+    /// `X-Hub-Signature-256`.
+    pub(super) signature: String,
+    /// A signature of the same form by somebody else.
+    pub(super) forged: String,
+}
+
 /// The issuer, which answers until it is dropped.
 pub(super) struct Issuer {
     book: Arc<Book>,
@@ -60,6 +70,8 @@ pub(super) struct Job {
 struct Book {
     url: String,
     key: SigningKey,
+    /// The secret of its webhooks.
+    webhooks: String,
     jobs: Mutex<BTreeMap<String, Listed>>,
     next: AtomicU64,
 }
@@ -107,6 +119,7 @@ impl Issuer {
         let book = Arc::new(Book {
             url: format!("http://{}", listener.local_addr()?),
             key,
+            webhooks: random::name()?,
             jobs: Mutex::default(),
             next: AtomicU64::new(1),
         });
@@ -144,6 +157,29 @@ impl Issuer {
     /// The environment of a job that is of another run each time it asks.
     pub(super) fn any_job(&self, repository: Repository) -> Result<Job> {
         self.list(repository, Run::Fresh, 0)
+    }
+
+    /// The secret that its webhooks are signed with.
+    pub(super) fn webhook_secret(&self) -> &str {
+        &self.book.webhooks
+    }
+
+    /// The webhook for the run of a job that somebody cancelled.
+    pub(super) fn cancelled(&self, repository: Repository, job: &Job) -> Webhook {
+        let body = json!({
+            "action": "completed",
+            "workflow_run": {"id": job.run_id, "run_attempt": 1, "conclusion": "cancelled"},
+            "repository": {
+                "id": repository.id.parse::<u64>().unwrap_or_default(),
+                "full_name": format!("{OWNER}/{}", repository.name),
+            },
+        });
+        let body = body.to_string();
+        Webhook {
+            signature: hub_signature(self.webhook_secret(), &body),
+            forged: hub_signature("somebody else's secret", &body),
+            body,
+        }
     }
 
     fn list(&self, repository: Repository, run: Run, run_id: u64) -> Result<Job> {
@@ -233,6 +269,16 @@ impl Book {
             "exp": now + LIFE_SECONDS,
         }))
     }
+}
+
+/// `sha256=` and the HMAC-SHA256 of a body in hexadecimal, as GitHub signs its webhooks.
+fn hub_signature(secret: &str, body: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    let tag = hmac::sign(&key, body.as_bytes());
+    let bytes = tag.as_ref().iter();
+    bytes.fold("sha256=".to_owned(), |text, byte| {
+        format!("{text}{byte:02x}")
+    })
 }
 
 async fn discovery(State(book): State<Arc<Book>>) -> Response {

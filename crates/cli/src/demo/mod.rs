@@ -20,8 +20,8 @@ use crate::clock;
 use crate::output::say;
 use paint::Paint;
 use scenes::{
-    APP, Scene, again, batch, ceiling, ended, killed, leaked, offboarded, publish, receipt, rerun,
-    restart, shared, stolen,
+    APP, Scene, again, batch, cancelled, ceiling, ended, killed, leaked, offboarded, publish,
+    receipt, rerun, restart, shared, stolen,
 };
 use stage::{LOG_LINES, OFFLINE_SECONDS, Stage};
 
@@ -173,6 +173,8 @@ async fn story(scene: Scene<'_>) -> Result<(usize, String)> {
     let head = restart::play(scene).await?;
     begin("A leaked token is found");
     leaked::play(scene, &token).await?;
+    begin("A run is cancelled, and its webhook ends it");
+    cancelled::play(scene).await?;
     begin("A receipt is verified offline, tampered with, and the ledger is cut off");
     receipt::play(scene, &over.task, &head).await?;
     begin("Three jobs of one run share a task");

@@ -269,6 +269,8 @@ impl Stage {
         for service in [&services.artifacts, &services.queue] {
             self.write_secret(&tenant, service)?;
         }
+        let webhooks = self.issuer.webhook_secret();
+        self.write(&format!("{tenant}/github.secret"), webhooks, 0o600)?;
         for (name, text) in SCRIPTS {
             self.write(name, text, 0o755)?;
         }

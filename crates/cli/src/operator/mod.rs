@@ -8,6 +8,7 @@ mod database;
 mod ends;
 mod erase;
 mod export;
+mod findings;
 mod keys;
 mod ledger;
 mod list;
@@ -17,6 +18,7 @@ mod reach;
 mod receipt;
 mod record;
 pub(crate) mod restore;
+mod review;
 mod show;
 mod table;
 #[cfg(test)]
@@ -50,6 +52,10 @@ pub(crate) enum OperatorCommand {
     Reach(reach::ReachArgs),
     /// The whole explanation of a refusal
     Why(why::WhyArgs),
+    /// What a person should look at, and what to do about it
+    Findings(findings::FindingsArgs),
+    /// What the workloads of an owner may have, what they were granted, and that somebody looked
+    Review(review::ReviewArgs),
     /// All entries of a task with their proofs, for anyone to verify offline
     Receipt(receipt::ReceiptArgs),
     /// Verifies a receipt, offline. Exits with 0 when it holds, 1 when it does not, 2 on wrong use
@@ -222,6 +228,8 @@ impl OperatorCommand {
             | Self::Trace(_)
             | Self::Reach(_)
             | Self::Why(_)
+            | Self::Findings(_)
+            | Self::Review(_)
             | Self::Receipt(_)
             | Self::Ledger(
                 LedgerCommand::Head(_)
@@ -260,6 +268,8 @@ pub(crate) fn main(command: OperatorCommand, at: At<'_>) -> ExitCode {
         OperatorCommand::Trace(args) => block_on(trace::trace(&args, at)),
         OperatorCommand::Reach(args) => block_on(reach::reach(&args, at)),
         OperatorCommand::Why(args) => block_on(why::why(&args, at)),
+        OperatorCommand::Findings(args) => block_on(findings::findings(&args, at)),
+        OperatorCommand::Review(args) => block_on(review::review(&args, at)),
         OperatorCommand::Receipt(args) => block_on(receipt::receipt(&args, at)),
         OperatorCommand::Ledger(LedgerCommand::Head(args)) => block_on(ledger::head(&args, at)),
         OperatorCommand::Ledger(LedgerCommand::Verify(args)) => block_on(ledger::verify(&args, at)),

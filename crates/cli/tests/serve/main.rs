@@ -15,6 +15,7 @@ mod client;
 mod crash;
 mod erase;
 mod export;
+mod findings;
 mod front;
 mod keys;
 mod offboarding;
@@ -30,3 +31,4 @@ mod stage;
 mod stall;
 #[cfg(feature = "otel")]
 mod traces;
+mod webhooks;

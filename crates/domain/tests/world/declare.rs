@@ -17,6 +17,7 @@ impl World {
             workloads: Vec::new(),
             starts: 0,
             blocks: Vec::new(),
+            closed: Vec::new(),
             tasks: Vec::new(),
             claims: Vec::new(),
             spent: BTreeMap::new(),
@@ -79,6 +80,12 @@ impl World {
                 on: words[1].parse().unwrap(),
                 task: None,
                 since: ZERO,
+            }),
+            // `closed ATTEMPT [PART]`: what the platform said is over of whatever series is shown.
+            "closed" => self.closed.push(Closed {
+                attempt: words[1].parse().ok(),
+                part: words.get(2).map(ToString::to_string),
+                at: ZERO,
             }),
             "unblock" => self.blocks.retain(|block| block.on.to_string() != words[1]),
             "deaf" => self.tasks[place(words[1]).0].heard.deaf = span(words[2]),

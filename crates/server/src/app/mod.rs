@@ -3,6 +3,7 @@
 mod actor;
 mod authenticate;
 mod beat;
+mod closing;
 mod contain;
 mod cut;
 mod declare;
@@ -30,14 +31,18 @@ mod regrant;
 mod renew;
 mod replay;
 mod retain;
+mod review;
 mod revisions;
 mod revoke;
 mod show;
 mod sinks;
 mod space;
+mod survey;
 mod sweep;
+mod tally;
 mod tenant;
 mod turns;
+mod upstream;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -52,6 +57,7 @@ use crate::restore::HandedOut;
 pub use actor::Actor;
 pub use authenticate::{Presented, Proven};
 pub use beat::Beaten;
+pub use closing::Over;
 pub use contain::{Contained, Containment, Stop, WouldEnd};
 pub use cut::InstanceEnded;
 pub use declare::{Applied, ApplyError, ApplyRequest};
@@ -70,8 +76,10 @@ pub use regrant::LostTask;
 pub use renew::RenewRequest;
 pub use replay::KeyProof;
 pub use retain::Retention;
+pub use review::SignedOff;
 pub use sinks::HeadSinks;
 pub use tenant::{Loaded, OpenError, Tenant, TenantSetup, check_overlaps};
+pub use upstream::Heard;
 
 /// Bounds of a server that are not the domain's.
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +115,7 @@ pub struct App {
     /// Where the last head of each ledger is kept; none where nothing is kept of them.
     handed_out: Option<Arc<HandedOut>>,
     rates: rates::Rates,
+    surveys: survey::Surveys,
     /// One tenant's state comes into force at a time: none may accept what another accepts.
     activating: tokio::sync::Mutex<()>,
     /// Histories of tasks that are being read: one for each core at most.
@@ -148,6 +157,7 @@ impl App {
             head_sinks,
             handed_out: None,
             rates: rates::Rates::default(),
+            surveys: survey::Surveys::default(),
             activating: tokio::sync::Mutex::default(),
             replays: Arc::new(tokio::sync::Semaphore::new(
                 std::thread::available_parallelism().map_or(1, Into::into),

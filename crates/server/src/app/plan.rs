@@ -6,7 +6,8 @@ use dayfly_domain::{
     Workload, admit, apply, decide,
 };
 use dayfly_store::{
-    Annex, Append, Change, ClaimWrite, Drafted, Facts, FactsQuery, OneTimeKey, OpenTask, Spend,
+    Annex, Append, Change, ClaimWrite, Drafted, Facts, FactsQuery, OneTimeKey, OpenTask, RunAsked,
+    Spend,
 };
 
 use super::grant::Verified;
@@ -61,6 +62,7 @@ impl Planning<'_> {
             key: &self.verified.key,
             client: &self.verified.client,
             claims: &facts.claims,
+            closed: &facts.closed,
             task: held.map(|open| &open.task),
             spent: facts.spent,
             blocks: &facts.blocks,
@@ -216,6 +218,7 @@ impl Planning<'_> {
                 revision: Some(self.loaded.revision),
                 limits: limits_of(root.workload),
                 unblocked: self.unblocked(),
+                asks: Some(self.asks()),
                 ..Append::default()
             },
         })
@@ -320,6 +323,7 @@ impl Planning<'_> {
                 relies: held.task.epochs.clone(),
                 revision: Some(self.loaded.revision),
                 unblocked: self.unblocked(),
+                asks: Some(self.asks()),
                 ..Append::default()
             },
         })
@@ -329,6 +333,17 @@ impl Planning<'_> {
     fn unblocked(&self) -> Vec<BlockOn> {
         let (proof, key) = (self.verified.proof.proof(), &self.verified.key);
         BlockOn::of_proof(&proof.issuer, &key.series, &key.key, &proof.instance)
+    }
+
+    /// The run that must not be closed when the append is made.
+    fn asks(&self) -> RunAsked {
+        let proof = self.verified.proof.proof();
+        RunAsked {
+            issuer: proof.issuer.clone(),
+            series: self.verified.key.series.clone(),
+            attempt: self.verified.key.attempt,
+            instance: proof.instance.clone(),
+        }
     }
 
     fn spends(&self, proof: bool, task: TaskId, client: u32) -> Vec<Spend> {

@@ -14,8 +14,9 @@ mod sections;
 mod source;
 mod task;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod types;
+mod webhook;
 mod workload;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use crate::config::{Bounds, Config, Rate, Report};
 use sections::Sections;
 
 pub use crate::config::{LoadError, Warning};
+pub use advice::goes_by_names;
 pub use diff::{Change, ChangeKind, KeyChange, Section, diff};
 pub use handed::{HANDED, HandOver, HandOvers};
 pub use issuer::{Issuer, JwksSource};
@@ -35,6 +37,7 @@ pub use owner::Owner;
 pub use platform::IssuerKind;
 pub use resource::{Resource, ResourceAuth};
 pub use source::{Source, SourceError, SourceFile};
+pub use webhook::WebhookSecret;
 
 /// Everything that a tenant declares.
 #[derive(Clone, Debug)]

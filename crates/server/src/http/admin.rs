@@ -4,10 +4,12 @@ mod answer;
 mod change;
 mod contain;
 mod ends;
+mod findings;
 mod keeper;
 mod keys;
 mod open;
 mod query;
+mod review;
 mod rights;
 mod socket;
 #[cfg(test)]

@@ -9,7 +9,7 @@ mod metered;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dayfly_domain::Rule;
+use dayfly_domain::{Name, Rule};
 use dayfly_store::{FactsQuery, Unavailable};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -42,8 +42,10 @@ pub struct Metrics {
     turned_away: Counter,
     cut: Family<Cut, Counter>,
     sent: Family<Sent, Counter>,
+    webhooks: Family<Webhook, Counter>,
     open_tasks: Family<Tenant, Gauge>,
     ledger: Family<Tenant, Gauge>,
+    findings: Family<Found, Gauge>,
     key_age: Family<Key, Gauge>,
     issuer_keys_age: Family<Origin, Gauge>,
     issuer_keys_failing: Family<Origin, Gauge>,
@@ -93,9 +95,23 @@ struct Sent {
     outcome: &'static str,
 }
 
+/// A webhook of a declared issuer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Webhook {
+    tenant: String,
+    issuer: String,
+    outcome: &'static str,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Tenant {
     tenant: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Found {
+    tenant: String,
+    kind: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -128,8 +144,10 @@ impl Default for Metrics {
             turned_away: Counter::default(),
             cut: Family::default(),
             sent: Family::default(),
+            webhooks: Family::default(),
             open_tasks: Family::default(),
             ledger: Family::default(),
+            findings: Family::default(),
             key_age: Family::default(),
             issuer_keys_age: Family::default(),
             issuer_keys_failing: Family::default(),
@@ -187,6 +205,11 @@ impl Metrics {
             "Requests to the sinks of heads and notify, by outcome",
             self.sent.clone(),
         );
+        registry.register(
+            "webhooks",
+            "Webhooks by issuer and what became of them: unproven are those without a good signature",
+            self.webhooks.clone(),
+        );
     }
 
     fn register_states(&mut self) {
@@ -197,6 +220,11 @@ impl Metrics {
             "ledger_entries",
             "Entries of the ledger",
             self.ledger.clone(),
+        );
+        registry.register(
+            "findings",
+            "Open findings, by kind; `dayfly findings` says what they are",
+            self.findings.clone(),
         );
         registry.register_with_unit(
             "key_age",
@@ -262,6 +290,16 @@ impl Metrics {
         self.sent.get_or_create(&Sent { sink, outcome }).inc();
     }
 
+    /// A webhook came to a declared issuer that has some.
+    pub(crate) fn heard(&self, tenant: &Name, issuer: &Name, outcome: &'static str) {
+        let webhook = Webhook {
+            tenant: tenant.to_string(),
+            issuer: issuer.to_string(),
+            outcome,
+        };
+        self.webhooks.get_or_create(&webhook).inc();
+    }
+
     /// All of it in Prometheus' text format, with what the record says now.
     ///
     /// # Errors
@@ -279,6 +317,7 @@ impl Metrics {
         let now = app.now();
         self.open_tasks.clear();
         self.ledger.clear();
+        self.findings.clear();
         self.key_age.clear();
         self.issuer_keys_age.clear();
         self.issuer_keys_failing.clear();
@@ -291,6 +330,14 @@ impl Metrics {
             }
             if let Ok(head) = app.store().head(tenant.name()) {
                 self.ledger.get_or_create(&label).set(count(head.size));
+            }
+            let found = record::findings(app.store(), tenant.name(), false);
+            for view in found.unwrap_or_default().findings {
+                let label = Found {
+                    tenant: tenant.name().to_string(),
+                    kind: view.what.kind(),
+                };
+                self.findings.get_or_create(&label).inc();
             }
             for key in record::keys(app.store(), tenant.name()).unwrap_or_default() {
                 let age = now.since(key.created).seconds();

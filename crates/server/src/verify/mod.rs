@@ -15,6 +15,7 @@
 //! | an issuer that is down | keys count for a day after they were read |
 
 mod verifier;
+pub mod webhook;
 
 mod person;
 mod pseudonym;
@@ -47,3 +48,4 @@ pub use proof::VerifiedProof;
 pub(crate) use pseudonym::PERSON;
 pub use pseudonym::Pseudonyms;
 pub use verifier::{ProofBounds, Verifier};
+pub use webhook::VerifiedWebhook;

@@ -585,12 +585,12 @@ async fn what_did_not_change_is_not_judged_anew_after_a_fall() {
     let other = Arc::clone(&world);
     let renewing = kept.clone();
     world.store.before_revision(async move {
+        assert_eq!(other.renew(&renewing, &[]).await.status, 200);
         let append = dayfly_store::Append {
             erases,
             ..dayfly_store::Append::default()
         };
         store.append(&erased, append).await.unwrap();
-        assert_eq!(other.renew(&renewing, &[]).await.status, 200);
     });
     let (gone, told) = tokio::sync::oneshot::channel();
     world.store.after_revision(async move {

@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use dayfly_domain::{Bounds, Name, Span, TaskId, Time};
 use dayfly_server::app::{
     App, HeadSinks, Journal, ObeyingStore, ServerBounds, Tenant, TenantSetup,
@@ -137,6 +139,7 @@ impl World {
     }
 
     /// The same whose tenants declare this.
+    /// The same, whose tenants declare this.
     pub(crate) async fn in_memory_declared(tenant: &str) -> (Self, Arc<MemoryStore>) {
         let memory = OnceLock::new();
         let world = Self::build(tenant, |_, clock| {
@@ -489,6 +492,14 @@ pub(crate) fn write_tenant(folder: &Path, tenant: &str) {
     write("jwks.json", &json!({"keys": [jwk]}).to_string());
     write("artifacts.secret", "secret of artifacts\n");
     write("queue.secret", "secret of queue\n");
+    for name in ["hook", "hook-old"] {
+        write(
+            &format!("{name}.secret"),
+            &format!("the secret of {name}\n"),
+        );
+        let key = STANDARD.encode(format!("{name}: a key of Standard Webhooks"));
+        write(&format!("{name}.whsec"), &format!("whsec_{key}\n"));
+    }
     write(
         "keyed.json",
         &json!({"keys": [platform().public_jwk().published("r1", Alg::Rs256)]}).to_string(),

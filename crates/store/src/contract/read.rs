@@ -1,7 +1,7 @@
 //! What is asked of committed state, and what is answered: the reading half of the contract.
 
 use dayfly_domain::{
-    Block, Claim, Counts, Digest, Epoch, EpochOf, Heard, Name, Spent, Task, TaskId, Time,
+    Block, Claim, Closed, Counts, Digest, Epoch, EpochOf, Heard, Name, Spent, Task, TaskId, Time,
 };
 use dayfly_ledger::Hash;
 
@@ -14,7 +14,7 @@ pub struct FactsQuery<'a> {
     pub tasks: &'a [TaskId],
     /// Open tasks of which only the standing is asked, which is cheaper.
     pub standings: &'a [TaskId],
-    /// All claims of a series.
+    /// All claims of a series, and what of it is closed.
     pub series: Option<(&'a Name, &'a str)>,
     /// Who spent a one-time key.
     pub one_time: Option<&'a OneTimeKey>,
@@ -35,6 +35,8 @@ pub struct Facts {
     pub standings: Vec<Option<Standing>>,
     /// The claims of the series asked for.
     pub claims: Vec<Claim>,
+    /// What of the series asked for is closed.
+    pub closed: Vec<Closed>,
     /// Who spent the one-time key asked for.
     pub spent: Option<Spent>,
     /// The counts asked for.

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dayfly_domain::{
-    Block, Claim, ClaimState, ClientId, Counts, Digest, Epoch, EpochOf, Heard, Limits, Name, Span,
-    Spent, Task, TaskId, TaskState, Time,
+    Block, Claim, ClaimState, ClientId, Closed, Counts, Digest, Epoch, EpochOf, Heard, Limits,
+    Name, Span, Spent, Task, TaskId, TaskState, Time,
 };
 use dayfly_ledger::leaf::LeafError;
 use dayfly_ledger::tile::TILE_WIDTH;
@@ -16,8 +16,8 @@ use serde_json::value::to_raw_value;
 use super::touched::Touched;
 use crate::keys::{issuer_of, keys_of};
 use crate::{
-    Annex, Append, AppendError, Change, ClaimWrite, Committed, ERASED, Note, OneTimeKey, OpenTask,
-    SearchKey, Spend, StoredEntry, TreeHead, Unavailable,
+    Annex, Append, AppendError, Change, ClaimWrite, CloseWrite, Committed, ERASED, Note,
+    OneTimeKey, OpenTask, RunAsked, SearchKey, Spend, StoredEntry, TreeHead, Unavailable,
 };
 
 const DAY_MILLIS: u64 = 86_400_000;
@@ -27,9 +27,13 @@ const DAY_MILLIS: u64 = 86_400_000;
 pub(super) struct Ledger {
     tenant: Name,
     pub(super) entries: Vec<Entry>,
+    /// The positions of each task's entries, and the tree over all.
+    chains: BTreeMap<TaskId, Vec<usize>>,
+    tree: Frontier,
     pub(super) at: Time,
     pub(super) tasks: BTreeMap<TaskId, OpenState>,
     pub(super) claims: Vec<Claimed>,
+    pub(super) closed: Vec<ClosedRun>,
     spent: BTreeMap<(Time, Digest), (Time, Spent)>,
     epochs: BTreeMap<EpochOf, u64>,
     pub(super) revision: u64,
@@ -64,6 +68,15 @@ pub(super) struct Claimed {
     pub(super) until: Time,
 }
 
+/// What of a series is closed.
+#[derive(Clone, Debug)]
+pub(super) struct ClosedRun {
+    pub(super) issuer: Name,
+    pub(super) series: String,
+    closed: Closed,
+    pub(super) until: Time,
+}
+
 /// An entry that is to be pushed: leaf, hash, annex, link.
 type Sealed = (String, Hash, Option<Annex>, Option<(TaskId, u64)>);
 
@@ -72,9 +85,12 @@ impl Ledger {
         Self {
             tenant: tenant.clone(),
             entries: Vec::new(),
+            chains: BTreeMap::new(),
+            tree: Frontier::new(),
             at: Time::default(),
             tasks: BTreeMap::new(),
             claims: Vec::new(),
+            closed: Vec::new(),
             spent: BTreeMap::new(),
             epochs: BTreeMap::new(),
             revision: 0,
@@ -106,6 +122,12 @@ impl Ledger {
             .any(|on| self.blocks.iter().any(|block| block.on == *on))
         {
             return Err(AppendError::Conflict);
+        }
+        if let Some(asked) = &append.asks {
+            self.check_asked(asked)?;
+        }
+        for close in &append.closes {
+            self.check_close(close, &append)?;
         }
         for claim in &append.claims {
             self.check_claim(claim, &append)?;
@@ -146,10 +168,7 @@ impl Ledger {
                 .tasks
                 .get(&change.task)
                 .map_or(0, |open| open.task.version);
-            let known = self
-                .entries
-                .iter()
-                .any(|e| e.link.is_some_and(|(id, _)| id == change.task));
+            let known = self.chains.contains_key(&change.task);
             let holds = seen.insert(change.task)
                 && present == change.expected_version
                 && (present > 0) == known
@@ -199,6 +218,35 @@ impl Ledger {
                 && (held.attempt > Some(attempt)
                     || (held.attempt < Some(attempt) && is_open && !ends(held.task)))
             {
+                return Err(AppendError::Conflict);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_asked(&self, asked: &RunAsked) -> Result<(), AppendError> {
+        let closed = self.closed(&asked.issuer, &asked.series);
+        let covers = |closed: &Closed| closed.covers(asked.attempt, &asked.instance);
+        if closed.iter().any(covers) {
+            return Err(AppendError::Conflict);
+        }
+        Ok(())
+    }
+
+    fn check_close(&self, close: &CloseWrite, append: &Append) -> Result<(), AppendError> {
+        for held in self.series(&close.issuer, &close.series) {
+            if held.state != ClaimState::Open || held.attempt != close.closed.attempt {
+                continue;
+            }
+            let mut changes = append.changes.iter();
+            let change = changes.find(|change| change.task == held.task);
+            let goes_on = change.is_none_or(|change| change.next.is_open());
+            let seen = |(task, version): &(TaskId, u64)| {
+                let open = self.tasks.get(task);
+                *task == held.task && open.is_some_and(|open| open.task.version == *version)
+            };
+            let known = change.is_some() || close.seen.iter().any(seen);
+            if !known || (goes_on && close.closed.part.is_none()) {
                 return Err(AppendError::Conflict);
             }
         }
@@ -313,6 +361,9 @@ impl Ledger {
                 until: deadline.map_or(write.until, |c| write.until.max(c.next.deadline)),
             });
         }
+        for close in &append.closes {
+            self.record_close(close);
+        }
         for entry in sealed {
             self.push(entry, at);
         }
@@ -351,6 +402,24 @@ impl Ledger {
         }
     }
 
+    /// What was said before keeps its time and is kept as long as either asks.
+    fn record_close(&mut self, close: &CloseWrite) {
+        let same = self.closed.iter_mut().find(|held| {
+            held.issuer == close.issuer
+                && held.series == close.series
+                && held.closed.is_same(&close.closed)
+        });
+        match same {
+            Some(held) => held.until = held.until.max(close.until),
+            None => self.closed.push(ClosedRun {
+                issuer: close.issuer.clone(),
+                series: close.series.clone(),
+                closed: close.closed.clone(),
+                until: close.until,
+            }),
+        }
+    }
+
     pub(super) fn push(&mut self, (leaf, hash, annex, link): Sealed, at: Time) {
         let pos = self.entries.len() as u64;
         if let Some((task, _)) = link
@@ -358,6 +427,13 @@ impl Ledger {
         {
             open.last = hash;
         }
+        if let Some((task, _)) = link {
+            self.chains
+                .entry(task)
+                .or_default()
+                .push(self.entries.len());
+        }
+        self.tree.push(hash);
         self.entries.push(Entry {
             stored: StoredEntry {
                 pos,
@@ -380,8 +456,7 @@ impl Ledger {
         }
         match task.state {
             TaskState::Open => {
-                let mut entries = self.entries.iter().rev();
-                let last = entries.find(|e| e.link.is_some_and(|(id, _)| id == task.id));
+                let last = self.chain(task.id).last();
                 if let Some(last) = last.map(|entry| entry.stored.hash) {
                     self.tasks.insert(
                         task.id,
@@ -413,7 +488,14 @@ impl Ledger {
     pub(super) fn forget_passed(&mut self, now: Time) {
         let passed = now.min(self.at);
         self.claims.retain(|held| held.until > passed);
+        self.closed.retain(|held| held.until > passed);
         self.spent.retain(|_, (until, _)| *until > passed);
+    }
+
+    /// The entries of a task, in their order.
+    pub(super) fn chain(&self, task: TaskId) -> impl Iterator<Item = &Entry> {
+        let places = self.chains.get(&task).into_iter().flatten();
+        places.filter_map(|at| self.entries.get(*at))
     }
 
     pub(super) fn open_task(&self, id: TaskId) -> Option<OpenTask> {
@@ -442,6 +524,14 @@ impl Ledger {
 
     pub(super) fn claims(&self, issuer: &Name, series: &str) -> Vec<Claim> {
         self.series(issuer, series).cloned().collect()
+    }
+
+    pub(super) fn closed(&self, issuer: &Name, series: &str) -> Vec<Closed> {
+        self.closed
+            .iter()
+            .filter(|held| held.issuer == *issuer && held.series == series)
+            .map(|held| held.closed.clone())
+            .collect()
     }
 
     fn series(&self, issuer: &Name, series: &str) -> impl Iterator<Item = &Claim> {
@@ -490,14 +580,10 @@ impl Ledger {
     }
 
     pub(super) fn head(&self) -> TreeHead {
-        let mut tree = Frontier::new();
-        self.entries
-            .iter()
-            .for_each(|entry| tree.push(entry.stored.hash));
         let root = if self.entries.is_empty() {
             empty_root()
         } else {
-            tree.root()
+            self.tree.root()
         };
         TreeHead {
             size: self.entries.len() as u64,

@@ -37,6 +37,9 @@ impl Desk<'_> {
         for (claim, (day, replaced)) in append.claims.iter().zip(judged.claims) {
             self.write_claim(claim, day, replaced)?;
         }
+        for close in &append.closes {
+            self.write_close(close, judged.at)?;
+        }
         let changes = append.changes.iter().zip(judged.changes).zip(ready.changes);
         for ((change, (held, leaves)), (_, snapshot)) in changes {
             self.write_change(change, &leaves, judged.at)?;

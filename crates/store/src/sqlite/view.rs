@@ -132,7 +132,7 @@ impl View {
         Some((number, self.tenants.get(number as usize)?))
     }
 
-    /// Whether there may be a claim of a series.
+    /// Whether there may be a claim of a series, or something of it closed.
     pub(super) fn may_hold_series(&self, tenant: u32, issuer: &Name, series: &str) -> bool {
         let print = || series_print(tenant, issuer.as_str(), series);
         let known = self.known.as_ref();

@@ -5,6 +5,8 @@ mod again;
 #[cfg(test)]
 mod bundles;
 #[cfg(test)]
+mod closes;
+#[cfg(test)]
 mod declared;
 #[cfg(test)]
 mod fixture;
@@ -41,6 +43,12 @@ macro_rules! conformance {
             a_claim_outlives_its_task_whatever_was_asked, a_one_time_key_is_spent_once,
             a_key_past_its_keep_is_not_spent_anew, of_many_that_spend_one_key_one_wins,
             of_many_that_claim_one_key_one_wins, many_writers_and_readers_see_one_history
+        }
+        conformance! { $subject, closes:
+            a_closed_run_is_granted_nothing, a_close_within_the_batch_counts,
+            a_close_sees_every_open_task_of_its_attempt, a_close_said_again_changes_nothing,
+            closed_runs_are_kept_as_long_as_asked_and_then_forgotten,
+            closes_and_starts_race_to_nothing_open
         }
         conformance! { $subject, declared:
             a_moved_epoch_is_stale, tasks_on_a_moved_epoch_are_due,

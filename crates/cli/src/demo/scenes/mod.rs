@@ -2,6 +2,7 @@
 
 pub(super) mod again;
 pub(super) mod batch;
+pub(super) mod cancelled;
 pub(super) mod ceiling;
 pub(super) mod ended;
 pub(super) mod killed;

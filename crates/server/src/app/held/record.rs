@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::frame::PAYLOAD;
+use crate::app::closing::Closing;
 use crate::declared::HandOvers;
 
 /// The version of the text.
@@ -28,6 +29,8 @@ pub(super) struct Held {
     pub(super) blocks: Vec<HeldBlock>,
     /// What lost its rights without being blocked.
     pub(super) moves: Vec<HeldMove>,
+    /// The runs that are over, by the word of their platform.
+    pub(super) closings: Vec<Closing>,
 }
 
 /// What lost its rights by an operator's hand and may start anew, and the entry that says so.
@@ -94,6 +97,15 @@ impl Held {
                     annex: note.annex.clone(),
                 })
                 .collect(),
+            closings: Vec::new(),
+        }
+    }
+
+    /// The same, and the run that is over.
+    pub(super) fn closing(tenant: &Name, append: &Append, closing: &Closing) -> Self {
+        Self {
+            closings: vec![closing.clone()],
+            ..Self::of(tenant, append)
         }
     }
 
@@ -131,6 +143,7 @@ impl Held {
             ends: Vec::new(),
             blocks: Vec::new(),
             moves: Vec::new(),
+            closings: Vec::new(),
             ..self.clone()
         };
         let mut parts = Vec::new();
@@ -174,6 +187,12 @@ impl Held {
                 ..empty.clone()
             });
         }
+        for closing in self.closings {
+            parts.push(Self {
+                closings: vec![closing],
+                ..empty.clone()
+            });
+        }
         parts
     }
 
@@ -186,6 +205,7 @@ impl Held {
             ends: self.ends.iter().map(WireEnd::of).collect(),
             blocks: self.blocks.iter().map(WireBlock::of).collect(),
             moves: self.moves.iter().map(WireMove::of).collect(),
+            closings: self.closings.clone(),
         };
         // INVARIANT: names, numbers and texts have no value that JSON cannot write; were it
         // otherwise, the empty text would be refused when it is read.
@@ -207,6 +227,7 @@ impl Held {
                 .collect::<Result<_, _>>()?,
             blocks: wire.blocks.into_iter().map(WireBlock::read).collect(),
             moves: wire.moves.into_iter().map(WireMove::read).collect(),
+            closings: wire.closings,
         })
     }
 }
@@ -221,6 +242,8 @@ struct Wire {
     blocks: Vec<WireBlock>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     moves: Vec<WireMove>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    closings: Vec<Closing>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -14,6 +14,7 @@ use super::record::{Held, HeldBlock, HeldMove};
 use super::set::applied;
 use super::store::{ObeyingStore, late, within};
 use super::{PATIENCE, Stall};
+use crate::app::closing::Closing;
 use crate::app::contain::{Contained, Stop, stopped};
 use crate::app::moved::Moves;
 use crate::declared::HandOvers;
@@ -185,9 +186,43 @@ impl ObeyingStore {
                 });
             }
         }
-        let nothing =
-            append.changes.is_empty() && append.blocks.is_empty() && append.moves.is_empty();
+        for closing in &held.closings {
+            self.close(&mut append, held, closing)?;
+        }
+        let nothing = append.changes.is_empty()
+            && append.blocks.is_empty()
+            && append.closes.is_empty()
+            && append.moves.is_empty();
         Ok((!nothing).then_some(append))
+    }
+
+    /// Has an append close a run, and end what of it is open beside what is held.
+    fn close(
+        &self,
+        append: &mut Append,
+        held: &Held,
+        closing: &Closing,
+    ) -> Result<(), Unavailable> {
+        let query = FactsQuery {
+            series: Some((&closing.issuer, &closing.series)),
+            ..FactsQuery::default()
+        };
+        let claims = self.shared.inner.facts(&held.tenant, &query)?.claims;
+        let tasks = closing.of_attempt(&claims);
+        let query = FactsQuery {
+            tasks: &tasks,
+            ..FactsQuery::default()
+        };
+        let open = self.shared.inner.facts(&held.tenant, &query)?.tasks;
+        let open: Vec<_> = open
+            .into_iter()
+            .flatten()
+            .map(|open| (open, None))
+            .collect();
+        closing
+            .add_to(append, &open)
+            .map(drop)
+            .map_err(|why| Unavailable(why.to_string()))
     }
 
     /// Records the outage in the ledgers that do not have it yet.

@@ -114,6 +114,7 @@ fn held(at: u64) -> Held {
             data: "{}".to_owned(),
             annex: None,
         }],
+        closings: Vec::new(),
     }
 }
 
@@ -221,6 +222,7 @@ fn too_long() -> Held {
     let mut held = held(1);
     held.ends.clear();
     held.moves.clear();
+    held.closings.clear();
     held.blocks[0].to = None;
     held.blocks[0].block.on = on.clone();
     held.blocks[0].data = format!(r#"{{"on":"{on}","by":"{}"}}"#, "b".repeat(64));
