@@ -148,6 +148,17 @@ pub fn admit(opening: &Opening<'_>) -> Result<Admission, Refusal> {
     }
 }
 
+/// Checks the proof that a child brings of its own: it opens nothing, so only blocks, its platform's
+/// word that it is over, and whether it was used before stand in its way.
+///
+/// # Errors
+/// A refusal of stage `task` or `proof`.
+pub fn check_actor(opening: &Opening<'_>) -> Result<(), Refusal> {
+    check_blocks(opening)?;
+    check_closed(opening)?;
+    check_unspent(opening)
+}
+
 fn admit_start(opening: &Opening<'_>, until: Option<Time>) -> Result<Admission, Refusal> {
     let superseded: Vec<&Claim> = opening
         .claims

@@ -2,8 +2,9 @@
 
 use alloc::vec::Vec;
 
+use crate::access::detail_covers;
 use crate::cause::Cause;
-use crate::event::{ClientEnded, CredentialIssued, Event, TaskStarted};
+use crate::event::{ClientDelegated, ClientEnded, CredentialIssued, Event, TaskStarted};
 use crate::id::TaskId;
 use crate::task::{Client, ClientState, Credential, Task, TaskState};
 
@@ -58,6 +59,8 @@ fn change(task: &mut Task, event: &Event) -> Option<()> {
                 jwk: registered.jwk.clone(),
                 instance: registered.instance.clone(),
                 proof: registered.proof,
+                handover: None,
+                own: None,
                 request: registered.request,
                 filled: registered.filled.clone(),
                 access: registered.access.clone(),
@@ -69,6 +72,7 @@ fn change(task: &mut Task, event: &Event) -> Option<()> {
             });
             Some(())
         }
+        Event::ClientDelegated(delegated) => add_child(task, delegated),
         Event::CredentialIssued(issued) => add_credential(task, issued),
         Event::CredentialRevoked(revoked) => {
             let client = task.client_mut(revoked.client)?;
@@ -93,6 +97,38 @@ fn change(task: &mut Task, event: &Event) -> Option<()> {
             Some(())
         }
     }
+}
+
+/// Adds a child, unless it would have more or live longer than its parent: no ledger in which one
+/// does is replayed.
+fn add_child(task: &mut Task, delegated: &ClientDelegated) -> Option<()> {
+    let parent = task.client(delegated.parent)?;
+    let covered = |detail| parent.access.iter().any(|held| detail_covers(held, detail));
+    let fits = delegated.client as usize == task.clients.len() + 1
+        && parent.is_active()
+        && delegated.expires <= parent.expires
+        && delegated.access.iter().all(covered);
+    if !fits {
+        return None;
+    }
+    task.clients.push(Client {
+        parent: Some(delegated.parent),
+        jkt: delegated.jkt,
+        jwk: delegated.jwk.clone(),
+        instance: delegated.instance.clone(),
+        proof: delegated.proof.unwrap_or(delegated.handover),
+        handover: Some(delegated.handover),
+        own: delegated.own.clone(),
+        request: delegated.request,
+        filled: delegated.filled.clone(),
+        access: delegated.access.clone(),
+        expires: delegated.expires,
+        issued: 0,
+        last_expiry: None,
+        credentials: Vec::new(),
+        state: ClientState::Active,
+    });
+    Some(())
 }
 
 fn add_credential(task: &mut Task, issued: &CredentialIssued) -> Option<()> {

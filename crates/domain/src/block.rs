@@ -107,20 +107,14 @@ impl BlockOn {
             issuer: task.issuer.clone(),
             key: task.key.clone(),
         }];
-        let mut next = Some(client);
-        // INVARIANT: the walk goes on only to a lower number, so it ends.
-        while let Some(number) = next {
-            let Some(client) = task.client(number) else {
-                break;
-            };
+        for (number, client) in task.chain(client) {
             let on = Self::Instance {
-                issuer: task.issuer.clone(),
+                issuer: vouching(task, number).clone(),
                 instance: client.instance.clone(),
             };
             if !all.contains(&on) {
                 all.push(on);
             }
-            next = client.parent.filter(|parent| *parent < number);
         }
         all
     }
@@ -179,10 +173,21 @@ pub fn check_unblocked(blocks: &[Block], task: &Task, client: u32) -> Result<(),
     }
     let mut ons = BlockOn::of_client(task, client);
     ons.push(BlockOn::Issuer(task.issuer.clone()));
+    let chain = task.chain(client);
+    ons.extend(chain.map(|(number, _)| BlockOn::Issuer(vouching(task, number).clone())));
     match blocks.iter().find(|block| ons.contains(&block.on)) {
         None => Ok(()),
         Some(block) => Err(block.refusal()),
     }
+}
+
+/// Who vouches for the instance of a client: whoever proved it, or the nearest one above it that was
+/// proven.
+fn vouching(task: &Task, client: u32) -> &Name {
+    let mut chain = task.chain(client);
+    chain
+        .find_map(|(_, client)| client.own.as_ref())
+        .map_or(&task.issuer, |own| &own.issuer)
 }
 
 impl core::fmt::Display for BlockOn {

@@ -48,6 +48,31 @@ pub struct Workload {
     pub reopen: Reopen,
     /// How many tasks may be open or start.
     pub limits: Limits,
+    /// What its clients may hand over; none hands nothing over.
+    pub delegation: Option<Delegation>,
+}
+
+/// What the clients of a workload may hand over, and to whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delegation {
+    /// How many clients may stand below one that came in by the workload's proof.
+    pub depth: u32,
+    /// How often may be handed over below it, whatever became of those clients.
+    pub clients: u32,
+    /// The workloads that may become a child; its own name stands for helpers of its own.
+    pub to: Vec<Name>,
+    /// Whether a child must bring a platform's proof where it is one of its own.
+    pub actor: Actor,
+}
+
+/// Whether a child of the same workload must bring a platform's proof of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Actor {
+    /// The hand-over is enough.
+    #[default]
+    Optional,
+    /// It must.
+    Required,
 }
 
 impl Workload {
@@ -222,6 +247,8 @@ pub struct Bounds {
     pub live_credentials: usize,
     /// Most details of an access.
     pub details: usize,
+    /// How deep a delegated client may stand; a root has depth 0.
+    pub depth: u32,
 }
 
 impl Default for Bounds {
@@ -230,6 +257,7 @@ impl Default for Bounds {
             clients: 256,
             live_credentials: 16,
             details: 32,
+            depth: 4,
         }
     }
 }

@@ -19,6 +19,7 @@ mod closed;
 mod command;
 mod decide;
 mod declared;
+mod delegate;
 mod epoch;
 mod event;
 mod id;
@@ -28,24 +29,24 @@ mod task;
 mod text;
 mod time;
 
-pub use admit::{Admission, Claim, ClaimState, Counts, Opening, Spent, admit};
+pub use admit::{Admission, Claim, ClaimState, Counts, Opening, Spent, admit, check_actor};
 pub use apply::apply;
 pub use block::{Block, BlockOn, check_unblocked};
 pub use cause::{Cause, Outcome};
 pub use closed::{Closed, has_part};
 pub use command::{
-    Command, EndClient, EndTask, Issue, Join, NewClient, Retry, Revoke, Root, Seal, Start, Sweep,
-    Within,
+    ActorProof, Command, Delegate, EndClient, EndTask, Handover, Issue, Join, NewClient, Retry,
+    Revoke, Root, Seal, Start, Sweep, Within,
 };
 pub use decide::decide;
 pub use declared::{
-    Binding, Bounds, Heartbeat, HeartbeatMode, KeyRule, Kind, Limits, Reopen, Repeat, Run, TaskKey,
-    Workload,
+    Actor, Binding, Bounds, Delegation, Heartbeat, HeartbeatMode, KeyRule, Kind, Limits, Reopen,
+    Repeat, Run, TaskKey, Workload,
 };
 pub use epoch::{Epoch, EpochOf, Moved, check_epochs, rights_removed};
 pub use event::{
-    ClientEnded, ClientRegistered, CredentialIssued, CredentialRevoked, Event, TaskEnded,
-    TaskStarted, UnknownKind,
+    ChainLink, ClientDelegated, ClientEnded, ClientRegistered, CredentialIssued, CredentialRevoked,
+    Event, Own, TaskEnded, TaskStarted, UnknownKind,
 };
 pub use id::{ClientId, CredentialId, IdError, RefusalId, TaskId};
 pub use matching::{Claims, Clause, ClauseFailure, Match};

@@ -4,6 +4,7 @@
 mod laws {
     mod access;
     mod admission;
+    mod delegation;
     mod runs;
     mod subtree;
 }

@@ -33,6 +33,15 @@ struct Data<'a> {
     about: Option<&'a RawValue>,
     #[serde(borrow)]
     on: Option<&'a RawValue>,
+    own: Option<&'a RawValue>,
+}
+
+/// Whose a delegated client is by its own proof.
+#[derive(Deserialize)]
+struct Own {
+    workload: Name,
+    owner: Name,
+    issuer: Name,
 }
 
 /// The one member of an annex that entries are found by.
@@ -87,8 +96,15 @@ pub(crate) fn keys_of(
     if kind == STARTED {
         keys.extend(value(data.issuer).map(SearchKey::Issuer));
     }
+    let own: Option<Own> = value(data.own);
+    let mut vouched = value(data.issuer);
+    if let Some(own) = own {
+        keys.push(SearchKey::Workload(own.workload));
+        keys.push(SearchKey::Owner(own.owner));
+        vouched = Some(own.issuer);
+    }
     if let Some(sub) = annex.and_then(subject)
-        && let Some(issuer) = value(data.issuer).or_else(issuer)
+        && let Some(issuer) = vouched.or_else(issuer)
     {
         keys.push(SearchKey::Subject(issuer, sub));
     }

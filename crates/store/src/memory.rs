@@ -193,7 +193,9 @@ impl Store for MemoryStore {
                 .filter(|open| match filter {
                     OpenFilter::All => true,
                     OpenFilter::Due(now) => {
-                        open.stale.is_some() || open.task.next_due(open.heard) <= *now
+                        open.stale.is_some()
+                            || !open.lost.is_empty()
+                            || open.task.next_due(open.heard) <= *now
                     }
                 })
                 .take(limit)

@@ -113,6 +113,7 @@ fn workload() -> impl Strategy<Value = Workload> {
             linger: Span::from_millis(linger),
             reopen: Reopen::Never,
             limits: Limits::default(),
+            delegation: None,
         })
 }
 
@@ -147,6 +148,7 @@ impl Run {
                 clients: 6,
                 live_credentials: LIVE,
                 details: 4,
+                depth: 4,
             },
             task: None,
             heard: Heard::default(),
@@ -185,6 +187,7 @@ impl Run {
                     stale: None,
                     client: number(client),
                     workload,
+                    others: &[],
                     catalog: &self.catalog,
                     bounds: &self.bounds,
                     request,
@@ -218,6 +221,7 @@ impl Run {
                 now,
                 heard,
                 moved: None,
+                fallen: &[],
             }),
             What::Beat | What::Deaf(_) => return Vec::new(),
         };
@@ -421,6 +425,7 @@ impl Run {
                 Event::ClientEnded(ended) => Some(ended.at),
                 Event::TaskEnded(ended) => Some(ended.at),
                 Event::ClientRegistered(_)
+                | Event::ClientDelegated(_)
                 | Event::CredentialIssued(_)
                 | Event::CredentialRevoked(_) => None,
             };

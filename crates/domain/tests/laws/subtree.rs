@@ -16,6 +16,8 @@ fn task(parents: &[Option<u32>]) -> Task {
         jwk: None,
         instance: "i".into(),
         proof: Digest([0; 32]),
+        handover: None,
+        own: None,
         request: Digest([0; 32]),
         filled: Claims::new(),
         access: Vec::new(),

@@ -102,6 +102,7 @@ impl World {
             "clients" => self.bounds.clients = value,
             "live" => self.bounds.live_credentials = value,
             "details" => self.bounds.details = value,
+            "depth" => self.bounds.depth = value as u32,
             other => panic!("no bound `{other}`"),
         }
     }
@@ -138,6 +139,7 @@ fn plain(text: &str) -> Workload {
         linger: Span::ZERO,
         reopen: Reopen::Never,
         limits: Limits::default(),
+        delegation: None,
     };
     set(&mut workload, "task", "job");
     workload
@@ -161,9 +163,29 @@ fn set(workload: &mut Workload, key: &str, value: &str) {
                 _ => Reopen::Never,
             }
         }
+        "delegation" if value == "none" => workload.delegation = None,
+        "delegation" => workload.delegation = Some(delegation(&workload.name, value)),
         "open" => workload.limits.open = value.parse().ok(),
         "starts_per_hour" => workload.limits.starts_per_hour = value.parse().ok(),
         other => panic!("a workload has no `{other}`"),
+    }
+}
+
+/// Reads `DEPTH/CLIENTS/TO,…[/actor]`, where `self` is the workload itself.
+fn delegation(own: &Name, value: &str) -> Delegation {
+    let mut parts = value.split('/');
+    let mut part = || parts.next().unwrap();
+    Delegation {
+        depth: part().parse().unwrap(),
+        clients: part().parse().unwrap(),
+        to: part()
+            .split(',')
+            .map(|to| if to == "self" { own.clone() } else { name(to) })
+            .collect(),
+        actor: match parts.next() {
+            None => Actor::Optional,
+            Some(_) => Actor::Required,
+        },
     }
 }
 

@@ -69,6 +69,7 @@ impl Closing {
                 Event::TaskEnded(_) => true,
                 Event::TaskStarted(_)
                 | Event::ClientRegistered(_)
+                | Event::ClientDelegated(_)
                 | Event::CredentialIssued(_)
                 | Event::CredentialRevoked(_)
                 | Event::ClientEnded(_) => false,
@@ -105,7 +106,12 @@ impl Closing {
         let heard = open.heard;
         if moved.is_some() {
             // What took its rights away has ended it already: this records it.
-            let sweep = Command::Sweep(Sweep { now, heard, moved });
+            let sweep = Command::Sweep(Sweep {
+                now,
+                heard,
+                moved,
+                fallen: &[],
+            });
             return decide(Some(&open.task), &sweep);
         }
         match &self.closed.part {

@@ -54,6 +54,7 @@ pub(super) fn recorded(
         Event::TaskEnded(ended) => ended.cause == Cause::Policy,
         Event::TaskStarted(_)
         | Event::ClientRegistered(_)
+        | Event::ClientDelegated(_)
         | Event::CredentialIssued(_)
         | Event::CredentialRevoked(_)
         | Event::ClientEnded(_) => false,

@@ -142,9 +142,7 @@ impl App {
                 self.charge_proof(tenant, &loaded.declared, &workload.name, self.now())?;
                 charged = true;
             }
-            if sealer.longest() > self.bounds.token_bytes {
-                return Err(too_large(self.bounds.token_bytes));
-            }
+            self.check_length(&sealer)?;
             match self.store.append(tenant.name(), plan.append).await {
                 Ok(committed) => return self.answer(tenant, &committed, plan.task, &sealer),
                 Err(error) => {
@@ -325,19 +323,20 @@ impl App {
             .changes()
             .iter()
             .find(|change| change.task == task && change.next.version == standing.version);
-        let state = match written {
-            Some(change) => Cow::Borrowed(&change.next),
+        let (state, lost) = match written {
+            Some(change) => (Cow::Borrowed(&change.next), standing.lost),
             // It has changed since: what was written is not how it stands now.
             None => {
                 let open = self.open_task(tenant, task)?.ok_or_else(gone)?;
                 check_epochs(open.stale.as_ref())?;
-                Cow::Owned(open.task)
+                (Cow::Owned(open.task), open.lost)
             }
         };
         let minted = mint(committed, task, sealer, &tenant.keyring())
             .ok_or_else(|| unavailable(&"the key that was to sign is gone"))?;
         state.check_client(minted.issued.client, committed.at())?;
         check_unblocked(&facts.blocks, &state, minted.issued.client)?;
+        check_epochs(state.lost_by(minted.issued.client, &lost))?;
         let issued = minted.issued;
         self.heard(tenant, &state, standing.heard, issued.client);
         Ok(Granted {

@@ -88,16 +88,35 @@ impl Moves {
     /// The first move that took rights from a task; none while it has all that it relied on.
     pub(super) fn first(&self, open: &OpenTask, now: Time) -> Option<Moved> {
         let stale = open.stale.as_ref()?;
-        let first = open
-            .task
-            .epochs
+        Some(self.first_of(&open.task.epochs, stale, now))
+    }
+
+    /// The active delegated clients that lost rights of their own, each with the first move that
+    /// took some.
+    pub(super) fn fallen(&self, open: &OpenTask, now: Time) -> Vec<(u32, Moved)> {
+        if open.lost.is_empty() {
+            return Vec::new();
+        }
+        let own = (1u32..)
+            .zip(&open.task.clients)
+            .filter(|(_, client)| client.is_active())
+            .filter_map(|(number, client)| Some((number, client.own.as_ref()?)));
+        own.filter_map(|(number, own)| {
+            let lost = own.epochs.iter().find(|epoch| open.lost.contains(epoch))?;
+            Some((number, self.first_of(&own.epochs, &lost.of, now)))
+        })
+        .collect()
+    }
+
+    fn first_of(&self, relied: &[Epoch], stale: &EpochOf, now: Time) -> Moved {
+        let first = relied
             .iter()
             .filter_map(|epoch| {
                 let moves = self.0.get(&document(&epoch.of))?;
                 moves.iter().find(|moved| moved.to > epoch.at)
             })
             .min_by_key(|moved| moved.at);
-        Some(match first {
+        match first {
             Some(moved) => Moved {
                 cause: moved.cause,
                 at: moved.at,
@@ -107,7 +126,7 @@ impl Moves {
                 cause: usual_cause(stale),
                 at: now,
             },
-        })
+        }
     }
 }
 

@@ -81,7 +81,12 @@ impl App {
         let signed = Signature::of(by, reason).map_err(|why| unavailable(&why))?;
         let command = match self.moved(tenant, open)? {
             // It is over already: what came first names the end, and the block stands all the same.
-            moved @ Some(_) => Command::Sweep(Sweep { now, heard, moved }),
+            moved @ Some(_) => Command::Sweep(Sweep {
+                now,
+                heard,
+                moved,
+                fallen: &[],
+            }),
             None => Command::EndTask(EndTask {
                 now,
                 heard,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use dayfly_domain::{
     Claims, ClientId, Counts, Event, Name, Refusal, Rule, Task, TaskId, Time, Workload,
 };
-use dayfly_store::{Annex, Change, EntryRange, FactsQuery};
+use dayfly_store::{Annex, Change, EntryRange, FactsQuery, StoredEntry};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ use super::plan::drafted;
 use super::refuse::{Trail, unavailable};
 use super::tenant::Loaded;
 use super::{App, Tenant};
-use crate::policy::{Facts, Permitted, Recorded};
+use crate::policy::{Facts, Handed, Permitted, Recorded};
 use crate::random;
 use crate::record;
 
@@ -32,6 +32,8 @@ pub(super) struct Asking<'a> {
     pub(super) claims: &'a Claims,
     pub(super) counts: Counts,
     pub(super) now: Time,
+    /// Where the child stands, where one comes in.
+    pub(super) handed: Option<Handed<'a>>,
 }
 
 /// Asks the policies about what these events would grant.
@@ -54,7 +56,13 @@ pub(super) fn permit(
         policies, declared, ..
     } = asking.loaded;
     policies
-        .permit(events, asking.workload, &declared.catalog, &facts)
+        .permit(
+            events,
+            asking.workload,
+            &declared.catalog,
+            &facts,
+            asking.handed.as_ref(),
+        )
         .map_err(|denied| {
             trail.policy = Some(Arc::clone(&denied.recorded));
             denied.refusal
@@ -93,10 +101,12 @@ pub(super) fn granted(
 ) -> Result<Change, Refusal> {
     let parts = permitted.into_parts();
     let (mut start, mut issue, mut proof) = (parts.start, Some(parts.issue), proof);
+    let mut delegate = parts.delegate;
     drafted(task, id, parts.events, |event| {
         let (proof, policy) = match event {
             Event::TaskStarted(_) => (None, start.take()),
             Event::ClientRegistered(_) => (proof.take(), None),
+            Event::ClientDelegated(_) => (proof.take(), delegate.take()),
             Event::CredentialIssued(_) => (proof.take(), issue.take()),
             Event::CredentialRevoked(_) | Event::ClientEnded(_) | Event::TaskEnded(_) => {
                 (None, None)
@@ -218,13 +228,24 @@ impl App {
             from += entries.len() as u64;
             page = (page * 4).min(LONGEST_PAGE);
             for entry in entries {
-                if let Some(Event::ClientRegistered(registered)) = record::event_of(&entry)
-                    && registered.client == client.number
-                {
+                if came_in(&entry) == Some(client.number) {
                     return claims_in(entry.annex.as_ref()).ok_or_else(erased);
                 }
             }
         }
+    }
+}
+
+/// The number of the client that comes in by an entry.
+fn came_in(entry: &StoredEntry) -> Option<u32> {
+    match record::event_of(entry)? {
+        Event::ClientRegistered(registered) => Some(registered.client),
+        Event::ClientDelegated(delegated) => Some(delegated.client),
+        Event::TaskStarted(_)
+        | Event::CredentialIssued(_)
+        | Event::CredentialRevoked(_)
+        | Event::ClientEnded(_)
+        | Event::TaskEnded(_) => None,
     }
 }
 

@@ -237,6 +237,7 @@ impl Planning<'_> {
             claims: &self.verified.proof.proof().claims,
             counts,
             now: self.app.now(),
+            handed: None,
         };
         permit(events, &asking, trail)
     }
@@ -293,6 +294,7 @@ impl Planning<'_> {
             stale: held.stale.clone(),
             client,
             workload: self.workload,
+            others: &[],
             catalog: root.catalog,
             bounds: root.bounds,
             request: &self.verified.client.request,
@@ -381,9 +383,10 @@ pub(super) fn change(
 ) -> Result<Change, Refusal> {
     let mut annex = annex;
     drafted(task, id, events, |event| match event {
-        Event::TaskStarted(_) | Event::ClientRegistered(_) | Event::CredentialIssued(_) => {
-            Err(unavailable(&"a grant that no policy was asked about"))
-        }
+        Event::TaskStarted(_)
+        | Event::ClientRegistered(_)
+        | Event::ClientDelegated(_)
+        | Event::CredentialIssued(_) => Err(unavailable(&"a grant that no policy was asked about")),
         Event::CredentialRevoked(_) | Event::ClientEnded(_) | Event::TaskEnded(_) => {
             Ok(annex.take())
         }
@@ -447,7 +450,7 @@ pub(super) const fn kept_by_proof(kind: IssuerKind) -> bool {
 }
 
 /// The epochs that a task of this workload relies on.
-fn relied_on(workload: &Workload) -> Vec<EpochOf> {
+pub(super) fn relied_on(workload: &Workload) -> Vec<EpochOf> {
     vec![
         EpochOf::Tenant,
         EpochOf::Issuer(workload.issuer.clone()),

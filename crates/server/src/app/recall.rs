@@ -62,7 +62,8 @@ impl Recalled {
                 self.credentials
                     .remove(&(revoked.client, revoked.credential));
             }
-            Event::ClientEnded(_) | Event::TaskEnded(_) => {}
+            // Only what came in by proof is asked about again: what was handed over ends with it.
+            Event::ClientDelegated(_) | Event::ClientEnded(_) | Event::TaskEnded(_) => {}
         }
     }
 
@@ -153,6 +154,7 @@ impl Asking<'_> {
             workload: self.workload,
             resource,
             asked: Asked::of(access, resource),
+            handed: None,
         };
         let verdict = self.policies.evaluate(&question, &facts.with(claims));
         match verdict.decision {

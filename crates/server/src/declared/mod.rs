@@ -2,6 +2,7 @@
 
 mod access;
 mod advice;
+mod delegation;
 mod diff;
 mod handed;
 mod issuer;

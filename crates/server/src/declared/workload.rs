@@ -10,7 +10,7 @@ use dayfly_domain::{
 use super::issuer::Issuer;
 use super::platform::IssuerKind;
 use super::sections::Sections;
-use super::{DeclaredWorkload, TenantContext, access, advice, matching, task};
+use super::{DeclaredWorkload, TenantContext, access, advice, delegation, matching, task};
 use crate::config::{Node, Report, Table, rate};
 
 /// What a workload refers to.
@@ -72,7 +72,8 @@ pub(super) fn read(
     let asks = rate(table.get("rate"), report);
     let client_rate = rate(table.get("client_rate"), report);
     approval(&mut table, report);
-    table.not_served("delegation", report);
+    let delegation = table.get("delegation");
+    let delegation = delegation.and_then(|node| delegation::read(name, &node, against, report));
     table.finish(report);
     let proofs = proofs?;
     let declared_issuer = proofs.declared;
@@ -93,6 +94,7 @@ pub(super) fn read(
         linger: times.linger,
         reopen: platform.map_or_else(Reopen::default, |kind| kind.reopen(reopen)),
         limits,
+        delegation,
     };
     advice::on_workload(node, &workload, platform, report);
     let of_people = declared_issuer.is_some_and(|issuer| issuer.people.is_some());

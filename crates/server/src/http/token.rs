@@ -15,7 +15,10 @@ use super::Named;
 use super::answer::{Face, json_response, render};
 use super::form::Form;
 use super::{headers, wanted};
-use crate::app::{App, GrantRequest, Granted, NarrowRequest, Refused, RenewRequest, Tenant, Trail};
+use crate::app::{
+    App, DelegateRequest, GrantRequest, Granted, NarrowRequest, Refused, RenewRequest, Tenant,
+    Trail,
+};
 use crate::mint::WireDetails;
 use crate::verify::Entrance;
 
@@ -24,6 +27,8 @@ const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 pub(super) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 const TYPE_ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const TYPE_JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+/// The type of a hand-over as a `subject_token` (docs/delegation.md).
+const TYPE_HANDOVER: &str = "urn:dayfly:params:oauth:token-type:handover";
 const TYPE_ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 
 /// The grant types served.
@@ -63,6 +68,7 @@ enum Asked<'a> {
     Grant(GrantRequest<'a>),
     Renew(RenewRequest<'a>),
     Narrow(NarrowRequest<'a>),
+    Delegate(DelegateRequest<'a>),
 }
 
 impl<'a> Asked<'a> {
@@ -123,22 +129,15 @@ impl<'a> Asked<'a> {
         };
         let token = form.need("subject_token")?;
         let kind = form.need("subject_token_type")?;
-        match (form.get("actor_token"), form.get("actor_token_type")) {
-            (None, None) => {}
-            (Some(_), None) | (None, Some(_)) => {
-                return invalid(
-                    "actor_token",
-                    "actor_token with actor_token_type",
-                    "one of them",
-                );
-            }
-            (Some(_), Some(_)) => {
-                return invalid(
-                    "actor_token",
-                    "no actor: delegation is not served here",
-                    "one",
-                );
-            }
+        let actor = actor_of(form)?;
+        if actor.is_some() && kind != TYPE_HANDOVER {
+            return Err(Refusal::new(Rule::Invalid)
+                .field("actor_token")
+                .wanted("an actor beside a hand-over alone")
+                .got("one beside another token")
+                .hint(format!(
+                    "a child comes in by a hand-over of its parent, of type {TYPE_HANDOVER}"
+                )));
         }
         if let Some(other) = form
             .get("requested_token_type")
@@ -147,6 +146,7 @@ impl<'a> Asked<'a> {
             return invalid("requested_token_type", TYPE_ACCESS_TOKEN, other);
         }
         match kind {
+            TYPE_HANDOVER => Self::delegation(form, headers, tenant, token, actor),
             TYPE_JWT | TYPE_ID_TOKEN if form.get("client_assertion").is_some() => {
                 Err(Refusal::new(Rule::Authentication)
                     .field("client_assertion")
@@ -165,10 +165,35 @@ impl<'a> Asked<'a> {
             })),
             other => invalid(
                 "subject_token_type",
-                "a jwt or id_token of a platform, or an access_token of this server",
+                "a jwt or id_token of a platform, an access_token of this server, or a hand-over",
                 other,
             ),
         }
+    }
+
+    /// A hand-over as the subject token, and where the child brings one, its own platform's token as
+    /// the actor token (RFC 8693, section 2.1).
+    fn delegation(
+        form: &'a Form,
+        headers: &'a HeaderMap,
+        tenant: &Tenant,
+        handover: &'a str,
+        actor: Option<&'a str>,
+    ) -> Result<Self, Refusal> {
+        if form.get("client_assertion").is_some() {
+            return Err(Refusal::new(Rule::Authentication)
+                .field("client_assertion")
+                .wanted("none: a child is no client yet, its DPoP proof speaks for its key")
+                .got("one"));
+        }
+        Ok(Self::Delegate(DelegateRequest {
+            handover,
+            actor,
+            workload: form.get("client_id"),
+            access: wanted::access(form, &tenant.loaded().declared)?,
+            digest: wanted::digest(form),
+            key_proof: headers::key_proof(headers, "POST", "/token")?,
+        }))
     }
 
     /// RFC 6749, section 4.4, authenticated by an assertion: the platform's, or the client's own.
@@ -215,7 +240,7 @@ impl<'a> Asked<'a> {
         match self {
             Self::Grant(grant) => Face::Grant(grant.entrance),
             Self::Renew(_) => Face::Renewal,
-            Self::Narrow(_) => Face::Exchange,
+            Self::Narrow(_) | Self::Delegate(_) => Face::Exchange,
         }
     }
 
@@ -229,6 +254,7 @@ impl<'a> Asked<'a> {
             Self::Grant(grant) => app.grant(tenant, grant, trail).await,
             Self::Renew(renew) => app.renew(tenant, renew, trail).await,
             Self::Narrow(narrow) => app.narrow(tenant, narrow, trail).await,
+            Self::Delegate(delegate) => app.delegate(tenant, delegate, trail).await,
         }
     }
 }
@@ -255,6 +281,24 @@ fn check_authentication(form: &Form, headers: &HeaderMap) -> Result<(), Refusal>
             .got("a secret"));
     }
     Ok(())
+}
+
+/// The actor token: a platform's, with its type or not at all (RFC 8693, section 2.1).
+fn actor_of(form: &Form) -> Result<Option<&str>, Refusal> {
+    let invalid = |wanted: &str, got: &str| {
+        Err(Refusal::new(Rule::Invalid)
+            .field("actor_token")
+            .wanted(wanted)
+            .got(got))
+    };
+    match (form.get("actor_token"), form.get("actor_token_type")) {
+        (None, None) => Ok(None),
+        (Some(actor), Some(TYPE_JWT | TYPE_ID_TOKEN)) => Ok(Some(actor)),
+        (Some(_), Some(other)) => invalid("a jwt or id_token of a platform", other),
+        (Some(_), None) | (None, Some(_)) => {
+            invalid("actor_token with actor_token_type", "one of them")
+        }
+    }
 }
 
 fn assertion_of(form: &Form) -> Result<Option<&str>, Refusal> {

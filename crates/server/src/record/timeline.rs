@@ -153,6 +153,21 @@ fn event_line(event: &Event, task: Option<TaskId>, now: Time) -> String {
             },
             access_line(&registered.access)
         ),
+        Event::ClientDelegated(child) => format!(
+            "{} from {}{} by {}, {}, for {}",
+            client(child.client),
+            client(child.parent),
+            match &child.own {
+                Some(own) => format!(" as workload {}", own.workload),
+                None => String::new(),
+            },
+            child.instance,
+            match child.jkt {
+                Some(jkt) => format!("key {jkt}"),
+                None => "without a key".to_owned(),
+            },
+            access_line(&child.access)
+        ),
         Event::CredentialIssued(issued) => format!(
             "{} at {} until {}, {}, hash {}",
             match task {

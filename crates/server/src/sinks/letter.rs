@@ -21,6 +21,7 @@ const TOLD: [(&str, &[&str]); 19] = [
     ("annex.erased", &["positions"]),
     ("block.lifted", &[]),
     ("block.set", &[]),
+    ("client.delegated", &["client", "parent", "jkt", "expires"]),
     ("client.ended", &["client", "cause", "at", "last_expiry"]),
     ("client.registered", &["client", "jkt", "expires"]),
     (

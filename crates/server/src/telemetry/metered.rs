@@ -36,6 +36,7 @@ impl Metrics {
                 Event::ClientEnded(ended) => ended.cause,
                 Event::TaskStarted(_)
                 | Event::ClientRegistered(_)
+                | Event::ClientDelegated(_)
                 | Event::CredentialIssued(_)
                 | Event::CredentialRevoked(_) => continue,
             };

@@ -20,6 +20,7 @@ pub mod webhook;
 mod person;
 mod pseudonym;
 
+mod details;
 mod entrance;
 mod flatten;
 mod kind;
@@ -36,10 +37,11 @@ mod explain;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use details::{details, scopes};
 pub use entrance::{Entrance, Recipient};
 pub(crate) use fetch::{FetchError, check_sink, explain as unsent, sink_client};
 
-pub use explain::{assertion, credential, key_proof};
+pub use explain::{assertion, credential, handover, key_proof};
 pub(crate) use keys::chain;
 pub use keys::{KeyCache, KeyStatus};
 pub use person::{People, VerifiedPerson};

@@ -8,6 +8,7 @@
 )]
 
 mod access;
+mod adversary;
 mod applied;
 mod audience;
 mod by_hand;
@@ -15,6 +16,7 @@ mod clocks;
 mod containment;
 mod contention;
 mod declared;
+mod delegation;
 mod dpop;
 mod ends;
 mod faults;

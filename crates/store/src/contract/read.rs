@@ -60,9 +60,19 @@ pub struct OpenTask {
     pub heard: Heard,
     /// The first epoch it relied on that has moved since, if any.
     pub stale: Option<EpochOf>,
+    /// The epochs that active delegated clients rely on beside it and that have moved since.
+    pub lost: Vec<Epoch>,
 }
 
 impl OpenTask {
+    /// The first epoch that has moved of those that a client relies on, its task's and those of
+    /// its whole chain.
+    #[must_use]
+    pub fn stale_for(&self, client: u32) -> Option<&EpochOf> {
+        let below = || self.task.lost_by(client, &self.lost);
+        self.stale.as_ref().or_else(below)
+    }
+
     /// How it stands, without its state.
     #[must_use]
     pub fn standing(&self) -> Standing {
@@ -70,6 +80,7 @@ impl OpenTask {
             version: self.task.version,
             heard: self.heard,
             stale: self.stale.clone(),
+            lost: self.lost.clone(),
         }
     }
 }
@@ -83,6 +94,8 @@ pub struct Standing {
     pub heard: Heard,
     /// The first epoch it relied on that has moved since, if any.
     pub stale: Option<EpochOf>,
+    /// The epochs that active delegated clients rely on beside it and that have moved since.
+    pub lost: Vec<Epoch>,
 }
 
 /// Which open tasks.
@@ -91,7 +104,7 @@ pub enum OpenFilter {
     /// All of them.
     All,
     /// Those that the sweep should look at: [`Task::next_due`] is not after this time, or an epoch
-    /// they rely on has moved.
+    /// they or their active delegated clients rely on has moved.
     Due(Time),
 }
 

@@ -507,6 +507,11 @@ impl Ledger {
                 deaf: self.touched.deaf_since(last_seen),
             },
             stale: self.moved_since(&task.epochs),
+            lost: task
+                .relied_below()
+                .filter(|epoch| self.epoch(&epoch.of) != epoch.at)
+                .cloned()
+                .collect(),
             task,
         })
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use dayfly_domain::{Block, EpochOf, Event, Moved, Name, Task, TaskEnded, TaskId, apply};
+use dayfly_domain::{Block, Epoch, EpochOf, Event, Moved, Name, Task, TaskEnded, TaskId, apply};
 use dayfly_store::{Drafted, OpenTask};
 
 use super::record::Held;
@@ -70,7 +70,21 @@ impl OfTenant {
             open.task = task;
         }
         if open.stale.is_none() {
-            open.stale = self.contains(&open.task);
+            let relied = open.task.epochs.iter();
+            open.stale = relied
+                .map(|epoch| &epoch.of)
+                .find(|of| self.takes(of))
+                .cloned();
+        }
+        let below = open
+            .task
+            .relied_below()
+            .filter(|epoch| self.takes(&epoch.of));
+        let lost: Vec<Epoch> = below.cloned().collect();
+        for epoch in lost {
+            if !open.lost.contains(&epoch) {
+                open.lost.push(epoch);
+            }
         }
     }
 
@@ -85,11 +99,9 @@ impl OfTenant {
         &self.moves
     }
 
-    /// The epoch that a containment of this task moves when it is recorded.
-    fn contains(&self, task: &Task) -> Option<EpochOf> {
-        let moved = |epoch: &&EpochOf| self.moves.iter().any(|(of, _)| of == *epoch);
-        let mut relied = task.epochs.iter().map(|epoch| &epoch.of);
-        relied.find(moved).cloned()
+    /// Whether this epoch moves when it is recorded.
+    fn takes(&self, of: &EpochOf) -> bool {
+        self.moves.iter().any(|(moved, _)| moved == of)
     }
 }
 
@@ -120,6 +132,7 @@ fn counted(event: &Event, version: u64) -> Event {
         }),
         Event::TaskStarted(_)
         | Event::ClientRegistered(_)
+        | Event::ClientDelegated(_)
         | Event::CredentialIssued(_)
         | Event::CredentialRevoked(_)
         | Event::ClientEnded(_) => event.clone(),

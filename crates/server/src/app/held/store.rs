@@ -410,7 +410,10 @@ impl State {
 fn grants(append: &Append) -> bool {
     let events = append.changes.iter().flat_map(|change| &change.events);
     events.into_iter().any(|drafted| match drafted.event {
-        Event::TaskStarted(_) | Event::ClientRegistered(_) | Event::CredentialIssued(_) => true,
+        Event::TaskStarted(_)
+        | Event::ClientRegistered(_)
+        | Event::ClientDelegated(_)
+        | Event::CredentialIssued(_) => true,
         Event::CredentialRevoked(_) | Event::ClientEnded(_) | Event::TaskEnded(_) => false,
     })
 }

@@ -198,6 +198,7 @@ fn of_rule(rule: Rule) -> (StatusCode, &'static str) {
         | Stage::Match
         | Stage::Task
         | Stage::Access
+        | Stage::Delegation
         | Stage::Policy => (StatusCode::CONFLICT, "refused"),
     }
 }
