@@ -246,6 +246,7 @@ impl Run {
                     heard,
                     client: self.number(*index),
                     cause: Cause::Failed,
+                    by: None,
                 }),
             ),
             What::Fall(index) => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dayfly_domain::{
     ActorProof, BlockOn, Command, Counts, Delegate, Event, Opening, Refusal, Spent, Task, Workload,
-    check_actor, check_epochs, decide,
+    check_actor, check_epochs, check_unblocked, decide,
 };
 use dayfly_store::{Append, FactsQuery, OpenTask, RunAsked, Spend};
 
@@ -80,6 +80,8 @@ impl<'a> Deciding<'a> {
         let change = granted(Some(task), task.id, permitted, annex)?;
         let newest = u32::try_from(change.next.clients.len()).unwrap_or(u32::MAX);
         let child = known.unwrap_or(newest);
+        let standing = self.app.facts_of(self.tenant, &task.workload)?;
+        check_unblocked(&standing.blocks, &change.next, child)?;
         let (spends, actor_at) = spends(verified, task, comes_in, child);
         let series = verified.actor.as_ref().map(|actor| BlockOn::Series {
             issuer: actor.proof.proof().issuer.clone(),
@@ -88,10 +90,13 @@ impl<'a> Deciding<'a> {
         let append = Append {
             now,
             relies: relies_of(&change.next, child),
+            unblocked: series
+                .into_iter()
+                .chain(BlockOn::of_client(&change.next, child))
+                .collect(),
             changes: vec![change],
             spends,
             revision: Some(loaded.revision),
-            unblocked: series.into_iter().collect(),
             asks: verified.actor.as_ref().map(run_of),
             ..Append::default()
         };
@@ -181,7 +186,7 @@ impl<'a> Deciding<'a> {
             loaded,
             workload: acting,
             claims: &claims,
-            counts: self.app.counts(self.tenant, &acting.name)?,
+            counts: self.app.facts_of(self.tenant, &acting.name)?.counts,
             now: self.app.now(),
             handed: Some(Handed {
                 depth: u32::try_from(task.chain(parent).count()).unwrap_or(u32::MAX),

@@ -329,11 +329,24 @@ impl App {
         let (task, heard) = (&held.open.task, held.open.heard);
         let events = match self.moved(tenant, &held.open)? {
             // It is over already: what came first names the end.
-            moved @ Some(_) => decide(Some(task), &Command::Sweep(Sweep { now, heard, moved }))?,
+            moved @ Some(_) => {
+                let fallen = &[];
+                let sweep = Sweep {
+                    now,
+                    heard,
+                    moved,
+                    fallen,
+                };
+                decide(Some(task), &Command::Sweep(sweep))?
+            }
             None => {
                 let mut events: Vec<Event> = Vec::new();
                 let mut state = task.clone();
                 for number in &held.clients {
+                    // What has expired below its task is over, and holds up nobody else's end.
+                    if state.check_client(*number, now).is_err() {
+                        continue;
+                    }
                     let more = decide(
                         Some(&state),
                         &Command::EndClient(EndClient {

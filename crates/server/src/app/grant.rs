@@ -324,7 +324,7 @@ impl App {
             .iter()
             .find(|change| change.task == task && change.next.version == standing.version);
         let (state, lost) = match written {
-            Some(change) => (Cow::Borrowed(&change.next), standing.lost),
+            Some(change) => (Cow::Borrowed(&change.next), standing.lost.clone()),
             // It has changed since: what was written is not how it stands now.
             None => {
                 let open = self.open_task(tenant, task)?.ok_or_else(gone)?;

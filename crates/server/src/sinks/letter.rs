@@ -17,7 +17,7 @@ use crate::config::{Secret, SecretError};
 
 /// What of an entry's data is told. Task keys, series, instances and access are left out: they are
 /// made of claims. What is left are Dayfly's own ids, declared names, times and outcomes.
-const TOLD: [(&str, &[&str]); 19] = [
+const TOLD: [(&str, &[&str]); 20] = [
     ("annex.erased", &["positions"]),
     ("block.lifted", &[]),
     ("block.set", &[]),

@@ -294,6 +294,8 @@ impl Filler {
             issued: self.now,
             expires: self.now + Span::from_seconds(1800),
             jkt: Some(jkt),
+            act: Vec::new(),
+            may_act: Vec::new(),
             alg: "ES256".to_owned(),
             kid: "aqPFiXQ3b0LMeQ6hMTSQNzWmcSy4zzbvSYNn3OXoz9U".to_owned(),
             hash: digest("token", job),
