@@ -39,10 +39,15 @@ impl InstanceEnded {
     /// Counts what ended; what was over already, and only recorded now, did not end by this.
     fn count(&mut self, held: &[Held], now: Time) {
         for held in held.iter().filter(|held| !is_over(&held.open, now)) {
-            self.tasks = self.tasks.map(|tasks| tasks + 1);
+            let task = &held.open.task;
             let numbers = held.clients.iter();
+            let live = numbers.filter(|number| task.check_client(**number, now).is_ok());
+            let before = self.clients.len();
             self.clients
-                .extend(numbers.map(|number| held.open.task.client_id(*number)));
+                .extend(live.map(|number| task.client_id(*number)));
+            if self.clients.len() > before {
+                self.tasks = self.tasks.map(|tasks| tasks + 1);
+            }
         }
     }
 }
@@ -95,7 +100,10 @@ impl App {
                 open,
                 clients: BTreeSet::from([client.number]),
             };
-            let change = self.cut(tenant, &held, &signed, now)?;
+            let Some(change) = self.cut(tenant, &held, &signed, now)? else {
+                held.open.task.check_client(client.number, now)?;
+                return Err(ended("the client is over"));
+            };
             let after = change.next.clone();
             append.changes.push(change);
             let on = block.then(|| own_instance(&held.open.task, client.number));
@@ -165,7 +173,7 @@ impl App {
                 ..Append::default()
             };
             for held in &held {
-                append.changes.push(self.cut(tenant, held, &signed, now)?);
+                append.changes.extend(self.cut(tenant, held, &signed, now)?);
             }
             let on = match &done {
                 Some(_) if append.changes.is_empty() => {
@@ -318,14 +326,15 @@ impl App {
         Ok(count)
     }
 
-    /// The change that ends these clients of a task.
+    /// The change that ends these clients of a task; none where all of them have expired, for an end
+    /// has entries.
     fn cut(
         &self,
         tenant: &Tenant,
         held: &Held,
         signed: &Signature,
         now: Time,
-    ) -> Result<Change, Refusal> {
+    ) -> Result<Option<Change>, Refusal> {
         let (task, heard) = (&held.open.task, held.open.heard);
         let events = match self.moved(tenant, &held.open)? {
             // It is over already: what came first names the end.
@@ -369,9 +378,13 @@ impl App {
                 events
             }
         };
+        if events.is_empty() {
+            return Ok(None);
+        }
         drafted(Some(task), task.id, events, |_| {
             signed.annex().map(Some).map_err(|why| unavailable(&why))
         })
+        .map(Some)
     }
 }
 
