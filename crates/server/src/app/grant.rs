@@ -15,7 +15,7 @@ use super::authenticate::ended;
 use super::plan::{Planning, kept_by_proof};
 use super::refuse::{Refused, Trail, unavailable};
 use super::replay::{KeyProof, replayed};
-use super::{App, Tenant};
+use super::{App, Loaded, Tenant};
 use crate::declared::IssuerKind;
 use crate::mint::{Sealer, mint};
 use crate::verify::{Entrance, VerifiedProof};
@@ -127,6 +127,12 @@ impl App {
             let plan = match planned {
                 Ok(plan) => plan,
                 Err(refusal) => {
+                    if refusal.rule == Rule::Blocked && self.revised(tenant, &loaded)? {
+                        // Who is blocked may have handed over what is asked for: it is decided anew.
+                        self.after_failure(tenant, AppendError::Revised, false)
+                            .await?;
+                        continue;
+                    }
                     let shown = (verified.proof.one_time_key().copied(), verified.client.jkt);
                     return Err(self.by_whose_key(tenant, refusal, shown).await);
                 }
@@ -153,6 +159,13 @@ impl App {
             .field("task")
             .wanted("a state that stands still for a moment")
             .got(format!("{ATTEMPTS} changes under this request")))
+    }
+
+    /// Whether another declared state is in force than this one.
+    fn revised(&self, tenant: &Tenant, loaded: &Loaded) -> Result<bool, Refusal> {
+        let facts = self.store.facts(tenant.name(), &FactsQuery::default());
+        let facts = facts.map_err(|why| unavailable(&why))?;
+        Ok(facts.revision != loaded.revision)
     }
 
     /// A spent proof that is shown by another key than it was spent by is told apart: somebody

@@ -24,7 +24,7 @@ fn stall(store: &MemoryStore) {
 
 async fn recover(world: &World, store: &MemoryStore) {
     store.heal();
-    world.store.unreadable(false);
+    world.store.fail_reads(false);
     world.wait(5);
     world.app.sweep().await;
     assert_eq!(world.app.unready(), Vec::<String>::new());
@@ -43,7 +43,7 @@ fn causes(world: &World, job: &Job) -> Vec<String> {
 async fn what_comes_while_nothing_can_be_read_is_held() {
     let (world, store) = world().await;
     let job = world.granted(1, 7, 1, 70).await;
-    world.store.unreadable(true);
+    world.store.fail_reads(true);
     let over = run_over(1, 7, 1);
     let reply = world.hub("workflow_run", &over).await;
     assert_eq!(
@@ -56,7 +56,7 @@ async fn what_comes_while_nothing_can_be_read_is_held() {
     assert_eq!((other.status, other.rule()), (503, "unavailable"));
     assert!(!other.header("retry-after").is_empty());
     // Read again it is obeyed, before the ledger has it and over a restart.
-    world.store.unreadable(false);
+    world.store.fail_reads(false);
     stall(&store);
     assert!(!world.is_active(&job.token).await);
     assert_eq!(world.hub("workflow_run", &over).await.status, 204);
@@ -126,7 +126,7 @@ async fn an_offboarding_that_came_first_names_the_end() {
     let tenant = world.tenant();
     let done = world.app.contain(&tenant, &owner, &BY, "left");
     assert!(done.await.unwrap().recorded);
-    world.store.unreadable(true);
+    world.store.fail_reads(true);
     let reply = world.hub("workflow_run", &run_over(1, 7, 1)).await;
     assert_eq!(reply.status, 200, "{}", reply.text);
     recover(&world, &store).await;

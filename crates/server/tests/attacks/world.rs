@@ -169,9 +169,10 @@ impl World {
             before_ends: Mutex::default(),
             first_revision: Mutex::default(),
             then_revision: Mutex::default(),
+            first_lift: Mutex::default(),
+            blind: AtomicBool::new(false),
             reads: AtomicU64::new(0),
             entries_read: AtomicU64::new(0),
-            unreadable: AtomicBool::new(false),
             appends: AtomicU64::new(0),
             readers: Mutex::default(),
         });
@@ -520,9 +521,11 @@ pub(crate) struct Door {
     before_ends: Mutex<Vec<Before>>,
     first_revision: Mutex<Option<Before>>,
     then_revision: Mutex<Option<Before>>,
+    first_lift: Mutex<Option<Before>>,
+    /// Whether nothing can be read.
+    blind: AtomicBool,
     reads: AtomicU64,
     entries_read: AtomicU64,
-    unreadable: AtomicBool,
     appends: AtomicU64,
     /// The threads that read entries.
     readers: Mutex<Vec<std::thread::ThreadId>>,
@@ -559,9 +562,21 @@ impl Door {
         *self.then_revision.lock().unwrap() = Some(Box::pin(then));
     }
 
-    /// Whether nothing can be read of tasks, claims and what stands.
-    pub(crate) fn unreadable(&self, is: bool) {
-        self.unreadable.store(is, Ordering::SeqCst);
+    /// Has nothing be read, or everything again.
+    pub(crate) fn fail_reads(&self, blind: bool) {
+        self.blind.store(blind, Ordering::SeqCst);
+    }
+
+    fn check_sight(&self) -> Result<(), Unavailable> {
+        if self.blind.load(Ordering::SeqCst) {
+            return Err(Unavailable("nothing can be read".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Before the next append that lifts a block, this goes.
+    pub(crate) fn before_lift(&self, first: impl Future<Output = ()> + Send + 'static) {
+        *self.first_lift.lock().unwrap() = Some(Box::pin(first));
     }
 
     /// How often entries were read.
@@ -581,7 +596,10 @@ impl Door {
 
     fn before(&self, append: &Append) -> Option<Before> {
         let ends = |change: &Change| !change.next.is_open();
-        let next = if append.revises {
+        let lift = (!append.lifts.is_empty()).then(|| self.first_lift.lock().unwrap().take());
+        let next = if let Some(lift) = lift.flatten() {
+            Some(lift)
+        } else if append.revises {
             self.first_revision.lock().unwrap().take()
         } else if append.changes.is_empty() {
             None
@@ -635,9 +653,7 @@ impl Store for Door {
     }
 
     fn facts(&self, tenant: &Name, query: &FactsQuery<'_>) -> Result<Facts, Unavailable> {
-        if self.unreadable.load(Ordering::SeqCst) {
-            return Err(Unavailable("it cannot be read".to_owned()));
-        }
+        self.check_sight()?;
         self.inner.facts(tenant, query)
     }
 
@@ -648,6 +664,7 @@ impl Store for Door {
         cursor: Option<TaskId>,
         limit: usize,
     ) -> Result<Vec<OpenTask>, Unavailable> {
+        self.check_sight()?;
         self.inner.open(tenant, filter, cursor, limit)
     }
 
@@ -657,6 +674,7 @@ impl Store for Door {
         range: EntryRange,
         limit: usize,
     ) -> Result<Vec<StoredEntry>, Unavailable> {
+        self.check_sight()?;
         self.reads.fetch_add(1, Ordering::SeqCst);
         let reader = std::thread::current().id();
         self.readers.lock().unwrap().push(reader);
@@ -673,6 +691,7 @@ impl Store for Door {
         cursor: Option<u64>,
         limit: usize,
     ) -> Result<Vec<u64>, Unavailable> {
+        self.check_sight()?;
         self.inner.find(tenant, key, cursor, limit)
     }
 

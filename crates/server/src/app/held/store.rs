@@ -102,13 +102,17 @@ impl ObeyingStore {
     /// becomes of the ledger.
     ///
     /// # Errors
-    /// Only those that say that it has to be decided again.
+    /// Those that say that it has to be decided again, and [`AppendError::TooLarge`]: what no entry
+    /// can hold is not held either, for the ledger could never go on with it.
     pub(in crate::app) async fn end(
         &self,
         tenant: &Name,
         append: Append,
     ) -> Result<Acknowledged, AppendError> {
         let held = Held::of(tenant, &append);
+        if !held.fits() {
+            return Err(AppendError::TooLarge);
+        }
         match self.append(tenant, append).await {
             Ok(_) => Ok(Acknowledged::Recorded),
             Err(AppendError::Unavailable(why) | AppendError::Unknown(why)) => {
@@ -122,7 +126,7 @@ impl ObeyingStore {
     /// the ends when they are recorded.
     ///
     /// # Errors
-    /// Only those that say that it has to be decided again.
+    /// As [`ObeyingStore::end`].
     pub(in crate::app) async fn end_closing(
         &self,
         tenant: &Name,
@@ -130,6 +134,9 @@ impl ObeyingStore {
         closing: &Closing,
     ) -> Result<Acknowledged, AppendError> {
         let held = Held::closing(tenant, &append, closing);
+        if !held.fits() {
+            return Err(AppendError::TooLarge);
+        }
         match self.append(tenant, append).await {
             Ok(_) => Ok(Acknowledged::Recorded),
             Err(AppendError::Unavailable(why) | AppendError::Unknown(why)) => {
@@ -179,7 +186,7 @@ impl ObeyingStore {
         if fits {
             return Ok(self.hold(held, why).await);
         }
-        self.shared.begin_stall(why, None);
+        self.shared.begin_stall(why, &[]);
         Err(Unavailable(
             "the share of the containment journal for runs of which no task is known is full"
                 .to_owned(),
@@ -198,10 +205,14 @@ impl ObeyingStore {
 
     /// Obeys an end from now on, and has the journal keep it.
     async fn hold(&self, held: Held, why: Unavailable) -> Acknowledged {
-        let held = Arc::new(held);
-        self.shared.begin_stall(why, Some(&held));
+        let parts: Vec<Arc<Held>> = held.parts().into_iter().map(Arc::new).collect();
+        self.shared.begin_stall(why, &parts);
         let shared = Arc::clone(&self.shared);
-        let kept = tokio::task::spawn_blocking(move || shared.journal(&held));
+        let kept = tokio::task::spawn_blocking(move || {
+            // Each of them, whatever becomes of those before it.
+            let parts = parts.iter().map(|part| shared.journal(part));
+            parts.fold(true, |all, kept| all & kept)
+        });
         let journaled = match tokio::time::timeout(PATIENCE, kept).await {
             Ok(Ok(journaled)) => journaled,
             Ok(Err(_)) | Err(_) => {
@@ -271,7 +282,7 @@ impl ObeyingStore {
         if let Err(AppendError::Unavailable(why) | AppendError::Unknown(why)) =
             self.shared.commit(tenant, empty).await
         {
-            self.shared.begin_stall(why, None);
+            self.shared.begin_stall(why, &[]);
         }
     }
 
@@ -377,7 +388,7 @@ impl Shared {
     }
 
     /// Closes the gate, and adds to what is held.
-    fn begin_stall(&self, why: Unavailable, held: Option<&Arc<Held>>) {
+    fn begin_stall(&self, why: Unavailable, held: &[Arc<Held>]) {
         let mut state = self.state_mut();
         if state.stall.is_none() {
             tracing::error!(%why, "the ledger is stalled: nothing is granted, ends go to the journal");
@@ -386,7 +397,7 @@ impl Shared {
                 why,
             });
         }
-        if let Some(held) = held {
+        for held in held {
             state.set.add(held);
             state.held.push(Arc::clone(held));
         }
@@ -493,7 +504,7 @@ impl Store for ObeyingStore {
                     answer
                 }
                 Err(_) => {
-                    shared.begin_stall(late(), None);
+                    shared.begin_stall(late(), &[]);
                     Err(AppendError::Unknown(late()))
                 }
             }
