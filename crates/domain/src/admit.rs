@@ -11,8 +11,8 @@ use crate::command::NewClient;
 use crate::declared::{Repeat, TaskKey, Workload};
 use crate::id::TaskId;
 use crate::refusal::{Refusal, Rule};
-use crate::task::{Proof, Task};
-use crate::text::Name;
+use crate::task::{Pending, Proof, Task};
+use crate::text::{Digest, Name};
 use crate::time::Time;
 
 /// The facts by which a proof is admitted, all read at one position of the ledger.
@@ -109,14 +109,12 @@ pub enum BlockOn {
 }
 
 impl BlockOn {
-    /// Whether the block stands in the way of a proof of this workload and series.
-    fn stops(&self, opening: &Opening<'_>) -> bool {
+    /// Whether the block stands in the way of a run of this workload, issuer and series.
+    fn stops(&self, run: &Run<'_>) -> bool {
         match self {
-            Self::Series { issuer, series } => {
-                *issuer == opening.proof.issuer && *series == opening.key.series
-            }
-            Self::Owner(owner) => *owner == opening.workload.owner,
-            Self::Workload(workload) => *workload == opening.workload.name,
+            Self::Series { issuer, series } => *issuer == *run.issuer && *series == *run.series,
+            Self::Owner(owner) => *owner == run.workload.owner,
+            Self::Workload(workload) => *workload == run.workload.name,
             Self::Tenant => true,
         }
     }
@@ -177,6 +175,13 @@ impl core::str::FromStr for BlockOn {
     }
 }
 
+/// What may be blocked.
+pub(crate) struct Run<'a> {
+    pub(crate) workload: &'a Workload,
+    pub(crate) issuer: &'a Name,
+    pub(crate) series: &'a str,
+}
+
 /// How many tasks of a workload there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -200,6 +205,8 @@ pub enum Admission {
     },
     /// Join the open task.
     Join,
+    /// Say again that the request waits for approval: the answer got lost.
+    Wait,
     /// Answer the same client again: the answer got lost.
     Retry {
         /// The client's number.
@@ -217,7 +224,14 @@ pub enum Admission {
 /// # Errors
 /// A refusal of stage `task` or `proof`.
 pub fn admit(opening: &Opening<'_>) -> Result<Admission, Refusal> {
-    check_blocks(opening)?;
+    check_blocks(
+        opening.blocks,
+        &Run {
+            workload: opening.workload,
+            issuer: &opening.proof.issuer,
+            series: &opening.key.series,
+        },
+    )?;
     check_attempt(opening)?;
     let claim = opening
         .claims
@@ -225,7 +239,10 @@ pub fn admit(opening: &Opening<'_>) -> Result<Admission, Refusal> {
         .find(|claim| is_own(claim, opening) && !is_older(claim, opening.key));
     match claim.map(|claim| claim.state) {
         Some(ClaimState::Open) => match opening.task {
-            Some(task) => admit_to_open(opening, task),
+            Some(task) => match task.pending() {
+                None => admit_to_open(opening, task),
+                Some(pending) => admit_to_pending(opening, task.id, pending),
+            },
             None => Err(already_ended(opening, "just now")),
         },
         Some(ClaimState::Ended { cause, deadline }) => {
@@ -315,8 +332,55 @@ fn admit_to_open(opening: &Opening<'_>, task: &Task) -> Result<Admission, Refusa
     }
 }
 
-fn check_blocks(opening: &Opening<'_>) -> Result<(), Refusal> {
-    match opening.blocks.iter().find(|block| block.on.stops(opening)) {
+/// The request that waits, asked again by the same key: its answer got lost. Nothing else comes in
+/// before it was approved.
+fn admit_to_pending(
+    opening: &Opening<'_>,
+    task: TaskId,
+    pending: &Pending,
+) -> Result<Admission, Refusal> {
+    let asks = opening.client;
+    let same_request = asks.digest == pending.request;
+    if opening.proof.digest == pending.proof {
+        if asks.jkt != Some(pending.jkt) {
+            return Err(other_key(asks.jkt));
+        }
+        if !same_request {
+            return Err(other_request());
+        }
+        return Ok(Admission::Wait);
+    }
+    check_unspent(opening)?;
+    if !opening.proof.one_time && asks.jkt == Some(pending.jkt) && same_request {
+        return Ok(Admission::Wait);
+    }
+    Err(Refusal::new(Rule::AlreadyOpen)
+        .field("task")
+        .wanted("no request of this run that waits for approval")
+        .got(opening.key.key.as_str())
+        .hint(format!(
+            "{task} waits for approval: its client asks on with its deferral code"
+        )))
+}
+
+/// The refusal for a proof that was first shown by another key.
+pub(crate) fn other_key(shown: Option<Digest>) -> Refusal {
+    Refusal::new(Rule::RetryOtherKey)
+        .field("DPoP")
+        .wanted("the key that the token was first used with")
+        .got(shown.map_or_else(|| "none".into(), |jkt| jkt.to_string()))
+}
+
+/// The refusal for a proof that was first shown with another request.
+pub(crate) fn other_request() -> Refusal {
+    Refusal::new(Rule::RetryDiffers)
+        .field("resource, scope, authorization_details")
+        .wanted("the request that the token was first used with")
+        .got("another")
+}
+
+pub(crate) fn check_blocks(blocks: &[Block], run: &Run<'_>) -> Result<(), Refusal> {
+    match blocks.iter().find(|block| block.on.stops(run)) {
         None => Ok(()),
         Some(block) => Err(Refusal::new(Rule::Blocked)
             .field("block")
@@ -355,20 +419,25 @@ fn check_unspent(opening: &Opening<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Checks that one more task may be open beside these.
+pub(crate) fn check_open_limit(workload: &Workload, open: u64) -> Result<(), Refusal> {
+    match workload.limits.open.filter(|most| open >= *most) {
+        None => Ok(()),
+        Some(most) => Err(Refusal::new(Rule::OpenLimit)
+            .field("limits.open")
+            .wanted(format!("fewer than {most} open tasks"))
+            .got("one more")
+            .hint(format!("{open} are open"))),
+    }
+}
+
 fn check_limits(opening: &Opening<'_>, freed: u64) -> Result<(), Refusal> {
     let Counts {
         open,
         starts_last_hour,
     } = opening.counts;
-    let open = open.saturating_sub(freed);
+    check_open_limit(opening.workload, open.saturating_sub(freed))?;
     let limits = opening.workload.limits;
-    if let Some(most) = limits.open.filter(|most| open >= *most) {
-        return Err(Refusal::new(Rule::OpenLimit)
-            .field("limits.open")
-            .wanted(format!("fewer than {most} open tasks"))
-            .got("one more")
-            .hint(format!("{open} are open")));
-    }
     if let Some(most) = limits
         .starts_per_hour
         .filter(|most| starts_last_hour >= *most)

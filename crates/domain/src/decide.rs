@@ -7,7 +7,9 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::access::{AccessRequest, Catalog, Detail, detail_covers, first_access, token_access};
+use crate::admit::{other_key, other_request};
 use crate::apply::apply;
+use crate::approve::{decide_approve, decide_deny, decide_redeem, decide_request};
 use crate::cause::Cause;
 use crate::command::{
     Command, EndClient, EndTask, Issue, Join, Retry, Revoke, Root, Seal, Start, Sweep, Within,
@@ -30,6 +32,10 @@ use crate::time::{Span, Time};
 pub fn decide(task: Option<&Task>, command: &Command<'_>) -> Result<Vec<Event>, Refusal> {
     match (task, command) {
         (None, Command::Start(start)) => decide_start(start),
+        (None, Command::Request(request)) => decide_request(request),
+        (Some(task), Command::Approve(approve)) => decide_approve(task, approve),
+        (Some(task), Command::Deny(deny)) => decide_deny(task, deny),
+        (Some(task), Command::Redeem(redeem)) => decide_redeem(task, redeem),
         (Some(task), Command::Join(join)) => decide_join(task, join),
         (Some(task), Command::Retry(retry)) => decide_retry(task, retry),
         (Some(task), Command::Issue(issue)) => decide_issue(task, issue),
@@ -37,13 +43,16 @@ pub fn decide(task: Option<&Task>, command: &Command<'_>) -> Result<Vec<Event>, 
         (Some(task), Command::EndTask(end)) => decide_end_task(task, end),
         (Some(task), Command::Revoke(revoke)) => decide_revoke(task, revoke),
         (Some(task), Command::Sweep(sweep)) => Ok(decide_sweep(task, sweep)),
-        (Some(_), Command::Start(_)) => Err(Refusal::new(Rule::AlreadyOpen)
+        (Some(_), Command::Start(_) | Command::Request(_)) => Err(Refusal::new(Rule::AlreadyOpen)
             .field("task")
             .wanted("no task by this id")
             .got("one that exists")),
         (
             None,
-            Command::Join(_)
+            Command::Approve(_)
+            | Command::Deny(_)
+            | Command::Redeem(_)
+            | Command::Join(_)
             | Command::Retry(_)
             | Command::Issue(_)
             | Command::EndClient(_)
@@ -57,7 +66,7 @@ pub fn decide(task: Option<&Task>, command: &Command<'_>) -> Result<Vec<Event>, 
     }
 }
 
-fn decide_start(start: &Start<'_>) -> Result<Vec<Event>, Refusal> {
+pub(crate) fn decide_start(start: &Start<'_>) -> Result<Vec<Event>, Refusal> {
     let Root {
         now,
         workload,
@@ -139,7 +148,7 @@ fn register(task: Task, root: &Root<'_>) -> Result<Vec<Event>, Refusal> {
     Ok(vec![registered, issued])
 }
 
-fn check_binding(workload: &Workload, jkt: Option<Digest>) -> Result<(), Refusal> {
+pub(crate) fn check_binding(workload: &Workload, jkt: Option<Digest>) -> Result<(), Refusal> {
     match (workload.binding, jkt) {
         (Binding::Required, None) => Err(Refusal::new(Rule::BindingRequired)
             .field("DPoP")
@@ -163,20 +172,10 @@ fn decide_retry(task: &Task, retry: &Retry<'_>) -> Result<Vec<Event>, Refusal> {
     let granted = task.check_client(retry.client, now)?;
     // Without a key nothing tells the client from a thief of its proof.
     if granted.jkt != client.jkt || client.jkt.is_none() {
-        return Err(Refusal::new(Rule::RetryOtherKey)
-            .field("DPoP")
-            .wanted("the key that the token was first used with")
-            .got(
-                client
-                    .jkt
-                    .map_or_else(|| "none".into(), |jkt| jkt.to_string()),
-            ));
+        return Err(other_key(client.jkt));
     }
     if granted.request != client.digest {
-        return Err(Refusal::new(Rule::RetryDiffers)
-            .field("resource, scope, authorization_details")
-            .wanted("the request that the token was first used with")
-            .got("another"));
+        return Err(other_request());
     }
     let ceiling = workload.ceiling(&proof.claims)?;
     Ok(vec![issue(
@@ -205,15 +204,15 @@ fn decide_issue(task: &Task, issue_to: &Issue<'_>) -> Result<Vec<Event>, Refusal
 }
 
 /// What one credential is issued by.
-struct Terms<'a> {
-    now: Time,
-    workload: &'a Workload,
-    catalog: &'a Catalog,
-    bounds: &'a Bounds,
-    ceiling: &'a [Detail],
-    request: &'a AccessRequest,
-    within: Option<Within<'a>>,
-    seal: &'a dyn Seal,
+pub(crate) struct Terms<'a> {
+    pub(crate) now: Time,
+    pub(crate) workload: &'a Workload,
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) bounds: &'a Bounds,
+    pub(crate) ceiling: &'a [Detail],
+    pub(crate) request: &'a AccessRequest,
+    pub(crate) within: Option<Within<'a>>,
+    pub(crate) seal: &'a dyn Seal,
 }
 
 fn terms_of<'a>(root: &Root<'a>, ceiling: &'a [Detail]) -> Terms<'a> {
@@ -230,7 +229,7 @@ fn terms_of<'a>(root: &Root<'a>, ceiling: &'a [Detail]) -> Terms<'a> {
 }
 
 /// Issues one credential to a client that was checked.
-fn issue(task: &Task, number: u32, terms: &Terms<'_>) -> Result<Event, Refusal> {
+pub(crate) fn issue(task: &Task, number: u32, terms: &Terms<'_>) -> Result<Event, Refusal> {
     let client = task
         .client(number)
         .ok_or_else(|| inconsistent("client.registered"))?;
@@ -380,7 +379,7 @@ fn decide_revoke(task: &Task, revoke: &Revoke) -> Result<Vec<Event>, Refusal> {
 }
 
 fn decide_sweep(task: &Task, sweep: &Sweep) -> Vec<Event> {
-    if !task.is_open() {
+    if task.has_ended() {
         return Vec::new();
     }
     task.over(sweep.now, sweep.heard, sweep.moved)
@@ -391,7 +390,7 @@ fn decide_sweep(task: &Task, sweep: &Sweep) -> Vec<Event> {
 
 /// The end that is due although nobody asked for it: the cause that came first names the end.
 fn lapsed(task: &Task, now: Time, heard: Heard) -> Result<Option<Event>, Refusal> {
-    if !task.is_open() {
+    if task.has_ended() {
         task.check_open(now, heard)?;
     }
     Ok(task
@@ -399,11 +398,11 @@ fn lapsed(task: &Task, now: Time, heard: Heard) -> Result<Option<Event>, Refusal
         .map(|cause| task_ended(task, cause, now)))
 }
 
-fn task_ended(task: &Task, cause: Cause, now: Time) -> Event {
+pub(crate) fn task_ended(task: &Task, cause: Cause, now: Time) -> Event {
     Event::TaskEnded(ending(task, cause, now))
 }
 
-fn ending(task: &Task, cause: Cause, now: Time) -> TaskEnded {
+pub(crate) fn ending(task: &Task, cause: Cause, now: Time) -> TaskEnded {
     TaskEnded {
         cause,
         at: now,
@@ -414,7 +413,7 @@ fn ending(task: &Task, cause: Cause, now: Time) -> TaskEnded {
 }
 
 /// A decision that its own event does not fit: a fault of ours that must not grant anything.
-fn inconsistent(event: &str) -> Refusal {
+pub(crate) fn inconsistent(event: &str) -> Refusal {
     Refusal::new(Rule::Unavailable)
         .field(event)
         .wanted("an event that applies")

@@ -13,6 +13,7 @@ extern crate std;
 pub mod access;
 mod admit;
 mod apply;
+mod approve;
 mod cause;
 mod command;
 mod decide;
@@ -30,22 +31,24 @@ pub use admit::{Admission, Block, BlockOn, Claim, ClaimState, Counts, Opening, S
 pub use apply::apply;
 pub use cause::{Cause, Outcome};
 pub use command::{
-    Command, EndClient, EndTask, Issue, Join, NewClient, Retry, Revoke, Root, Seal, Start, Sweep,
-    Within,
+    Approve, Command, Deny, EndClient, EndTask, Issue, Join, NewClient, Redeem, Request, Retry,
+    Revoke, Root, Seal, Start, Sweep, Within,
 };
 pub use decide::decide;
 pub use declared::{
-    Binding, Bounds, Heartbeat, HeartbeatMode, KeyRule, Kind, Limits, Reopen, Repeat, TaskKey,
-    Workload,
+    Approval, Binding, Bounds, Heartbeat, HeartbeatMode, KeyRule, Kind, Limits, Reopen, Repeat,
+    TaskKey, Workload,
 };
 pub use epoch::{Epoch, EpochOf, Moved, check_epochs, rights_removed};
 pub use event::{
-    ClientEnded, ClientRegistered, CredentialIssued, CredentialRevoked, Event, TaskEnded,
-    TaskStarted, UnknownKind,
+    ClientEnded, ClientRegistered, CredentialIssued, CredentialRevoked, Event, TaskApproved,
+    TaskDenied, TaskEnded, TaskRequested, TaskStarted, UnknownKind,
 };
 pub use id::{ClientId, CredentialId, IdError, RefusalId, TaskId};
 pub use matching::{Claims, Clause, ClauseFailure, Match};
 pub use refusal::{Refusal, Rule, Stage};
-pub use task::{Client, ClientState, Credential, Heard, Live, Proof, Task, TaskState};
+pub use task::{
+    Client, ClientState, Credential, FETCH, Heard, Live, Pending, Proof, Task, TaskState,
+};
 pub use text::{Digest, Name};
 pub use time::{Span, Time};

@@ -21,7 +21,9 @@
 //! of them is answered.
 //!
 //! **Hot tables** hold open tasks, and claims and spent keys within their keep. The append that
-//! records a task's end takes it out of them; its history is in the entries.
+//! records a task's end takes it out of them; its history is in the entries. A task that waits for
+//! approval is held, listed, counted and ended like an open one, and its first entry is the start
+//! that limits count; whether it is live its state says.
 
 mod read;
 

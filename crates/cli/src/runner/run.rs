@@ -24,8 +24,9 @@ use crate::runner::plan::Plan;
 use crate::runner::proof_source::ProofSource;
 use crate::runner::proxy::Seat;
 use crate::runner::server::Server;
-use crate::runner::session::{Binding, Opening, Session};
+use crate::runner::session::{Begun, Binding, Opening, Session, Waiting};
 use crate::runner::signals::Signals;
+use crate::runner::span;
 use crate::runner::supervise::{Rules, Verdict, supervise};
 use crate::runner::wire::{Failure, Refusal};
 use crate::secret::Secret;
@@ -67,16 +68,18 @@ async fn run(args: &RunArgs, server: &ServerArgs, program: &Program) -> Result<u
         opened = open(args, server) => opened,
         signal = signals.next() => return Ok(stopped_by(signal)),
     };
-    let (session, plan) = match opened {
+    let (begun, plan) = match opened {
         Ok(opened) => opened,
-        Err(failure) => {
-            failure.say();
-            if let Failure::Refused(refusal) = &failure {
-                explain_binding(args, refusal);
-            }
-            return Ok(failure.exit_code());
-        }
+        Err(failure) => return Ok(not_opened(args, &failure)),
     };
+    let session = match begun {
+        Begun::Open(session) => session,
+        Begun::Waits(waiting) => match approved(args, waiting, &mut signals).await {
+            Ok(session) => session,
+            Err(code) => return Ok(code),
+        },
+    };
+    let session = Arc::new(session);
     say(format_args!(
         "{} is open until {} at the latest, as {}",
         session.task(),
@@ -94,8 +97,64 @@ async fn run(args: &RunArgs, server: &ServerArgs, program: &Program) -> Result<u
     Ok(verdict.code)
 }
 
+fn not_opened(args: &RunArgs, failure: &Failure) -> u8 {
+    failure.say();
+    if let Failure::Refused(refusal) = failure {
+        explain_binding(args, refusal);
+    }
+    failure.exit_code()
+}
+
+/// Says who may approve and how, and waits. A run that stops waiting takes its request back.
+async fn approved(args: &RunArgs, waiting: Waiting, signals: &mut Signals) -> Result<Session, u8> {
+    let task = waiting.task().to_owned();
+    let limit = args.wait_approval.min(waiting.expires_in());
+    say(format_args!(
+        "{task} waits for an approval, up to {}; a member of its owner gives it with: dayfly task approve {task} --reason TEXT",
+        span::show(limit)
+    ));
+    let decided = tokio::select! {
+        decided = waiting.decided(limit) => decided,
+        signal = signals.next() => {
+            let code = stopped_by(signal);
+            take_back(&waiting, signals).await;
+            return Err(code);
+        }
+    };
+    match decided {
+        Ok(granting) => Ok(waiting.session(granting)),
+        Err(Failure::Refused(refusal)) if refusal.error == "authorization_pending" => {
+            say(format_args!(
+                "nobody has approved {task} within {}",
+                span::show(limit)
+            ));
+            take_back(&waiting, signals).await;
+            Err(output::REFUSED)
+        }
+        Err(failure) => Err(not_opened(args, &failure)),
+    }
+}
+
+/// Cancels a request that nobody waits for any more, unless somebody cannot wait for that either.
+async fn take_back(waiting: &Waiting, signals: &mut Signals) {
+    let cancelled = tokio::select! {
+        cancelled = waiting.cancel() => cancelled,
+        signal = signals.next() => {
+            say(format_args!("{signal}: {} is left to expire", waiting.task()));
+            return;
+        }
+    };
+    match cancelled {
+        Ok(()) => say(format_args!("{} is cancelled", waiting.task())),
+        Err(failure) => say(format_args!(
+            "{} is left to expire: {failure}",
+            waiting.task()
+        )),
+    }
+}
+
 /// Everything up to the open task.
-async fn open(args: &RunArgs, server: &ServerArgs) -> Result<(Arc<Session>, Plan), Failure> {
+async fn open(args: &RunArgs, server: &ServerArgs) -> Result<(Begun, Plan), Failure> {
     args.check()?;
     let address = server.address()?;
     let address = address.context("name the server with --server or DAYFLY_SERVER")?;
@@ -108,7 +167,7 @@ async fn open(args: &RunArgs, server: &ServerArgs) -> Result<(Arc<Session>, Plan
         true => Binding::Bearer,
         false => Binding::key()?,
     };
-    let session = Session::open(Opening {
+    let begun = Session::open(Opening {
         server,
         proofs,
         ask: plan.ask.clone(),
@@ -117,7 +176,7 @@ async fn open(args: &RunArgs, server: &ServerArgs) -> Result<(Arc<Session>, Plan
         wait: args.wait,
     })
     .await?;
-    Ok((Arc::new(session), plan))
+    Ok((begun, plan))
 }
 
 /// What happens while the task is open.

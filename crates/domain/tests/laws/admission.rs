@@ -69,6 +69,7 @@ fn workload(reopen: bool) -> Workload {
             Reopen::Never
         },
         limits: Limits::default(),
+        approval: None,
     }
 }
 

@@ -131,6 +131,7 @@ fn plain(text: &str) -> Workload {
         linger: Span::ZERO,
         reopen: Reopen::Never,
         limits: Limits::default(),
+        approval: None,
     };
     set(&mut workload, "task", "job");
     workload
@@ -153,6 +154,21 @@ fn set(workload: &mut Workload, key: &str, value: &str) {
                 "failed" => Reopen::SilentOrFailed,
                 _ => Reopen::Never,
             }
+        }
+        "approval" => {
+            workload.approval = value.split_once(',').map(|(people, within)| Approval {
+                people: people.parse().unwrap(),
+                within: span(within),
+            });
+        }
+        "owner" => workload.owner = name(value),
+        "match" => {
+            let (claim, value) = value.split_once(':').unwrap();
+            workload.matching.clauses.push(Clause {
+                claim: claim.into(),
+                any_of: vec![value.into()],
+                implied: false,
+            });
         }
         "open" => workload.limits.open = value.parse().ok(),
         "starts_per_hour" => workload.limits.starts_per_hour = value.parse().ok(),

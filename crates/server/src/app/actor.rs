@@ -25,6 +25,13 @@ pub enum Actor {
     },
 }
 
+/// A person whom a provider vouches for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Person<'a> {
+    pub(super) iss: &'a str,
+    pub(super) sub: &'a str,
+}
+
 /// Who and why, ready to stand in the entries of one change.
 #[derive(Clone, Debug)]
 pub(super) struct Signature {
@@ -47,6 +54,17 @@ impl Signature {
             annex: json!({ "by": who, "reason": reason }),
             by,
         })
+    }
+
+    /// The same for an entry of a task whose people must be told apart: each person stands in all of
+    /// them under the one salt of the task.
+    pub(super) fn of_task(person: Person<'_>, salt: [u8; 16], reason: &str) -> Self {
+        let Person { iss, sub } = person;
+        let who = json!({ "iss": iss, "sub": sub, "salt": b64::encode(salt) });
+        Self {
+            annex: json!({ "by": who, "reason": reason }),
+            by: Some(person_hash(&salt, iss, sub)),
+        }
     }
 
     /// The annex of an entry: who, in clear, and why.
@@ -78,7 +96,7 @@ impl Signature {
 
 /// A person in a leaf: SHA-256 of the salt, the length of `iss` in eight bytes, `iss` and `sub`.
 /// The salt stands in the annex alone, so that nobody can try names once the annex is erased.
-fn person_hash(salt: &[u8; 16], iss: &str, sub: &str) -> Digest {
+pub(super) fn person_hash(salt: &[u8; 16], iss: &str, sub: &str) -> Digest {
     let length = (iss.len() as u64).to_be_bytes();
     Digest(sha256_of_parts(&[
         salt,

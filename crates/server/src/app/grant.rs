@@ -12,7 +12,8 @@ use dayfly_store::{AppendError, Committed, FactsQuery, Touch};
 use dayfly_token::dpop::VerifiedDpop;
 
 use super::authenticate::ended;
-use super::plan::{Planning, kept_by_proof};
+use super::deferral::Deferred;
+use super::plan::{Planned, Planning, kept_by_proof};
 use super::refuse::{Refused, Trail, unavailable};
 use super::replay::{KeyProof, replayed};
 use super::{App, Tenant};
@@ -38,6 +39,17 @@ pub struct GrantRequest<'a> {
     pub digest: Digest,
     /// The DPoP proof, where one came.
     pub key_proof: Option<KeyProof<'a>>,
+    /// Whether the answer may wait for people (`completion_mode=deferred`).
+    pub deferrable: bool,
+}
+
+/// What a request for a first credential is answered with.
+#[derive(Clone, Debug)]
+pub enum Opened {
+    /// The credential.
+    Granted(Granted),
+    /// A code to ask again with, once people have approved.
+    Deferred(Deferred),
 }
 
 /// What a granted request is answered with.
@@ -87,9 +99,9 @@ impl App {
         tenant: &Tenant,
         request: &GrantRequest<'_>,
         trail: &mut Trail,
-    ) -> Result<Granted, Refused> {
+    ) -> Result<Opened, Refused> {
         match self.try_grant(tenant, request, trail).await {
-            Ok(granted) => Ok(granted),
+            Ok(opened) => Ok(opened),
             Err(refusal) => Err(self.refuse(tenant, trail, refusal)),
         }
     }
@@ -99,7 +111,7 @@ impl App {
         tenant: &Tenant,
         request: &GrantRequest<'_>,
         trail: &mut Trail,
-    ) -> Result<Granted, Refusal> {
+    ) -> Result<Opened, Refusal> {
         let mut verified = self.verify_request(tenant, request, trail).await?;
         self.check_asked(&request.access)?;
         let mut turn = None;
@@ -115,7 +127,7 @@ impl App {
             let workload = &found.workload;
             let keyring = tenant.keyring();
             let sealer = Sealer::new(&keyring, tenant.issuer(), &loaded.algs);
-            let plan = Planning {
+            let planned = Planning {
                 app: self,
                 tenant,
                 loaded: &loaded,
@@ -124,6 +136,15 @@ impl App {
                 sealer: &sealer,
             }
             .plan(trail)?;
+            let plan = match planned {
+                Planned::Append(plan) => plan,
+                Planned::Waits(deferred) => {
+                    if let Some(key_proof) = &verified.key_proof {
+                        self.accept_once(tenant, key_proof, self.now())?;
+                    }
+                    return Ok(Opened::Deferred(deferred));
+                }
+            };
             // Only what would be granted counts: whoever shows a spent proof takes nobody's place.
             if !charged {
                 self.charge_proof(tenant, &loaded.declared, &workload.name, self.now())?;
@@ -133,7 +154,14 @@ impl App {
                 return Err(too_large(self.bounds.token_bytes));
             }
             match self.store.append(tenant.name(), plan.append).await {
-                Ok(committed) => return self.answer(tenant, &committed, plan.task, &sealer),
+                Ok(committed) => {
+                    return match plan.defers {
+                        Some(deferred) => Ok(Opened::Deferred(deferred)),
+                        None => self
+                            .answer(tenant, &committed, plan.task, &sealer)
+                            .map(Opened::Granted),
+                    };
+                }
                 Err(error) => {
                     let proof_first = plan.spends_proof;
                     self.after_failure(tenant, error, proof_first).await?;

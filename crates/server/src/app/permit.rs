@@ -4,9 +4,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dayfly_domain::{
-    Claims, ClientId, Counts, Event, Name, Refusal, Rule, Task, TaskId, Time, Workload,
+    Approval, Claims, ClientId, Counts, Event, Name, Refusal, Rule, Task, TaskId, Time, Workload,
 };
 use dayfly_store::{Annex, Change, EntryRange, FactsQuery};
+use dayfly_token::b64;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -14,7 +15,7 @@ use super::plan::drafted;
 use super::refuse::{Trail, unavailable};
 use super::tenant::Loaded;
 use super::{App, Tenant};
-use crate::policy::{Facts, Permitted, Recorded};
+use crate::policy::{Denied, Facts, Permitted, Recorded};
 use crate::random;
 use crate::record;
 
@@ -32,6 +33,16 @@ pub(super) struct Asking<'a> {
     pub(super) claims: &'a Claims,
     pub(super) counts: Counts,
     pub(super) now: Time,
+    /// Whether people have approved the request.
+    pub(super) approved: bool,
+}
+
+/// What the policies say of a task that would open.
+pub(super) enum Opens {
+    /// It may.
+    Permitted(Permitted),
+    /// It may once people have approved it.
+    Asks(Approval, Arc<Recorded>),
 }
 
 /// Asks the policies about what these events would grant.
@@ -43,30 +54,77 @@ pub(super) fn permit(
     asking: &Asking<'_>,
     trail: &mut Trail,
 ) -> Result<Permitted, Refusal> {
+    ask(events, asking, trail).map_err(|denied| {
+        trail.policy = Some(Arc::clone(&denied.recorded));
+        denied.refusal
+    })
+}
+
+/// The same for a task that would open, which may have to wait for people.
+///
+/// # Errors
+/// The refusal of stage `policy`; what was said then stands in the trail.
+pub(super) fn permit_start(
+    events: Vec<Event>,
+    asking: &Asking<'_>,
+    trail: &mut Trail,
+) -> Result<Opens, Refusal> {
+    match ask(events, asking, trail) {
+        Ok(permitted) => Ok(Opens::Permitted(permitted)),
+        Err(denied) => match denied.approval {
+            Some(approval) => Ok(Opens::Asks(approval, denied.recorded)),
+            None => {
+                trail.policy = Some(Arc::clone(&denied.recorded));
+                Err(denied.refusal)
+            }
+        },
+    }
+}
+
+fn ask(events: Vec<Event>, asking: &Asking<'_>, trail: &Trail) -> Result<Permitted, Box<Denied>> {
     let facts = Facts {
         claims: asking.claims,
         now: asking.now,
         address: trail.address,
         open_tasks: asking.counts.open,
         starts_last_hour: asking.counts.starts_last_hour,
+        approved: asking.approved,
     };
     let Loaded {
         policies, declared, ..
     } = asking.loaded;
-    policies
-        .permit(events, asking.workload, &declared.catalog, &facts)
-        .map_err(|denied| {
-            trail.policy = Some(Arc::clone(&denied.recorded));
-            denied.refusal
-        })
+    policies.permit(events, asking.workload, &declared.catalog, &facts)
 }
 
 /// What the annex of a client's registration says of its proof.
 #[derive(Clone, Copy)]
 pub(super) struct ProofAnnex<'a> {
     pub(super) claims: &'a Claims,
-    pub(super) entrance: &'static str,
+    pub(super) entrance: &'a str,
     pub(super) run_url: Option<&'a str>,
+}
+
+/// The annex of a request: the proof, what policies said of the start, and the salt under which the
+/// people of this task stand in its leaves.
+pub(super) fn requested(
+    proof: ProofAnnex<'_>,
+    policy: Recorded,
+    salt: [u8; 16],
+) -> Result<Annex, Refusal> {
+    written(&GrantAnnex {
+        claims: Some(proof.claims),
+        entrance: Some(proof.entrance),
+        run_url: Some(proof.run_url),
+        policy: Some(policy),
+        salt: Some(b64::encode(salt)),
+    })
+}
+
+fn written(data: &GrantAnnex<'_>) -> Result<Annex, Refusal> {
+    Ok(Annex {
+        salt: random::bytes().map_err(|why| unavailable(&why))?,
+        data: serde_json::to_string(data).map_err(|why| unavailable(&why))?,
+    })
 }
 
 /// An annex of a grant, written without a tree of values in between.
@@ -75,11 +133,13 @@ struct GrantAnnex<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     claims: Option<&'a Claims>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    entrance: Option<&'static str>,
+    entrance: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     run_url: Option<Option<&'a str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<Recorded>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    salt: Option<String>,
 }
 
 /// The change that a permitted grant makes. What policies said goes into the annex of the entry it
@@ -98,9 +158,12 @@ pub(super) fn granted(
             Event::TaskStarted(_) => (None, start.take()),
             Event::ClientRegistered(_) => (proof.take(), None),
             Event::CredentialIssued(_) => (proof.take(), issue.take()),
-            Event::CredentialRevoked(_) | Event::ClientEnded(_) | Event::TaskEnded(_) => {
-                (None, None)
-            }
+            Event::TaskRequested(_)
+            | Event::TaskApproved(_)
+            | Event::TaskDenied(_)
+            | Event::CredentialRevoked(_)
+            | Event::ClientEnded(_)
+            | Event::TaskEnded(_) => (None, None),
         };
         if proof.is_none() && policy.is_none() {
             return Ok(None);
@@ -110,11 +173,9 @@ pub(super) fn granted(
             entrance: proof.map(|proof| proof.entrance),
             run_url: proof.map(|proof| proof.run_url),
             policy,
+            salt: None,
         };
-        Ok(Some(Annex {
-            salt: random::bytes().map_err(|why| unavailable(&why))?,
-            data: serde_json::to_string(&data).map_err(|why| unavailable(&why))?,
-        }))
+        written(&data).map(Some)
     })
 }
 
@@ -239,7 +300,7 @@ fn claims_in(annex: Option<&Annex>) -> Option<Claims> {
     serde_json::from_value(data.get_mut("claims")?.take()).ok()
 }
 
-fn erased() -> Refusal {
+pub(super) fn erased() -> Refusal {
     Refusal::new(Rule::PolicyFailed)
         .field("policy")
         .wanted("the claims of the client's proof, to ask the policies about")

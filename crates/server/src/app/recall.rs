@@ -62,7 +62,11 @@ impl Recalled {
                 self.credentials
                     .remove(&(revoked.client, revoked.credential));
             }
-            Event::ClientEnded(_) | Event::TaskEnded(_) => {}
+            Event::TaskRequested(_)
+            | Event::TaskApproved(_)
+            | Event::TaskDenied(_)
+            | Event::ClientEnded(_)
+            | Event::TaskEnded(_) => {}
         }
     }
 

@@ -219,6 +219,7 @@ impl App {
                 claims: &claims,
                 counts: self.counts(tenant, &workload.name)?,
                 now,
+                approved: false,
             };
             let permitted = permit(events, &asking, trail)?;
             let append = Append {

@@ -3,6 +3,7 @@
 use dayfly_domain::{Command, Digest, Refusal, Revoke, Rule, decide};
 use dayfly_store::{Append, Spend};
 
+use super::deferral::CODE;
 use super::end::ATTEMPTS;
 use super::plan::change;
 use super::refuse::{Refused, Trail, unavailable};
@@ -43,6 +44,9 @@ impl App {
         trail: &mut Trail,
     ) -> Result<bool, Refusal> {
         let now = self.now();
+        if token.starts_with(CODE) {
+            return self.cancel_deferral(tenant, token, key_proof, trail).await;
+        }
         let mut caller = None;
         let mut keys = Vec::new();
         if let Some(assertion) = assertion {

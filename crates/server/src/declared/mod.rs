@@ -33,6 +33,7 @@ pub use owner::Owner;
 pub use platform::IssuerKind;
 pub use resource::{Resource, ResourceAuth};
 pub use source::{Source, SourceError, SourceFile};
+pub use workload::{LEAST_WAIT, MOST_WAIT};
 
 /// Everything that a tenant declares.
 #[derive(Clone, Debug)]

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use dayfly_domain::access::Catalog;
 use dayfly_domain::{
-    Binding, Heartbeat, HeartbeatMode, KeyRule, Kind, Limits, Name, Reopen, Repeat, Span, Workload,
+    Approval, Binding, Heartbeat, HeartbeatMode, KeyRule, Kind, Limits, Name, Reopen, Repeat, Span,
+    Workload,
 };
 
 use super::issuer::Issuer;
@@ -71,7 +72,7 @@ pub(super) fn read(
         .unwrap_or_default();
     let asks = rate(table.get("rate"), report);
     let client_rate = rate(table.get("client_rate"), report);
-    approval(&mut table, report);
+    let approval = approval(&mut table, report);
     table.not_served("delegation", report);
     table.finish(report);
     let proofs = proofs?;
@@ -93,6 +94,7 @@ pub(super) fn read(
         linger: times.linger,
         reopen: platform.map_or_else(Reopen::default, |kind| kind.reopen(reopen)),
         limits,
+        approval,
     };
     advice::on_workload(node, &workload, platform, report);
     let of_people = declared_issuer.is_some_and(|issuer| issuer.people.is_some());
@@ -264,16 +266,33 @@ fn limits(node: &Node<'_>, report: &mut Report) -> Option<Limits> {
     Some(limits)
 }
 
-fn approval(table: &mut Table<'_>, report: &mut Report) {
-    let Some(node) = table.get("approval") else {
-        return;
-    };
-    if node.value().is_table() {
-        node.error(
-            "approval by people is not served by this build, only `approval = \"none\"`",
-            report,
-        );
-    } else {
+/// Shortest time that people are given.
+pub const LEAST_WAIT: Span = Span::from_seconds(60);
+/// Longest time: whoever asks still holds a place among the open tasks.
+pub const MOST_WAIT: Span = Span::from_seconds(86_400);
+
+/// `"none"`, or who approves within which time.
+fn approval(table: &mut Table<'_>, report: &mut Report) -> Option<Approval> {
+    let node = table.get("approval")?;
+    if !node.value().is_table() {
         let _ = node.choice(&[("none", ())], report);
+        return None;
     }
+    let mut table = node.table(report)?;
+    let by = table
+        .require("by", report)
+        .and_then(|node| node.choice(&[("owner", ())], report));
+    let within = table
+        .require("within", report)
+        .and_then(|node| node.span_between(LEAST_WAIT, MOST_WAIT, report));
+    let people = match table.get("people") {
+        None => Some(1),
+        Some(node) => node.count_between(1, 2, report),
+    };
+    table.finish(report);
+    by?;
+    Some(Approval {
+        within: within?,
+        people: u32::try_from(people?).ok()?,
+    })
 }

@@ -71,6 +71,7 @@ impl Hypothetical {
             address: self.address,
             open_tasks: self.open_tasks.unwrap_or_default(),
             starts_last_hour: self.starts_last_hour.unwrap_or_default(),
+            approved: false,
         };
         let question = Question {
             action,

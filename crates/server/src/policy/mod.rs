@@ -30,7 +30,8 @@ pub use facts::{Asked, Facts, Question};
 pub use hypothetical::Hypothetical;
 pub use schema::{Action, SCHEMA};
 pub use verdict::{
-    Decision, Nearest, ObservedVerdict, PolicyError, Recorded, RecordedFacts, Verdict,
+    ApprovalVerdict, Decision, Nearest, ObservedVerdict, PolicyError, Recorded, RecordedFacts,
+    Verdict,
 };
 
 /// The policies of one revision.

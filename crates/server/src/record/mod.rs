@@ -39,6 +39,7 @@ pub use moment::{moment, one_line};
 pub use parties::{OwnerView, WorkloadView, owners, workloads};
 pub use reading::Known;
 pub use receipt::receipt;
+pub use standing::waits_for;
 pub use task::{task_record, task_state, task_view};
 pub use timeline::{EntryLine, LedgerEntry, access_line, entries};
 pub use trace::{Trace, TraceQuery, trace};

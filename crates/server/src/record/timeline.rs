@@ -10,6 +10,7 @@ use super::end::EndNote;
 use super::entry::{Annexed, Entry, Said, each_of, entry_at};
 use super::error::RecordError;
 use super::moment::moment;
+use super::standing::waits_for;
 
 /// One entry, in a line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +132,23 @@ fn event_line(event: &Event, task: Option<TaskId>, now: Time) -> String {
         None => format!("client {number}"),
     };
     match event {
+        Event::TaskRequested(requested) => format!(
+            "workload {}, owner {}, issuer {}, key {}, by {}, key {}, for {}; {} until {}",
+            requested.workload,
+            requested.owner,
+            requested.issuer,
+            requested.key,
+            requested.instance,
+            requested.jkt,
+            access_line(&requested.access),
+            waits_for(requested.people, 0, None),
+            moment(requested.expires, now)
+        ),
+        Event::TaskApproved(approved) => match approved.fetch_by {
+            Some(fetch_by) => format!("approved, to be fetched until {}", moment(fetch_by, now)),
+            None => "approved, another approval is missing".to_owned(),
+        },
+        Event::TaskDenied(_) => "denied".to_owned(),
         Event::TaskStarted(started) => format!(
             "workload {}, owner {}, issuer {}, key {}{}, until {}",
             started.workload,

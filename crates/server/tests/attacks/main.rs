@@ -9,6 +9,8 @@
 
 mod access;
 mod applied;
+mod approval;
+mod approval_races;
 mod audience;
 mod clocks;
 mod containment;

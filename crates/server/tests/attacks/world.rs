@@ -542,7 +542,7 @@ impl Door {
     }
 
     fn before(&self, append: &Append) -> Option<Before> {
-        let ends = |change: &Change| !change.next.is_open();
+        let ends = |change: &Change| change.next.has_ended();
         let next = if append.revises {
             self.first_revision.lock().unwrap().take()
         } else if append.changes.is_empty() {

@@ -187,7 +187,7 @@ impl Ledger {
             append
                 .changes
                 .iter()
-                .any(|c| c.task == task && !c.next.is_open())
+                .any(|c| c.task == task && c.next.has_ended())
         };
         for held in self.series(&write.issuer, &write.series) {
             let is_open = held.state == ClaimState::Open;
@@ -374,12 +374,12 @@ impl Ledger {
         let task = &change.next;
         if change.expected_version == 0 {
             self.starts.push((task.workload.clone(), at));
-            if task.hears_from_start() {
-                self.touched.seen.insert(task.id, task.opened);
-            }
+        }
+        if task.hears_from_start() && !task.has_ended() {
+            self.touched.seen.entry(task.id).or_insert(task.opened);
         }
         match task.state {
-            TaskState::Open => {
+            TaskState::Open | TaskState::Pending(_) => {
                 let mut entries = self.entries.iter().rev();
                 let last = entries.find(|e| e.link.is_some_and(|(id, _)| id == task.id));
                 if let Some(last) = last.map(|entry| entry.stored.hash) {

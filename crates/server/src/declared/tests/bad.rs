@@ -376,7 +376,23 @@ fn what_this_build_does_not_serve() {
         ),
         (
             good_with("approval = { by = \"owner\" }"),
-            "tenant.toml:18:1: approval by people is not served by this build, only `approval = \"none\"`",
+            "tenant.toml:18:1: `workload.release.approval.within` is missing",
+        ),
+        (
+            good_with("approval = { by = \"anybody\", within = \"30m\" }"),
+            "tenant.toml:18:19: `workload.release.approval.by` is `anybody`, wanted `owner`",
+        ),
+        (
+            good_with("approval = { by = \"owner\", within = \"30s\" }"),
+            "tenant.toml:18:37: `workload.release.approval.within` is 30s, wanted 1m to 24h",
+        ),
+        (
+            good_with("approval = { by = \"owner\", within = \"30m\", people = 3 }"),
+            "tenant.toml:18:53: `workload.release.approval.people` is 3, wanted 1 to 2",
+        ),
+        (
+            good_with("approval = { by = \"owner\", within = \"30m\", people = 2 }"),
+            "loads",
         ),
         (
             good_with("approval = \"owner\""),

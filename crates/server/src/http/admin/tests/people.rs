@@ -126,6 +126,8 @@ const TABLE: &str = "
     Tasks           admin operator approver auditor
     Task            admin operator approver auditor
     TaskEnd         admin operator
+    TaskApprove     approver
+    TaskDeny        admin operator approver
     Why             admin operator auditor
     Trace           admin operator auditor
     Receipt         admin operator auditor
