@@ -1,5 +1,6 @@
 //! The decisions of an approval: to ask for one, to give or refuse it, and to open what was approved.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::ToString;
 use alloc::vec;
@@ -50,7 +51,7 @@ pub(crate) fn decide_request(request: &Request<'_>) -> Result<Vec<Event>, Refusa
         registered.ok_or_else(|| inconsistent("client.registered"))?;
     let resource = resource.ok_or_else(|| inconsistent("credential.issued"))?;
     let expires = root.now + request.approval.within;
-    Ok(vec![Event::TaskRequested(TaskRequested {
+    Ok(vec![Event::TaskRequested(Box::new(TaskRequested {
         workload: root.workload.name.clone(),
         owner: root.workload.owner.clone(),
         issuer: root.proof.issuer.clone(),
@@ -73,7 +74,7 @@ pub(crate) fn decide_request(request: &Request<'_>) -> Result<Vec<Event>, Refusa
         until: start.until,
         epochs: start.epochs.clone(),
         supersedes: start.supersedes.clone(),
-    })])
+    }))])
 }
 
 pub(crate) fn decide_approve(task: &Task, approve: &Approve) -> Result<Vec<Event>, Refusal> {

@@ -3,6 +3,7 @@
 //! Events are append-only and versioned by addition: a field that is added has a default, a field
 //! is never renamed or given another meaning.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -22,7 +23,7 @@ use crate::time::{Span, Time};
 #[serde(untagged)]
 pub enum Event {
     /// A task was asked for that needs an approval.
-    TaskRequested(TaskRequested),
+    TaskRequested(Box<TaskRequested>),
     /// A person approved it.
     TaskApproved(TaskApproved),
     /// A person denied it; its end follows.
@@ -295,7 +296,7 @@ impl Event {
         data: D,
     ) -> Result<Result<Self, UnknownKind>, D::Error> {
         Ok(Ok(match kind {
-            "task.requested" => Self::TaskRequested(TaskRequested::deserialize(data)?),
+            "task.requested" => Self::TaskRequested(Box::new(TaskRequested::deserialize(data)?)),
             "task.approved" => Self::TaskApproved(TaskApproved::deserialize(data)?),
             "task.denied" => Self::TaskDenied(TaskDenied::deserialize(data)?),
             "task.started" => Self::TaskStarted(TaskStarted::deserialize(data)?),

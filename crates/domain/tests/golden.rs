@@ -48,6 +48,7 @@ fn name(text: &str) -> Name {
 
 fn events() -> Vec<(Event, &'static str, &'static str)> {
     let mut events = asked();
+    events.extend(answered());
     events.extend(started());
     events.extend(granted());
     events.extend(ended());
@@ -91,6 +92,21 @@ fn asked() -> Vec<(Event, &'static str, &'static str)> {
         supersedes: Vec::new(),
         ..requested.clone()
     };
+    vec![
+        (
+            Event::TaskRequested(Box::new(requested)),
+            "task.requested",
+            r#"{"workload":"release","owner":"team-platform","issuer":"github","key":"1/7/c1","series":"1/7","attempt":2,"requested":1767225600123,"expires":1767227400123,"people":2,"asked_by":"BgYGBgYGBgYGBgYGBgYGBgYGBgYGBgYGBgYGBgYGBgY","code":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc","jkt":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI","jwk":"{\"kty\":\"OKP\"}","instance":"job-1","proof":"AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM","request":"BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ","filled":{"repository":"octo/hello"},"access":ACCESS,"resource":"artifacts","until":1767229200123,"epochs":[{"of":"tenant","at":1}],"supersedes":["task_01040g2081040g2081040g2081"]}"#,
+        ),
+        (
+            Event::TaskRequested(Box::new(plain)),
+            "task.requested",
+            r#"{"workload":"release","owner":"team-platform","issuer":"github","key":"1/7/c1","series":"1/7","requested":1767225600123,"expires":1767227400123,"people":1,"code":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc","jkt":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI","jwk":"{\"kty\":\"OKP\"}","instance":"job-1","proof":"AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM","request":"BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ","access":ACCESS,"resource":"artifacts","epochs":[{"of":"tenant","at":1}]}"#,
+        ),
+    ]
+}
+
+fn answered() -> Vec<(Event, &'static str, &'static str)> {
     let approved = TaskApproved {
         at: Time::from_millis(1_767_225_700_000),
         by: Digest([8; 32]),
@@ -109,16 +125,6 @@ fn asked() -> Vec<(Event, &'static str, &'static str)> {
         ..denied.clone()
     };
     vec![
-        (
-            Event::TaskRequested(requested),
-            "task.requested",
-            r#"{"workload":"release","owner":"team-platform","issuer":"github","key":"1/7/c1","series":"1/7","attempt":2,"requested":1767225600123,"expires":1767227400123,"people":2,"asked_by":"BgYGBgYGBgYGBgYGBgYGBgYGBgYGBgYGBgYGBgYGBgY","code":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc","jkt":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI","jwk":"{\"kty\":\"OKP\"}","instance":"job-1","proof":"AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM","request":"BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ","filled":{"repository":"octo/hello"},"access":ACCESS,"resource":"artifacts","until":1767229200123,"epochs":[{"of":"tenant","at":1}],"supersedes":["task_01040g2081040g2081040g2081"]}"#,
-        ),
-        (
-            Event::TaskRequested(plain),
-            "task.requested",
-            r#"{"workload":"release","owner":"team-platform","issuer":"github","key":"1/7/c1","series":"1/7","requested":1767225600123,"expires":1767227400123,"people":1,"code":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc","jkt":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI","jwk":"{\"kty\":\"OKP\"}","instance":"job-1","proof":"AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM","request":"BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ","access":ACCESS,"resource":"artifacts","epochs":[{"of":"tenant","at":1}]}"#,
-        ),
         (
             Event::TaskApproved(approved),
             "task.approved",

@@ -142,15 +142,7 @@ impl World {
                     until: *until,
                     supersedes: supersedes.clone(),
                 };
-                match workload.approval {
-                    None => Command::Start(start),
-                    Some(approval) => Command::Request(Request {
-                        start,
-                        approval,
-                        code: digest("code"),
-                        asked_by: step.after("person").map(digest),
-                    }),
-                }
+                start_of(step, &workload, start)
             }
             Admission::Wait => return Ok("waits".into()),
             Admission::Join => Command::Join(self.join_of(root, index)),
@@ -577,6 +569,19 @@ impl Step {
 
     fn place(&self, arg: usize) -> (usize, u32, u32) {
         place(&self.args[arg])
+    }
+}
+
+/// Starts a task, or asks for the approval that its workload wants.
+fn start_of<'a>(step: &Step, workload: &Workload, start: Start<'a>) -> Command<'a> {
+    match workload.approval {
+        None => Command::Start(start),
+        Some(approval) => Command::Request(Request {
+            start,
+            approval,
+            code: digest("code"),
+            asked_by: step.after("person").map(digest),
+        }),
     }
 }
 

@@ -23,20 +23,7 @@ pub(crate) fn refusal(refusal: &Refusal) -> String {
 
 pub(crate) fn event(id: TaskId, event: &Event, ceiling: &[Detail]) -> String {
     match event {
-        Event::TaskRequested(requested) => {
-            let mut text = format!(
-                "{id} requested {} by {} of {} until {}{}",
-                requested.key,
-                key(Some(requested.jkt)),
-                requested.people,
-                time(requested.expires),
-                details(&requested.access, ceiling)
-            );
-            for old in &requested.supersedes {
-                text += &format!(" supersedes {old}");
-            }
-            text
-        }
+        Event::TaskRequested(requested) => asked(id, requested, ceiling),
         Event::TaskApproved(approved) => match approved.fetch_by {
             Some(until) => format!(
                 "{id} approved at {}, to be fetched until {}",
@@ -99,6 +86,21 @@ pub(crate) fn event(id: TaskId, event: &Event, ceiling: &[Detail]) -> String {
             last(ended.last_expiry)
         ),
     }
+}
+
+fn asked(id: TaskId, requested: &TaskRequested, ceiling: &[Detail]) -> String {
+    let mut text = format!(
+        "{id} requested {} by {} of {} until {}{}",
+        requested.key,
+        key(Some(requested.jkt)),
+        requested.people,
+        time(requested.expires),
+        details(&requested.access, ceiling)
+    );
+    for old in &requested.supersedes {
+        text += &format!(" supersedes {old}");
+    }
+    text
 }
 
 fn last(expiry: Option<Time>) -> String {

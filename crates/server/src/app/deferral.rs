@@ -45,7 +45,7 @@ impl std::fmt::Debug for Deferred {
 
 /// Whether people must be asked before a task opens.
 pub(super) enum Needed {
-    Nothing(Permitted),
+    Nothing(Box<Permitted>),
     Approval(Approval, Recorded),
 }
 

@@ -137,7 +137,7 @@ impl App {
             }
             .plan(trail)?;
             let plan = match planned {
-                Planned::Append(plan) => plan,
+                Planned::Append(plan) => *plan,
                 Planned::Waits(deferred) => {
                     if let Some(key_proof) = &verified.key_proof {
                         self.accept_once(tenant, key_proof, self.now())?;

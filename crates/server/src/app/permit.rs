@@ -40,7 +40,7 @@ pub(super) struct Asking<'a> {
 /// What the policies say of a task that would open.
 pub(super) enum Opens {
     /// It may.
-    Permitted(Permitted),
+    Permitted(Box<Permitted>),
     /// It may once people have approved it.
     Asks(Approval, Arc<Recorded>),
 }
@@ -70,7 +70,7 @@ pub(super) fn permit_start(
     trail: &mut Trail,
 ) -> Result<Opens, Refusal> {
     match ask(events, asking, trail) {
-        Ok(permitted) => Ok(Opens::Permitted(permitted)),
+        Ok(permitted) => Ok(Opens::Permitted(Box::new(permitted))),
         Err(denied) => match denied.approval {
             Some(approval) => Ok(Opens::Asks(approval, denied.recorded)),
             None => {

@@ -45,7 +45,7 @@ pub(super) struct Plan {
 /// What a proof leads to.
 pub(super) enum Planned {
     /// Something is recorded first.
-    Append(Plan),
+    Append(Box<Plan>),
     /// The same request waits for approval already.
     Waits(Deferred),
 }
@@ -125,7 +125,7 @@ impl Planning<'_> {
                 None,
             ) => Err(unavailable(&"a task was admitted to that is not open")),
         }
-        .map(Planned::Append)
+        .map(|plan| Planned::Append(Box::new(plan)))
     }
 
     /// A spent proof that is shown by another key than it was spent by is told apart: somebody
@@ -236,7 +236,7 @@ impl Planning<'_> {
         let mut keep_until = verified.keep_until;
         match self.approval_needed(opens) {
             Needed::Nothing(permitted) => {
-                changes.push(granted(None, id, permitted, Some(self.proof_annex()))?);
+                changes.push(granted(None, id, *permitted, Some(self.proof_annex()))?);
             }
             Needed::Approval(approval, recorded) => {
                 let (change, deferred) = self.request(start(), approval, recorded, trail)?;

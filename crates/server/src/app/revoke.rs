@@ -26,10 +26,13 @@ impl App {
         key_proof: Option<&KeyProof<'_>>,
         trail: &mut Trail,
     ) -> Result<bool, Refused> {
-        match self
-            .try_revoke(tenant, token, assertion, key_proof, trail)
-            .await
-        {
+        let revoked = if token.starts_with(CODE) {
+            self.cancel_deferral(tenant, token, key_proof, trail).await
+        } else {
+            self.try_revoke(tenant, token, assertion, key_proof, trail)
+                .await
+        };
+        match revoked {
             Ok(recorded) => Ok(recorded),
             Err(refusal) => Err(self.refuse(tenant, trail, refusal)),
         }
@@ -44,9 +47,6 @@ impl App {
         trail: &mut Trail,
     ) -> Result<bool, Refusal> {
         let now = self.now();
-        if token.starts_with(CODE) {
-            return self.cancel_deferral(tenant, token, key_proof, trail).await;
-        }
         let mut caller = None;
         let mut keys = Vec::new();
         if let Some(assertion) = assertion {

@@ -1,7 +1,7 @@
 //! What happened, a line an entry.
 
 use dayfly_domain::access::Detail;
-use dayfly_domain::{Event, Name, TaskId, Time};
+use dayfly_domain::{Event, Name, TaskId, TaskRequested, Time};
 use dayfly_store::{Annex, EntryRange, SearchKey, Store};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -132,18 +132,7 @@ fn event_line(event: &Event, task: Option<TaskId>, now: Time) -> String {
         None => format!("client {number}"),
     };
     match event {
-        Event::TaskRequested(requested) => format!(
-            "workload {}, owner {}, issuer {}, key {}, by {}, key {}, for {}; {} until {}",
-            requested.workload,
-            requested.owner,
-            requested.issuer,
-            requested.key,
-            requested.instance,
-            requested.jkt,
-            access_line(&requested.access),
-            waits_for(requested.people, 0, None),
-            moment(requested.expires, now)
-        ),
+        Event::TaskRequested(requested) => requested_line(requested, now),
         Event::TaskApproved(approved) => match approved.fetch_by {
             Some(fetch_by) => format!("approved, to be fetched until {}", moment(fetch_by, now)),
             None => "approved, another approval is missing".to_owned(),
@@ -199,6 +188,21 @@ fn event_line(event: &Event, task: Option<TaskId>, now: Time) -> String {
         Event::ClientEnded(ended) => format!("{}: {}", client(ended.client), ended.cause.word()),
         Event::TaskEnded(ended) => format!("{}, {} entries", ended.cause.word(), ended.count),
     }
+}
+
+fn requested_line(requested: &TaskRequested, now: Time) -> String {
+    format!(
+        "workload {}, owner {}, issuer {}, key {}, by {}, key {}, for {}; {} until {}",
+        requested.workload,
+        requested.owner,
+        requested.issuer,
+        requested.key,
+        requested.instance,
+        requested.jkt,
+        access_line(&requested.access),
+        waits_for(requested.people, 0, None),
+        moment(requested.expires, now)
+    )
 }
 
 /// The members of a note's data, but for the task it is about.

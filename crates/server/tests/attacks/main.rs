@@ -10,6 +10,7 @@
 mod access;
 mod applied;
 mod approval;
+mod approval_people;
 mod approval_races;
 mod audience;
 mod clocks;

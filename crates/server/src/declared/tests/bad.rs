@@ -376,19 +376,19 @@ fn what_this_build_does_not_serve() {
         ),
         (
             good_with("approval = { by = \"owner\" }"),
-            "tenant.toml:18:1: `workload.release.approval.within` is missing",
+            "tenant.toml:18:1: `within` is missing in `workload.release.approval`",
         ),
         (
             good_with("approval = { by = \"anybody\", within = \"30m\" }"),
-            "tenant.toml:18:19: `workload.release.approval.by` is `anybody`, wanted `owner`",
+            "tenant.toml:18:14: `workload.release.approval.by` is `anybody`, wanted `owner`",
         ),
         (
             good_with("approval = { by = \"owner\", within = \"30s\" }"),
-            "tenant.toml:18:37: `workload.release.approval.within` is 30s, wanted 1m to 24h",
+            "tenant.toml:18:28: `workload.release.approval.within` is 30s, wanted 1m to 24h",
         ),
         (
             good_with("approval = { by = \"owner\", within = \"30m\", people = 3 }"),
-            "tenant.toml:18:53: `workload.release.approval.people` is 3, wanted 1 to 2",
+            "tenant.toml:18:44: `workload.release.approval.people` is 3, wanted 1 to 2",
         ),
         (
             good_with("approval = { by = \"owner\", within = \"30m\", people = 2 }"),
