@@ -9,6 +9,7 @@
 //! | [`tree`] | the compact right edge of a growing tree |
 //! | [`tile`] | C2SP tiles: geometry, paths, reading, writing, bundles of entries |
 //! | [`proof`] | inclusion and consistency proofs, made and verified |
+//! | [`range`] | proofs of leaves that follow each other |
 //! | [`note`] | C2SP signed notes and their keys |
 //! | [`head`] | signed checkpoints |
 //! | [`leaf`] | the bytes of one entry |
@@ -28,6 +29,7 @@ pub mod head;
 pub mod leaf;
 pub mod note;
 pub mod proof;
+pub mod range;
 pub mod receipt;
 pub mod tile;
 pub mod tree;
@@ -45,6 +47,7 @@ pub use proof::{
     consistency_proof, inclusion_proof, inclusion_proofs, root_at, verify_consistency,
     verify_inclusion,
 };
+pub use range::{RangeProof, range_proof, verify_range};
 pub use receipt::{Receipt, ReceiptError, Verified};
 pub use serde_json::value::RawValue;
 pub use tile::{FullTile, ReadTiles, TileWriter};

@@ -59,6 +59,20 @@ impl Frontier {
         self.size = self.size.saturating_add(1);
     }
 
+    /// Appends a complete subtree of `2^height` leaves, of which only the root is known. The tree must
+    /// end where such a subtree can begin, as it does between the parts of a range.
+    pub(crate) fn push_subtree(&mut self, height: u32, root: Hash) {
+        let mut node = root;
+        // INVARIANT: as for a leaf, `2^height` times as large.
+        for _ in 0..self.size.checked_shr(height).unwrap_or(0).trailing_ones() {
+            let Some(left) = self.peaks.pop() else { break };
+            node = node_hash(&left, &node);
+        }
+        self.peaks.push(node);
+        let leaves = 1_u64.checked_shl(height).unwrap_or(0);
+        self.size = self.size.saturating_add(leaves);
+    }
+
     /// How many leaves there are.
     #[must_use]
     pub fn size(&self) -> u64 {
@@ -102,6 +116,18 @@ pub(crate) fn complete_subtrees(mut low: u64, high: u64) -> impl Iterator<Item =
     })
 }
 
+/// The largest complete subtrees that the leaves `low..high` fall into wherever the range begins,
+/// from the left, each as height and index at that height: at most 126.
+pub(crate) fn subtrees_between(mut low: u64, high: u64) -> impl Iterator<Item = (u32, u64)> {
+    core::iter::from_fn(move || {
+        let left = high.checked_sub(low)?.checked_ilog2()?;
+        let height = low.trailing_zeros().min(left);
+        let index = low >> height;
+        low += 1 << height;
+        Some((height, index))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,6 +139,10 @@ mod tests {
         assert_eq!(complete_subtrees(0, u64::MAX).count(), 64);
         assert!(complete_subtrees(0, 7).eq([(2, 0), (1, 2), (0, 6)]));
         assert!(complete_subtrees(4, 7).eq([(1, 2), (0, 6)]));
+        assert!(subtrees_between(0, 7).eq(complete_subtrees(0, 7)));
+        assert!(subtrees_between(3, 12).eq([(0, 3), (2, 1), (2, 2)]));
+        assert_eq!(subtrees_between(7, 7).count(), 0);
+        assert_eq!(subtrees_between(1, u64::MAX).count(), 126);
     }
 
     #[test]

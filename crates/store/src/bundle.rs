@@ -1,28 +1,33 @@
 //! Bundles: sealed entries in files of their own, one whole tile a file, so that a database may drop them.
 //!
 //! A bundle is a text of JSON lines. The first is the header,
-//! `{"bundle":1,"origin","tenant","first","count":256}`; then comes one line for each entry in order
-//! of their positions, `{"pos","leaf","annex":{"salt","data"}?}`, spelled as in a receipt. Nothing
-//! stands after them. The 256 leaf hashes are the hash tile of level 0 that begins at `first`, which
-//! is how a bundle is held against the tree; an annex is held against the hash in its leaf. The
-//! header is bound by nothing: it says where to look.
+//! `{"bundle":1,"origin","tenant","first","count":256,"proof":{"head","rest":{"before","after"}}?,"of":{"from","to"}?}`;
+//! then comes one line for each entry in order of their positions,
+//! `{"pos","leaf","annex":{"salt","data"}?}`, spelled as in a receipt. Nothing stands after them.
+//! The 256 leaf hashes are the hash tile of level 0 that begins at `first`, which is how a bundle is
+//! held against the tree; an annex is held against the hash in its leaf. The header is bound by
+//! nothing: it says where to look, and its proof leads from the leaves to a signed head, for whoever
+//! has no tree to hold them against. `of` is the range of the export that a bundle is part of.
 //!
 //! A file called `<tenant>/<first, 12 digits>.bundle` is whole and synced: it is written beside
-//! under another name first.
+//! under another name first. An export ends with the ledger, and its last bundle may have fewer
+//! entries: it is called `<first>.<count>.bundle`, and no database ever drops what stands in it.
+
+mod file;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use dayfly_domain::Name;
 use dayfly_ledger::tile::TILE_WIDTH;
-use dayfly_ledger::{Hash, ReadLeaf, annex_hash, leaf_hash, receipt, sha256};
+use dayfly_ledger::{Hash, RangeProof, ReadLeaf, annex_hash, leaf_hash, receipt, sha256};
 use serde::{Deserialize, Serialize};
 
 use crate::{Annex, StoredEntry};
+use file::{bounded, make_folder, put, put_by};
 
 /// How many entries a bundle holds: those of one hash tile of level 0.
 pub const BUNDLE_ENTRIES: u64 = TILE_WIDTH as u64;
@@ -33,12 +38,34 @@ const FORM: u64 = 1;
 /// The most bytes of a bundle, read or written.
 const MOST_BYTES: u64 = 256 * 1024 * 1024;
 
-/// The entries of one whole tile, each with the leaf hash that its bytes have.
+/// The entries of one tile, each with the leaf hash that its bytes have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bundle {
     origin: String,
     tenant: String,
     entries: Vec<StoredEntry>,
+    proof: Option<Evidence>,
+    of: Option<Exported>,
+}
+
+/// What leads from the entries of a bundle to a signed head.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evidence {
+    /// The head, a signed note that nobody has looked at yet.
+    pub head: String,
+    /// What the rest of its tree comes to.
+    pub rest: RangeProof,
+}
+
+/// The range of an export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exported {
+    /// The first position.
+    pub from: u64,
+    /// The position after the last.
+    pub to: u64,
 }
 
 /// What is wrong with a bundle.
@@ -86,6 +113,10 @@ struct Header<'a> {
     tenant: Cow<'a, str>,
     first: u64,
     count: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    proof: Option<Evidence>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    of: Option<Exported>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -115,7 +146,16 @@ impl BundleError {
 #[must_use]
 pub fn path(folder: &Path, tenant: &str, pos: u64) -> PathBuf {
     let first = pos - pos % BUNDLE_ENTRIES;
-    folder.join(tenant).join(format!("{first:012}.bundle"))
+    folder.join(tenant).join(name(first, BUNDLE_ENTRIES))
+}
+
+/// The name of the file of a bundle with so many entries.
+#[must_use]
+pub fn name(first: u64, count: u64) -> String {
+    if count == BUNDLE_ENTRIES {
+        return format!("{first:012}.bundle");
+    }
+    format!("{first:012}.{count}.bundle")
 }
 
 /// Writes a bundle again without the annexes at these positions, beside it first; true when it
@@ -158,16 +198,38 @@ impl Bundle {
     /// The bundle of these entries, which are those of one whole tile; none where they are not.
     #[must_use]
     pub fn of(origin: &str, tenant: &Name, entries: Vec<StoredEntry>) -> Option<Self> {
+        Self::begun(origin, tenant, entries).filter(Self::is_whole)
+    }
+
+    /// The same of a tile that the ledger may not have filled yet.
+    #[must_use]
+    pub fn begun(origin: &str, tenant: &Name, entries: Vec<StoredEntry>) -> Option<Self> {
         let first = entries.first()?.pos;
         let in_place = (first..)
             .zip(&entries)
             .all(|(pos, entry)| entry.pos == pos && entry.hash == leaf_hash(entry.leaf.as_bytes()));
-        let whole = first.is_multiple_of(BUNDLE_ENTRIES) && entries.len() as u64 == BUNDLE_ENTRIES;
-        (in_place && whole).then(|| Self {
+        let fits = first.is_multiple_of(BUNDLE_ENTRIES) && entries.len() as u64 <= BUNDLE_ENTRIES;
+        (in_place && fits).then(|| Self {
             origin: origin.to_owned(),
             tenant: tenant.to_string(),
             entries,
+            proof: None,
+            of: None,
         })
+    }
+
+    /// The same with what leads to a head.
+    #[must_use]
+    pub fn proven(self, proof: Evidence) -> Self {
+        let proof = Some(proof);
+        Self { proof, ..self }
+    }
+
+    /// The same as part of an export.
+    #[must_use]
+    pub fn part_of(self, of: Exported) -> Self {
+        let of = Some(of);
+        Self { of, ..self }
     }
 
     /// Writes it to its place within a folder of bundles and syncs it, the same bytes or none.
@@ -192,12 +254,39 @@ impl Bundle {
         Ok(path)
     }
 
-    /// Reads a bundle and checks all that can be without the tree: that it is whole, that each
-    /// entry is a leaf of its tenant, and that each annex is the one that its leaf names.
+    /// Writes it into a file that is not there yet and syncs it.
+    ///
+    /// # Errors
+    /// [`BundleError::Unwritten`], also where the name is taken; then what has it is as it was.
+    pub fn write_new(&self, path: &Path) -> Result<(), BundleError> {
+        let text = self.text(path)?;
+        make_folder(path).map_err(|why| unwritten(path, &why))?;
+        put_by(path, &text, |part, path| {
+            // Unlike a rename, a link takes no name that something has.
+            fs::hard_link(part, path)?;
+            fs::remove_file(part)
+        })
+    }
+
+    /// Reads the bundle of a whole tile, as [`Self::read_begun`] does.
     ///
     /// # Errors
     /// [`BundleError`].
     pub fn read(path: &Path) -> Result<Self, BundleError> {
+        let bundle = Self::read_begun(path)?;
+        if bundle.is_whole() {
+            return Ok(bundle);
+        }
+        let count = bundle.entries.len();
+        Err(damaged(path, &format!("it has {count} entries")))
+    }
+
+    /// Reads a bundle and checks all that can be without the tree: that it has as many entries as it
+    /// says, that each is a leaf of its tenant, and that each annex is the one that its leaf names.
+    ///
+    /// # Errors
+    /// [`BundleError`].
+    pub fn read_begun(path: &Path) -> Result<Self, BundleError> {
         let text = match bounded(path) {
             Ok(text) => text,
             Err(why) if why.kind() == ErrorKind::NotFound => {
@@ -221,7 +310,7 @@ impl Bundle {
         bytes.starts_with(br#"{"bundle":"#)
     }
 
-    /// Reads the text of a bundle, as [`Self::read`] does.
+    /// Reads the text of a bundle, as [`Self::read_begun`] does.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -229,7 +318,7 @@ impl Bundle {
         let mut lines = text.strip_suffix('\n').ok_or("it is cut off")?.split('\n');
         let header: Header<'_> = serde_json::from_str(lines.next().unwrap_or_default())
             .map_err(|why| format!("its first line is no header: {why}"))?;
-        if header.bundle != FORM || header.count != BUNDLE_ENTRIES {
+        if header.bundle != FORM || !(1..=BUNDLE_ENTRIES).contains(&header.count) {
             return Err(format!("its form {} is not known", header.bundle));
         }
         if !header.first.is_multiple_of(BUNDLE_ENTRIES) {
@@ -241,13 +330,19 @@ impl Bundle {
                 .map_err(|why| format!("at position {pos}: {why}"))?;
             entries.push(entry);
         }
-        if entries.len() as u64 != BUNDLE_ENTRIES {
-            return Err(format!("it has {} entries", entries.len()));
+        if entries.len() as u64 != header.count {
+            return Err(format!(
+                "it has {} entries and says {}",
+                entries.len(),
+                header.count
+            ));
         }
         Ok(Self {
             origin: header.origin.into_owned(),
             tenant: header.tenant.into_owned(),
             entries,
+            proof: header.proof,
+            of: header.of,
         })
     }
 
@@ -275,20 +370,54 @@ impl Bundle {
         &self.entries
     }
 
+    /// The position after its last entry.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.first() + self.entries.len() as u64
+    }
+
+    /// Whether its tile is full.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.entries.len() as u64 == BUNDLE_ENTRIES
+    }
+
+    /// What leads from it to a signed head, where it has that: nobody has checked it yet.
+    #[must_use]
+    pub fn proof(&self) -> Option<&Evidence> {
+        self.proof.as_ref()
+    }
+
+    /// The range of the export that it is part of.
+    #[must_use]
+    pub fn exported(&self) -> Option<Exported> {
+        self.of
+    }
+
     /// The hashes of its leaves, computed: those of a hash tile of level 0.
     pub fn hashes(&self) -> impl Iterator<Item = Hash> {
         self.entries.iter().map(|entry| entry.hash)
     }
 
     fn text(&self, path: &Path) -> Result<String, BundleError> {
+        self.to_text().map_err(|why| unwritten(path, &why))
+    }
+
+    /// The text of the bundle, as [`Self::parse`] reads it.
+    ///
+    /// # Errors
+    /// What cannot be in a bundle.
+    pub fn to_text(&self) -> Result<String, String> {
         let header = Header {
             bundle: FORM,
             origin: self.origin.as_str().into(),
             tenant: self.tenant.as_str().into(),
             first: self.first(),
-            count: BUNDLE_ENTRIES,
+            count: self.entries.len() as u64,
+            proof: self.proof.clone(),
+            of: self.of,
         };
-        let failed = |why: serde_json::Error| unwritten(path, &why);
+        let failed = |why: serde_json::Error| why.to_string();
         let mut text = serde_json::to_string(&header).map_err(failed)?;
         for entry in &self.entries {
             let annex = entry.annex.as_ref().map(|annex| receipt::Annex {
@@ -305,7 +434,7 @@ impl Bundle {
         }
         text.push('\n');
         if text.len() as u64 > MOST_BYTES {
-            return Err(unwritten(path, &"it would be too large"));
+            return Err("it would be too large".to_owned());
         }
         Ok(text)
     }
@@ -336,67 +465,6 @@ fn entry(line: &str, pos: u64, tenant: &str) -> Result<StoredEntry, String> {
             data: annex.data,
         }),
     })
-}
-
-fn bounded(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    let mut file = File::open(path)?.take(MOST_BYTES + 1);
-    if file.read_to_string(&mut text)? as u64 > MOST_BYTES {
-        return Err(io::Error::new(ErrorKind::InvalidData, "it is too large"));
-    }
-    Ok(text)
-}
-
-/// Makes the folders above a bundle, for nobody else to read, and syncs that they are there.
-fn make_folder(path: &Path) -> io::Result<()> {
-    let Some(folder) = path.parent() else {
-        return Ok(());
-    };
-    if folder.is_dir() {
-        return Ok(());
-    }
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)?;
-    for above in folder.ancestors().skip(1).take(2) {
-        sync_folder(above)?;
-    }
-    Ok(())
-}
-
-/// Puts a text into a file of this name, whole and synced, or leaves what is there.
-fn put(path: &Path, text: &str) -> Result<(), BundleError> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    // One process has one writer of bundles; what a killed one left is written over or stays.
-    let part = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
-    let write = || {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&part)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        // From here on a crash is clean: the name has the former bytes or these.
-        fs::rename(&part, path)?;
-        path.parent().map_or(Ok(()), sync_folder)
-    };
-    write().map_err(|why| {
-        // What is left has no name that anybody reads.
-        let _ = fs::remove_file(&part);
-        unwritten(path, &why)
-    })
-}
-
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    let folder = if folder == Path::new("") {
-        Path::new(".")
-    } else {
-        folder
-    };
-    File::open(folder)?.sync_all()
 }
 
 pub(crate) fn damaged(path: &Path, why: &impl ToString) -> BundleError {

@@ -7,7 +7,7 @@ mod keys;
 pub mod memory;
 pub mod sqlite;
 
-pub use bundle::{BUNDLE_ENTRIES, Bundle, BundleError};
+pub use bundle::{BUNDLE_ENTRIES, Bundle, BundleError, Evidence, Exported};
 pub use contract::*;
 pub use memory::{Fault, MemoryStore};
 pub use sqlite::{

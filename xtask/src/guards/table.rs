@@ -56,6 +56,15 @@ pub(super) const GUARDS: &[Guard] = &[
         test: "fsck::each_rule_is_named",
     },
     Guard {
+        promise: "P5",
+        what: "the comparison of exported entries with the root of a head",
+        file: "crates/ledger/src/range.rs",
+        guard: "if got == *root {",
+        without: "if true {",
+        target: LEDGER,
+        test: "properties::a_range_is_proven_and_nothing_else_is",
+    },
+    Guard {
         promise: "P1",
         what: "the sync of a commit",
         file: "crates/store/src/sqlite.rs",
@@ -108,6 +117,15 @@ pub(super) const GUARDS: &[Guard] = &[
         without: "        let _ = check_epochs(None);",
         target: ATTACKS,
         test: "containment::nothing_minted_during_an_offboarding_survives_it",
+    },
+    Guard {
+        promise: "P3",
+        what: "the look at the next start at what was granted before an activation that fell",
+        file: "crates/server/src/app/ending.rs",
+        guard: "            tasks = self.with_late(tenant, tasks, upto).await?;",
+        without: "            let _: u64 = upto;",
+        target: ATTACKS,
+        test: "applied::what_slipped_in_before_a_fall_is_judged_by_the_next_start",
     },
     Guard {
         promise: "P3",

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use dayfly_ledger::{FsckError, VerifierKey};
 use dayfly_server::mint::ledger_keys;
 use dayfly_server::record::{LedgerEntry, moment, one_line};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::place::{At, PlaceArgs};
 use super::record::{Record, now};
-use super::{database, failed, print, print_json, read_file};
+use super::{bundles, database, failed, print, print_json, read_file};
 use crate::output::say;
 
 /// Options of `dayfly ledger fsck`.
@@ -43,13 +43,17 @@ pub(crate) struct VerifyArgs {
     #[command(flatten)]
     place: PlaceArgs,
     /// An earlier head: the note itself, or JSON that holds it, as `ledger head --json`, a receipt
-    /// or a line of a head sink; `-` for standard input
+    /// or a line of a head sink; `-` for standard input. Or a bundle of entries, or a folder of them,
+    /// exported or moved out of the database
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// The key of the ledger as it was trusted then, and again the present one where it was
-    /// replaced since; without it, those that the server names
+    /// replaced since; without it, those that the server names. Bundles are verified offline by it
     #[arg(long, value_name = "VERIFIER_KEY")]
     key: Vec<String>,
+    /// The head that the bundles must be of, in a form as above; without it, those that they hold
+    #[arg(long, value_name = "HEAD")]
+    head: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -181,13 +185,33 @@ pub(super) async fn head(args: &HeadArgs, at: At<'_>) -> Result<ExitCode> {
     printed
 }
 
+/// Wrong use, or what keeps it from being told whether it holds.
+const USAGE: u8 = 2;
+
 pub(super) async fn verify(args: &VerifyArgs, at: At<'_>) -> Result<ExitCode> {
-    let file = read_file(&args.file)?;
-    let held = note_in(&file).context("there is no signed head in the file")?;
+    match verified(args, at).await {
+        Ok(code) => Ok(code),
+        Err(why) => {
+            say(one_line(&format!("{why:#}")));
+            Ok(USAGE.into())
+        }
+    }
+}
+
+async fn verified(args: &VerifyArgs, at: At<'_>) -> Result<ExitCode> {
     let given = args.key.iter().map(|key| key.parse());
     let given: Vec<VerifierKey> = given
         .collect::<Result<_, _>>()
         .context("`--key` is no verifier key")?;
+    if let Some(files) = bundles::find(&args.file, at.tenant)? {
+        return verify_bundles(args, &files, given, at).await;
+    }
+    ensure!(
+        args.head.is_none(),
+        "--head goes with bundles, and this is a head"
+    );
+    let file = read_file(&args.file)?;
+    let held = note_in(&file).context("there is no signed head in the file")?;
     let record = args.place.record(at).await?;
     let mut compared = record.compare(&held).await?;
     let keys = if given.is_empty() {
@@ -216,6 +240,55 @@ pub(super) async fn verify(args: &VerifyArgs, at: At<'_>) -> Result<ExitCode> {
         (Some(why), _) => format!("does not hold: {}\n", one_line(why)),
     };
     print(&text)?;
+    Ok(code)
+}
+
+/// Verifies entries in files: by a key that is given with nothing else, or else by the keys that
+/// the server names, and then against its present head too.
+async fn verify_bundles(
+    args: &VerifyArgs,
+    files: &[PathBuf],
+    given: Vec<VerifierKey>,
+    at: At<'_>,
+) -> Result<ExitCode> {
+    ensure!(
+        given.is_empty() || !at.named,
+        "--key verifies bundles offline, so no server is asked: leave one of --key and --server away"
+    );
+    let held = match &args.head {
+        Some(file) => Some(
+            note_in(&read_file(file)?)
+                .with_context(|| format!("there is no signed head in {}", file.display()))?,
+        ),
+        None => None,
+    };
+    let (record, keys) = if given.is_empty() {
+        let record = args.place.record(at).await?;
+        let keys = ledger_keys(&record.keys().await?);
+        (Some(record), keys)
+    } else {
+        (None, given)
+    };
+    let alone = !args.file.is_dir();
+    let mut judged = bundles::judge(files, alone, &keys, held.as_deref())?;
+    if let (Some(record), Ok(proven)) = (record, &judged) {
+        let compared = record.compare(&proven.note).await?;
+        if let Err(why) = compared.check(&proven.note, &keys) {
+            judged = Err(bundles::Fault::Foreign(why));
+        }
+    }
+    let (code, line) = match &judged {
+        Ok(proven) => (ExitCode::SUCCESS, proven.line()),
+        Err(why) => (
+            ExitCode::FAILURE,
+            format!("does not hold: {}", one_line(&why.to_string())),
+        ),
+    };
+    if args.json {
+        print_json(&bundles::json(&judged))?;
+    } else {
+        print(&format!("{line}\n"))?;
+    }
     Ok(code)
 }
 

@@ -2,10 +2,12 @@
 
 mod approve;
 mod backup;
+mod bundles;
 mod change;
 mod contain;
 mod database;
 mod erase;
+mod export;
 mod keys;
 mod ledger;
 mod list;
@@ -123,8 +125,11 @@ pub(crate) enum LedgerCommand {
     Fsck(ledger::FsckArgs),
     /// Prints the signed head of the ledger
     Head(ledger::HeadArgs),
-    /// Checks that the ledger still begins with an earlier head
+    /// Checks that the ledger still begins with an earlier head, or that entries in bundles are those
+    /// of a signed head. Exits with 0 when it holds, 1 when it does not, 2 when that cannot be told
     Verify(ledger::VerifyArgs),
+    /// Writes entries into bundle files, which `ledger verify` checks offline
+    Export(export::ExportArgs),
     /// Prints the latest entries
     Tail(ledger::TailArgs),
     /// Erases what the record says of a person; leaves, proofs and receipts go on to hold
@@ -175,6 +180,7 @@ impl OperatorCommand {
             | Self::Ledger(
                 LedgerCommand::Head(_)
                 | LedgerCommand::Verify(_)
+                | LedgerCommand::Export(_)
                 | LedgerCommand::Tail(_)
                 | LedgerCommand::Erase(_),
             )
@@ -208,6 +214,7 @@ pub(crate) fn main(command: OperatorCommand, at: At<'_>) -> ExitCode {
         OperatorCommand::Receipt(args) => block_on(receipt::receipt(&args, at)),
         OperatorCommand::Ledger(LedgerCommand::Head(args)) => block_on(ledger::head(&args, at)),
         OperatorCommand::Ledger(LedgerCommand::Verify(args)) => block_on(ledger::verify(&args, at)),
+        OperatorCommand::Ledger(LedgerCommand::Export(args)) => block_on(export::export(&args, at)),
         OperatorCommand::Ledger(LedgerCommand::Tail(args)) => block_on(ledger::tail(&args, at)),
         OperatorCommand::Ledger(LedgerCommand::Erase(args)) => block_on(erase::erase(&args, at)),
         OperatorCommand::Keys(KeysCommand::List(args)) => block_on(keys::list(&args, at)),

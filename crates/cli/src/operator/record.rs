@@ -1,6 +1,6 @@
 //! The record, wherever it is: behind the socket of a server that runs, or in its database.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use dayfly_domain::{CredentialId, Name, TaskId, Time};
 use dayfly_ledger::Receipt;
 use dayfly_server::mint::KeyInfo;
@@ -8,7 +8,9 @@ use dayfly_server::record::{
     self, BlockView, Comparison, DecisionView, Filter, HeadView, LedgerEntry, OwnerView, TaskPage,
     TaskView, Trace, TraceKey, TraceQuery, WorkloadView,
 };
+use dayfly_store::Bundle;
 use dayfly_store::clock::{Clock, SystemClock};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -41,6 +43,12 @@ impl Served {
     fn path(&self, path: &str) -> String {
         format!("/admin/{}/{path}", self.tenant)
     }
+}
+
+/// A bundle as a server tells it.
+#[derive(Deserialize)]
+struct BundleText {
+    bundle: String,
 }
 
 /// Now, by the clock of this machine.
@@ -166,6 +174,39 @@ impl Record {
                 let now = database.now();
                 database.read(|store, tenant| record::entries(store, tenant, from, limit, now))
             }
+        }
+    }
+
+    /// The entries of the tile that begins at a position, as far as a head covers them, as a bundle
+    /// that nobody has checked yet.
+    pub(super) async fn bundle(
+        &self,
+        head: &HeadView,
+        first: u64,
+        annexes: bool,
+    ) -> Result<Bundle> {
+        match self {
+            Self::Served(served) => {
+                let query = Query::default()
+                    .with("head", Some(&head.note))
+                    .flag("annex", annexes);
+                let path = format!("ledger/bundles/{first}{}", query.0);
+                let BundleText { bundle } = served.get(&path).await?;
+                Bundle::parse(&bundle).map_err(|why| anyhow!("the server's bundle: {why}"))
+            }
+            Self::Offline(database) => database
+                .read(|store, tenant| {
+                    record::bundle(store, tenant, &head.origin, &head.note, first, annexes)
+                })?
+                .with_context(|| format!("the head covers no entry from position {first} on")),
+        }
+    }
+
+    /// The tenant.
+    pub(super) fn tenant(&self) -> &Name {
+        match self {
+            Self::Served(served) => &served.tenant,
+            Self::Offline(database) => database.tenant(),
         }
     }
 

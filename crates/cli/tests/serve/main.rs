@@ -14,6 +14,7 @@ mod check;
 mod client;
 mod crash;
 mod erase;
+mod export;
 mod front;
 mod keys;
 mod offboarding;

@@ -10,10 +10,10 @@ use crate::client::{Client, Outcome};
 use crate::stage::{Stage, TENANT};
 
 /// How many entries were made long ago: two bundles and some.
-const OLD: usize = 600;
+pub(crate) const OLD: usize = 600;
 
 /// A server with entries of long ago that stay in the database for a day.
-async fn old() -> Stage {
+pub(crate) async fn old() -> Stage {
     let stage = Stage::with("ledger = { retain = \"1d\" }\n", TENANT);
     let data = stage.folder().join("data");
     fs::create_dir(&data).unwrap();
@@ -53,7 +53,7 @@ fn dropped(stage: &Stage) -> u64 {
     (0..OLD as u64).find(|pos| reads(*pos)).unwrap()
 }
 
-async fn until_dropped(stage: &Stage) {
+pub(crate) async fn until_dropped(stage: &Stage) {
     while dropped(stage) < 512 {
         tokio::task::yield_now().await;
     }

@@ -5,7 +5,8 @@ use std::sync::OnceLock;
 use dayfly_ledger::tile::{RestoreError, TileError, TilePath};
 use dayfly_ledger::{
     Frontier, Hash, ReadTiles, TileWriter, consistency_proof, empty_root, inclusion_proof,
-    inclusion_proofs, leaf_hash, node_hash, root_at, verify_consistency, verify_inclusion,
+    inclusion_proofs, leaf_hash, node_hash, range_proof, root_at, verify_consistency,
+    verify_inclusion, verify_range,
 };
 use proptest::prelude::*;
 
@@ -320,4 +321,46 @@ fn a_tile_is_served_in_the_width_of_an_older_head() {
         assert_eq!(tiles.tile(0, index, width).unwrap(), wanted);
     }
     assert_eq!(tiles.tile(0, 2, 1), Ok(Vec::new()));
+}
+
+proptest! {
+    #[test]
+    fn a_range_is_proven_and_nothing_else_is(
+        size in 1..SIZE,
+        from in any::<prop::sample::Index>(),
+        count in any::<prop::sample::Index>(),
+        other in any::<prop::sample::Index>(),
+    ) {
+        let from = from.index(usize::try_from(size).unwrap()) as u64;
+        let most = usize::try_from(size - from).unwrap().min(600);
+        let to = from + count.index(most + 1) as u64;
+        let tree = tree();
+        let root = root_at(size, tree).unwrap();
+        let proof = range_proof(from, to, size, tree).unwrap();
+        let leaves = || {
+            let (from, to) = (usize::try_from(from).unwrap(), usize::try_from(to).unwrap());
+            tree.leaves[from..to].to_vec()
+        };
+        prop_assert_eq!(verify_range(from, leaves(), size, &root, &proof), Ok(()));
+        // Another leaf, one less, another place, another root. The size is the head's to bind.
+        if from < to {
+            let mut changed = leaves();
+            let at = other.index(changed.len());
+            changed[at] = leaf_hash(b"another");
+            prop_assert!(verify_range(from, changed, size, &root, &proof).is_err());
+            let mut cut = leaves();
+            cut.pop();
+            prop_assert!(verify_range(from, cut, size, &root, &proof).is_err());
+            prop_assert!(verify_range(from + 1, leaves(), size, &root, &proof).is_err());
+        }
+        prop_assert!(verify_range(from, leaves(), size, &leaf_hash(b"root"), &proof).is_err());
+        let mut longer = proof.clone();
+        longer.after.push(root);
+        prop_assert!(verify_range(from, leaves(), size, &root, &longer).is_err());
+        let mut shorter = proof.clone();
+        if shorter.before.pop().is_some() {
+            prop_assert!(verify_range(from, leaves(), size, &root, &shorter).is_err());
+        }
+        prop_assert!(range_proof(from, size + 1, size, tree).is_err());
+    }
 }

@@ -60,7 +60,7 @@ impl App {
                 .hint("log in with `dayfly login` and approve at the admin listener: a user id is not a person"));
         };
         for _ in 0..ATTEMPTS {
-            let open = self.waiting(tenant, task)?;
+            let open = self.waiting(tenant, task).await?;
             // INVARIANT: only where the annex of the request still stands can people be told apart.
             let annex = self.request_annex(tenant, task)?.ok_or_else(erased)?;
             let salt = annex.salt().ok_or_else(erased)?;
@@ -122,11 +122,13 @@ impl App {
         reason: &str,
     ) -> Result<Ended, Refusal> {
         for _ in 0..ATTEMPTS {
-            let open = self.waiting(tenant, task)?;
+            let open = self.waiting(tenant, task).await?;
             let append = self.denial(tenant, &open, by, reason)?;
+            let after = append.changes.first().map(|change| change.next.clone());
             match self.held.end(tenant.name(), append).await {
                 Ok(done) => {
-                    let answer = self.ended_answer(tenant, End::Task(task))?;
+                    let after = after.ok_or_else(|| unavailable(&"a denial without events"))?;
+                    let answer = self.answer_of(tenant, &after, End::Task(task))?;
                     let recorded = done.is_durable();
                     return Ok(Ended { recorded, ..answer });
                 }
@@ -167,12 +169,12 @@ impl App {
     }
 
     /// A task that waits, or the refusal that says how it stands instead.
-    fn waiting(&self, tenant: &Tenant, task: TaskId) -> Result<OpenTask, Refusal> {
+    async fn waiting(&self, tenant: &Tenant, task: TaskId) -> Result<OpenTask, Refusal> {
         if let Some(open) = self.open_task(tenant, task)? {
             open.task.check_pending(self.now())?;
             return Ok(open);
         }
-        match self.recorded_task(tenant, task)? {
+        match self.recorded_task(tenant, task).await? {
             Some(over) => match over.check_pending(self.now()) {
                 Err(refusal) => Err(refusal),
                 Ok(_) => Err(unavailable(&"a task stands in two ways")),

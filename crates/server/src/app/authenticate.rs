@@ -292,12 +292,14 @@ impl App {
     }
 
     /// The state of a task, open or ended, as the record has it.
-    pub(super) fn recorded_task(
+    pub(super) async fn recorded_task(
         &self,
         tenant: &Tenant,
         id: TaskId,
     ) -> Result<Option<Task>, Refusal> {
-        record::task_state(self.store.as_ref(), tenant.name(), id).map_err(|why| unavailable(&why))
+        let name = tenant.name().clone();
+        self.replayed(move |store| record::task_state(store, &name, id))
+            .await
     }
 }
 

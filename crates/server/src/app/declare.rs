@@ -109,6 +109,12 @@ impl App {
         reason: &str,
     ) -> Result<Applied, ApplyError> {
         let _one_at_a_time = tenant.applying.lock().await;
+        if !request.dry_run {
+            // An earlier one that was cut short comes first: this one takes the place of its notes.
+            self.go_on_ending(tenant)
+                .await
+                .map_err(|why| ApplyError::Unfinished(why.to_string()))?;
+        }
         let before = tenant.loaded();
         let (next, warnings) = self.next(tenant, request)?;
         let mut applied = Applied {
@@ -133,7 +139,7 @@ impl App {
         let regrant = Arc::new(Regrant {
             store: Arc::clone(&self.store),
             tenant: tenant.name().clone(),
-            before: Arc::clone(&before),
+            before: Some(Arc::clone(&before)),
             after: Arc::clone(&next.declared),
             policies: Arc::clone(&next.policies),
         });
@@ -236,7 +242,7 @@ impl App {
             by: signed.by(),
             ends: lost.count(),
         });
-        append.moves = regrant.moves();
+        append.moves = regrant.moves(&before.declared);
         let query = FactsQuery {
             epochs: &append.moves,
             documents: Some(Moves::documents()),
@@ -252,10 +258,8 @@ impl App {
             append.documents.push(document);
         }
         append.relies = facts.epochs;
-        if !lost.refused.is_empty() {
-            let tasks = lost.refused.iter().copied();
-            append.documents.push(ending::document(tasks));
-        }
+        // Whatever becomes of this process: what is granted until the append is judged after it.
+        append.documents.extend(ending::documents(lost));
         Ok(append)
     }
 

@@ -179,7 +179,7 @@ impl App {
 
     /// The task of a deferral code, for whoever holds the key that asked. A code that is unknown, of
     /// another key, or redeemed is all the same.
-    pub(super) fn known_deferral(
+    pub(super) async fn known_deferral(
         &self,
         tenant: &Tenant,
         code: &str,
@@ -209,7 +209,7 @@ impl App {
         if !holds(&requested.code, &requested.jkt) {
             return Err(unknown_code());
         }
-        match self.recorded_task(tenant, id)? {
+        match self.recorded_task(tenant, id).await? {
             Some(task) if task.clients.is_empty() => Ok(Known::Ended(Box::new(task))),
             Some(_) | None => Err(unknown_code()),
         }

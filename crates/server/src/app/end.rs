@@ -103,7 +103,7 @@ impl App {
         let now = self.now();
         let open = self.open_task(tenant, own.id.client.task)?;
         let Some(open) = open.filter(|open| client_active(open, own.id.client)) else {
-            return self.repeated_end(tenant, end, presented, &own, now);
+            return self.repeated_end(tenant, end, presented, &own, now).await;
         };
         // A task whose end is due is over, recorded or not: this very call records it, and its
         // client is answered now as it would be after the next sweep.
@@ -119,8 +119,11 @@ impl App {
         if let Some(answer) = self.ended_before(tenant, end, &open.task, now)? {
             return Ok(answer);
         }
-        let recorded = self.commit_end(tenant, end, outcome.into(), open).await?;
-        let answer = self.ended_answer(tenant, end)?;
+        let (recorded, task) = self.commit_end(tenant, end, outcome.into(), open).await?;
+        let answer = match task {
+            Some(task) => self.answer_of(tenant, &task, end)?,
+            None => self.ended_answer(tenant, end).await?,
+        };
         Ok(Ended { recorded, ..answer })
     }
 
@@ -142,30 +145,31 @@ impl App {
     }
 
     /// Commits the end, deciding anew while the task moves under it. Whoever ended it meanwhile,
-    /// it has ended. Whether that is durable.
-    pub(super) async fn commit_end(
+    /// it has ended. Whether that is durable, and the task after it where it was this end.
+    async fn commit_end(
         &self,
         tenant: &Tenant,
         end: End,
         cause: Cause,
         mut open: OpenTask,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<(bool, Option<Task>), Refusal> {
         for _ in 0..ATTEMPTS {
             let now = self.now();
             let events = self.decide_end(tenant, end, cause, &open, now)?;
             let append = recorded(&open, events, now)?;
+            let after = append.changes.first().map(|change| change.next.clone());
             match self.held.end(tenant.name(), append).await {
-                Ok(done) => return Ok(done.is_durable()),
+                Ok(done) => return Ok((done.is_durable(), after)),
                 Err(error) => self.after_failure(tenant, error, false).await?,
             }
             match self.open_task(tenant, open.task.id)? {
                 Some(again) => open = again,
-                None => return Ok(true),
+                None => return Ok((true, None)),
             }
             if let End::Client(client) = end
                 && !client_active(&open, client)
             {
-                return Ok(true);
+                return Ok((true, None));
             }
         }
         Err(unavailable(&"the task did not stand still"))
@@ -200,16 +204,22 @@ impl App {
     }
 
     /// The answer to an end that is committed, read from the record.
-    pub(super) fn ended_answer(&self, tenant: &Tenant, end: End) -> Result<Ended, Refusal> {
+    async fn ended_answer(&self, tenant: &Tenant, end: End) -> Result<Ended, Refusal> {
         let task = self
-            .recorded_task(tenant, end.task())?
+            .recorded_task(tenant, end.task())
+            .await?
             .ok_or_else(|| ended("no such task"))?;
         self.answer_of(tenant, &task, end)
     }
 
     /// The answer to an end, from the task as the record has it. Everything in it but the head
     /// follows from what was recorded by then, so it is the same whenever it is asked for.
-    fn answer_of(&self, tenant: &Tenant, task: &Task, end: End) -> Result<Ended, Refusal> {
+    pub(super) fn answer_of(
+        &self,
+        tenant: &Tenant,
+        task: &Task,
+        end: End,
+    ) -> Result<Ended, Refusal> {
         let (cause, at) = ended_of(task, end).ok_or_else(|| ended("it is open"))?;
         let (client, acceptable_until) = match end {
             End::Task(_) => (None, task.last_expiry()),
@@ -235,7 +245,7 @@ impl App {
     /// Answers the same key again for ten minutes after the end, whatever has expired meanwhile:
     /// after its own end, and after the end of what it asks about, which it must have been allowed
     /// to end.
-    fn repeated_end(
+    async fn repeated_end(
         &self,
         tenant: &Tenant,
         end: End,
@@ -243,7 +253,7 @@ impl App {
         own: &OwnToken,
         now: Time,
     ) -> Result<Ended, Refusal> {
-        let task = self.check_ended_caller(tenant, presented, own, now)?;
+        let task = self.check_ended_caller(tenant, presented, own, now).await?;
         // Who may not end it learns nothing more than that its own credential is over: neither
         // whether the other is open nor when it ended.
         check_may_end(&task, end, own.id.client).map_err(|_| ended("over"))?;
@@ -254,7 +264,7 @@ impl App {
 
     /// Checks the caller of a task or client that ended within the last ten minutes: one of its
     /// tokens, and the key it was bound to. Gives the task as the record has it.
-    pub(super) fn check_ended_caller(
+    pub(super) async fn check_ended_caller(
         &self,
         tenant: &Tenant,
         presented: &Presented<'_>,
@@ -267,7 +277,8 @@ impl App {
         // The key first: replaying a task costs, and whoever holds but its token is not worth it.
         self.prove_key(tenant, presented, own.jkt, now)?;
         let task = self
-            .recorded_task(tenant, own.id.client.task)?
+            .recorded_task(tenant, own.id.client.task)
+            .await?
             .ok_or_else(|| ended("no such task"))?;
         check_bound(&task, own)?;
         let (_, at) =

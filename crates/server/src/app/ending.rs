@@ -1,5 +1,7 @@
 //! Ends of open tasks that a new declared state does not grant: begun by an apply, finished whatever happens to it.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use dayfly_domain::{Block, BlockOn, Cause, Command, EndTask, Event, TaskId, Time, decide};
@@ -9,21 +11,34 @@ use serde_json::json;
 use super::actor::Signature;
 use super::plan::change;
 use super::refuse::unavailable;
+use super::regrant::{Lost, Regrant};
 use super::{App, Tenant};
+use crate::record::RecordError;
 
 /// The document that names the tasks whose ends are still to be recorded.
 const ENDING: &str = "ending";
+/// The document that says up to which position grants were counted before the activation: what the
+/// former state granted from there on is still to be judged.
+const UPTO: &str = "ending/upto";
 /// How many are ended side by side.
 const BATCH: usize = 512;
 /// How often a task that moves under its end is looked at again before others wait for it.
 const ROUNDS: usize = 64;
 
-/// The document that has these tasks ended after a restart too.
-pub(super) fn document(tasks: impl Iterator<Item = TaskId>) -> Document {
-    Document {
-        name: ENDING.to_owned(),
-        bytes: Some(tasks.flat_map(|task| task.0).collect()),
-    }
+/// The documents that have these tasks ended after a restart too, and with them what was granted
+/// after they were counted.
+pub(super) fn documents(lost: &Lost) -> [Document; 2] {
+    let tasks = lost.refused.iter().flat_map(|task| task.0);
+    [
+        Document {
+            name: ENDING.to_owned(),
+            bytes: Some(tasks.collect()),
+        },
+        Document {
+            name: UPTO.to_owned(),
+            bytes: Some(lost.upto().to_string().into_bytes()),
+        },
+    ]
 }
 
 /// What records an end: nothing of its series starts again after an end by policy until an
@@ -92,19 +107,70 @@ impl App {
         let Ok(_one_at_a_time) = tenant.applying.try_lock() else {
             return Ok(0);
         };
+        self.go_on_ending(tenant).await
+    }
+
+    /// The same for whoever holds the tenant's place for applies.
+    pub(super) async fn go_on_ending(&self, tenant: &Tenant) -> Result<u64, Unavailable> {
+        if !tenant.ending.load(Ordering::SeqCst) {
+            return Ok(0);
+        }
         let query = FactsQuery {
             documents: Some(ENDING),
             ..FactsQuery::default()
         };
         let facts = self.store.facts(tenant.name(), &query)?;
-        let tasks: Vec<TaskId> = facts
-            .documents
-            .iter()
-            .filter(|(name, _)| name == ENDING)
-            .flat_map(|(_, bytes)| bytes.as_chunks::<16>().0)
-            .map(|id| TaskId(*id))
-            .collect();
+        if facts.documents.is_empty() {
+            tenant.ending.store(false, Ordering::SeqCst);
+            return Ok(0);
+        }
+        let of = |wanted: &'static str| {
+            let mut documents = facts.documents.iter();
+            documents.find_map(move |(name, bytes)| (name == wanted).then_some(bytes))
+        };
+        let named = of(ENDING).into_iter().flat_map(|bytes| bytes.as_chunks().0);
+        let mut tasks: BTreeSet<TaskId> = named.map(|id| TaskId(*id)).collect();
+        if let Some(bytes) = of(UPTO) {
+            let upto = std::str::from_utf8(bytes).ok();
+            let upto = upto.and_then(|text| text.parse().ok());
+            let upto = upto.ok_or_else(|| Unavailable(format!("`{UPTO}` holds no position")))?;
+            tasks = self.with_late(tenant, tasks, upto).await?;
+        }
+        let tasks: Vec<TaskId> = tasks.into_iter().collect();
         self.end_by_policy(tenant, &tasks).await
+    }
+
+    /// These tasks and those that the former state granted from a position on, up to the activation,
+    /// and the state in force does not.
+    async fn with_late(
+        &self,
+        tenant: &Tenant,
+        tasks: BTreeSet<TaskId>,
+        upto: u64,
+    ) -> Result<BTreeSet<TaskId>, Unavailable> {
+        let unavailable = |why: &dyn std::fmt::Display| Unavailable(why.to_string());
+        let now = self.now();
+        // Whoever asked for the apply may have gone before it was taken in.
+        tenant
+            .reload(self.store.as_ref(), now)
+            .await
+            .map_err(|why| unavailable(&why))?;
+        let loaded = tenant.loaded();
+        let regrant = Regrant {
+            store: Arc::clone(&self.store),
+            tenant: tenant.name().clone(),
+            before: None,
+            after: Arc::clone(&loaded.declared),
+            policies: Arc::clone(&loaded.policies),
+        };
+        let judging = tokio::task::spawn_blocking(move || {
+            let mut lost = Lost::begun(tasks, upto);
+            let size = regrant.activated(upto)?;
+            regrant.catch_up(&mut lost, size, now)?;
+            Ok::<_, RecordError>(lost.refused)
+        });
+        let judged = judging.await.map_err(|why| unavailable(&why))?;
+        judged.map_err(|why| unavailable(&why))
     }
 
     /// Ends these tasks, those of them that are still open, and strikes them off the document.
@@ -130,10 +196,12 @@ impl App {
         }
         let strike = Append {
             now: self.now(),
-            documents: vec![Document {
-                name: ENDING.to_owned(),
-                bytes: None,
-            }],
+            documents: [ENDING, UPTO]
+                .map(|name| Document {
+                    name: name.to_owned(),
+                    bytes: None,
+                })
+                .into(),
             ..Append::default()
         };
         self.store

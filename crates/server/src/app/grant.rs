@@ -8,7 +8,7 @@ use dayfly_domain::{
     ClientId, Digest, Name, NewClient, Refusal, Rule, TaskId, TaskKey, Time, check_epochs,
     rights_removed,
 };
-use dayfly_store::{AppendError, Committed, FactsQuery, Touch};
+use dayfly_store::{AppendError, Committed, FactsQuery, OneTimeKey, Touch};
 use dayfly_token::dpop::VerifiedDpop;
 
 use super::authenticate::ended;
@@ -135,14 +135,18 @@ impl App {
                 verified: &verified,
                 sealer: &sealer,
             }
-            .plan(trail)?;
+            .plan(trail);
             let plan = match planned {
-                Planned::Append(plan) => *plan,
-                Planned::Waits(deferred) => {
+                Ok(Planned::Append(plan)) => *plan,
+                Ok(Planned::Waits(deferred)) => {
                     if let Some(key_proof) = &verified.key_proof {
                         self.accept_once(tenant, key_proof, self.now())?;
                     }
                     return Ok(Opened::Deferred(deferred));
+                }
+                Err(refusal) => {
+                    let shown = (verified.proof.one_time_key().copied(), verified.client.jkt);
+                    return Err(self.by_whose_key(tenant, refusal, shown).await);
                 }
             };
             // Only what would be granted counts: whoever shows a spent proof takes nobody's place.
@@ -176,6 +180,37 @@ impl App {
             .field("task")
             .wanted("a state that stands still for a moment")
             .got(format!("{ATTEMPTS} changes under this request")))
+    }
+
+    /// A spent proof that is shown by another key than it was spent by is told apart: somebody
+    /// else holds it.
+    async fn by_whose_key(
+        &self,
+        tenant: &Tenant,
+        refusal: Refusal,
+        shown: (Option<OneTimeKey>, Option<Digest>),
+    ) -> Refusal {
+        let (Rule::ProofSpent, (Some(proof), Some(shown))) = (refusal.rule, shown) else {
+            return refusal;
+        };
+        let query = FactsQuery {
+            one_time: Some(&proof),
+            ..FactsQuery::default()
+        };
+        let facts = self.store.facts(tenant.name(), &query).ok();
+        let Some(spent) = facts.and_then(|facts| facts.spent) else {
+            return refusal;
+        };
+        let first = self.recorded_task(tenant, spent.task).await;
+        let first = first.ok().flatten();
+        let first = first.and_then(|task| task.client(spent.client)?.jkt);
+        if first.is_none_or(|first| first == shown) {
+            return refusal;
+        }
+        Refusal::new(Rule::RetryOtherKey)
+            .field("DPoP")
+            .wanted("the key that the token was first used with")
+            .got(shown.to_string())
     }
 
     async fn verify_request<'a>(

@@ -112,8 +112,8 @@ pub struct App {
     rates: rates::Rates,
     /// One tenant's state comes into force at a time: none may accept what another accepts.
     activating: tokio::sync::Mutex<()>,
-    /// Receipts that are being made: one for each core at most.
-    receipts: Arc<tokio::sync::Semaphore>,
+    /// Histories of tasks that are being read: one for each core at most.
+    replays: Arc<tokio::sync::Semaphore>,
 }
 
 impl App {
@@ -152,7 +152,7 @@ impl App {
             handed_out: None,
             rates: rates::Rates::default(),
             activating: tokio::sync::Mutex::default(),
-            receipts: Arc::new(tokio::sync::Semaphore::new(
+            replays: Arc::new(tokio::sync::Semaphore::new(
                 std::thread::available_parallelism().map_or(1, Into::into),
             )),
         })

@@ -49,9 +49,12 @@ impl App {
                 .open_task(tenant, task)?
                 .ok_or_else(|| ended("no open task by its id"))?;
             let append = self.end_and_block(tenant, &open, by, reason)?;
+            // What the entries come to, for the answer: a long history is not read again.
+            let after = append.changes.first().map(|change| change.next.clone());
             match self.held.end(tenant.name(), append).await {
                 Ok(done) => {
-                    let answer = self.ended_answer(tenant, End::Task(task))?;
+                    let after = after.ok_or_else(|| ended("no change"))?;
+                    let answer = self.answer_of(tenant, &after, End::Task(task))?;
                     let recorded = done.is_durable();
                     return Ok(Ended { recorded, ..answer });
                 }

@@ -2,8 +2,8 @@
 
 use dayfly_domain::{
     Admission, BlockOn, Cause, Claim, ClaimState, Command, Counts, EndTask, EpochOf, Event, FETCH,
-    Issue, Join, Limits, Name, Opening, Refusal, Retry, Root, Rule, Spent, Start, Task, TaskId,
-    TaskKey, Time, Workload, admit, apply, decide,
+    Issue, Join, Limits, Name, Opening, Refusal, Retry, Root, Spent, Start, Task, TaskId, TaskKey,
+    Time, Workload, admit, apply, decide,
 };
 use dayfly_store::{
     Annex, Append, Change, ClaimWrite, Drafted, Facts, FactsQuery, OneTimeKey, OpenTask, Spend,
@@ -76,8 +76,7 @@ impl Planning<'_> {
             spent: facts.spent,
             blocks: &facts.blocks,
             counts: facts.counts,
-        })
-        .map_err(|refusal| self.by_whose_key(refusal, facts.spent))?;
+        })?;
         let root = Root {
             now,
             workload: self.workload,
@@ -126,29 +125,6 @@ impl Planning<'_> {
             ) => Err(unavailable(&"a task was admitted to that is not open")),
         }
         .map(|plan| Planned::Append(Box::new(plan)))
-    }
-
-    /// A spent proof that is shown by another key than it was spent by is told apart: somebody
-    /// else holds it.
-    fn by_whose_key(&self, refusal: Refusal, spent: Option<Spent>) -> Refusal {
-        let (Rule::ProofSpent, Some(spent), Some(shown)) =
-            (refusal.rule, spent, self.verified.client.jkt)
-        else {
-            return refusal;
-        };
-        let first = self
-            .app
-            .recorded_task(self.tenant, spent.task)
-            .ok()
-            .flatten()
-            .and_then(|task| task.client(spent.client)?.jkt);
-        if first.is_none_or(|first| first == shown) {
-            return refusal;
-        }
-        Refusal::new(Rule::RetryOtherKey)
-            .field("DPoP")
-            .wanted("the key that the token was first used with")
-            .got(shown.to_string())
     }
 
     fn facts(&self) -> Result<Facts, Refusal> {

@@ -80,7 +80,7 @@ impl App {
         let key_proof = self.poll_proof(tenant, request.key_proof.as_ref())?;
         let jkt = Digest(key_proof.jkt().0);
         trail.key = Some(jkt);
-        let mut known = self.known_deferral(tenant, request.code, jkt)?;
+        let mut known = self.known_deferral(tenant, request.code, jkt).await?;
         self.check_nonce(tenant, &key_proof, now)?;
         // It is spent in memory too, so that a proof of a poll does not redeem later.
         self.accept_once(tenant, &key_proof, now)?;
@@ -105,7 +105,7 @@ impl App {
             if let Some(polled) = self.redeem_once(tenant, &open, &key_proof, trail).await? {
                 return Ok(polled);
             }
-            known = self.known_deferral(tenant, request.code, jkt)?;
+            known = self.known_deferral(tenant, request.code, jkt).await?;
         }
         Err(unavailable(&"the task did not stand still"))
     }
@@ -185,7 +185,7 @@ impl App {
         };
         let verified = self.key_proof(tenant, key_proof, None, self.now())?;
         let jkt = Digest(verified.jkt().0);
-        let Ok(Known::Pending(open)) = self.known_deferral(tenant, code, jkt) else {
+        let Ok(Known::Pending(open)) = self.known_deferral(tenant, code, jkt).await else {
             return Ok(true);
         };
         self.accept_once(tenant, &verified, self.now())?;

@@ -12,7 +12,7 @@ use dayfly_domain::{Binding, Claims, Client, EpochOf, Name, Task, TaskId, Time};
 use dayfly_store::{EntryRange, FactsQuery, OpenFilter, OpenTask, Store};
 
 use super::recall::Recalled;
-use super::revisions::gone;
+use super::revisions::{CHANGED, gone};
 use super::tenant::Loaded;
 use crate::declared::{Declared, DeclaredWorkload, Issuer};
 use crate::policy::Policies;
@@ -27,7 +27,8 @@ const SHOWN: usize = 1000;
 pub(super) struct Regrant {
     pub(super) store: Arc<dyn Store>,
     pub(super) tenant: Name,
-    pub(super) before: Arc<Loaded>,
+    /// The state before; none where it is not known any more, and everything counts as changed.
+    pub(super) before: Option<Arc<Loaded>>,
     pub(super) after: Arc<Declared>,
     pub(super) policies: Arc<Policies>,
 }
@@ -63,6 +64,21 @@ enum Verdict {
 }
 
 impl Lost {
+    /// What is known of an activation that was cut short: which tasks it names, and up to which
+    /// position entries were counted in.
+    pub(super) fn begun(refused: BTreeSet<TaskId>, upto: u64) -> Self {
+        Self {
+            refused,
+            upto,
+            ..Self::default()
+        }
+    }
+
+    /// All entries before this position are counted in.
+    pub(super) const fn upto(&self) -> u64 {
+        self.upto
+    }
+
     pub(super) fn count(&self) -> u64 {
         (self.removed.len() + self.refused.len()) as u64
     }
@@ -164,9 +180,28 @@ impl Regrant {
         Ok(late)
     }
 
+    /// The size of the ledger that the activation made which came after this position: what stands
+    /// behind it was granted by the new state. All of the ledger where there is none.
+    pub(super) fn activated(&self, mut from: u64) -> Result<u64, RecordError> {
+        loop {
+            let page = self
+                .store
+                .entries(&self.tenant, EntryRange::From(from), PAGE)?;
+            let Some(last) = page.last() else {
+                return Ok(from);
+            };
+            from = last.pos + 1;
+            for stored in &page {
+                if record::kind_of(stored)? == CHANGED {
+                    return Ok(stored.pos + 1);
+                }
+            }
+        }
+    }
+
     /// The epochs of what the new state has no more.
-    pub(super) fn moves(&self) -> Vec<EpochOf> {
-        let (before, after) = (&self.before.declared, &self.after);
+    pub(super) fn moves(&self, before: &Declared) -> Vec<EpochOf> {
+        let after = &self.after;
         let mut moves = gone(&before.issuers, &after.issuers, EpochOf::Issuer);
         moves.extend(gone(&before.owners, &after.owners, EpochOf::Owner));
         moves.extend(gone(&before.workloads, &after.workloads, EpochOf::Workload));
@@ -206,13 +241,16 @@ impl Regrant {
     /// What is declared of the task and every policy is as it was: the former state granted it, and so
     /// does this one.
     fn is_unchanged(&self, task: &Task, workload: &DeclaredWorkload, issuer: &Issuer) -> bool {
-        let before = &self.before.declared;
+        let Some(held) = &self.before else {
+            return false;
+        };
+        let before = &held.declared;
         let same_issuer = before.issuers.get(&task.issuer).is_some_and(|held| {
             (held.kind, &held.url, &held.audience) == (issuer.kind, &issuer.url, &issuer.audience)
         });
         same_issuer
             && before.workloads.get(&task.workload) == Some(workload)
-            && self.before.policies.hash() == self.policies.hash()
+            && held.policies.hash() == self.policies.hash()
     }
 
     /// Why the new state would not have let a client in; none where it would.
@@ -264,7 +302,8 @@ impl Regrant {
     }
 
     fn matches_otherwise(&self, task: &Task, declared: &DeclaredWorkload) -> bool {
-        let held = self.before.declared.workloads.get(&task.workload);
+        let before = self.before.as_ref();
+        let held = before.and_then(|before| before.declared.workloads.get(&task.workload));
         held.is_none_or(|held| held.workload.matching != declared.workload.matching)
     }
 }

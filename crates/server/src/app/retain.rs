@@ -11,7 +11,9 @@ use dayfly_store::{
     StoredEntry, Unavailable,
 };
 
+use super::heads::HeadError;
 use super::{App, Tenant};
+use crate::record::{RecordError, evidence};
 
 /// How many bundles of a tenant one round writes at most.
 const ROUND: usize = 16;
@@ -37,6 +39,10 @@ enum Stay {
     Bundle(#[from] BundleError),
     #[error(transparent)]
     Append(#[from] AppendError),
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    #[error(transparent)]
+    Record(#[from] RecordError),
     #[error("the entry at position {0} cannot be read")]
     Entry(u64),
     #[error("the entries from position {0} on are no tile")]
@@ -84,8 +90,12 @@ impl App {
         let Some(entries) = self.closed(tenant, &range)? else {
             return Ok(false);
         };
-        let bundle =
-            Bundle::of(tenant.origin(), tenant.name(), entries).ok_or(Stay::Tile(first))?;
+        // Whoever has nothing but the bundle and a key can tell that it is of this ledger.
+        let head = self.head_note(tenant)?;
+        let proof = evidence(self.store(), tenant.name(), &head, range.clone())?;
+        let bundle = Bundle::of(tenant.origin(), tenant.name(), entries)
+            .ok_or(Stay::Tile(first))?
+            .proven(proof);
         write(bundle, &retention.bundles).await?;
         let append = Append {
             now,

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::tenant::DECLARED;
 use crate::declared::Source;
 
+/// The kind of the entry that brings a source into force.
+pub(super) const CHANGED: &str = "declared.changed";
 /// The document that lists the revisions, the latest last.
 const REVISIONS: &str = "revisions";
 /// The documents of their sources begin so; what follows is the hash.

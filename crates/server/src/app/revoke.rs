@@ -71,10 +71,7 @@ impl App {
             proven = true;
         }
         if !proven {
-            return Err(Refusal::new(Rule::Authentication)
-                .field("client_assertion, DPoP")
-                .wanted("a proof by the key that the token is bound to")
-                .got("none"));
+            return Err(unproven());
         }
         trail.task = Some(own.id.client.task);
         for _ in 0..ATTEMPTS {
@@ -86,6 +83,11 @@ impl App {
                 // Its rights were taken away: it is over already, and that names its end.
                 return Ok(true);
             }
+            // Only a live credential says that its client is: a dead one costs whoever shows it.
+            let live = open.task.check_credential(own.id, now, open.heard);
+            if live.is_ok_and(|live| live.credential.hash == own.hash) {
+                trail.client = Some(own.id.client);
+            }
             let events = match decide(
                 Some(&open.task),
                 &Command::Revoke(Revoke {
@@ -95,10 +97,9 @@ impl App {
                     credential: own.id.number,
                 }),
             ) {
-                Ok(events) if events.is_empty() => return Ok(true),
-                Ok(events) => events,
+                Ok(events) if !events.is_empty() => events,
                 // It is over already.
-                Err(_) => return Ok(true),
+                Ok(_) | Err(_) => return Ok(true),
             };
             let by = dayfly_domain::Spent {
                 task: own.id.client.task,
@@ -117,4 +118,11 @@ impl App {
         }
         Err(unavailable(&"the task did not stand still"))
     }
+}
+
+fn unproven() -> Refusal {
+    Refusal::new(Rule::Authentication)
+        .field("client_assertion, DPoP")
+        .wanted("a proof by the key that the token is bound to")
+        .got("none")
 }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use dayfly_domain::{Refusal, TaskId};
+use dayfly_store::Store;
 
 use super::authenticate::{Presented, ended, same_task};
 use super::end::client_active;
 use super::refuse::{Refused, Trail, unavailable};
 use super::{App, Tenant};
-use crate::record;
+use crate::record::{self, RecordError};
 
 impl App {
     /// The caller's own task.
@@ -41,34 +42,47 @@ impl App {
         serde_json::to_value(view).map_err(|why| unavailable(&why))
     }
 
-    /// The receipt of the caller's own task; for ten minutes after the end too.
+    /// The text of the receipt of the caller's own task; for ten minutes after the end too.
     ///
     /// # Errors
     /// The refusal.
-    pub fn own_receipt(
+    pub async fn own_receipt(
         &self,
         tenant: &Tenant,
         task: TaskId,
         presented: &Presented<'_>,
         trail: &mut Trail,
-    ) -> Result<dayfly_ledger::Receipt, Refused> {
-        self.try_receipt(tenant, task, presented, trail)
-            .map_err(|refusal| self.refuse(tenant, trail, refusal))
+    ) -> Result<String, Refused> {
+        match self.try_receipt(tenant, task, presented, trail).await {
+            Ok(receipt) => Ok(receipt),
+            Err(refusal) => Err(self.refuse(tenant, trail, refusal)),
+        }
     }
 
-    /// Waits until few enough receipts are being made; the place is given up as it is dropped.
-    pub(crate) async fn place_for_receipt(&self) -> Option<tokio::sync::OwnedSemaphorePermit> {
+    /// Reads what is as long as the history of a task: few at once, and not where requests are
+    /// served. Whoever no longer waits for it does not make its place free sooner.
+    pub(super) async fn replayed<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Store) -> Result<T, RecordError> + Send + 'static,
+    ) -> Result<T, Refusal> {
         // It is never closed.
-        Arc::clone(&self.receipts).acquire_owned().await.ok()
+        let place = Arc::clone(&self.replays).acquire_owned().await.ok();
+        let store = Arc::clone(&self.store);
+        let reading = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            read(store.as_ref())
+        });
+        let read = reading.await.map_err(|why| unavailable(&why))?;
+        read.map_err(|why| unavailable(&why))
     }
 
-    fn try_receipt(
+    async fn try_receipt(
         &self,
         tenant: &Tenant,
         task: TaskId,
         presented: &Presented<'_>,
         trail: &mut Trail,
-    ) -> Result<dayfly_ledger::Receipt, Refusal> {
+    ) -> Result<String, Refusal> {
         let now = self.now();
         let own = self.own_token(tenant, presented.token)?;
         trail.task = Some(own.id.client.task);
@@ -80,30 +94,17 @@ impl App {
             self.authenticate(tenant, presented, trail)?;
         } else {
             // It may be taken along for ten minutes after the client's own end, or its task's.
-            self.check_ended_caller(tenant, presented, &own, now)?;
+            self.check_ended_caller(tenant, presented, &own, now)
+                .await?;
         }
-        self.receipt(tenant, task)
-    }
-
-    /// The receipt of a task.
-    ///
-    /// # Errors
-    /// A refusal when the record cannot be asked or holds no such task.
-    pub fn receipt(
-        &self,
-        tenant: &Tenant,
-        task: TaskId,
-    ) -> Result<dayfly_ledger::Receipt, Refusal> {
         let note = self.head_note(tenant).map_err(|why| unavailable(&why))?;
-        record::receipt(
-            self.store.as_ref(),
-            tenant.name(),
-            tenant.origin(),
-            &note,
-            task,
-            false,
-        )
-        .map_err(|why| unavailable(&why))?
-        .ok_or_else(|| ended("no such task"))
+        let (name, origin) = (tenant.name().clone(), tenant.origin().to_owned());
+        let text = self.replayed(move |store| {
+            let receipt = record::receipt(store, &name, &origin, &note, task, false)?;
+            Ok(receipt.map(|receipt| serde_json::to_string(&receipt)))
+        });
+        text.await?
+            .ok_or_else(|| ended("no such task"))?
+            .map_err(|why| unavailable(&why))
     }
 }

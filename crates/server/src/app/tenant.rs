@@ -82,7 +82,7 @@ pub struct Loaded {
     /// What it was read from.
     pub source: Source,
     /// The declared state.
-    pub declared: Declared,
+    pub declared: Arc<Declared>,
     /// What was odd about it.
     pub warnings: Vec<Warning>,
     /// Verifies platform proofs.
@@ -94,7 +94,7 @@ pub struct Loaded {
     /// The kinds of keys that it needs.
     pub wanted: Vec<Kind>,
     /// What the policies permit.
-    pub policies: Policies,
+    pub policies: Arc<Policies>,
 }
 
 /// Why a tenant cannot be served.
@@ -454,7 +454,7 @@ fn load(
         wanted: wanted(&signing),
         algs,
         warnings,
-        declared,
-        policies,
+        declared: Arc::new(declared),
+        policies: Arc::new(policies),
     })
 }

@@ -20,12 +20,13 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::get;
 use dayfly_domain::{CredentialId, Name, RefusalId, TaskId};
+use dayfly_store::BUNDLE_ENTRIES;
 use serde_json::json;
 
 use super::answer::json_response;
 use crate::app::{App, Explained, Tenant};
 use crate::policy::Hypothetical;
-use crate::record::{self, Filter, HeadView, Known, TraceKey, TraceQuery};
+use crate::record::{self, Filter, HeadView, Known, RecordError, TraceKey, TraceQuery};
 
 pub use answer::Problem;
 pub use open::{Remote, metrics, remote};
@@ -265,6 +266,42 @@ async fn entries(State(admin): State<Admin>, Path(tenant): Path<String>, query: 
         })
         .await?;
     answer(&entries)
+}
+
+/// Entries of one tile as the text of a bundle, proven by a head that the caller has of this server.
+async fn bundle(
+    State(admin): State<Admin>,
+    Path((tenant, first)): Path<(String, String)>,
+    query: Query,
+) -> Answered {
+    let first: u64 = parsed("first", &first)?;
+    let head: String = query.required("head")?;
+    let with_annex = query.flag("annex");
+    if !first.is_multiple_of(BUNDLE_ENTRIES) {
+        return Err(Problem::Wrong(format!(
+            "`first` is {first}: a bundle begins at a multiple of {BUNDLE_ENTRIES}"
+        )));
+    }
+    let bundle = admin
+        .read(&tenant, move |app, tenant| {
+            let (store, origin) = (app.store(), tenant.origin());
+            let found = record::bundle(store, tenant.name(), origin, &head, first, with_annex);
+            let found = found.map_err(|why| match why {
+                RecordError::Head(_) => Problem::Wrong("`head` is no head".to_owned()),
+                RecordError::Store(_)
+                | RecordError::Damaged { .. }
+                | RecordError::Tree(_)
+                | RecordError::Cursor(_) => why.into(),
+            })?;
+            let bundle = found.ok_or_else(|| {
+                Problem::NotFound(format!(
+                    "that head covers no entry of this ledger from position {first} on"
+                ))
+            })?;
+            bundle.to_text().map_err(Problem::Fault)
+        })
+        .await?;
+    answer(&json!({ "bundle": bundle }))
 }
 
 async fn verify(

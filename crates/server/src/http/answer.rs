@@ -31,6 +31,10 @@ pub enum Face {
     Task,
 }
 
+/// The caller is a live client, for those who count answers that look alike for whoever asks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Live;
+
 /// What a refusal said, for those who count answers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Said {

@@ -10,7 +10,7 @@ use dayfly_domain::{Refusal, Rule};
 use serde_json::json;
 
 use super::Named;
-use super::answer::{Face, json_response, of_end, render};
+use super::answer::{Face, Live, json_response, of_end, render};
 use super::form::Form;
 use super::headers;
 use super::token::ASSERTION_TYPE;
@@ -98,14 +98,20 @@ pub(super) async fn revoke(
         address,
         ..Trail::default()
     };
-    match try_revoke(&app, &tenant, &headers, body, &mut trail).await {
+    let revoked = try_revoke(&app, &tenant, &headers, body, &mut trail).await;
+    let mut response = match revoked {
         Ok(true) => json_response(StatusCode::OK, ""),
         Ok(false) => {
             let (status, said) = of_end(json!({}), false);
             json_response(status, said.to_string())
         }
-        Err(refused) => render(&refused, Face::Revocation, &app.nonce()),
+        Err(refused) => return render(&refused, Face::Revocation, &app.nonce()),
+    };
+    // Every token is answered alike (RFC 7009, section 2.2); who had a live one is told inside.
+    if trail.client.is_some() {
+        response.extensions_mut().insert(Live);
     }
+    response
 }
 
 async fn try_revoke(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use dayfly_domain::{ClientId, Outcome, Refusal, Rule, TaskId};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -38,20 +38,15 @@ pub(super) async fn receipt(
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    // It is as long as the task's history: few at once, and not where other requests are served.
-    let place = app.place_for_receipt().await;
-    let made = tokio::task::spawn_blocking(move || {
-        let _place = place;
-        let mut call = Call::new(&app, &tenant, address, "receipt", &headers, &uri);
-        let result = call.presented("GET").and_then(|presented| {
-            let task = call.id::<TaskId>(&task)?;
-            let receipt = app.own_receipt(&tenant, task, &presented, &mut call.trail)?;
-            Ok(serde_json::to_value(&receipt).unwrap_or_default())
-        });
-        call.answer(result)
-    });
-    made.await
-        .unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+    let mut call = Call::new(&app, &tenant, address, "receipt", &headers, &uri);
+    let result = match (call.presented("GET"), call.id::<TaskId>(&task)) {
+        (Ok(presented), Ok(task)) => {
+            app.own_receipt(&tenant, task, &presented, &mut call.trail)
+                .await
+        }
+        (Err(refused), _) | (_, Err(refused)) => Err(refused),
+    };
+    call.answer_as(result.map(|receipt| (StatusCode::OK, receipt)))
 }
 
 pub(super) async fn heartbeat(
@@ -171,7 +166,10 @@ impl<'a> Call<'a> {
             }
             (Err(refused), _, _) | (_, Err(refused), _) | (_, _, Err(refused)) => Err(refused),
         };
-        let result = result.map(|ended| of_end(ended_body(&ended), ended.recorded));
+        let result = result.map(|ended| {
+            let (status, body) = of_end(ended_body(&ended), ended.recorded);
+            (status, body.to_string())
+        });
         self.answer_as(result)
     }
 
@@ -198,10 +196,10 @@ impl<'a> Call<'a> {
     }
 
     fn answer(&self, result: Result<Value, Refused>) -> Response {
-        self.answer_as(result.map(|body| (StatusCode::OK, body)))
+        self.answer_as(result.map(|body| (StatusCode::OK, body.to_string())))
     }
 
-    fn answer_as(&self, result: Result<(StatusCode, Value), Refused>) -> Response {
+    fn answer_as(&self, result: Result<(StatusCode, String), Refused>) -> Response {
         let nonce = self.app.nonce();
         match result {
             Err(refused) => {
@@ -215,7 +213,7 @@ impl<'a> Call<'a> {
                 response
             }
             Ok((status, body)) => {
-                let mut response = json_response(status, body.to_string());
+                let mut response = json_response(status, body);
                 if let Ok(nonce) = HeaderValue::from_str(&nonce) {
                     response.headers_mut().insert("dpop-nonce", nonce);
                 }

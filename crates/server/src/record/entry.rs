@@ -144,6 +144,16 @@ pub(crate) fn task_of(stored: &StoredEntry) -> Result<Option<TaskId>, RecordErro
         .transpose()
 }
 
+/// The kind of a stored entry.
+pub(crate) fn kind_of(stored: &StoredEntry) -> Result<String, RecordError> {
+    let read = ReadLeaf::parse(stored.leaf.as_bytes());
+    let leaf = read.map_err(|why| RecordError::Damaged {
+        pos: stored.pos,
+        why: why.to_string(),
+    })?;
+    Ok(leaf.leaf.kind.into_owned())
+}
+
 /// The event of a stored entry; none where it is about something else or cannot be read.
 pub(crate) fn event_of(stored: &StoredEntry) -> Option<Event> {
     let leaf = ReadLeaf::parse(stored.leaf.as_bytes()).ok()?.leaf;

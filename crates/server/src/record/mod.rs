@@ -4,6 +4,7 @@
 //! from a running server and from a database that was opened to be read only. Points in time are
 //! milliseconds since 1970, as in the ledger itself.
 
+mod bundle;
 mod decisions;
 mod end;
 mod entry;
@@ -26,9 +27,11 @@ mod trace;
 mod verdict;
 mod view;
 
+pub use bundle::bundle;
+pub(crate) use bundle::evidence;
 pub use decisions::{DecisionView, decisions};
 pub use end::EndNote;
-pub(crate) use entry::{each_event, event_of, task_of};
+pub(crate) use entry::{each_event, event_of, kind_of, task_of};
 pub use error::RecordError;
 pub use key::{KeyError, RunUrl, TraceKey};
 pub use keys::{BlockView, blocks, keys};

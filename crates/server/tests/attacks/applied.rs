@@ -207,6 +207,32 @@ async fn what_was_removed_is_over_at_once_whatever_comes_back_later() {
 }
 
 #[tokio::test]
+async fn an_owner_who_is_removed_answers_for_nothing_that_is_open() {
+    let world = World::new().await;
+    let jobs = [
+        world.job(1).await,
+        world.job_of(2, 1, &[("resource", ARTIFACTS)]).await,
+    ];
+    // Somebody else answers for the same workloads from now on.
+    let handed_on = TENANT
+        .replace("[owner.team]", "[owner.crew]")
+        .replace("owner   = \"team\"", "owner   = \"crew\"");
+    world.declare(&handed_on);
+    let dry = world.apply(DRY).await.unwrap();
+    assert_eq!(dry.tasks[0].why, "owner team is removed");
+    assert_eq!(world.refused(ApplyRequest::default()).await, 2);
+    assert_eq!(world.apply(ends(2)).await.unwrap().ends, 2);
+    for job in &jobs {
+        assert!(!world.is_active(&job.token).await, "before the sweep");
+    }
+    world.app.sweep().await;
+    for job in &jobs {
+        assert_eq!(world.end_of(&job.task).as_deref(), Some("policy"));
+    }
+    world.job(3).await;
+}
+
+#[tokio::test]
 async fn an_issuer_that_is_removed_ends_its_tasks_by_name() {
     let gitlab = r#"
 [issuer.gitlab]
@@ -306,6 +332,79 @@ async fn ends_that_an_apply_has_begun_are_finished_after_a_restart() {
     }
     assert_eq!(world.documents("ending"), 0);
     assert_eq!(world.app.sweep().await, 0);
+}
+
+/// A task opens between the count and the activation, and the server falls right after it: nobody
+/// has judged that task, and the start does.
+#[tokio::test]
+async fn what_slipped_in_before_a_fall_is_judged_by_the_next_start() {
+    let world = Arc::new(World::new().await);
+    let counted = world.job(1).await;
+    let kept = world.job_of(2, 1, &[("resource", ARTIFACTS)]).await;
+    world.declare(&narrower()[0].1);
+    let slipped = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let (other, seen) = (Arc::clone(&world), Arc::clone(&slipped));
+    world.store.before_revision(async move {
+        let jobs = [
+            other.job(2).await,
+            other.job_of(2, 2, &[("resource", ARTIFACTS)]).await,
+        ];
+        seen.lock().unwrap().extend(jobs);
+    });
+    let (gone, told) = tokio::sync::oneshot::channel();
+    world.store.after_revision(async move {
+        gone.send(()).unwrap();
+        std::future::pending::<()>().await;
+    });
+    let (app, tenant) = (Arc::clone(&world.app), world.tenant());
+    let apply = tokio::spawn(async move { app.apply(&tenant, ends(1), &BY, "x").await.map(drop) });
+    told.await.unwrap();
+    apply.abort();
+    assert!(apply.await.unwrap_err().is_cancelled());
+    let slipped = std::mem::take(&mut *slipped.lock().unwrap());
+    let world = world.restarted().await;
+    assert_eq!(
+        world.app.sweep().await,
+        2,
+        "the counted one and the one that slipped in"
+    );
+    for job in [&counted, &slipped[0]] {
+        assert_eq!(world.end_of(&job.task).as_deref(), Some("policy"));
+        assert!(!world.is_active(&job.token).await);
+    }
+    // What the new state grants stays, granted before it or after.
+    for job in [&kept, &slipped[1]] {
+        assert!(world.is_active(&job.token).await);
+    }
+    assert_eq!(world.documents("ending"), 0, "nothing is left to do");
+    assert_eq!(world.app.sweep().await, 0);
+}
+
+/// The same without a fall, where another apply comes before the sweep: it finishes the former one.
+#[tokio::test]
+async fn an_apply_finishes_what_one_before_it_left() {
+    let world = Arc::new(World::new().await);
+    world.declare(&narrower()[0].1);
+    let slipped = Arc::new(std::sync::Mutex::new(None));
+    let (other, seen) = (Arc::clone(&world), Arc::clone(&slipped));
+    world.store.before_revision(async move {
+        *seen.lock().unwrap() = Some(other.job(2).await);
+    });
+    let (gone, told) = tokio::sync::oneshot::channel();
+    world.store.after_revision(async move {
+        gone.send(()).unwrap();
+        std::future::pending::<()>().await;
+    });
+    let (app, tenant) = (Arc::clone(&world.app), world.tenant());
+    let request = ApplyRequest::default();
+    let apply = tokio::spawn(async move { app.apply(&tenant, request, &BY, "x").await.map(drop) });
+    told.await.unwrap();
+    apply.abort();
+    assert!(apply.await.unwrap_err().is_cancelled());
+    let job = slipped.lock().unwrap().take().unwrap();
+    world.declare(TENANT);
+    world.apply(ApplyRequest::default()).await.unwrap();
+    assert_eq!(world.end_of(&job.task).as_deref(), Some("policy"));
 }
 
 #[tokio::test]

@@ -398,6 +398,33 @@ async fn a_repeat_reads_the_record_once() {
     assert_eq!(world.store.reads() - before, once);
 }
 
+/// The history of a task may be long: it is not read where requests are served.
+#[tokio::test]
+async fn no_history_is_read_where_requests_are_served() {
+    let world = World::new().await;
+    let job = world.job(1).await;
+    let here = std::thread::current().id();
+    world.store.readers();
+    assert_eq!(world.end_task(&job, "completed").await.status, 200);
+    assert_eq!(
+        world.store.readers(),
+        [],
+        "a first end reads no history at all"
+    );
+    let read_elsewhere = |what: &str| {
+        let readers = world.store.readers();
+        assert!(!readers.is_empty() && !readers.contains(&here), "{what}");
+    };
+    assert_eq!(world.end_task(&job, "completed").await.status, 200);
+    read_elsewhere("a repeated end");
+    assert_eq!(receipt(&world, &job).await.status, 200);
+    read_elsewhere("a receipt");
+    let (more, thief) = ([("resource", ARTIFACTS)], new_key());
+    let reply = world.ask(&job.proof, Some(&thief), &more).await;
+    assert_eq!(reply.rule(), "retry_other_key");
+    read_elsewhere("whose key it was");
+}
+
 /// The server looks for ends that are due twice a second: what a call is answered in between is
 /// what it is answered after.
 #[tokio::test]

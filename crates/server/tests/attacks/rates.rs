@@ -152,6 +152,31 @@ async fn whoever_proves_who_it_is_is_not_counted() {
     assert_eq!(world.send("GET", "/jwks", &[], "").await.status, 429);
 }
 
+/// Whatever a token is, a revocation is answered alike; what it costs the address is not.
+#[tokio::test]
+async fn a_live_client_that_revokes_is_not_counted_and_whoever_shows_a_dead_token_is() {
+    let world = World::new().await.behind_the_door(rates(2, None)).await;
+    let mut last = None;
+    for run in 1..8 {
+        let job = world.job(run).await;
+        let by_key = proof(&world, &job.key, "POST", "/revoke", None, None);
+        let form = [("token", job.token.as_str())];
+        let reply = world.form("/revoke", &form, &[("dpop", &by_key)]).await;
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        assert!(!world.is_open(&job.task));
+        last = Some(job);
+    }
+    // The same again says nothing of a client that lives, and neither does a thief of the token.
+    let job = last.unwrap();
+    for _ in 0..2 {
+        let by_key = proof(&world, &job.key, "POST", "/revoke", None, None);
+        let form = [("token", job.token.as_str())];
+        let reply = world.form("/revoke", &form, &[("dpop", &by_key)]).await;
+        assert_eq!(reply.status, 200, "{}", reply.text);
+    }
+    assert_eq!(world.send("GET", "/jwks", &[], "").await.status, 429);
+}
+
 #[tokio::test]
 async fn all_requests_of_an_address_are_bounded_where_declared() {
     let world = World::new()

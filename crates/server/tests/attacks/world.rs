@@ -163,6 +163,7 @@ impl World {
             then_revision: Mutex::default(),
             reads: AtomicU64::new(0),
             entries_read: AtomicU64::new(0),
+            readers: Mutex::default(),
         });
         Self::serve(folder, clock, store, None, true).await
     }
@@ -503,9 +504,16 @@ pub(crate) struct Door {
     then_revision: Mutex<Option<Before>>,
     reads: AtomicU64,
     entries_read: AtomicU64,
+    /// The threads that read entries.
+    readers: Mutex<Vec<std::thread::ThreadId>>,
 }
 
 impl Door {
+    /// The threads that have read entries since this was asked last.
+    pub(crate) fn readers(&self) -> Vec<std::thread::ThreadId> {
+        std::mem::take(&mut self.readers.lock().unwrap())
+    }
+
     /// Before the next append that changes a task is handed over, this goes first.
     pub(crate) fn before_next(&self, first: impl Future<Output = ()> + Send + 'static) {
         *self.first.lock().unwrap() = Some(Box::pin(first));
@@ -616,6 +624,8 @@ impl Store for Door {
         limit: usize,
     ) -> Result<Vec<StoredEntry>, Unavailable> {
         self.reads.fetch_add(1, Ordering::SeqCst);
+        let reader = std::thread::current().id();
+        self.readers.lock().unwrap().push(reader);
         let read = self.inner.entries(tenant, range, limit)?;
         self.entries_read
             .fetch_add(read.len() as u64, Ordering::SeqCst);

@@ -237,7 +237,11 @@ fn a_bundle_that_is_lost_is_named_and_nothing_else_is() {
             r#"{"pos":8"#,
             "an entry of position 8 stands there",
         ),
-        (r#""count":256"#, r#""count":255"#, "is not known"),
+        (
+            r#""count":256"#,
+            r#""count":255"#,
+            "has 256 entries and says 255",
+        ),
         (r#"{"pos":255"#, r#"{"sop":255"#, "at position 255"),
         ("", "", "is missing"),
     ];

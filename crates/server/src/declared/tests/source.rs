@@ -58,6 +58,28 @@ fn a_folder_that_is_missing_or_no_text_is_an_error() {
     );
 }
 
+/// The only references that can lead back to themselves: a tenant's files name no other file that
+/// names files.
+#[test]
+fn links_that_lead_in_a_circle_are_an_error_that_names_them() {
+    for (name, folder_of_it) in [("a.toml", ""), ("a.cedar", "policies")] {
+        let folder = Folder::new();
+        let within = folder.path().join(folder_of_it);
+        std::fs::create_dir_all(&within).unwrap();
+        std::os::unix::fs::symlink("b", within.join(name)).unwrap();
+        std::os::unix::fs::symlink(name, within.join("b")).unwrap();
+        let why = Source::read_folder(folder.path()).unwrap_err().to_string();
+        assert!(why.contains(&format!("{name}: cannot be read: ")), "{why}");
+    }
+    // A folder of policies that holds itself is not gone down into.
+    let folder = Folder::new();
+    std::fs::create_dir(folder.path().join("policies")).unwrap();
+    let policies = folder.path().join("policies");
+    std::os::unix::fs::symlink(".", policies.join("again")).unwrap();
+    let why = Source::read_folder(folder.path()).unwrap_err().to_string();
+    assert!(why.contains("again: is a folder"), "{why}");
+}
+
 #[test]
 fn the_hash_names_the_content_alone() {
     let base = Path::new("/a");

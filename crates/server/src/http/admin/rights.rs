@@ -121,6 +121,7 @@ routes! {
     Receipt         get  "/admin/{tenant}/receipt/{task}"             Read       MayNot super::receipt;
     LedgerHead      get  "/admin/{tenant}/ledger/head"                Read       MayNot super::head;
     LedgerEntries   get  "/admin/{tenant}/ledger/entries"             Read       MayNot super::entries;
+    LedgerBundle    get  "/admin/{tenant}/ledger/bundles/{first}"     Read       MayNot super::bundle;
     LedgerVerify    post "/admin/{tenant}/ledger/verify"              Read       MayNot super::verify;
     LedgerErase     post "/admin/{tenant}/ledger/erase"               Administer MayNot change::erase;
     Keys            get  "/admin/{tenant}/keys"                       Read       MayNot keys::list;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use dayfly_domain::{Bounds, RefusalId};
 use dayfly_ledger::Receipt;
+use dayfly_store::Bundle;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -191,6 +192,26 @@ async fn the_record_is_read() {
         .await;
     assert_eq!(entries.as_array().unwrap().len(), 2);
     assert_eq!(entries[0]["pos"], 1);
+    let note: String =
+        url::form_urlencoded::byte_serialize(head["note"].as_str().unwrap().as_bytes()).collect();
+    let bundle = |first: u64, head: &str| format!("/admin/acme/ledger/bundles/{first}?head={head}");
+    let (_, told) = served.get(&bundle(0, &note)).await;
+    let told = Bundle::parse(told["bundle"].as_str().unwrap()).unwrap();
+    assert_eq!(told.end(), head["size"].as_u64().unwrap());
+    assert!(told.entries().iter().all(|entry| entry.annex.is_none()));
+    let with = format!("{}&annex=1", bundle(0, &note));
+    let (_, told) = served.get(&with).await;
+    let told = Bundle::parse(told["bundle"].as_str().unwrap()).unwrap();
+    assert!(told.entries().iter().any(|entry| entry.annex.is_some()));
+    for (path, status) in [
+        (bundle(256, &note), 404),
+        (bundle(0, "x%0A9000000%0Ax"), 404),
+        (bundle(0, "x"), 400),
+        (bundle(0, ""), 400),
+        (bundle(1, &note), 400),
+    ] {
+        assert_eq!(served.get(&path).await.0, status, "{path}");
+    }
     let (_, keys) = served.get("/admin/acme/keys").await;
     assert_eq!(keys.as_array().unwrap().len(), 2);
     assert_eq!(served.get("/admin/acme/blocks").await, (200, json!([])));

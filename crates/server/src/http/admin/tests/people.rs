@@ -133,6 +133,7 @@ const TABLE: &str = "
     Receipt         admin operator auditor
     LedgerHead      admin operator auditor
     LedgerEntries   admin operator auditor
+    LedgerBundle    admin operator auditor
     LedgerVerify    admin operator auditor
     LedgerErase     admin
     Keys            admin operator auditor
