@@ -71,7 +71,8 @@ fn request(id: TaskId, requested: &TaskRequested) -> Task {
 }
 
 /// What may happen to a task that waits: people say yes or no, it opens, or it ends. Replay checks
-/// by it that nobody approved twice or what was their own, and that nothing opened unapproved.
+/// by it that no approval counts twice and that nothing opened unapproved. That two approvals are
+/// of two people is decided when they are given, for each stands under a salt of its own.
 fn change_pending(task: &mut Task, event: &Event) -> Option<()> {
     match event {
         Event::TaskApproved(approved) => approve(task, approved),

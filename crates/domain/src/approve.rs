@@ -12,7 +12,7 @@ use crate::apply::apply;
 use crate::cause::Cause;
 use crate::command::{Approve, Deny, Redeem, Request};
 use crate::decide::{Terms, check_binding, decide_start, ending, inconsistent, issue};
-use crate::declared::deadline;
+use crate::declared::{Workload, deadline};
 use crate::epoch::check_epochs;
 use crate::event::{
     ClientRegistered, Event, TaskApproved, TaskDenied, TaskEnded, TaskRequested, TaskStarted,
@@ -83,14 +83,19 @@ pub(crate) fn decide_approve(task: &Task, approve: &Approve) -> Result<Vec<Event
     let refuse = |rule: Rule, wanted: &str, got: &str| {
         Err(Refusal::new(rule).field("approval").wanted(wanted).got(got))
     };
-    if pending.asked_by == Some(approve.by) {
+    if approve.as_approving.len() != pending.approvals.len() {
+        // Whoever cannot be told apart from those who approved might be one of them.
+        return Err(inconsistent("task.approved"));
+    }
+    if pending.asked_by == Some(approve.as_asking) {
         return refuse(
             Rule::OwnRequest,
             "somebody else than the person who asks",
             "that person",
         );
     }
-    if pending.approvals.contains(&approve.by) {
+    let same = pending.approvals.iter().zip(&approve.as_approving);
+    if same.into_iter().any(|(known, now)| known == now) {
         return refuse(
             Rule::ApprovedTwice,
             "another person than has approved",
@@ -141,6 +146,7 @@ pub(crate) fn decide_redeem(task: &Task, redeem: &Redeem<'_>) -> Result<Vec<Even
     };
     check_epochs(redeem.stale.as_ref())?;
     check_workload(task, redeem)?;
+    check_people(pending, workload)?;
     check_binding(workload, Some(pending.jkt))?;
     let run = Run {
         workload,
@@ -183,6 +189,19 @@ pub(crate) fn decide_redeem(task: &Task, redeem: &Redeem<'_>) -> Result<Vec<Even
     };
     events.push(issue(&state, 1, &terms)?);
     Ok(events)
+}
+
+/// Who approved must be as many as the workload wants now.
+fn check_people(pending: &Pending, workload: &Workload) -> Result<(), Refusal> {
+    let wanted = workload.approval.map_or(0, |approval| approval.people);
+    if pending.given() >= wanted {
+        return Ok(());
+    }
+    Err(Refusal::new(Rule::ApprovalShort)
+        .field("approval")
+        .wanted(format!("{wanted} approvals"))
+        .got(pending.given().to_string())
+        .hint("the workload wants more people than it did when this was approved: ask again, or undo the change before the request expires"))
 }
 
 /// The workload must be the one that was approved, and still say of the claims what it said then.

@@ -86,19 +86,27 @@ pub struct Request<'a> {
     pub approval: Approval,
     /// SHA-256 of the code by which the client asks.
     pub code: Digest,
-    /// The person who asks, hashed with the task's salt; none where no person does.
+    /// The person who asks, hashed with the salt of the request; none where no person does.
     pub asked_by: Option<Digest>,
 }
 
 /// Approves a pending task.
+///
+/// Each person stands in the ledger under a salt of their own, so that one who is erased cannot be
+/// guessed by what is left of the others. Whether two are one is told by hashing the person who
+/// approves now with the salts of those who stand there.
 #[derive(Clone, Debug)]
 pub struct Approve {
     /// Now.
     pub now: Time,
     /// The first epoch the task relied on that has moved since.
     pub stale: Option<EpochOf>,
-    /// Who, hashed with the task's salt.
+    /// Who, hashed with a salt of this approval alone.
     pub by: Digest,
+    /// The same person, hashed with the salt of the person who asks.
+    pub as_asking: Digest,
+    /// The same person, hashed with the salt of each approval before, in their order.
+    pub as_approving: Vec<Digest>,
 }
 
 /// Denies a pending task.

@@ -102,7 +102,7 @@ pub struct TaskRequested {
 pub struct TaskApproved {
     /// When.
     pub at: Time,
-    /// Who, hashed with the salt of `task.requested`, so that two approvals can be told apart.
+    /// Who, hashed with a salt of this approval, which stands in its annex.
     pub by: Digest,
     /// Until when it may be fetched; none while another approval is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -223,6 +223,7 @@ rules! {
     ApprovalDenied = Task "approval_denied" "the request was denied or cancelled";
     ApprovalExpired = Task "approval_expired" "the request was not approved, or not fetched, in time";
     ApprovalLapsed = Task "approval_lapsed" "what was approved is not allowed any more";
+    ApprovalShort = Task "approval_short" "fewer people have approved than must by now";
     DeferralCode = Task "deferral_code" "the deferral code is not one that this client can redeem";
     NotPending = Task "not_pending" "the task waits for no approval";
     ApprovalComplete = Task "approval_complete" "the task is approved already";

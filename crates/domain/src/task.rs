@@ -79,10 +79,10 @@ pub enum TaskState {
 pub struct Pending {
     /// How many people must approve.
     pub people: u32,
-    /// The person who asks, hashed with the task's salt; none where no person does.
+    /// The person who asks, hashed with the salt of the request; none where no person does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked_by: Option<Digest>,
-    /// Who has approved, hashed with the same salt.
+    /// Who has approved, each hashed with a salt of their own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approvals: Vec<Digest>,
     /// When the last of them did; none while approvals are missing.
@@ -110,6 +110,14 @@ pub struct Pending {
     /// The deadline of the silent task that opens again by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Time>,
+}
+
+impl Pending {
+    /// How many people have approved.
+    #[must_use]
+    pub fn given(&self) -> u32 {
+        u32::try_from(self.approvals.len()).unwrap_or(u32::MAX)
+    }
 }
 
 /// One ephemeral identity inside a task.

@@ -24,7 +24,7 @@ use crate::runner::plan::Plan;
 use crate::runner::proof_source::ProofSource;
 use crate::runner::proxy::Seat;
 use crate::runner::server::Server;
-use crate::runner::session::{Begun, Binding, Opening, Session, Waiting};
+use crate::runner::session::{Begun, Binding, Opening, Session, TakenBack, Waiting};
 use crate::runner::signals::Signals;
 use crate::runner::span;
 use crate::runner::supervise::{Rules, Verdict, supervise};
@@ -117,7 +117,7 @@ async fn approved(args: &RunArgs, waiting: Waiting, signals: &mut Signals) -> Re
         decided = waiting.decided(limit) => decided,
         signal = signals.next() => {
             let code = stopped_by(signal);
-            take_back(&waiting, signals).await;
+            take_back(waiting, signals).await;
             return Err(code);
         }
     };
@@ -128,28 +128,49 @@ async fn approved(args: &RunArgs, waiting: Waiting, signals: &mut Signals) -> Re
                 "nobody has approved {task} within {}",
                 span::show(limit)
             ));
-            take_back(&waiting, signals).await;
+            take_back(waiting, signals).await;
             Err(output::REFUSED)
         }
-        Err(failure) => Err(not_opened(args, &failure)),
+        Err(failure) => {
+            let code = not_opened(args, &failure);
+            if !is_over(&failure) {
+                take_back(waiting, signals).await;
+            }
+            Err(code)
+        }
     }
 }
 
 /// Cancels a request that nobody waits for any more, unless somebody cannot wait for that either.
-async fn take_back(waiting: &Waiting, signals: &mut Signals) {
-    let cancelled = tokio::select! {
-        cancelled = waiting.cancel() => cancelled,
+async fn take_back(waiting: Waiting, signals: &mut Signals) {
+    let task = waiting.task().to_owned();
+    let taken = tokio::select! {
+        taken = waiting.take_back() => taken,
         signal = signals.next() => {
-            say(format_args!("{signal}: {} is left to expire", waiting.task()));
+            say(format_args!("{signal}: {task} is left to expire"));
             return;
         }
     };
-    match cancelled {
-        Ok(()) => say(format_args!("{} is cancelled", waiting.task())),
-        Err(failure) => say(format_args!(
-            "{} is left to expire: {failure}",
-            waiting.task()
-        )),
+    match taken {
+        Ok(TakenBack::Over) => say(format_args!("{task} is cancelled")),
+        Ok(TakenBack::Fetched(session)) => tokio::select! {
+            () = end(&session, Outcome::Cancelled) => {}
+            signal = signals.next() => say(format_args!(
+                "{signal}: not waiting for the end of {task} to be taken"
+            )),
+        },
+        Err(failure) => say(format_args!("{task} is left to expire: {failure}")),
+    }
+}
+
+/// Whether the server has said that nothing waits any more. What it refuses otherwise goes on waiting there.
+fn is_over(failure: &Failure) -> bool {
+    match failure {
+        Failure::Refused(refusal) => {
+            matches!(refusal.error.as_str(), "expired_token" | "invalid_grant")
+                || refusal.rule() == Some("approval_denied")
+        }
+        Failure::Away(_) | Failure::Fault(_) => false,
     }
 }
 

@@ -109,6 +109,15 @@ pub(crate) struct Waiting {
     deferral: Deferral,
 }
 
+/// What became of a request that was taken back.
+#[derive(Debug)]
+pub(crate) enum TakenBack {
+    /// It is over, and nobody is asked about it any more.
+    Over,
+    /// It was fetched before, by a poll whose answer was not heard: this is its client, who ends.
+    Fetched(Box<Session>),
+}
+
 /// A grant that people have approved.
 pub(crate) struct Granting(Token, Opened);
 
@@ -163,12 +172,8 @@ impl Waiting {
             let next = clock::after(interval);
             let last = next > until;
             tokio::time::sleep_until(next.min(until)).await;
-            let form = vec![
-                ("grant_type", DEFERRED.to_owned()),
-                ("deferral_code", self.deferral.code.expose().to_owned()),
-            ];
-            match ask_token(&self.session.server, &self.session.binding, form).await {
-                Ok((token, granted)) => return Ok(Granting(token, granted)),
+            match self.poll().await {
+                Ok(granting) => return Ok(granting),
                 Err(Failure::Refused(refusal)) if refusal.error == "slow_down" && !last => {
                     interval = interval.saturating_add(SLOWER);
                 }
@@ -183,6 +188,15 @@ impl Waiting {
                 Err(failure) => return Err(failure),
             }
         }
+    }
+
+    async fn poll(&self) -> Result<Granting, Failure> {
+        let form = vec![
+            ("grant_type", DEFERRED.to_owned()),
+            ("deferral_code", self.deferral.code.expose().to_owned()),
+        ];
+        let (token, granted) = ask_token(&self.session.server, &self.session.binding, form).await?;
+        Ok(Granting(token, granted))
     }
 
     async fn renewed(&self) -> Result<Granting, Failure> {
@@ -206,8 +220,37 @@ impl Waiting {
         self.session.session(token, granted)
     }
 
-    /// Takes the request back, so that nobody is asked about it any more.
-    pub(crate) async fn cancel(&self) -> Result<(), Failure> {
+    /// Takes the request back, so that nobody is asked about it any more. A poll that was under way may have fetched
+    /// it: asking once more tells, and then there is a client to end.
+    pub(crate) async fn take_back(self) -> Result<TakenBack, Failure> {
+        let cancelled = self.cancel().await;
+        let granting = match self.poll().await {
+            Ok(granting) => granting,
+            Err(Failure::Refused(refusal)) if refusal.error == "invalid_grant" => {
+                match self.renewed().await {
+                    Ok(granting) => granting,
+                    Err(Failure::Refused(refusal)) if refusal.means_ended() => {
+                        return Ok(TakenBack::Over);
+                    }
+                    Err(failure) => return Err(failure),
+                }
+            }
+            Err(failure) => {
+                cancelled?;
+                return match failure {
+                    Failure::Refused(refusal)
+                        if matches!(refusal.error.as_str(), "access_denied" | "expired_token") =>
+                    {
+                        Ok(TakenBack::Over)
+                    }
+                    failure => Err(failure),
+                };
+            }
+        };
+        Ok(TakenBack::Fetched(Box::new(self.session(granting))))
+    }
+
+    async fn cancel(&self) -> Result<(), Failure> {
         let call = Call {
             method: Method::POST,
             url: self.session.server.address().below("revoke"),

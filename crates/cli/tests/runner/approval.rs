@@ -28,6 +28,11 @@ fn answers(fake: &Fake, replies: impl IntoIterator<Item = Reply>) {
     fake.state().grants.extend(replies);
 }
 
+/// What the poll after a revocation is told.
+fn after_revocation(fake: &Fake, replies: impl IntoIterator<Item = Reply>) {
+    fake.state().after_revocation = Some(replies.into_iter().collect());
+}
+
 fn poll(call: &Call) -> Value {
     json!({"grant_type": call.form["grant_type"], "deferral_code": call.form["deferral_code"]})
 }
@@ -63,6 +68,7 @@ fn a_denied_run_is_refused_and_starts_nothing() {
     for error in ["access_denied", "expired_token", "invalid_grant"] {
         let fake = Fake::start();
         answers(&fake, [pending(), said(error)]);
+        after_revocation(&fake, [said("access_denied")]);
         let (code, out, stderr) = output(script(&fake, &[], "echo done"));
         assert_eq!((code, out.as_str()), (126, ""), "{stderr}");
         assert!(stderr.contains(error), "{stderr}");
@@ -73,6 +79,7 @@ fn a_denied_run_is_refused_and_starts_nothing() {
 fn a_run_that_stops_waiting_takes_its_request_back() {
     let fake = Fake::start();
     answers(&fake, [pending(), said("authorization_pending")]);
+    after_revocation(&fake, [said("access_denied")]);
     let options = ["--wait-approval", "500ms"];
     let (code, out, stderr) = output(script(&fake, &options, "echo done"));
     assert_eq!((code, out.as_str()), (126, ""), "{stderr}");
@@ -96,6 +103,7 @@ fn a_signal_takes_the_request_back() {
     let fake = Fake::start();
     answers(&fake, [pending()]);
     answers(&fake, (0..600).map(|_| said("authorization_pending")));
+    after_revocation(&fake, [said("access_denied")]);
     let running = Running::start(script(&fake, &[], "echo done"));
     running.wait_for("waits for an approval");
     running.signal(Signal::SIGTERM);
@@ -103,6 +111,51 @@ fn a_signal_takes_the_request_back() {
     assert_eq!((code, out.as_str()), (143, ""), "{stderr}");
     assert!(stderr.contains(&format!("{TASK} is cancelled")), "{stderr}");
     taken_back(&fake);
+}
+
+/// The signal came while the poll that fetches was under way: the task is open, and ends.
+#[test]
+fn a_signal_during_the_redeeming_poll_leaves_no_open_task() {
+    let fake = Fake::start();
+    answers(&fake, [pending()]);
+    answers(&fake, (0..600).map(|_| said("authorization_pending")));
+    after_revocation(&fake, [said("invalid_grant")]);
+    let running = Running::start(script(&fake, &[], "echo done"));
+    running.wait_for("waits for an approval");
+    running.signal(Signal::SIGTERM);
+    let (code, out, stderr) = running.end();
+    assert_eq!((code, out.as_str()), (143, ""), "{stderr}");
+    taken_back(&fake);
+    let grants = fake.grants();
+    let renewal = grants.last().unwrap();
+    assert_eq!(renewal.form["grant_type"], "client_credentials");
+    assert_eq!(renewal.jkt, grants[0].jkt);
+    assert_eq!(fake.ends(), ["cancelled"]);
+    assert!(!stderr.contains("is cancelled"), "{stderr}");
+}
+
+#[test]
+fn a_request_that_is_refused_while_it_goes_on_waiting_is_taken_back() {
+    for error in ["access_denied", "invalid_request"] {
+        let fake = Fake::start();
+        answers(&fake, [pending(), said(error)]);
+        after_revocation(&fake, [said("access_denied")]);
+        let (code, out, stderr) = output(script(&fake, &[], "echo done"));
+        assert_eq!((code, out.as_str()), (126, ""), "{stderr}");
+        taken_back(&fake);
+        assert!(stderr.contains(&format!("{TASK} is cancelled")), "{stderr}");
+    }
+}
+
+/// The cancellation was taken and yet it goes on waiting: nobody is told that it is over.
+#[test]
+fn what_still_waits_after_a_cancellation_is_said_to_be_left() {
+    let fake = Fake::start();
+    answers(&fake, [pending(), said("invalid_request")]);
+    after_revocation(&fake, [said("slow_down")]);
+    let (code, _, stderr) = output(script(&fake, &[], "echo done"));
+    assert_eq!(code, 126, "{stderr}");
+    assert!(stderr.contains("is left to expire"), "{stderr}");
 }
 
 #[test]

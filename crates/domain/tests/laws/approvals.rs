@@ -45,6 +45,13 @@ fn person(n: u8) -> Digest {
     Digest([n; 32])
 }
 
+/// A person under the salt of one approval.
+fn salted(n: u8, salt: u64) -> Digest {
+    let mut hash = [n; 32];
+    hash[..8].copy_from_slice(&(0x0100 + salt).to_be_bytes());
+    Digest(hash)
+}
+
 /// The request that waits; none where it would not be granted.
 fn asked(workload: &Workload, request: &AccessRequest, now: Time, people: u32) -> Vec<Event> {
     let claims = Claims::from([("c".to_string(), CLAIM.to_string())]);
@@ -96,7 +103,18 @@ fn answer(task: &Task, now: Time, what: &What, workload: &Workload) -> Vec<Event
         What::Approve(who) => Command::Approve(Approve {
             now,
             stale: None,
-            by: person(*who),
+            by: salted(*who, task.version),
+            as_asking: person(*who),
+            as_approving: task
+                .pending()
+                .map(|pending| {
+                    // The n-th approval was the n-th change after the request.
+                    (1..)
+                        .zip(&pending.approvals)
+                        .map(|(at, _)| salted(*who, at))
+                        .collect()
+                })
+                .unwrap_or_default(),
         }),
         What::Deny => Command::Deny(Deny { now, by: None }),
         What::Redeem { stale, .. } => Command::Redeem(Redeem {

@@ -216,10 +216,17 @@ impl World {
     /// `approve TASK by PERSON`.
     fn approve(&mut self, step: &Step) -> Result<String, Refusal> {
         let (index, _, _) = step.place(0);
+        let (running, who) = (&self.tasks[index], step.after("by").unwrap());
+        // Each approval has a salt of its own: here, how many there were before it.
+        let salted = |salt: usize| digest(&format!("{who}+{salt}"));
+        let before = running.task.pending();
+        let before = before.map_or(0, |pending| pending.approvals.len());
         let command = Command::Approve(Approve {
             now: step.now,
-            stale: self.tasks[index].stale.clone(),
-            by: step.after("by").map(digest).unwrap(),
+            stale: running.stale.clone(),
+            by: salted(before),
+            as_asking: digest(who),
+            as_approving: (0..before).map(salted).collect(),
         });
         self.commit(index, &command)
     }

@@ -25,13 +25,6 @@ pub enum Actor {
     },
 }
 
-/// A person whom a provider vouches for.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Person<'a> {
-    pub(super) iss: &'a str,
-    pub(super) sub: &'a str,
-}
-
 /// Who and why, ready to stand in the entries of one change.
 #[derive(Clone, Debug)]
 pub(super) struct Signature {
@@ -54,17 +47,6 @@ impl Signature {
             annex: json!({ "by": who, "reason": reason }),
             by,
         })
-    }
-
-    /// The same for an entry of a task whose people must be told apart: each person stands in all of
-    /// them under the one salt of the task.
-    pub(super) fn of_task(person: Person<'_>, salt: [u8; 16], reason: &str) -> Self {
-        let Person { iss, sub } = person;
-        let who = json!({ "iss": iss, "sub": sub, "salt": b64::encode(salt) });
-        Self {
-            annex: json!({ "by": who, "reason": reason }),
-            by: Some(person_hash(&salt, iss, sub)),
-        }
     }
 
     /// The annex of an entry: who, in clear, and why.

@@ -1,12 +1,14 @@
 //! Approval and denial by people: who may, by whom twice, and what is recorded of it.
 
-use dayfly_domain::{Approve, Command, Deny, Refusal, Rule, Sweep, Task, TaskId, Time, decide};
+use dayfly_domain::{
+    Approve, Command, Deny, Event, Refusal, Rule, Sweep, Task, TaskId, Time, decide,
+};
 use dayfly_store::{Append, OpenTask};
 
-use super::actor::{Actor, Person, Signature};
+use super::actor::{Actor, Signature, person_hash};
 use super::end::{ATTEMPTS, End, Ended};
 use super::permit::erased;
-use super::plan::change;
+use super::plan::{change, drafted};
 use super::refuse::{Refused, Trail, unavailable};
 use super::{App, Tenant};
 
@@ -64,7 +66,8 @@ impl App {
             // INVARIANT: only where the annex of the request still stands can people be told apart.
             let annex = self.request_annex(tenant, task)?.ok_or_else(erased)?;
             let salt = annex.salt().ok_or_else(erased)?;
-            let signed = Signature::of_task(Person { iss, sub }, salt, reason);
+            let approvals = self.approvals_salts(tenant, &open)?;
+            let signed = Signature::of(by, reason).map_err(|why| unavailable(&why))?;
             let by = signed
                 .by()
                 .ok_or_else(|| unavailable(&"a person without a hash"))?;
@@ -75,6 +78,11 @@ impl App {
                     now,
                     stale: open.stale.clone(),
                     by,
+                    as_asking: person_hash(&salt, iss, sub),
+                    as_approving: approvals
+                        .iter()
+                        .map(|salt| person_hash(salt, iss, sub))
+                        .collect(),
                 }),
             )?;
             let annex = signed.annex().map_err(|why| unavailable(&why))?;
@@ -160,10 +168,28 @@ impl App {
             }),
         };
         let events = decide(Some(&open.task), &command)?;
-        let annex = signed.annex().map_err(|why| unavailable(&why))?;
+        // Who and why belong to the denial and to the end: each may be what is left where the ledger
+        // takes them later, and an end is what a trace shows.
+        let change = drafted(
+            Some(&open.task),
+            open.task.id,
+            events,
+            |event| match event {
+                Event::TaskDenied(_) | Event::TaskEnded(_) => {
+                    signed.annex().map(Some).map_err(|why| unavailable(&why))
+                }
+                Event::TaskRequested(_)
+                | Event::TaskApproved(_)
+                | Event::TaskStarted(_)
+                | Event::ClientRegistered(_)
+                | Event::CredentialIssued(_)
+                | Event::CredentialRevoked(_)
+                | Event::ClientEnded(_) => Err(unavailable(&"a denial that is something else")),
+            },
+        )?;
         Ok(Append {
             now,
-            changes: vec![change(Some(&open.task), open.task.id, events, Some(annex))?],
+            changes: vec![change],
             ..Append::default()
         })
     }

@@ -71,7 +71,7 @@ impl RequestAnnex {
         serde_json::from_str(&annex?.data).ok()
     }
 
-    /// The salt under which the people of this task stand in its leaves.
+    /// The salt under which the person who asks stands in the leaf of the request.
     pub(super) fn salt(&self) -> Option<[u8; 16]> {
         b64::decode_array(&self.salt).ok()
     }
@@ -86,7 +86,7 @@ impl Planning<'_> {
                 let parts = permitted.into_parts();
                 Needed::Approval(declared, parts.start.unwrap_or(parts.issue))
             }
-            (declared, Opens::Asks(asked, recorded)) => {
+            (declared, Opens::Asks(asked, recorded, _)) => {
                 let approval = declared.map_or(asked, |declared| declared.and(asked));
                 Needed::Approval(approval, Arc::unwrap_or_clone(recorded))
             }
@@ -104,16 +104,7 @@ impl Planning<'_> {
         let id = start.id;
         if !self.verified.request.deferrable {
             trail.policy = Some(Arc::new(recorded));
-            return Err(Refusal::new(Rule::ApprovalNeeded)
-                .field("completion_mode")
-                .wanted("deferred")
-                .got("a request that cannot wait")
-                .hint(format!(
-                    "a request of workload {} needs the approval of {} within {}: send `completion_mode=deferred` with a DPoP proof and poll with the `deferral_code` of the answer, as `dayfly run` does; `dayfly task approve` approves it",
-                    self.workload.name,
-                    people(&approval),
-                    approval.within
-                )));
+            return Err(self.cannot_wait(&approval));
         }
         let salt: [u8; 16] = random::bytes().map_err(|why| unavailable(&why))?;
         let now = start.root.now;
@@ -136,6 +127,20 @@ impl Planning<'_> {
         Ok((change, deferred))
     }
 
+    /// The refusal of a request that did not say that it may wait.
+    fn cannot_wait(&self, approval: &Approval) -> Refusal {
+        Refusal::new(Rule::ApprovalNeeded)
+            .field("completion_mode")
+            .wanted("deferred")
+            .got("a request that cannot wait")
+            .hint(format!(
+                "a request of workload {} needs the approval of {} within {}: send `completion_mode=deferred` with a DPoP proof and poll with the `deferral_code` of the answer, as `dayfly run` does; `dayfly task approve` approves it",
+                self.workload.name,
+                people(approval),
+                approval.within
+            ))
+    }
+
     /// The person who asks, where an issuer vouches for people: who asks may not approve.
     fn asked_by(&self, salt: &[u8; 16]) -> Option<Digest> {
         let proof = &self.verified.proof;
@@ -150,13 +155,20 @@ impl Planning<'_> {
     pub(super) fn wait(&self, held: &OpenTask) -> Result<Deferred, Refusal> {
         let pending = held.task.check_pending(self.app.now())?;
         dayfly_domain::check_epochs(held.stale.as_ref())?;
+        if !self.verified.request.deferrable {
+            return Err(self.cannot_wait(&Approval {
+                within: held.task.deadline.since(self.app.now()),
+                people: pending.people,
+            }));
+        }
         let code = self.app.code_of(self.tenant, held.task.id);
         if digest_of(&code) != pending.code {
-            // Another key file since: the code that is out there is good, and cannot be told again.
+            // Another key file since: the code that is out there is good for nothing any more, and
+            // no other one is of this request.
             return Err(Refusal::new(Rule::ProofSpent)
                 .field("token")
-                .wanted("the deferral code of the first answer")
-                .got("the token again"));
+                .wanted("another token, once this request has expired")
+                .got("the token again, after the key file was replaced"));
         }
         Ok(Deferred {
             code,
@@ -178,15 +190,20 @@ impl App {
     }
 
     /// The task of a deferral code, for whoever holds the key that asked. A code that is unknown, of
-    /// another key, or redeemed is all the same.
+    /// another key, or redeemed is all the same. One that this server never made is refused before
+    /// anything is read, so that how long the refusal takes tells nobody which tasks there are.
     pub(super) async fn known_deferral(
         &self,
         tenant: &Tenant,
         code: &str,
         jkt: Digest,
     ) -> Result<Known, Refusal> {
-        let asked = digest_of(code);
         let id = task_of(code).ok_or_else(unknown_code)?;
+        let made = self.code_of(tenant, id);
+        if !constant_time_eq(made.as_bytes(), code.as_bytes()) {
+            return Err(unknown_code());
+        }
+        let asked = digest_of(code);
         let holds = |code: &Digest, key: &Digest| {
             let same_code = constant_time_eq(&code.0, &asked.0);
             let same_key = constant_time_eq(&key.0, &jkt.0);
@@ -228,6 +245,34 @@ impl App {
         Ok(entries.into_iter().next())
     }
 
+    /// The salts of the approvals that a pending task has, in their order. Where one was erased nobody
+    /// can be told apart from whoever gave it, and nobody approves.
+    pub(super) fn approvals_salts(
+        &self,
+        tenant: &Tenant,
+        open: &OpenTask,
+    ) -> Result<Vec<[u8; 16]>, Refusal> {
+        let given = open
+            .task
+            .pending()
+            .map_or(0, |pending| pending.approvals.len());
+        if given == 0 {
+            return Ok(Vec::new());
+        }
+        // INVARIANT: what a pending task has behind its request is approvals alone.
+        let entries = self
+            .store
+            .entries(tenant.name(), EntryRange::Of(open.task.id, 2), given)
+            .map_err(|why| unavailable(&why))?;
+        let salts = entries.iter().map(|entry| match record::event_of(entry) {
+            Some(Event::TaskApproved(_)) => {
+                approver_salt(entry.annex.as_ref()).ok_or_else(approver_erased)
+            }
+            Some(_) | None => Err(unavailable(&"an entry of a pending task is no approval")),
+        });
+        salts.collect()
+    }
+
     /// What the annex of the request of a pending task holds; none where it was erased.
     pub(super) fn request_annex(
         &self,
@@ -251,6 +296,19 @@ pub(super) fn people(approval: &Approval) -> &'static str {
 /// How many approvals are missing.
 pub(super) fn missing(pending: &Pending) -> u64 {
     u64::from(pending.people).saturating_sub(pending.approvals.len() as u64)
+}
+
+fn approver_salt(annex: Option<&Annex>) -> Option<[u8; 16]> {
+    let data: serde_json::Value = serde_json::from_str(&annex?.data).ok()?;
+    b64::decode_array(data.get("by")?.get("salt")?.as_str()?).ok()
+}
+
+fn approver_erased() -> Refusal {
+    Refusal::new(Rule::PolicyFailed)
+        .field("approval")
+        .wanted("to know who has approved, to tell the next person from them")
+        .got("it was erased from the record")
+        .hint("let the request expire, or deny it, and ask again")
 }
 
 pub(super) fn unknown_code() -> Refusal {

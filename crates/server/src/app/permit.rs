@@ -33,16 +33,16 @@ pub(super) struct Asking<'a> {
     pub(super) claims: &'a Claims,
     pub(super) counts: Counts,
     pub(super) now: Time,
-    /// Whether people have approved the request.
-    pub(super) approved: bool,
+    /// How many people have approved the request.
+    pub(super) approvals: u32,
 }
 
 /// What the policies say of a task that would open.
 pub(super) enum Opens {
     /// It may.
     Permitted(Box<Permitted>),
-    /// It may once people have approved it.
-    Asks(Approval, Arc<Recorded>),
+    /// It may once people have approved it; where nobody can be asked it is refused by this.
+    Asks(Approval, Arc<Recorded>, Box<Refusal>),
 }
 
 /// Asks the policies about what these events would grant.
@@ -60,6 +60,54 @@ pub(super) fn permit(
     })
 }
 
+/// The same for a client that joins: nobody is asked about it, so what people would have to approve
+/// is refused.
+///
+/// # Errors
+/// The refusal of stage `policy`; what was said then stands in the trail.
+pub(super) fn permit_join(
+    events: Vec<Event>,
+    asking: &Asking<'_>,
+    trail: &mut Trail,
+) -> Result<Permitted, Refusal> {
+    match permit_start(events, asking, trail)? {
+        Opens::Permitted(permitted) => Ok(*permitted),
+        Opens::Asks(needed, recorded, refusal) => {
+            trail.policy = Some(recorded);
+            Err(Refusal::new(Rule::ApprovalNeeded)
+                .field("task")
+                .wanted("a task of its own, which people can be asked about")
+                .got("a client that joins an open one")
+                .hint(format!(
+                    "a client that joins comes in without anybody being asked, and this one {} ({} people): start it as a task of its own, with repeat = \"refuse\"",
+                    refusal.hint, needed.people
+                )))
+        }
+    }
+}
+
+/// The same for what people have approved: where more are wanted by now, it is refused.
+///
+/// # Errors
+/// The refusal; what was said then stands in the trail.
+pub(super) fn permit_approved(
+    events: Vec<Event>,
+    asking: &Asking<'_>,
+    trail: &mut Trail,
+) -> Result<Permitted, Refusal> {
+    match permit_start(events, asking, trail)? {
+        Opens::Permitted(permitted) => Ok(*permitted),
+        Opens::Asks(needed, recorded, refusal) => {
+            trail.policy = Some(recorded);
+            Err(Refusal::new(Rule::ApprovalShort)
+                .field("approval")
+                .wanted(format!("{} approvals", needed.people))
+                .got(asking.approvals.to_string())
+                .hint(format!("it {} by now", refusal.hint)))
+        }
+    }
+}
+
 /// The same for a task that would open, which may have to wait for people.
 ///
 /// # Errors
@@ -72,7 +120,10 @@ pub(super) fn permit_start(
     match ask(events, asking, trail) {
         Ok(permitted) => Ok(Opens::Permitted(Box::new(permitted))),
         Err(denied) => match denied.approval {
-            Some(approval) => Ok(Opens::Asks(approval, denied.recorded)),
+            Some(approval) => {
+                let refusal = Box::new(denied.refusal);
+                Ok(Opens::Asks(approval, denied.recorded, refusal))
+            }
             None => {
                 trail.policy = Some(Arc::clone(&denied.recorded));
                 Err(denied.refusal)
@@ -88,7 +139,7 @@ fn ask(events: Vec<Event>, asking: &Asking<'_>, trail: &Trail) -> Result<Permitt
         address: trail.address,
         open_tasks: asking.counts.open,
         starts_last_hour: asking.counts.starts_last_hour,
-        approved: asking.approved,
+        approvals: asking.approvals,
     };
     let Loaded {
         policies, declared, ..
@@ -105,7 +156,7 @@ pub(super) struct ProofAnnex<'a> {
 }
 
 /// The annex of a request: the proof, what policies said of the start, and the salt under which the
-/// people of this task stand in its leaves.
+/// person who asks stands in its leaf.
 pub(super) fn requested(
     proof: ProofAnnex<'_>,
     policy: Recorded,
@@ -156,7 +207,8 @@ pub(super) fn granted(
     drafted(task, id, parts.events, |event| {
         let (proof, policy) = match event {
             Event::TaskStarted(_) => (None, start.take()),
-            Event::ClientRegistered(_) => (proof.take(), None),
+            // Where it joins, what was said of its start stands with it.
+            Event::ClientRegistered(_) => (proof.take(), start.take()),
             Event::CredentialIssued(_) => (proof.take(), issue.take()),
             Event::TaskRequested(_)
             | Event::TaskApproved(_)

@@ -11,7 +11,7 @@ use dayfly_store::{
 
 use super::deferral::{Deferred, Needed};
 use super::grant::Verified;
-use super::permit::{Asking, ProofAnnex, granted, permit, permit_start};
+use super::permit::{Asking, ProofAnnex, granted, permit, permit_join, permit_start};
 use super::refuse::{Trail, unavailable};
 use super::replay::one_time;
 use super::tenant::Loaded;
@@ -270,7 +270,7 @@ impl Planning<'_> {
             claims: &self.verified.proof.proof().claims,
             counts,
             now: self.app.now(),
-            approved: false,
+            approvals: 0,
         }
     }
 
@@ -288,7 +288,7 @@ impl Planning<'_> {
         });
         let client = u32::try_from(held.task.clients.len() + 1).unwrap_or(u32::MAX);
         let events = decide(Some(&held.task), &command)?;
-        let permitted = self.permit(events, counts, trail)?;
+        let permitted = permit_join(events, &self.asking(counts), trail)?;
         self.plan_change(held, permitted, client, Some(self.proof_annex()))
     }
 

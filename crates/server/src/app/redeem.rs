@@ -10,7 +10,7 @@ use dayfly_token::dpop::VerifiedDpop;
 use super::deferral::{Known, RequestAnnex, missing, unknown_code};
 use super::end::{ATTEMPTS, End};
 use super::grant::{Granted, too_large};
-use super::permit::{Asking, ProofAnnex, erased, granted, permit};
+use super::permit::{Asking, ProofAnnex, erased, granted, permit_approved};
 use super::plan::change;
 use super::refuse::{Refused, Trail, unavailable};
 use super::regrant::proof_refused;
@@ -185,8 +185,12 @@ impl App {
         };
         let verified = self.key_proof(tenant, key_proof, None, self.now())?;
         let jkt = Digest(verified.jkt().0);
-        let Ok(Known::Pending(open)) = self.known_deferral(tenant, code, jkt).await else {
-            return Ok(true);
+        let open = match self.known_deferral(tenant, code, jkt).await {
+            Ok(Known::Pending(open)) => open,
+            Ok(Known::Ended(_)) => return Ok(true),
+            Err(refusal) if refusal.rule == Rule::DeferralCode => return Ok(true),
+            // Whether it waits is not known: an answer that all is well would leave it waiting.
+            Err(refusal) => return Err(refusal),
         };
         self.accept_once(tenant, &verified, self.now())?;
         trail.task = Some(open.task.id);
@@ -262,9 +266,9 @@ impl Redeeming<'_> {
                 ..facts.counts
             },
             now,
-            approved: true,
+            approvals: task.pending().map_or(0, Pending::given),
         };
-        let permitted = permit(events, &asking, trail)?;
+        let permitted = permit_approved(events, &asking, trail)?;
         let proof = ProofAnnex {
             claims: &self.annex.claims,
             entrance: &self.annex.entrance,

@@ -219,7 +219,7 @@ impl App {
                 claims: &claims,
                 counts: self.counts(tenant, &workload.name)?,
                 now,
-                approved: false,
+                approvals: 0,
             };
             let permitted = permit(events, &asking, trail)?;
             let append = Append {

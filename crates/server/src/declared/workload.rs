@@ -72,7 +72,7 @@ pub(super) fn read(
         .unwrap_or_default();
     let asks = rate(table.get("rate"), report);
     let client_rate = rate(table.get("client_rate"), report);
-    let approval = approval(&mut table, report);
+    let approval = approval(&mut table, repeat, report);
     table.not_served("delegation", report);
     table.finish(report);
     let proofs = proofs?;
@@ -272,11 +272,22 @@ pub const LEAST_WAIT: Span = Span::from_seconds(60);
 pub const MOST_WAIT: Span = Span::from_seconds(86_400);
 
 /// `"none"`, or who approves within which time.
-fn approval(table: &mut Table<'_>, report: &mut Report) -> Option<Approval> {
+fn approval(
+    table: &mut Table<'_>,
+    repeat: Option<Repeat>,
+    report: &mut Report,
+) -> Option<Approval> {
     let node = table.get("approval")?;
     if !node.value().is_table() {
         let _ = node.choice(&[("none", ())], report);
         return None;
+    }
+    if repeat == Some(Repeat::Join) {
+        let message = format!(
+            "`{}` and `repeat = \"join\"` exclude each other: who joins comes in without anybody being asked",
+            node.name_of()
+        );
+        node.error(message, report);
     }
     let mut table = node.table(report)?;
     let by = table

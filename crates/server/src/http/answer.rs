@@ -52,9 +52,10 @@ pub(super) struct Said {
 pub(super) const fn status(rule: Rule, face: Face) -> (StatusCode, &'static str) {
     const BAD: StatusCode = StatusCode::BAD_REQUEST;
     match rule {
-        Rule::ApprovalNeeded | Rule::ApprovalDenied | Rule::ApprovalLapsed => {
-            (BAD, "access_denied")
-        }
+        Rule::ApprovalNeeded
+        | Rule::ApprovalDenied
+        | Rule::ApprovalLapsed
+        | Rule::ApprovalShort => (BAD, "access_denied"),
         Rule::ApprovalPending => (BAD, "authorization_pending"),
         Rule::SlowDown => (BAD, "slow_down"),
         Rule::ApprovalExpired => (BAD, "expired_token"),

@@ -41,7 +41,7 @@ pub struct Denied {
 /// The parts of a [`Permitted`].
 pub(crate) struct Parts {
     pub(crate) events: Vec<Event>,
-    /// What was said of the start, where a task starts.
+    /// What was said of the start, where a client comes in.
     pub(crate) start: Option<Recorded>,
     /// What was said of the credential.
     pub(crate) issue: Recorded,
@@ -59,7 +59,8 @@ impl Permitted {
 
 impl Policies {
     /// Asks for everything that these events would grant: `start` for each resource of the access
-    /// that an opening task's client gets, `issue` for the resource of each credential.
+    /// that a client comes in with, be it the first of its task or one that joins, and `issue` for
+    /// the resource of each credential.
     ///
     /// # Errors
     /// [`Denied`] by the first question that is not answered with a permit.
@@ -78,14 +79,14 @@ impl Policies {
             proof: None,
             needs: None,
         };
-        let opens = events
+        let enters = events
             .iter()
-            .any(|event| matches!(event, Event::TaskStarted(_)));
+            .any(|event| matches!(event, Event::TaskStarted(_) | Event::ClientRegistered(_)));
         let mut start = self.record(facts);
         let mut issue = self.record(facts);
         for event in &events {
             match event {
-                Event::ClientRegistered(client) if opens => {
+                Event::ClientRegistered(client) => {
                     let resources: BTreeSet<&Name> = client
                         .access
                         .iter()
@@ -104,13 +105,12 @@ impl Policies {
                 | Event::TaskApproved(_)
                 | Event::TaskDenied(_)
                 | Event::TaskStarted(_)
-                | Event::ClientRegistered(_)
                 | Event::CredentialRevoked(_)
                 | Event::ClientEnded(_)
                 | Event::TaskEnded(_) => {}
             }
         }
-        if issue.decisions.is_empty() || (opens && start.decisions.is_empty()) {
+        if issue.decisions.is_empty() || (enters && start.decisions.is_empty()) {
             // INVARIANT: nothing is permitted that no policy was asked about.
             return Err(Box::new(Denied {
                 refusal: Refusal::new(Rule::PolicyFailed)
@@ -130,7 +130,7 @@ impl Policies {
         }
         Ok(Permitted {
             events,
-            start: opens.then_some(start),
+            start: enters.then_some(start),
             issue,
         })
     }
@@ -360,7 +360,7 @@ impl Held {
             policies,
             within,
             people,
-            given: facts.approved,
+            given: facts.approvals >= people,
         })
     }
 

@@ -64,7 +64,7 @@ pub struct ApprovalVerdict {
     pub within: Span,
     /// How many people must approve.
     pub people: u32,
-    /// Whether they have: the answer is a no otherwise.
+    /// Whether so many have: the answer is a no otherwise.
     pub given: bool,
 }
 
@@ -125,9 +125,15 @@ pub struct RecordedFacts {
     pub open_tasks: u64,
     /// `context.starts_last_hour`.
     pub starts_last_hour: u64,
-    /// Whether people had approved the request.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub approved: bool,
+    /// How many people had approved the request.
+    #[serde(default, skip_serializing_if = "nobody")]
+    pub approvals: u32,
+}
+
+/// Left out where nobody has.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it so")]
+const fn nobody(approvals: &u32) -> bool {
+    *approvals == 0
 }
 
 impl RecordedFacts {
@@ -139,7 +145,7 @@ impl RecordedFacts {
             address: self.address,
             open_tasks: self.open_tasks,
             starts_last_hour: self.starts_last_hour,
-            approved: self.approved,
+            approvals: self.approvals,
         }
     }
 }
@@ -151,7 +157,7 @@ impl From<&Facts<'_>> for RecordedFacts {
             address: facts.address,
             open_tasks: facts.open_tasks,
             starts_last_hour: facts.starts_last_hour,
-            approved: facts.approved,
+            approvals: facts.approvals,
         }
     }
 }

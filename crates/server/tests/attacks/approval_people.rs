@@ -317,7 +317,7 @@ async fn a_policy_asks_for_an_approval_of_this_request_alone() {
     let start = world.annex_of("task.started", &asked.task);
     assert_eq!(start["policy"]["decisions"][0]["decision"], "allow");
     assert_eq!(start["policy"]["decisions"][0]["approval"]["given"], true);
-    assert_eq!(start["policy"]["facts"]["approved"], true);
+    assert_eq!(start["policy"]["facts"]["approvals"], 2);
     let job = Job::of(asked.key.clone(), asked.proof.clone(), &granted);
     assert_eq!(world.renew(&job, &[]).await.status, 200);
     // It stays permitted by a changed set too: what was approved then is approved now.

@@ -10,6 +10,7 @@
 mod access;
 mod applied;
 mod approval;
+mod approval_edges;
 mod approval_people;
 mod approval_races;
 mod audience;

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use dayfly_domain::{Bounds, Name, Span, TaskId, Time};
@@ -133,8 +133,13 @@ impl World {
 
     /// A server over a store in memory, which fails on demand.
     pub(crate) async fn in_memory() -> (Self, Arc<MemoryStore>) {
+        Self::in_memory_declared(TENANT).await
+    }
+
+    /// The same, whose tenants declare this.
+    pub(crate) async fn in_memory_declared(tenant: &str) -> (Self, Arc<MemoryStore>) {
         let memory = OnceLock::new();
-        let world = Self::build(TENANT, |_, clock| {
+        let world = Self::build(tenant, |_, clock| {
             let store = Arc::new(MemoryStore::new(clock));
             assert!(memory.set(Arc::clone(&store)).is_ok());
             store
@@ -163,6 +168,8 @@ impl World {
             then_revision: Mutex::default(),
             reads: AtomicU64::new(0),
             entries_read: AtomicU64::new(0),
+            facts_read: AtomicU64::new(0),
+            facts_fail: AtomicBool::new(false),
             readers: Mutex::default(),
         });
         Self::serve(folder, clock, store, None, true).await
@@ -504,6 +511,8 @@ pub(crate) struct Door {
     then_revision: Mutex<Option<Before>>,
     reads: AtomicU64,
     entries_read: AtomicU64,
+    facts_read: AtomicU64,
+    facts_fail: AtomicBool,
     /// The threads that read entries.
     readers: Mutex<Vec<std::thread::ThreadId>>,
 }
@@ -547,6 +556,16 @@ impl Door {
     /// How many entries were read.
     pub(crate) fn entries_read(&self) -> u64 {
         self.entries_read.load(Ordering::SeqCst)
+    }
+
+    /// How often facts were read.
+    pub(crate) fn facts_read(&self) -> u64 {
+        self.facts_read.load(Ordering::SeqCst)
+    }
+
+    /// Whether facts cannot be read from now on.
+    pub(crate) fn fail_facts(&self, fail: bool) {
+        self.facts_fail.store(fail, Ordering::SeqCst);
     }
 
     fn before(&self, append: &Append) -> Option<Before> {
@@ -604,6 +623,10 @@ impl Store for Door {
     }
 
     fn facts(&self, tenant: &Name, query: &FactsQuery<'_>) -> Result<Facts, Unavailable> {
+        self.facts_read.fetch_add(1, Ordering::SeqCst);
+        if self.facts_fail.load(Ordering::SeqCst) {
+            return Err(Unavailable("facts fail on demand".to_owned()));
+        }
         self.inner.facts(tenant, query)
     }
 

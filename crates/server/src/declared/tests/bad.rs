@@ -375,6 +375,10 @@ fn what_this_build_does_not_serve() {
             "tenant.toml:18:1: `workload.release.delegation` is not served by this build",
         ),
         (
+            good_with("approval = { by = \"owner\", within = \"30m\" }\nrepeat = \"join\""),
+            "tenant.toml:18:1: `workload.release.approval` and `repeat = \"join\"` exclude each other: who joins comes in without anybody being asked",
+        ),
+        (
             good_with("approval = { by = \"owner\" }"),
             "tenant.toml:18:1: `within` is missing in `workload.release.approval`",
         ),

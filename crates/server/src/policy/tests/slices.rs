@@ -154,7 +154,7 @@ fn compare(
         address: None,
         open_tasks,
         starts_last_hour: 0,
-        approved: false,
+        approvals: 0,
     };
     let source = source(&[]);
     let declared = declared(&source);
