@@ -11,7 +11,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Which crates of the workspace each of them may know, beside its tests: exactly these.
-const DIRECTION: [(&str, &[&str]); 7] = [
+const DIRECTION: [(&str, &[&str]); 8] = [
     ("dayfly-domain", &[]),
     ("dayfly-ledger", &[]),
     ("dayfly-token", &[]),
@@ -32,6 +32,17 @@ const DIRECTION: [(&str, &[&str]); 7] = [
         &[
             "dayfly-domain",
             "dayfly-guard",
+            "dayfly-ledger",
+            "dayfly-server",
+            "dayfly-store",
+            "dayfly-token",
+        ],
+    ),
+    // It links what it simulates, and nothing links it.
+    (
+        "dayfly-sim",
+        &[
+            "dayfly-domain",
             "dayfly-ledger",
             "dayfly-server",
             "dayfly-store",

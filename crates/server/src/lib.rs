@@ -3,6 +3,7 @@
 pub mod app;
 pub mod config;
 pub mod declared;
+pub mod finding;
 pub mod http;
 pub mod mint;
 pub mod policy;

@@ -206,23 +206,13 @@ impl Store for MemoryStore {
     ) -> Result<Vec<StoredEntry>, Unavailable> {
         Ok(self.read(tenant, |ledger| match range {
             EntryRange::From(first) => {
-                let entries = ledger
-                    .entries
-                    .iter()
-                    .filter(|entry| entry.stored.pos >= first);
-                entries
-                    .take(limit)
-                    .map(|entry| entry.stored.clone())
-                    .collect()
+                let first = usize::try_from(first).unwrap_or(usize::MAX);
+                let entries = ledger.entries.iter().skip(first).take(limit);
+                entries.map(|entry| entry.stored.clone()).collect()
             }
             EntryRange::Of(task, first) => ledger
-                .entries
-                .iter()
-                .filter(|entry| {
-                    entry
-                        .link
-                        .is_some_and(|(of, seq)| of == task && seq >= first)
-                })
+                .chain(task)
+                .filter(|entry| entry.link.is_some_and(|(_, seq)| seq >= first))
                 .take(limit)
                 .map(|entry| entry.stored.clone())
                 .collect(),

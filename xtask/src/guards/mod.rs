@@ -13,12 +13,13 @@ use crate::step::root;
 use table::{GUARDS, Guard};
 
 /// What of the workspace is copied.
-const COPIED: [&str; 6] = [
+const COPIED: [&str; 7] = [
     "Cargo.toml",
     "Cargo.lock",
     "clippy.toml",
     ".cargo",
     "crates",
+    "tests/sim",
     "xtask",
 ];
 

@@ -23,6 +23,7 @@ const LEDGER: &str = "--workspace --test all";
 const STORE: &str = "--workspace --test store";
 const STORE_INSIDE: &str = "--package dayfly-store --lib";
 const ATTACKS: &str = "--workspace --test attacks";
+const SIMULATION: &str = "--workspace --bin dayfly-sim";
 
 /// From the crates that depend on nothing to the server, so that each is built anew as seldom as can be.
 pub(super) const GUARDS: &[Guard] = &[
@@ -164,5 +165,75 @@ pub(super) const GUARDS: &[Guard] = &[
             Cedar::Deny => Decision::Deny,",
         target: ATTACKS,
         test: "policy::a_policy_that_errs_denies_though_another_permits",
+    },
+    Guard {
+        promise: "P4",
+        what: "the check of epochs where an append is judged, against every order of a start and an offboarding",
+        file: "crates/store/src/memory/ledger.rs",
+        guard: "if let Some(of) = self.moved_since(&append.relies) {",
+        without: "if let Some(of) = self.moved_since(&[]) {",
+        target: SIMULATION,
+        test: "interleave::pairs::a_start_against_offboarding_disabling_and_freeze",
+    },
+    Guard {
+        promise: "P3",
+        what: "the check of versions, against every order of a renewal and an end",
+        file: "crates/store/src/memory/ledger.rs",
+        guard: "
+                && present == change.expected_version
+                && (present > 0) == known
+                && !change.events.is_empty()
+                && change.next.id == change.task
+                && change.next.version == present + change.events.len() as u64;",
+        without: "
+                && !change.events.is_empty();
+            let _ = (present, known);",
+        target: SIMULATION,
+        test: "interleave::pairs::a_renewal_against_every_end",
+    },
+    Guard {
+        promise: "P2",
+        what: "the check that a key is claimed once, against every order of two claimants",
+        file: "crates/store/src/memory/ledger.rs",
+        guard: "if write.replaces != Some(held.task) || (is_open && !ends(held.task)) {",
+        without: "if false {",
+        target: SIMULATION,
+        test: "interleave::attempts::of_two_claimants_of_one_attempt_one_is_open_afterwards",
+    },
+    Guard {
+        promise: "P3",
+        what: "the look at epochs before a signature",
+        file: "crates/server/src/app/grant.rs",
+        guard: "check_epochs(standing.stale.as_ref())?;",
+        without: "check_epochs(None)?;",
+        target: SIMULATION,
+        test: "interleave::pairs::a_start_against_offboarding_disabling_and_freeze",
+    },
+    Guard {
+        promise: "P3",
+        what: "the move of the epochs of what an apply removes, against every order of it and a start",
+        file: "crates/server/src/app/declare.rs",
+        guard: "append.moves = regrant.moves();",
+        without: "append.moves = Vec::new();",
+        target: SIMULATION,
+        test: "interleave::applies::a_start_against_an_apply_that_ends_nothing",
+    },
+    Guard {
+        promise: "P7",
+        what: "the obedience to an end before the journal has it",
+        file: "crates/server/src/app/held/store.rs",
+        guard: "self.shared.begin_stall(why, Some(&held));",
+        without: "self.shared.begin_stall(why, None);",
+        target: SIMULATION,
+        test: "interleave::stalls::a_held_end_against_a_renewal_and_resume",
+    },
+    Guard {
+        promise: "P3",
+        what: "the look at epochs where a token is introspected, against operations at random",
+        file: "crates/server/src/app/authenticate.rs",
+        guard: "        check_epochs(open.stale.as_ref())?;",
+        without: "        let _ = check_epochs(None);",
+        target: SIMULATION,
+        test: "simulate::tests::a_hundred_thousand_operations_agree_with_the_model",
     },
 ];

@@ -8,6 +8,7 @@ mod contain;
 mod database;
 mod erase;
 mod export;
+mod findings;
 mod keys;
 mod ledger;
 mod list;
@@ -16,6 +17,7 @@ mod policy;
 mod receipt;
 mod record;
 pub(crate) mod restore;
+mod review;
 mod show;
 mod table;
 #[cfg(test)]
@@ -47,6 +49,10 @@ pub(crate) enum OperatorCommand {
     Trace(trace::TraceArgs),
     /// The whole explanation of a refusal
     Why(why::WhyArgs),
+    /// What a person should look at, and what to do about it
+    Findings(findings::FindingsArgs),
+    /// What the workloads of an owner may have, what they were granted, and that somebody looked
+    Review(review::ReviewArgs),
     /// All entries of a task with their proofs, for anyone to verify offline
     Receipt(receipt::ReceiptArgs),
     /// Verifies a receipt, offline. Exits with 0 when it holds, 1 when it does not, 2 on wrong use
@@ -176,6 +182,8 @@ impl OperatorCommand {
             | Self::Task(_)
             | Self::Trace(_)
             | Self::Why(_)
+            | Self::Findings(_)
+            | Self::Review(_)
             | Self::Receipt(_)
             | Self::Ledger(
                 LedgerCommand::Head(_)
@@ -211,6 +219,8 @@ pub(crate) fn main(command: OperatorCommand, at: At<'_>) -> ExitCode {
         OperatorCommand::Task(TaskCommand::End(args)) => block_on(change::end(&args, at)),
         OperatorCommand::Trace(args) => block_on(trace::trace(&args, at)),
         OperatorCommand::Why(args) => block_on(why::why(&args, at)),
+        OperatorCommand::Findings(args) => block_on(findings::findings(&args, at)),
+        OperatorCommand::Review(args) => block_on(review::review(&args, at)),
         OperatorCommand::Receipt(args) => block_on(receipt::receipt(&args, at)),
         OperatorCommand::Ledger(LedgerCommand::Head(args)) => block_on(ledger::head(&args, at)),
         OperatorCommand::Ledger(LedgerCommand::Verify(args)) => block_on(ledger::verify(&args, at)),

@@ -5,8 +5,8 @@ use dayfly_domain::{CredentialId, Name, TaskId, Time};
 use dayfly_ledger::Receipt;
 use dayfly_server::mint::KeyInfo;
 use dayfly_server::record::{
-    self, BlockView, Comparison, DecisionView, Filter, HeadView, LedgerEntry, OwnerView, TaskPage,
-    TaskView, Trace, TraceKey, TraceQuery, WorkloadView,
+    self, BlockView, Comparison, DecisionView, Filter, Findings, HeadView, LedgerEntry, OwnerView,
+    Review, TaskPage, TaskView, Trace, TraceKey, TraceQuery, WorkloadView,
 };
 use dayfly_store::Bundle;
 use dayfly_store::clock::{Clock, SystemClock};
@@ -237,6 +237,36 @@ impl Record {
         match self {
             Self::Served(served) => served.get("blocks").await,
             Self::Offline(database) => database.read(record::blocks),
+        }
+    }
+
+    pub(super) async fn findings(&self, all: bool) -> Result<Findings> {
+        match self {
+            Self::Served(served) => {
+                let query = Query::default().flag("all", all);
+                served.get(&format!("findings{}", query.0)).await
+            }
+            Self::Offline(database) => {
+                database.read(|store, tenant| record::findings(store, tenant, all))
+            }
+        }
+    }
+
+    pub(super) async fn review(&self, owner: &Name, since: Time) -> Result<Review> {
+        match self {
+            Self::Served(served) => {
+                let query = Query::default().with("since", Some(since.millis()));
+                served
+                    .get(&format!("owners/{owner}/review{}", query.0))
+                    .await
+            }
+            Self::Offline(database) => {
+                let declared = database.must_declare()?;
+                let span = (since, database.now());
+                database
+                    .read(|store, tenant| record::review(store, tenant, &declared, owner, span))?
+                    .with_context(|| format!("no owner is declared as `{owner}`"))
+            }
         }
     }
 

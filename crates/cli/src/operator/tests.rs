@@ -62,6 +62,9 @@ fn command_lines() {
         "keys compromise k1 k2 --reason stolen",
         "keys compromise --all --reason lost --json",
         "block list",
+        "findings --all --json",
+        "review --owner team --json",
+        "review --owner team --since 30d --sign-off --reason due",
         "unblock series:github:1/2 --reason fixed",
         "apply --dry-run",
         "owner list --json",
@@ -90,6 +93,8 @@ fn command_lines() {
         "keys compromise --reason stolen",
         "keys compromise k1 --all --reason stolen",
         "task list --limit 0",
+        "review",
+        "review --owner team --reason due",
         "task list --owner Not/A/Name",
     ] {
         assert!(parse(line).is_err(), "{line}");
@@ -110,6 +115,7 @@ fn every_change_demands_a_reason() {
         "workload enable release",
         "freeze",
         "unfreeze",
+        "review --owner team --sign-off",
     ] {
         let error = parse(line).unwrap_err();
         assert_eq!(

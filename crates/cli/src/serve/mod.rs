@@ -340,7 +340,10 @@ async fn sweep(app: Arc<App>, stopping: watch::Receiver<bool>) {
     round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         tokio::select! {
-            _ = round.tick() => { app.sweep().await; }
+            _ = round.tick() => {
+                app.sweep().await;
+                app.survey().await;
+            }
             () = &mut stopped => return,
         }
     }

@@ -15,6 +15,7 @@ mod client;
 mod crash;
 mod erase;
 mod export;
+mod findings;
 mod front;
 mod keys;
 mod offboarding;

@@ -32,12 +32,15 @@ mod regrant;
 mod renew;
 mod replay;
 mod retain;
+mod review;
 mod revisions;
 mod revoke;
 mod show;
 mod sinks;
 mod space;
+mod survey;
 mod sweep;
+mod tally;
 mod tenant;
 mod turns;
 
@@ -73,6 +76,7 @@ pub use regrant::LostTask;
 pub use renew::RenewRequest;
 pub use replay::KeyProof;
 pub use retain::Retention;
+pub use review::SignedOff;
 pub use sinks::HeadSinks;
 pub use tenant::{Loaded, OpenError, Tenant, TenantSetup, check_overlaps};
 
@@ -110,6 +114,7 @@ pub struct App {
     /// Where the last head of each ledger is kept; none where nothing is kept of them.
     handed_out: Option<Arc<HandedOut>>,
     rates: rates::Rates,
+    surveys: survey::Surveys,
     /// One tenant's state comes into force at a time: none may accept what another accepts.
     activating: tokio::sync::Mutex<()>,
     /// Histories of tasks that are being read: one for each core at most.
@@ -151,6 +156,7 @@ impl App {
             head_sinks,
             handed_out: None,
             rates: rates::Rates::default(),
+            surveys: survey::Surveys::default(),
             activating: tokio::sync::Mutex::default(),
             replays: Arc::new(tokio::sync::Semaphore::new(
                 std::thread::available_parallelism().map_or(1, Into::into),

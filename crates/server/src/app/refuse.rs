@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{App, Tenant};
+use crate::finding::{Bound, most};
 use crate::policy::Recorded;
 use crate::random;
 
@@ -22,6 +23,14 @@ const LEAVES_A_MINUTE: u32 = 10;
 const KEPT_BYTES: usize = 512;
 /// How many workloads and clients are told apart within a minute; beyond, they share one count.
 const SUBJECTS: usize = 4096;
+
+/// The rules that refuse because a bound is reached.
+const REACHED: [(Rule, Bound); 4] = [
+    (Rule::OpenLimit, Bound::Open),
+    (Rule::StartsLimit, Bound::StartsPerHour),
+    (Rule::ClientsLimit, Bound::Clients),
+    (Rule::CredentialsLimit, Bound::Credentials),
+];
 
 /// A refusal that has an id: it is in the ring.
 #[derive(Clone, Debug)]
@@ -208,6 +217,7 @@ impl App {
         if matches!(rule, Rule::Unavailable | Rule::Busy) {
             return;
         }
+        self.tally(tenant, explained, rule);
         let (count, summaries) = self.count(tenant.name(), &subject, explained.at);
         for (of, summary) in summaries {
             self.note(&of, explained.at, vec![summary]);
@@ -215,7 +225,7 @@ impl App {
         if count > LEAVES_A_MINUTE {
             return;
         }
-        let mut notes = vec![Note {
+        let note = Note {
             kind: "refused",
             data: json!({
                 "refusal": explained.refusal, "asked": trail.asked, "stage": explained.stage,
@@ -224,19 +234,30 @@ impl App {
             })
             .to_string(),
             annex: annex_of(explained),
-        }];
-        if rule == Rule::RetryOtherKey && trail.key.is_some() {
-            notes.push(Note {
-                kind: "finding.opened",
-                data: json!({
-                    "finding": "proof_by_two_keys", "refusal": explained.refusal,
-                    "workload": trail.workload, "about": trail.task,
-                })
-                .to_string(),
-                annex: None,
-            });
+        };
+        self.note(tenant.name(), explained.at, vec![note]);
+    }
+
+    /// Counts what a refusal says of its workload for whoever looks for findings: a proof that two
+    /// keys have, and bounds that are reached.
+    fn tally(&self, tenant: &Tenant, explained: &Explained, rule: Rule) {
+        let Some(workload) = &explained.trail.workload else {
+            return;
+        };
+        if rule == Rule::RetryOtherKey && explained.trail.key.is_some() {
+            let tally = self.held.tally();
+            tally.two_keys(tenant.name(), workload, explained.refusal, explained.at);
         }
-        self.note(tenant.name(), explained.at, notes);
+        let Some((_, bound)) = REACHED.iter().find(|(refuses, _)| *refuses == rule) else {
+            return;
+        };
+        let loaded = tenant.loaded();
+        let declared = loaded.declared.workloads.get(workload);
+        let reached = declared.and_then(|found| most(*bound, &found.workload, &self.bounds.domain));
+        if let Some(most) = reached {
+            let tally = self.held.tally();
+            tally.reached(tenant.name(), workload, *bound, most, explained.at);
+        }
     }
 
     /// Appends notes without waiting: a refusal's answer does not depend on the ledger.

@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use dayfly_domain::{Span, Time};
 use nix::sys::statvfs::statvfs;
 
-/// With less room than this the disk is low.
-const LOW: u64 = 512 << 20;
+use crate::finding::LOW_DISK as LOW;
+
 /// How often it is looked at.
 const EVERY: Span = Span::from_seconds(10);
 

@@ -11,24 +11,36 @@ use super::platform::IssuerKind;
 use super::sections::Sections;
 use crate::config::{Node, Report, any_of};
 
+/// Whether a match pins no id that is never given again, so that it goes by names, which can be
+/// given up and taken by others.
+#[must_use]
+pub fn goes_by_names(kind: IssuerKind, matching: &Match) -> bool {
+    match kind {
+        IssuerKind::Kubernetes => !matching.pins("serviceaccount_uid"),
+        IssuerKind::Github | IssuerKind::Gitlab | IssuerKind::Oidc => {
+            !kind.immutable().iter().any(|id| matching.pins(id))
+        }
+    }
+}
+
 /// What a match leaves open: names can be given to somebody else, ids cannot.
 pub(super) fn on_match(node: &Node<'_>, issuer: &Issuer, matching: &Match, report: &mut Report) {
     let kind = issuer.kind;
     let mut warn = |message: String| report.warn(node.place(), message, None);
     let names = |claim: &str| matching.clauses.iter().any(|clause| clause.claim == claim);
-    let pinned = kind.immutable().iter().any(|id| matching.pins(id));
-    match kind {
-        IssuerKind::Kubernetes if !matching.pins("serviceaccount_uid") => warn(
-            "`match` pins no `serviceaccount_uid`: a service account that is deleted and made again under the same name matches too".to_string(),
-        ),
-        IssuerKind::Oidc if !pinned => {
-            warn("`match` does not pin `sub`: other claims may change hands".to_string());
+    if goes_by_names(kind, matching) {
+        match kind {
+            IssuerKind::Kubernetes => warn(
+                "`match` pins no `serviceaccount_uid`: a service account that is deleted and made again under the same name matches too".to_string(),
+            ),
+            IssuerKind::Oidc => {
+                warn("`match` does not pin `sub`: other claims may change hands".to_string());
+            }
+            IssuerKind::Github | IssuerKind::Gitlab => warn(format!(
+                "`match` goes by names alone, which can be given up and taken by others: pin {}",
+                any_of(kind.immutable()),
+            )),
         }
-        IssuerKind::Github | IssuerKind::Gitlab if !pinned => warn(format!(
-            "`match` goes by names alone, which can be given up and taken by others: pin {}",
-            any_of(kind.immutable()),
-        )),
-        IssuerKind::Github | IssuerKind::Gitlab | IssuerKind::Kubernetes | IssuerKind::Oidc => {}
     }
     match kind {
         IssuerKind::Github | IssuerKind::Gitlab if names("sub") => warn(format!(

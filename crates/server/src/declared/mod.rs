@@ -13,7 +13,7 @@ mod sections;
 mod source;
 mod task;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod types;
 mod workload;
 
@@ -26,6 +26,7 @@ use crate::config::{Bounds, Config, Rate, Report};
 use sections::Sections;
 
 pub use crate::config::{LoadError, Warning};
+pub use advice::goes_by_names;
 pub use diff::{Change, ChangeKind, KeyChange, Section, diff};
 pub use issuer::{Issuer, JwksSource};
 pub use overlap::{Neighbour, overlaps, usual_audiences};

@@ -3,10 +3,12 @@
 mod answer;
 mod change;
 mod contain;
+mod findings;
 mod keeper;
 mod keys;
 mod open;
 mod query;
+mod review;
 mod rights;
 mod socket;
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::config::{Secret, SecretError};
 
 /// What of an entry's data is told. Task keys, series, instances and access are left out: they are
 /// made of claims. What is left are Dayfly's own ids, declared names, times and outcomes.
-const TOLD: [(&str, &[&str]); 19] = [
+const TOLD: [(&str, &[&str]); 21] = [
     ("annex.erased", &["positions"]),
     ("block.lifted", &[]),
     ("block.set", &[]),
@@ -36,7 +36,8 @@ const TOLD: [(&str, &[&str]); 19] = [
     ),
     ("credential.revoked", &["client", "credential"]),
     ("declared.changed", &["revision", "hash"]),
-    ("finding.opened", &["finding", "refusal", "workload"]),
+    ("finding.closed", FOUND),
+    ("finding.opened", FOUND),
     ("key.rotated", &["kid", "use", "alg", "state"]),
     (
         "ledger.restored",
@@ -48,6 +49,22 @@ const TOLD: [(&str, &[&str]); 19] = [
         "refused",
         &[
             "refusal", "asked", "stage", "rule", "workload", "client", "minute", "of", "more",
+        ],
+    ),
+    (
+        "review.signed",
+        &[
+            "owner",
+            "revision",
+            "hash",
+            "since",
+            "until",
+            "workloads",
+            "runs",
+            "silent",
+            "findings",
+            "member",
+            "complete",
         ],
     ),
     ("task.approved", &["at", "fetch_by"]),
@@ -69,6 +86,31 @@ const TOLD: [(&str, &[&str]); 19] = [
         "task.started",
         &["workload", "owner", "issuer", "opened", "deadline"],
     ),
+];
+
+/// What is told of a finding: all of it but what it says in words, which stands in the annex.
+const FOUND: &[&str] = &[
+    "finding",
+    "workload",
+    "owner",
+    "issuer",
+    "resource",
+    "on",
+    "why",
+    "workloads",
+    "bound",
+    "seen",
+    "most",
+    "count",
+    "first",
+    "last",
+    "idle_since",
+    "ran",
+    "oldest",
+    "free_mib",
+    "refusal",
+    "opened",
+    "closed",
 ];
 
 /// The kinds of entries that `on` may name: all that this build records, in order.

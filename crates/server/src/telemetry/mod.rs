@@ -44,6 +44,7 @@ pub struct Metrics {
     sent: Family<Sent, Counter>,
     open_tasks: Family<Tenant, Gauge>,
     ledger: Family<Tenant, Gauge>,
+    findings: Family<Found, Gauge>,
     key_age: Family<Key, Gauge>,
     issuer_keys_age: Family<Origin, Gauge>,
     issuer_keys_failing: Family<Origin, Gauge>,
@@ -99,6 +100,12 @@ struct Tenant {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Found {
+    tenant: String,
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Key {
     tenant: String,
     r#use: String,
@@ -130,6 +137,7 @@ impl Default for Metrics {
             sent: Family::default(),
             open_tasks: Family::default(),
             ledger: Family::default(),
+            findings: Family::default(),
             key_age: Family::default(),
             issuer_keys_age: Family::default(),
             issuer_keys_failing: Family::default(),
@@ -197,6 +205,11 @@ impl Metrics {
             "ledger_entries",
             "Entries of the ledger",
             self.ledger.clone(),
+        );
+        registry.register(
+            "findings",
+            "Open findings, by kind; `dayfly findings` says what they are",
+            self.findings.clone(),
         );
         registry.register_with_unit(
             "key_age",
@@ -279,6 +292,7 @@ impl Metrics {
         let now = app.now();
         self.open_tasks.clear();
         self.ledger.clear();
+        self.findings.clear();
         self.key_age.clear();
         self.issuer_keys_age.clear();
         self.issuer_keys_failing.clear();
@@ -291,6 +305,14 @@ impl Metrics {
             }
             if let Ok(head) = app.store().head(tenant.name()) {
                 self.ledger.get_or_create(&label).set(count(head.size));
+            }
+            let found = record::findings(app.store(), tenant.name(), false);
+            for view in found.unwrap_or_default().findings {
+                let label = Found {
+                    tenant: tenant.name().to_string(),
+                    kind: view.what.kind(),
+                };
+                self.findings.get_or_create(&label).inc();
             }
             for key in record::keys(app.store(), tenant.name()).unwrap_or_default() {
                 let age = now.since(key.created).seconds();

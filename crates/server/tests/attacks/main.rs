@@ -21,6 +21,7 @@ mod declared;
 mod dpop;
 mod ends;
 mod faults;
+mod findings;
 mod input;
 mod job;
 mod keys;

@@ -27,6 +27,9 @@ const DAY_MILLIS: u64 = 86_400_000;
 pub(super) struct Ledger {
     tenant: Name,
     pub(super) entries: Vec<Entry>,
+    /// The positions of each task's entries, and the tree over all.
+    chains: BTreeMap<TaskId, Vec<usize>>,
+    tree: Frontier,
     pub(super) at: Time,
     pub(super) tasks: BTreeMap<TaskId, OpenState>,
     pub(super) claims: Vec<Claimed>,
@@ -72,6 +75,8 @@ impl Ledger {
         Self {
             tenant: tenant.clone(),
             entries: Vec::new(),
+            chains: BTreeMap::new(),
+            tree: Frontier::new(),
             at: Time::default(),
             tasks: BTreeMap::new(),
             claims: Vec::new(),
@@ -146,10 +151,7 @@ impl Ledger {
                 .tasks
                 .get(&change.task)
                 .map_or(0, |open| open.task.version);
-            let known = self
-                .entries
-                .iter()
-                .any(|e| e.link.is_some_and(|(id, _)| id == change.task));
+            let known = self.chains.contains_key(&change.task);
             let holds = seen.insert(change.task)
                 && present == change.expected_version
                 && (present > 0) == known
@@ -358,6 +360,13 @@ impl Ledger {
         {
             open.last = hash;
         }
+        if let Some((task, _)) = link {
+            self.chains
+                .entry(task)
+                .or_default()
+                .push(self.entries.len());
+        }
+        self.tree.push(hash);
         self.entries.push(Entry {
             stored: StoredEntry {
                 pos,
@@ -380,8 +389,7 @@ impl Ledger {
         }
         match task.state {
             TaskState::Open | TaskState::Pending(_) => {
-                let mut entries = self.entries.iter().rev();
-                let last = entries.find(|e| e.link.is_some_and(|(id, _)| id == task.id));
+                let last = self.chain(task.id).last();
                 if let Some(last) = last.map(|entry| entry.stored.hash) {
                     self.tasks.insert(
                         task.id,
@@ -414,6 +422,12 @@ impl Ledger {
         let passed = now.min(self.at);
         self.claims.retain(|held| held.until > passed);
         self.spent.retain(|_, (until, _)| *until > passed);
+    }
+
+    /// The entries of a task, in their order.
+    pub(super) fn chain(&self, task: TaskId) -> impl Iterator<Item = &Entry> {
+        let places = self.chains.get(&task).into_iter().flatten();
+        places.filter_map(|at| self.entries.get(*at))
     }
 
     pub(super) fn open_task(&self, id: TaskId) -> Option<OpenTask> {
@@ -490,14 +504,10 @@ impl Ledger {
     }
 
     pub(super) fn head(&self) -> TreeHead {
-        let mut tree = Frontier::new();
-        self.entries
-            .iter()
-            .for_each(|entry| tree.push(entry.stored.hash));
         let root = if self.entries.is_empty() {
             empty_root()
         } else {
-            tree.root()
+            self.tree.root()
         };
         TreeHead {
             size: self.entries.len() as u64,

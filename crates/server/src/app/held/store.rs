@@ -18,6 +18,7 @@ use super::record::Held;
 use super::resume::Retry;
 use super::set::{Contained, OfTenant};
 use super::{Acknowledged, PATIENCE, Stall};
+use crate::app::tally::Tally;
 
 /// A store in front of another one. See the module's text.
 #[derive(Clone)]
@@ -36,6 +37,7 @@ pub(super) struct Shared {
     state: RwLock<State>,
     pub(super) resuming: tokio::sync::Mutex<Retry>,
     watch: JumpWatch,
+    tally: Tally,
 }
 
 /// What is held, and why.
@@ -85,6 +87,7 @@ impl ObeyingStore {
             state: RwLock::new(state),
             resuming: tokio::sync::Mutex::default(),
             watch: JumpWatch::default(),
+            tally: Tally::default(),
         };
         Self {
             shared: Arc::new(shared),
@@ -164,6 +167,11 @@ impl ObeyingStore {
     /// Lets grants go on after a jump.
     pub(in crate::app) fn forget_jump(&self) {
         self.shared.watch.forget();
+    }
+
+    /// What was recorded of workloads since somebody looked.
+    pub(in crate::app) fn tally(&self) -> &Tally {
+        &self.shared.tally
     }
 
     /// The folder of the journal.
@@ -387,11 +395,18 @@ impl Store for ObeyingStore {
         if let Some(why) = self.refusal(&append) {
             return Box::pin(std::future::ready(Err(AppendError::Unavailable(why))));
         }
+        // Only what changes a task is counted: what else is appended asks for no copy of the name.
+        let counted = (!append.changes.is_empty()).then(|| tenant.clone());
         let answer = self.shared.inner.append(tenant, append);
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
             match tokio::time::timeout(PATIENCE, answer).await {
-                Ok(answer) => answer,
+                Ok(answer) => {
+                    if let (Some(tenant), Ok(committed)) = (&counted, &answer) {
+                        shared.tally.committed(tenant, committed);
+                    }
+                    answer
+                }
                 Err(_) => {
                     shared.begin_stall(late(), None);
                     Err(AppendError::Unknown(late()))

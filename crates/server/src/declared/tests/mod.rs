@@ -15,10 +15,10 @@ use super::{Declared, Source, SourceFile, TenantContext};
 use crate::config::{Bounds, LoadError, Warning};
 
 /// A tenant's folder with the files that the fixtures name.
-pub(super) struct Folder(tempfile::TempDir);
+pub(crate) struct Folder(tempfile::TempDir);
 
 /// A tenant with one issuer of each kind and one workload, all correct.
-pub(super) const GOOD: &str = r#"[issuer.github]
+pub(crate) const GOOD: &str = r#"[issuer.github]
 [issuer.gitlab]
 [issuer.cluster]
 kind = "kubernetes"
@@ -49,7 +49,7 @@ const JWKS: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","kid":"k",
 "x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}"#;
 
 impl Folder {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| {
             let path = folder.path().join(name);
@@ -70,7 +70,7 @@ impl Folder {
         self.0.path()
     }
 
-    pub(super) fn load(
+    pub(crate) fn load(
         &self,
         files: &[(&str, &str)],
     ) -> Result<(Declared, Vec<Warning>), Vec<LoadError>> {

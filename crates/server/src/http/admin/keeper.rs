@@ -264,6 +264,20 @@ impl Scope {
         }
     }
 
+    /// Whether everything counts.
+    pub(super) const fn holds_all(&self) -> bool {
+        match self {
+            Self::All => true,
+            Self::Owners(_) => false,
+        }
+    }
+
+    /// Whether something belongs to an owner that counts.
+    pub(super) fn holds(&self, tenant: &Name, owner: Option<&Name>) -> bool {
+        self.owners_in(tenant)
+            .is_none_or(|owners| owner.is_some_and(|owner| owners.contains(owner)))
+    }
+
     /// Checks that something belongs to an owner that counts; nothing that is known of it does not.
     pub(super) fn check(
         &self,
@@ -271,10 +285,10 @@ impl Scope {
         owner: Option<&Name>,
         route: Route,
     ) -> Result<(), Problem> {
-        match self.owners_in(tenant) {
-            None => Ok(()),
-            Some(owners) if owner.is_some_and(|owner| owners.contains(owner)) => Ok(()),
-            Some(_) => Err(lacking(route.right(), &[], true)),
+        if self.holds(tenant, owner) {
+            Ok(())
+        } else {
+            Err(lacking(route.right(), &[], true))
         }
     }
 

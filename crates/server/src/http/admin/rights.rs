@@ -5,7 +5,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 
 use super::keeper::{Keeper, guard};
-use super::{Admin, change, contain, keys, open};
+use super::{Admin, change, contain, findings, keys, open, review};
 use crate::config::Role;
 
 /// What a route takes.
@@ -118,6 +118,7 @@ routes! {
     TaskDeny        post "/admin/{tenant}/tasks/{task}/deny"          Deny       May    change::deny;
     Why             get  "/admin/{tenant}/why/{refusal}"              Read       May    super::why;
     Trace           get  "/admin/{tenant}/trace"                      Read       May    super::trace;
+    Findings        get  "/admin/{tenant}/findings"                   Read       May    findings::list;
     Receipt         get  "/admin/{tenant}/receipt/{task}"             Read       MayNot super::receipt;
     LedgerHead      get  "/admin/{tenant}/ledger/head"                Read       MayNot super::head;
     LedgerEntries   get  "/admin/{tenant}/ledger/entries"             Read       MayNot super::entries;
@@ -132,6 +133,8 @@ routes! {
     Owners          get  "/admin/{tenant}/owners"                     Read       MayNot contain::owners;
     OwnerOffboard   post "/admin/{tenant}/owners/{name}/offboard"     Contain    MayNot contain::offboard;
     OwnerRestore    post "/admin/{tenant}/owners/{name}/restore"      Contain    MayNot contain::restore;
+    Review          get  "/admin/{tenant}/owners/{name}/review"       Read       May    review::show;
+    ReviewSign      post "/admin/{tenant}/owners/{name}/review/sign"  Contain    May    review::sign;
     Workloads       get  "/admin/{tenant}/workloads"                  Read       MayNot contain::workloads;
     WorkloadDisable post "/admin/{tenant}/workloads/{name}/disable"   Contain    MayNot contain::disable;
     WorkloadEnable  post "/admin/{tenant}/workloads/{name}/enable"    Contain    MayNot contain::enable;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use dayfly_domain::Name;
-use dayfly_store::{EntryRange, Store};
+use dayfly_store::{Append, Document, EntryRange, Store};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
@@ -130,6 +130,7 @@ const TABLE: &str = "
     TaskDeny        admin operator approver
     Why             admin operator auditor
     Trace           admin operator auditor
+    Findings        admin operator auditor
     Receipt         admin operator auditor
     LedgerHead      admin operator auditor
     LedgerEntries   admin operator auditor
@@ -144,6 +145,8 @@ const TABLE: &str = "
     Owners          admin operator auditor
     OwnerOffboard   admin operator
     OwnerRestore    admin operator
+    Review          admin operator auditor
+    ReviewSign      admin operator
     Workloads       admin operator auditor
     WorkloadDisable admin operator
     WorkloadEnable  admin operator
@@ -381,4 +384,124 @@ async fn a_member_has_what_is_of_the_own_owner_and_nothing_of_another() {
     let (_, tenants) = listener.get("/admin", &mona).await;
     assert_eq!(tenants["tenants"][0]["tenant"], "acme");
     assert_eq!(listener.get("/admin", &nobody).await.0, 403);
+}
+
+/// Keeps findings of both teams and of nobody, as a look would.
+async fn kept_findings(listener: &Listener) {
+    let finding = |id: &str, data: Value| Document {
+        name: format!("finding/open/{id}"),
+        bytes: Some(data.to_string().into_bytes()),
+    };
+    let of = |owner: &str| {
+        let data = json!({
+            "opened": 1, "finding": "one_person_owner", "owner": owner, "workloads": 1,
+        });
+        finding(&format!("one_person_owner/owner:{owner}"), data)
+    };
+    let documents = vec![
+        of("team-platform"),
+        of("team-data"),
+        finding(
+            "low_disk/data",
+            json!({"opened": 2, "finding": "low_disk", "free_mib": 64}),
+        ),
+        Document {
+            name: "finding/waiting".to_owned(),
+            bytes: Some(b"7".to_vec()),
+        },
+    ];
+    let append = Append {
+        documents,
+        ..Append::default()
+    };
+    let store = &listener.served.hand.store;
+    store
+        .append(&"acme".parse().unwrap(), append)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn findings_are_shown_to_members_as_far_as_they_are_their_own() {
+    let listener = Listener::start().await;
+    kept_findings(&listener).await;
+    let seen = async |sub: &str, groups: &[&str]| {
+        let token = listener.token(sub, groups);
+        let (status, said) = listener.get("/admin/acme/findings", &token).await;
+        assert_eq!(status, 200, "{said}");
+        let all = said["findings"].as_array().unwrap().iter();
+        let ids: Vec<_> = all
+            .map(|view| view["id"].as_str().unwrap().to_owned())
+            .collect();
+        (ids.join(" "), said["waiting"].clone())
+    };
+    let own = |owner: &str| format!("one_person_owner/owner:{owner}");
+    let (platform, data) = (own("team-platform"), own("team-data"));
+    assert_eq!(
+        seen("mona", &["platform"]).await,
+        (platform.clone(), json!(0))
+    );
+    assert_eq!(seen("dora", &[]).await, (data.clone(), json!(0)));
+    let all = format!("{data} {platform} low_disk/data");
+    assert_eq!(seen("ann", &["auditor"]).await, (all, json!(7)));
+}
+
+#[tokio::test]
+async fn a_member_reviews_and_signs_off_the_own_owner_and_the_record_says_so() {
+    let listener = Listener::start().await;
+    kept_findings(&listener).await;
+    let mona = listener.token("mona", &["platform"]);
+    let dora = listener.token("dora", &[]);
+    let operator = listener.token("otto", &["operator"]);
+    let auditor = listener.token("ann", &["auditor"]);
+    let path = "/admin/acme/owners/team-platform/review";
+    let sign = format!("{path}/sign");
+    let (status, review) = listener.get(path, &mona).await;
+    assert_eq!(status, 200, "{review}");
+    assert_eq!(review["findings"][0]["owner"], "team-platform");
+    assert_eq!(review["findings"].as_array().unwrap().len(), 1);
+    assert_eq!(review.get("last"), None);
+    assert_eq!(listener.get(path, &dora).await.0, 403);
+    let body = |hash: &Value, reason: &str| {
+        json!({"since": review["since"], "hash": hash, "reason": reason}).to_string()
+    };
+    let good = body(&review["hash"], "all still needed");
+    assert_eq!(listener.post(&sign, &dora, &good).await.0, 403);
+    assert_eq!(listener.post(&sign, &auditor, &good).await.0, 403);
+    let other = body(&json!("A".repeat(43)), "all still needed");
+    assert_eq!(listener.post(&sign, &mona, &other).await.0, 409);
+    let silent = body(&review["hash"], " ");
+    assert_eq!(listener.post(&sign, &mona, &silent).await.0, 400);
+    let nobody = "/admin/acme/owners/nobody/review";
+    assert_eq!(listener.get(nobody, &auditor).await.0, 404);
+    assert_eq!(listener.get(nobody, &mona).await.0, 403);
+    for (token, member) in [(&mona, true), (&operator, false)] {
+        let (status, said) = listener.post(&sign, token, &good).await;
+        assert_eq!((status, &said["member"]), (200, &json!(member)), "{said}");
+    }
+    let (_, review) = listener.get(path, &auditor).await;
+    assert_eq!(review["last"]["hash"], review["hash"]);
+    let acme: Name = "acme".parse().unwrap();
+    let store = &listener.served.hand.store;
+    let entries = store.entries(&acme, EntryRange::From(0), 100).unwrap();
+    let mut signed = Vec::new();
+    for entry in entries {
+        let leaf: Value = serde_json::from_str(&entry.leaf).unwrap();
+        if leaf["kind"] == "review.signed" {
+            assert!(!entry.leaf.contains("mona") && !entry.leaf.contains("needed"));
+            let annex: Value = serde_json::from_str(&entry.annex.unwrap().data).unwrap();
+            assert_eq!(annex["reason"], "all still needed");
+            assert!(leaf["data"]["by"].is_string());
+            assert_eq!(leaf["data"]["hash"], review["hash"]);
+            let who = annex["by"]["sub"].as_str().unwrap().to_owned();
+            signed.push((who, leaf["data"]["member"].clone()));
+        }
+    }
+    assert_eq!(
+        signed,
+        [
+            ("mona".to_owned(), json!(true)),
+            ("otto".to_owned(), json!(false))
+        ]
+    );
 }

@@ -1,0 +1,157 @@
+//! `dayfly review`: what the workloads of an owner may do and did, and that somebody has looked.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use dayfly_domain::{Digest, Name, Time};
+use dayfly_server::record::{Review, WorkloadReview, moment, one_line};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::change::says_something;
+use super::place::{At, PlaceArgs};
+use super::record::now;
+use super::{findings, print, print_json, when};
+
+/// Options of `dayfly review`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReviewArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Whose workloads
+    #[arg(long, value_name = "NAME")]
+    owner: Name,
+    /// Count runs from then on: a date, a time, or 90d for ninety days ago
+    #[arg(long, value_name = "TIME", default_value = "90d")]
+    since: String,
+    /// Record that you have looked at it and that it is in order
+    #[arg(long, requires = "reason")]
+    sign_off: bool,
+    /// Why it is in order; it stands in the record
+    #[arg(long, value_name = "TEXT", requires = "sign_off")]
+    reason: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The answer to a sign-off.
+#[derive(Debug, Serialize, Deserialize)]
+struct Signed {
+    owner: Name,
+    at: Time,
+    revision: u64,
+    hash: Digest,
+    member: bool,
+}
+
+pub(super) async fn review(args: &ReviewArgs, at: At<'_>) -> Result<ExitCode> {
+    let since = when::parse(&args.since, now())?;
+    if let Some(reason) = args.reason.as_deref().filter(|_| args.sign_off) {
+        says_something(reason)?;
+        return sign(args, since, reason, at).await;
+    }
+    let record = args.place.record(at).await?;
+    let review = record.review(&args.owner, since).await?;
+    if args.json {
+        return print_json(&review);
+    }
+    let mut text = text(&review, now());
+    let owner = &args.owner;
+    let _ = writeln!(
+        text,
+        "in order? dayfly review --owner {owner} --since {} --sign-off --reason \"…\"",
+        args.since
+    );
+    print(&text)
+}
+
+async fn sign(args: &ReviewArgs, since: Time, reason: &str, at: At<'_>) -> Result<ExitCode> {
+    let served = args.place.served(at).await?;
+    let path = format!("owners/{}/review", args.owner);
+    let query = format!("{path}?since={}", since.millis());
+    let review: Review = served.get(&query).await?;
+    if !args.json {
+        // What is signed is shown first.
+        print(&text(&review, now()))?;
+    }
+    let body = json!({ "since": since, "hash": review.hash, "reason": reason });
+    let signed: Signed = served.post(&format!("{path}/sign"), &body).await?;
+    if args.json {
+        return print_json(&signed);
+    }
+    print(&format!(
+        "signed off {}, over revision {} of the declared state{}\n",
+        moment(signed.at, now()),
+        signed.revision,
+        if signed.member { ", as a member" } else { "" },
+    ))
+}
+
+fn text(review: &Review, now: Time) -> String {
+    // Writing to a String cannot fail.
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "owner {}, runs since {}, revision {} of the declared state ({})",
+        review.owner,
+        moment(review.since, now),
+        review.revision,
+        review.hash
+    );
+    let _ = match &review.last {
+        None => writeln!(text, "never signed off"),
+        Some(last) if last.hash == review.hash => {
+            writeln!(text, "signed off {}, as it is now", moment(last.at, now))
+        }
+        Some(last) => writeln!(
+            text,
+            "signed off {}, over revision {}: it is another one now",
+            moment(last.at, now),
+            last.revision
+        ),
+    };
+    for workload in &review.workloads {
+        text.push_str(&lines(workload, now));
+    }
+    if review.workloads.is_empty() {
+        text.push_str("no workload\n");
+    }
+    for view in &review.findings {
+        let _ = write!(text, "finding {}", findings::lines(view, now));
+    }
+    text
+}
+
+fn lines(workload: &WorkloadReview, now: Time) -> String {
+    let mut lines = format!(
+        "workload {}: {}\n",
+        workload.workload,
+        one_line(&workload.purpose)
+    );
+    let runs = workload.runs;
+    let more = if workload.complete { "" } else { "the last " };
+    let last = workload.last_run.map_or_else(String::new, |last| {
+        format!(", the last {}", moment(last, now))
+    });
+    let silent = match workload.silent {
+        0 => String::new(),
+        silent => format!(", {silent} without a word at the end"),
+    };
+    // Writing to a String cannot fail.
+    let _ = writeln!(lines, "  {more}{runs} runs{last}{silent}");
+    for allowed in &workload.access {
+        let granted = match (runs, allowed.granted) {
+            (0, _) => String::new(),
+            (_, 0) => ": never granted".to_owned(),
+            (_, granted) if allowed.never.is_empty() => format!(": granted in {granted}"),
+            (_, granted) => {
+                let never = allowed.never.join(", ");
+                format!(": granted in {granted}, but never {}", one_line(&never))
+            }
+        };
+        let _ = writeln!(lines, "  may {}{granted}", one_line(&allowed.allowed));
+    }
+    lines
+}

@@ -1,0 +1,12 @@
+//! Races that must not exist: a few use cases at once, in every order of their store calls.
+//!
+//! Each use case runs on a thread of its own, and only one of them at a time: before each call of
+//! the store it hands over, and whoever goes on is chosen so that all orders are played in the end.
+//! The store is the one in memory, the clock stands, and what decides is the code that is shipped.
+
+mod applies;
+mod attempts;
+mod baton;
+mod explore;
+mod pairs;
+mod stalls;
