@@ -80,7 +80,7 @@ fn a_run_that_stops_waiting_takes_its_request_back() {
     let fake = Fake::start();
     answers(&fake, [pending(), said("authorization_pending")]);
     after_revocation(&fake, [said("access_denied")]);
-    let options = ["--wait-approval", "500ms"];
+    let options = ["--wait-approval", "1s"];
     let (code, out, stderr) = output(script(&fake, &options, "echo done"));
     assert_eq!((code, out.as_str()), (126, ""), "{stderr}");
     assert!(stderr.contains("nobody has approved"), "{stderr}");
