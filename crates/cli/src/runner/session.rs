@@ -243,7 +243,9 @@ impl Waiting {
                     {
                         Ok(TakenBack::Over)
                     }
-                    failure => Err(failure),
+                    failure @ (Failure::Refused(_) | Failure::Away(_) | Failure::Fault(_)) => {
+                        Err(failure)
+                    }
                 };
             }
         };
