@@ -61,6 +61,57 @@ pub(crate) fn node() -> Result<(), String> {
     fs::write(&installed, &lock).map_err(|why| format!("{}: {why}", installed.display()))
 }
 
+/// The JOSE library that the Python of `docs/delegation.md` uses.
+const JOSERFC: &str = "joserfc==1.6.5";
+
+/// Checks for Python and its JOSE library, and installs that beside what is built where it is not there.
+pub(crate) fn python() -> Result<(), String> {
+    if !is_there("python3") {
+        install("python3", "python3")?;
+    }
+    if has_joserfc(&python_program()) {
+        return Ok(());
+    }
+    let own = own_python();
+    let steps = [
+        Invocation::of("python3", "-m venv --clear").with(folder_of(&own)),
+        Invocation::of(&own, "-m pip install --quiet --disable-pip-version-check").with(JOSERFC),
+    ];
+    for step in steps {
+        step.run().map_err(|why| {
+            format!("`{step}` failed: {why}; or install {JOSERFC} for `python3` yourself")
+        })?;
+    }
+    Ok(())
+}
+
+/// The Python that has the library: the machine's, else our own.
+pub(crate) fn python_program() -> String {
+    if has_joserfc("python3") {
+        "python3".to_owned()
+    } else {
+        own_python()
+    }
+}
+
+fn own_python() -> String {
+    root()
+        .join("target/python/bin/python3")
+        .display()
+        .to_string()
+}
+
+fn folder_of(python: &str) -> String {
+    python.trim_end_matches("/bin/python3").to_owned()
+}
+
+fn has_joserfc(python: &str) -> bool {
+    Invocation::of(python, "-c")
+        .with("import joserfc")
+        .output()
+        .is_some()
+}
+
 fn install(program: &str, package: &str) -> Result<(), String> {
     let root = Invocation::of("id", "-u")
         .output()

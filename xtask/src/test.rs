@@ -26,6 +26,10 @@ pub(crate) fn main(extent: Extent) -> ExitCode {
             name: "what Node needs",
             work: Work::Call(requirement::node, "cd tests/e2e && npm ci"),
         });
+        steps.push(Step {
+            name: "what Python needs",
+            work: Work::Call(requirement::python, "pip install joserfc"),
+        });
     }
     steps.extend(by_cargo());
     if extent == Extent::Everything {
@@ -48,7 +52,9 @@ fn guards() -> Step {
 }
 
 fn real_client() -> Invocation {
-    let tests = Invocation::of("node", "--test --test-reporter=spec").within("tests/e2e");
+    let tests = Invocation::of("node", "--test --test-reporter=spec")
+        .within("tests/e2e")
+        .variable("DAYFLY_PYTHON", requirement::python_program());
     let binary = binary();
     if binary == usual_binary() {
         tests

@@ -34,6 +34,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 use crate::runner::address::ServerArgs;
+use crate::runner::delegate::DelegateArgs;
 use crate::runner::proof::ProofArgs;
 use crate::runner::run::RunArgs;
 use crate::runner::token::TokenArgs;
@@ -58,6 +59,8 @@ enum Command {
     Run(Box<RunArgs>),
     /// Prints a fresh token of the surrounding run
     Token(TokenArgs),
+    /// Runs a command as a helper of the surrounding run, with a part of its access
+    Delegate(Box<DelegateArgs>),
     /// Prints the claims that the platform gives this job, never the token
     Proof(ProofArgs),
     /// Runs the server
@@ -96,6 +99,7 @@ fn main() -> ExitCode {
             match cli.command {
                 Command::Run(args) => runner::run::main(*args, cli.server),
                 Command::Token(args) => runner::token::main(args),
+                Command::Delegate(args) => runner::delegate::main(*args, cli.server),
                 Command::Proof(args) => runner::proof::main(args, cli.server),
                 #[cfg(feature = "server")]
                 Command::Serve(args) => serve::main(&args),
@@ -144,7 +148,7 @@ impl Cli {
 impl Command {
     fn heeds_server(&self) -> bool {
         match self {
-            Self::Run(_) | Self::Proof(_) => true,
+            Self::Run(_) | Self::Delegate(_) | Self::Proof(_) => true,
             Self::Token(_) => false,
             #[cfg(feature = "server")]
             Self::Serve(_) | Self::Config(_) | Self::Init(_) | Self::Demo(_) => false,
@@ -157,7 +161,7 @@ impl Command {
 
     fn heeds_tenant(&self) -> bool {
         match self {
-            Self::Run(_) | Self::Proof(_) => true,
+            Self::Run(_) | Self::Delegate(_) | Self::Proof(_) => true,
             Self::Token(_) => false,
             #[cfg(feature = "server")]
             Self::Serve(_)
@@ -175,13 +179,16 @@ impl Command {
     }
 }
 
-/// `run` answers with the command's own exit code, so wrong use of it must not look like one.
+/// `run` and `delegate` answer with the command's own exit code, so wrong use of it must not look like one.
 fn misused(error: &clap::Error) -> ExitCode {
     let _closed = error.print();
     if !error.use_stderr() {
         return ExitCode::SUCCESS;
     }
-    if std::env::args_os().skip(1).any(|word| word == "run") {
+    if std::env::args_os()
+        .skip(1)
+        .any(|word| word == "run" || word == "delegate")
+    {
         return output::FAILED.into();
     }
     ExitCode::from(2)

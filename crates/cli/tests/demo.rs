@@ -1,4 +1,4 @@
-//! `dayfly demo` as anybody runs it: all ten scenes, and nothing left behind.
+//! `dayfly demo` as anybody runs it: all its scenes, and nothing left behind.
 #![expect(
     clippy::unwrap_used,
     reason = "a test says what went wrong by panicking"
@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-const SCENES: [&str; 10] = [
+const SCENES: [&str; 14] = [
     " 1. A shell script publishes with plain curl",
     " 2. One token, before the end of its task and after it",
     " 3. The ended run proves itself again",
@@ -20,7 +20,11 @@ const SCENES: [&str; 10] = [
     " 7. A batch job reads a queue and writes one result set",
     " 8. The server is killed with SIGKILL while a job is at work",
     " 9. A leaked token is found",
-    "10. A receipt is verified offline, tampered with, and the ledger is cut off",
+    "10. A run is cancelled, and its webhook ends it",
+    "11. A receipt is verified offline, tampered with, and the ledger is cut off",
+    "12. Three jobs of one run share a task",
+    "13. A re-run supersedes the attempt before",
+    "14. An offboarding ends the rest",
 ];
 const NO_CURL: &str = "There is no curl on the PATH";
 
@@ -57,7 +61,7 @@ fn check(output: &Output) -> String {
 }
 
 #[test]
-fn all_ten_scenes_go_as_promised() {
+fn all_scenes_go_as_promised() {
     let folder = tempfile::tempdir().unwrap();
     let text = check(&demo(&folder, None));
     if let Some(last) = text.lines().rfind(|line| !line.is_empty()) {

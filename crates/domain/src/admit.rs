@@ -6,7 +6,9 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::block::{Asks, Block};
 use crate::cause::Cause;
+use crate::closed::Closed;
 use crate::command::NewClient;
 use crate::declared::{Repeat, TaskKey, Workload};
 use crate::id::TaskId;
@@ -29,6 +31,8 @@ pub struct Opening<'a> {
     pub client: &'a NewClient,
     /// Every claim of the series, of every workload.
     pub claims: &'a [Claim],
+    /// What of the series the platform said is over.
+    pub closed: &'a [Closed],
     /// The open task that holds this workload's claim of this key, if any.
     pub task: Option<&'a Task>,
     /// Who spent the proof, if anyone did.
@@ -78,110 +82,6 @@ pub struct Spent {
     pub client: u32,
 }
 
-/// Containment that outlives a task.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Block {
-    /// What may not start again.
-    pub on: BlockOn,
-    /// The task that it came from.
-    pub task: Option<TaskId>,
-    /// Since when.
-    pub since: Time,
-}
-
-/// What a block stands on.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BlockOn {
-    /// A series of attempts of one issuer.
-    Series {
-        /// The issuer.
-        issuer: Name,
-        /// The series.
-        series: String,
-    },
-    /// An owner that was offboarded.
-    Owner(Name),
-    /// A workload that was disabled.
-    Workload(Name),
-    /// The tenant, frozen.
-    Tenant,
-}
-
-impl BlockOn {
-    /// Whether the block stands in the way of a run of this workload, issuer and series.
-    fn stops(&self, run: &Run<'_>) -> bool {
-        match self {
-            Self::Series { issuer, series } => *issuer == *run.issuer && *series == *run.series,
-            Self::Owner(owner) => *owner == run.workload.owner,
-            Self::Workload(workload) => *workload == run.workload.name,
-            Self::Tenant => true,
-        }
-    }
-
-    /// What the caller is told of it: its own series by name, all else only by its kind.
-    fn told(&self) -> String {
-        match self {
-            Self::Series { .. } => self.to_string(),
-            Self::Owner(_) => "the owner of the workload is offboarded".to_string(),
-            Self::Workload(_) => "the workload is disabled".to_string(),
-            Self::Tenant => "the tenant is frozen".to_string(),
-        }
-    }
-
-    /// What lifts it.
-    #[must_use]
-    pub fn lifted_by(&self) -> String {
-        match self {
-            Self::Series { .. } => format!("`dayfly unblock {self}`"),
-            Self::Owner(owner) => format!("`dayfly owner restore {owner}`"),
-            Self::Workload(workload) => format!("`dayfly workload enable {workload}`"),
-            Self::Tenant => "`dayfly unfreeze`".to_string(),
-        }
-    }
-}
-
-impl core::fmt::Display for BlockOn {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Series { issuer, series } => write!(f, "series:{issuer}:{series}"),
-            Self::Owner(owner) => write!(f, "owner:{owner}"),
-            Self::Workload(workload) => write!(f, "workload:{workload}"),
-            Self::Tenant => f.write_str("tenant"),
-        }
-    }
-}
-
-impl core::str::FromStr for BlockOn {
-    type Err = &'static str;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const FORM: &str =
-            "a block is written series:<issuer>:<series>, owner:<name>, workload:<name> or tenant";
-        if text == "tenant" {
-            return Ok(Self::Tenant);
-        }
-        match text.split_once(':').ok_or(FORM)? {
-            ("owner", owner) => Ok(Self::Owner(owner.parse()?)),
-            ("workload", workload) => Ok(Self::Workload(workload.parse()?)),
-            ("series", rest) => {
-                let (issuer, series) = rest.split_once(':').ok_or(FORM)?;
-                Ok(Self::Series {
-                    issuer: issuer.parse()?,
-                    series: series.to_string(),
-                })
-            }
-            _ => Err(FORM),
-        }
-    }
-}
-
-/// What may be blocked.
-pub(crate) struct Run<'a> {
-    pub(crate) workload: &'a Workload,
-    pub(crate) issuer: &'a Name,
-    pub(crate) series: &'a str,
-}
-
 /// How many tasks of a workload there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -224,14 +124,8 @@ pub enum Admission {
 /// # Errors
 /// A refusal of stage `task` or `proof`.
 pub fn admit(opening: &Opening<'_>) -> Result<Admission, Refusal> {
-    check_blocks(
-        opening.blocks,
-        &Run {
-            workload: opening.workload,
-            issuer: &opening.proof.issuer,
-            series: &opening.key.series,
-        },
-    )?;
+    check_blocks(opening.blocks, &Asks::of(opening))?;
+    check_closed(opening)?;
     check_attempt(opening)?;
     let claim = opening
         .claims
@@ -257,6 +151,17 @@ pub fn admit(opening: &Opening<'_>) -> Result<Admission, Refusal> {
             admit_start(opening, None)
         }
     }
+}
+
+/// Checks the proof that a child brings of its own: it opens nothing, so only blocks, its platform's
+/// word that it is over, and whether it was used before stand in its way.
+///
+/// # Errors
+/// A refusal of stage `task` or `proof`.
+pub fn check_actor(opening: &Opening<'_>) -> Result<(), Refusal> {
+    check_blocks(opening.blocks, &Asks::of(opening))?;
+    check_closed(opening)?;
+    check_unspent(opening)
 }
 
 fn admit_start(opening: &Opening<'_>, until: Option<Time>) -> Result<Admission, Refusal> {
@@ -379,20 +284,42 @@ pub(crate) fn other_request() -> Refusal {
         .got("another")
 }
 
-pub(crate) fn check_blocks(blocks: &[Block], run: &Run<'_>) -> Result<(), Refusal> {
-    match blocks.iter().find(|block| block.on.stops(run)) {
+pub(crate) fn check_blocks(blocks: &[Block], asks: &Asks<'_>) -> Result<(), Refusal> {
+    match blocks.iter().find(|block| block.on.stops(asks)) {
         None => Ok(()),
-        Some(block) => Err(Refusal::new(Rule::Blocked)
-            .field("block")
-            .wanted("no block")
-            .got(block.on.told())
-            .hint(format!(
-                "{} since {}: an operator lifts it with {}",
-                block.on,
-                block.since,
-                block.on.lifted_by()
-            ))),
+        Some(block) => Err(block.refusal()),
     }
+}
+
+/// What the platform said is over asks for nothing any more; a newer attempt may.
+fn check_closed(opening: &Opening<'_>) -> Result<(), Refusal> {
+    match over(opening.closed, opening.key.attempt, &opening.proof.instance) {
+        None => Ok(()),
+        Some(why) => Err(already_ended(opening, &why)),
+    }
+}
+
+/// The same for what people have approved meanwhile.
+pub(crate) fn check_not_over(
+    closed: &[Closed],
+    attempt: Option<u64>,
+    instance: &str,
+) -> Result<(), Refusal> {
+    match over(closed, attempt, instance) {
+        None => Ok(()),
+        Some(why) => Err(Refusal::new(Rule::ApprovalDenied)
+            .field("task")
+            .wanted("a run that is not over")
+            .got(why)),
+    }
+}
+
+/// How the platform said that a run is over.
+fn over(closed: &[Closed], attempt: Option<u64>, instance: &str) -> Option<String> {
+    let closed = closed
+        .iter()
+        .find(|closed| closed.covers(attempt, instance))?;
+    Some(format!("upstream: the platform said so, {}", closed.at))
 }
 
 fn check_attempt(opening: &Opening<'_>) -> Result<(), Refusal> {

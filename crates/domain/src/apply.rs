@@ -3,10 +3,12 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use crate::access::detail_covers;
 use crate::cause::Cause;
 use crate::declared::{Heartbeat, HeartbeatMode};
 use crate::event::{
-    ClientEnded, CredentialIssued, Event, TaskApproved, TaskEnded, TaskRequested, TaskStarted,
+    ClientDelegated, ClientEnded, CredentialIssued, Event, TaskApproved, TaskEnded, TaskRequested,
+    TaskStarted,
 };
 use crate::id::TaskId;
 use crate::task::{Client, ClientState, Credential, Pending, Task, TaskState};
@@ -85,6 +87,7 @@ fn change_pending(task: &mut Task, event: &Event) -> Option<()> {
         Event::TaskEnded(ended) => end(task, ended),
         Event::TaskRequested(_)
         | Event::ClientRegistered(_)
+        | Event::ClientDelegated(_)
         | Event::CredentialIssued(_)
         | Event::CredentialRevoked(_)
         | Event::ClientEnded(_) => None,
@@ -189,6 +192,8 @@ fn change(task: &mut Task, event: &Event) -> Option<()> {
                 jwk: registered.jwk.clone(),
                 instance: registered.instance.clone(),
                 proof: registered.proof,
+                handover: None,
+                own: None,
                 request: registered.request,
                 filled: registered.filled.clone(),
                 access: registered.access.clone(),
@@ -200,6 +205,7 @@ fn change(task: &mut Task, event: &Event) -> Option<()> {
             });
             Some(())
         }
+        Event::ClientDelegated(delegated) => add_child(task, delegated),
         Event::CredentialIssued(issued) => add_credential(task, issued),
         Event::CredentialRevoked(revoked) => {
             let client = task.client_mut(revoked.client)?;
@@ -212,6 +218,38 @@ fn change(task: &mut Task, event: &Event) -> Option<()> {
         Event::ClientEnded(ended) => end_subtree(task, ended),
         Event::TaskEnded(ended) => end(task, ended),
     }
+}
+
+/// Adds a child, unless it would have more or live longer than its parent: no ledger in which one
+/// does is replayed.
+fn add_child(task: &mut Task, delegated: &ClientDelegated) -> Option<()> {
+    let parent = task.client(delegated.parent)?;
+    let covered = |detail| parent.access.iter().any(|held| detail_covers(held, detail));
+    let fits = delegated.client as usize == task.clients.len() + 1
+        && parent.is_active()
+        && delegated.expires <= parent.expires
+        && delegated.access.iter().all(covered);
+    if !fits {
+        return None;
+    }
+    task.clients.push(Client {
+        parent: Some(delegated.parent),
+        jkt: delegated.jkt,
+        jwk: delegated.jwk.clone(),
+        instance: delegated.instance.clone(),
+        proof: delegated.proof.unwrap_or(delegated.handover),
+        handover: Some(delegated.handover),
+        own: delegated.own.clone(),
+        request: delegated.request,
+        filled: delegated.filled.clone(),
+        access: delegated.access.clone(),
+        expires: delegated.expires,
+        issued: 0,
+        last_expiry: None,
+        credentials: Vec::new(),
+        state: ClientState::Active,
+    });
+    Some(())
 }
 
 fn add_credential(task: &mut Task, issued: &CredentialIssued) -> Option<()> {

@@ -7,12 +7,14 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::access::{AccessRequest, detail_covers};
-use crate::admit::{Run, check_blocks, check_open_limit};
+use crate::admit::{check_blocks, check_not_over, check_open_limit};
 use crate::apply::apply;
+use crate::block::Asks;
 use crate::cause::Cause;
 use crate::command::{Approve, Deny, Redeem, Request};
 use crate::decide::{Terms, check_binding, decide_start, ending, inconsistent, issue};
 use crate::declared::{Workload, deadline};
+use crate::delegate::Link;
 use crate::epoch::check_epochs;
 use crate::event::{
     ClientRegistered, Event, TaskApproved, TaskDenied, TaskEnded, TaskRequested, TaskStarted,
@@ -42,6 +44,7 @@ pub(crate) fn decide_request(request: &Request<'_>) -> Result<Vec<Event>, Refusa
             | Event::TaskApproved(_)
             | Event::TaskDenied(_)
             | Event::TaskStarted(_)
+            | Event::ClientDelegated(_)
             | Event::CredentialRevoked(_)
             | Event::ClientEnded(_)
             | Event::TaskEnded(_) => {}
@@ -148,12 +151,15 @@ pub(crate) fn decide_redeem(task: &Task, redeem: &Redeem<'_>) -> Result<Vec<Even
     check_workload(task, redeem)?;
     check_people(pending, workload)?;
     check_binding(workload, Some(pending.jkt))?;
-    let run = Run {
+    let asks = Asks {
         workload,
         issuer: &task.issuer,
         series: &task.series,
+        key: &task.key,
+        instance: &pending.instance,
     };
-    check_blocks(redeem.blocks, &run)?;
+    check_blocks(redeem.blocks, &asks)?;
+    check_not_over(redeem.closed, task.attempt, &pending.instance)?;
     // It is one of those that are counted.
     check_open_limit(workload, redeem.counts.open.saturating_sub(1))?;
     let ceiling = workload.ceiling(redeem.claims)?;
@@ -177,12 +183,13 @@ pub(crate) fn decide_redeem(task: &Task, redeem: &Redeem<'_>) -> Result<Vec<Even
         resources: vec![url],
         ..AccessRequest::default()
     };
+    let links = [Link::root(1, workload, ceiling)];
     let terms = Terms {
         now,
         workload,
         catalog: redeem.catalog,
         bounds: redeem.bounds,
-        ceiling: &ceiling,
+        links: &links,
         request: &request,
         within: None,
         seal: redeem.seal,

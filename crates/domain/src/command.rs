@@ -4,8 +4,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::access::{AccessRequest, Catalog};
-use crate::admit::{Block, Counts};
+use crate::admit::Counts;
+use crate::block::Block;
 use crate::cause::Cause;
+use crate::closed::Closed;
 use crate::declared::{Approval, Bounds, TaskKey, Workload};
 use crate::epoch::{Epoch, EpochOf, Moved};
 use crate::event::CredentialIssued;
@@ -31,6 +33,8 @@ pub enum Command<'a> {
     Join(Join<'a>),
     /// Answer a request again whose answer got lost.
     Retry(Retry<'a>),
+    /// Take in a child of a client by its hand-over and grant it a credential.
+    Delegate(Delegate<'a>),
     /// Issue a further credential to a client: renewal and narrowing.
     Issue(Issue<'a>),
     /// End a client and its subtree.
@@ -40,7 +44,7 @@ pub enum Command<'a> {
     /// Revoke a credential (RFC 7009).
     Revoke(Revoke),
     /// End the task if it is over.
-    Sweep(Sweep),
+    Sweep(Sweep<'a>),
 }
 
 /// The facts that every grant to a root client shares.
@@ -134,6 +138,8 @@ pub struct Redeem<'a> {
     pub claims: &'a Claims,
     /// The blocks that stand.
     pub blocks: &'a [Block],
+    /// What of the task's series is over.
+    pub closed: &'a [Closed],
     /// How many tasks of the workload there are, this one among them.
     pub counts: Counts,
     /// Fixes key and hash of the token.
@@ -175,6 +181,55 @@ pub struct NewClient {
     pub digest: Digest,
 }
 
+/// Takes in a child.
+pub struct Delegate<'a> {
+    /// Now.
+    pub now: Time,
+    /// What was heard of the task.
+    pub heard: Heard,
+    /// The first epoch that has moved of those that the parent's chain relied on.
+    pub stale: Option<EpochOf>,
+    /// The number of the client that hands over.
+    pub parent: u32,
+    /// What it signed.
+    pub handover: &'a Handover,
+    /// Who asks, and for what its first credential is.
+    pub client: &'a NewClient,
+    /// The child's own proof, where it brought one.
+    pub actor: Option<ActorProof<'a>>,
+    /// What the task runs.
+    pub workload: &'a Workload,
+    /// The other declared workloads that the parent's chain acts as.
+    pub others: &'a [&'a Workload],
+    /// Resources and types.
+    pub catalog: &'a Catalog,
+    /// The server's bounds.
+    pub bounds: &'a Bounds,
+    /// Fixes key and hash of the token.
+    pub seal: &'a dyn Seal,
+}
+
+/// A verified hand-over, as facts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handover {
+    /// SHA-256 of its signing input.
+    pub digest: Digest,
+    /// The key it was made for; none hands over to a bearer.
+    pub jkt: Option<Digest>,
+    /// What it gives.
+    pub given: AccessRequest,
+}
+
+/// A child's own verified proof.
+pub struct ActorProof<'a> {
+    /// The proof.
+    pub proof: &'a Proof,
+    /// The workload that it matches.
+    pub workload: &'a Workload,
+    /// The present epochs that the child will rely on.
+    pub epochs: Vec<Epoch>,
+}
+
 /// Issues a further credential.
 pub struct Issue<'a> {
     /// Now.
@@ -185,8 +240,10 @@ pub struct Issue<'a> {
     pub stale: Option<EpochOf>,
     /// The client's number.
     pub client: u32,
-    /// What runs.
+    /// What the task runs.
     pub workload: &'a Workload,
+    /// The other declared workloads that the client's chain acts as.
+    pub others: &'a [&'a Workload],
     /// Resources and types.
     pub catalog: &'a Catalog,
     /// The server's bounds.
@@ -219,6 +276,8 @@ pub struct EndClient {
     pub client: u32,
     /// Why.
     pub cause: Cause,
+    /// The person who ends it, as a leaf may hold one.
+    pub by: Option<Digest>,
 }
 
 /// Ends the task.
@@ -249,13 +308,16 @@ pub struct Revoke {
 
 /// Ends the task if its deadline, its silence or its linger says so, or rights that were taken away.
 #[derive(Clone, Copy)]
-pub struct Sweep {
+pub struct Sweep<'a> {
     /// Now.
     pub now: Time,
     /// What was heard of the task.
     pub heard: Heard,
     /// The first move of an epoch that it relied on, where one has moved.
     pub moved: Option<Moved>,
+    /// The delegated clients that lost rights of their own, each with the first move of an epoch
+    /// that it relied on.
+    pub fallen: &'a [(u32, Moved)],
 }
 
 /// Fixes the key, the algorithm and the hash of a token before it is recorded. Pure: the same

@@ -15,6 +15,9 @@ use crate::command::{
     Command, EndClient, EndTask, Issue, Join, Retry, Revoke, Root, Seal, Start, Sweep, Within,
 };
 use crate::declared::{Binding, Bounds, Workload, deadline};
+use crate::delegate::{
+    Link, chain_links, check_still_declared, decide_delegate, links_of, may_act,
+};
 use crate::epoch::check_epochs;
 use crate::event::{
     ClientEnded, ClientRegistered, CredentialIssued, CredentialRevoked, Event, TaskEnded,
@@ -38,6 +41,7 @@ pub fn decide(task: Option<&Task>, command: &Command<'_>) -> Result<Vec<Event>, 
         (Some(task), Command::Redeem(redeem)) => decide_redeem(task, redeem),
         (Some(task), Command::Join(join)) => decide_join(task, join),
         (Some(task), Command::Retry(retry)) => decide_retry(task, retry),
+        (Some(task), Command::Delegate(delegate)) => decide_delegate(task, delegate),
         (Some(task), Command::Issue(issue)) => decide_issue(task, issue),
         (Some(task), Command::EndClient(end)) => decide_end_client(task, end),
         (Some(task), Command::EndTask(end)) => decide_end_task(task, end),
@@ -54,6 +58,7 @@ pub fn decide(task: Option<&Task>, command: &Command<'_>) -> Result<Vec<Event>, 
             | Command::Redeem(_)
             | Command::Join(_)
             | Command::Retry(_)
+            | Command::Delegate(_)
             | Command::Issue(_)
             | Command::EndClient(_)
             | Command::EndTask(_)
@@ -144,7 +149,8 @@ fn register(task: Task, root: &Root<'_>) -> Result<Vec<Event>, Refusal> {
     let id = task.id;
     let task =
         apply(Some(task), id, &registered).ok_or_else(|| inconsistent("client.registered"))?;
-    let issued = issue(&task, number, &terms_of(root, &ceiling))?;
+    let links = [Link::root(number, workload, ceiling)];
+    let issued = issue(&task, number, &terms_of(root, &links))?;
     Ok(vec![registered, issued])
 }
 
@@ -178,24 +184,25 @@ fn decide_retry(task: &Task, retry: &Retry<'_>) -> Result<Vec<Event>, Refusal> {
         return Err(other_request());
     }
     let ceiling = workload.ceiling(&proof.claims)?;
+    let links = [Link::root(retry.client, workload, ceiling)];
     Ok(vec![issue(
         task,
         retry.client,
-        &terms_of(&retry.root, &ceiling),
+        &terms_of(&retry.root, &links),
     )?])
 }
 
 fn decide_issue(task: &Task, issue_to: &Issue<'_>) -> Result<Vec<Event>, Refusal> {
     task.check_open(issue_to.now, issue_to.heard)?;
     check_epochs(issue_to.stale.as_ref())?;
-    let client = task.check_client(issue_to.client, issue_to.now)?;
-    let ceiling = issue_to.workload.ceiling_kept(&client.filled);
+    task.check_client(issue_to.client, issue_to.now)?;
+    let links = links_of(task, issue_to.client, issue_to.workload, issue_to.others)?;
     let terms = Terms {
         now: issue_to.now,
         workload: issue_to.workload,
         catalog: issue_to.catalog,
         bounds: issue_to.bounds,
-        ceiling: &ceiling,
+        links: &links,
         request: issue_to.request,
         within: issue_to.within,
         seal: issue_to.seal,
@@ -206,22 +213,24 @@ fn decide_issue(task: &Task, issue_to: &Issue<'_>) -> Result<Vec<Event>, Refusal
 /// What one credential is issued by.
 pub(crate) struct Terms<'a> {
     pub(crate) now: Time,
+    /// What the task runs.
     pub(crate) workload: &'a Workload,
     pub(crate) catalog: &'a Catalog,
     pub(crate) bounds: &'a Bounds,
-    pub(crate) ceiling: &'a [Detail],
+    /// The workloads that bound the client, the root's last.
+    pub(crate) links: &'a [Link<'a>],
     pub(crate) request: &'a AccessRequest,
     pub(crate) within: Option<Within<'a>>,
     pub(crate) seal: &'a dyn Seal,
 }
 
-fn terms_of<'a>(root: &Root<'a>, ceiling: &'a [Detail]) -> Terms<'a> {
+fn terms_of<'a>(root: &Root<'a>, links: &'a [Link<'a>]) -> Terms<'a> {
     Terms {
         now: root.now,
         workload: root.workload,
         catalog: root.catalog,
         bounds: root.bounds,
-        ceiling,
+        links,
         request: &root.client.request,
         within: None,
         seal: root.seal,
@@ -233,27 +242,14 @@ pub(crate) fn issue(task: &Task, number: u32, terms: &Terms<'_>) -> Result<Event
     let client = task
         .client(number)
         .ok_or_else(|| inconsistent("client.registered"))?;
-    check_binding(terms.workload, client.jkt)?;
-    let live = client
-        .credentials
-        .iter()
-        .filter(|credential| terms.now < credential.expires)
-        .count();
-    if live >= terms.bounds.live_credentials {
-        return Err(Refusal::new(Rule::CredentialsLimit)
-            .field("live credentials")
-            .wanted(format!("at most {}", terms.bounds.live_credentials))
-            .got(live.to_string())
-            .hint("use a credential until it is near its end instead of asking for another"));
+    for link in terms.links {
+        check_binding(link.workload, client.jkt)?;
     }
-    let held = held(client, terms.within);
-    if held.is_empty() {
-        return Err(Refusal::new(Rule::NotCovered)
-            .field("subject_token")
-            .wanted("a token that holds some of the client's access")
-            .got("none of it"));
-    }
-    let access = token_access(&held, terms.ceiling, terms.request, terms.catalog)?;
+    check_still_declared(number, terms.links, client.parent.is_some())?;
+    check_live_credentials(client, terms)?;
+    let held = held(client, terms)?;
+    let ceiling = terms.links.last().map_or(&[][..], |root| &root.ceiling);
+    let access = token_access(&held, ceiling, terms.request, terms.catalog)?;
     if access.details.len() > terms.bounds.details {
         return Err(Refusal::new(Rule::DetailsLimit)
             .field("authorization_details")
@@ -284,6 +280,8 @@ pub(crate) fn issue(task: &Task, number: u32, terms: &Terms<'_>) -> Result<Event
         issued: Time::from_seconds(terms.now.seconds()),
         expires,
         jkt: client.jkt,
+        act: chain_links(task, number),
+        may_act: may_act(task, number, terms),
         alg: "".to_string(),
         kid: "".to_string(),
         hash: Digest([0; 32]),
@@ -292,25 +290,67 @@ pub(crate) fn issue(task: &Task, number: u32, terms: &Terms<'_>) -> Result<Event
     Ok(Event::CredentialIssued(draft))
 }
 
-/// What a token may be taken from: the client's access, and where a token is narrowed, what that
-/// one holds of it.
-fn held<'a>(client: &'a Client, within: Option<Within<'_>>) -> Cow<'a, [Detail]> {
-    match within {
-        None => Cow::Borrowed(&client.access),
+fn check_live_credentials(client: &Client, terms: &Terms<'_>) -> Result<(), Refusal> {
+    let live = client
+        .credentials
+        .iter()
+        .filter(|credential| terms.now < credential.expires)
+        .count();
+    if live < terms.bounds.live_credentials {
+        return Ok(());
+    }
+    Err(Refusal::new(Rule::CredentialsLimit)
+        .field("live credentials")
+        .wanted(format!("at most {}", terms.bounds.live_credentials))
+        .got(live.to_string())
+        .hint("use a credential until it is near its end instead of asking for another"))
+}
+
+/// What a token may be taken from: the client's access, where a token is narrowed, what that one
+/// holds of it, and where a proof came in on the way from the root, what that workload still may.
+fn held<'a>(client: &'a Client, terms: &Terms<'_>) -> Result<Cow<'a, [Detail]>, Refusal> {
+    let mut held = match terms.within {
+        None => Cow::Borrowed(&client.access[..]),
         Some(within) => within
             .access
             .iter()
             .filter(|held| client.access.iter().any(|own| detail_covers(own, held)))
             .cloned()
             .collect(),
+    };
+    if held.is_empty() {
+        return Err(Refusal::new(Rule::NotCovered)
+            .field("subject_token")
+            .wanted("a token that holds some of the client's access")
+            .got("none of it"));
     }
+    let between = terms
+        .links
+        .split_last()
+        .map_or(&[][..], |(_, between)| between);
+    if !between.is_empty() {
+        let bounded: Vec<Detail> = held
+            .iter()
+            .filter(|detail| between.iter().all(|link| link.allows(detail)))
+            .cloned()
+            .collect();
+        if bounded.is_empty() {
+            return Err(Refusal::new(Rule::CeilingLowered)
+                .field("authorization_details")
+                .wanted("access that every workload of the chain still may have")
+                .got("none of it"));
+        }
+        held = Cow::Owned(bounded);
+    }
+    Ok(held)
 }
 
 /// The earliest of what bounds a credential, in whole seconds.
 fn expiry(task: &Task, client: &Client, terms: &Terms<'_>) -> Time {
-    let mut expires = (terms.now + terms.workload.ttl)
-        .min(client.expires)
-        .min(task.deadline);
+    let mut expires = client.expires.min(task.deadline);
+    for link in terms.links {
+        expires = expires.min(terms.now + link.workload.ttl);
+    }
     if let Some(within) = &terms.within {
         expires = expires.min(within.expires);
     }
@@ -323,12 +363,8 @@ fn decide_end_client(task: &Task, end: &EndClient) -> Result<Vec<Event>, Refusal
     }
     task.check_client(end.client, end.now)?;
     let ended = Event::ClientEnded(ClientEnded {
-        client: end.client,
-        cause: end.cause,
-        at: end.now,
-        last_expiry: task
-            .last_expiry_under(end.client)
-            .filter(|expires| *expires > end.now),
+        by: end.by,
+        ..ending_client(task, end.client, end.cause, end.now)
     });
     let after =
         apply(Some(task.clone()), task.id, &ended).ok_or_else(|| inconsistent("client.ended"))?;
@@ -336,7 +372,10 @@ fn decide_end_client(task: &Task, end: &EndClient) -> Result<Vec<Event>, Refusal
     if let Some((_, cause)) = after.lingers_until()
         && task.linger == Span::ZERO
     {
-        events.push(task_ended(&after, cause, end.now));
+        events.push(Event::TaskEnded(TaskEnded {
+            by: end.by,
+            ..ending(&after, cause, end.now)
+        }));
     }
     Ok(events)
 }
@@ -361,6 +400,7 @@ fn decide_revoke(task: &Task, revoke: &Revoke) -> Result<Vec<Event>, Refusal> {
                 heard: revoke.heard,
                 client: revoke.client,
                 cause: Cause::Revoked,
+                by: None,
             },
         );
     }
@@ -378,14 +418,38 @@ fn decide_revoke(task: &Task, revoke: &Revoke) -> Result<Vec<Event>, Refusal> {
     })
 }
 
-fn decide_sweep(task: &Task, sweep: &Sweep) -> Vec<Event> {
+fn decide_sweep(task: &Task, sweep: &Sweep<'_>) -> Vec<Event> {
     if task.has_ended() {
         return Vec::new();
     }
-    task.over(sweep.now, sweep.heard, sweep.moved)
-        .map(|cause| task_ended(task, cause, sweep.now))
-        .into_iter()
-        .collect()
+    if let Some(cause) = task.over(sweep.now, sweep.heard, sweep.moved) {
+        return vec![task_ended(task, cause, sweep.now)];
+    }
+    let mut state = Cow::Borrowed(task);
+    let mut events = Vec::new();
+    for (number, moved) in sweep.fallen {
+        let active = state.client(*number).is_some_and(Client::is_active);
+        let ended = ending_client(&state, *number, moved.cause, sweep.now);
+        let ended = Event::ClientEnded(ended);
+        // One whose ancestor has fallen before it has ended with that one.
+        if active && let Some(next) = apply(Some(state.clone().into_owned()), task.id, &ended) {
+            state = Cow::Owned(next);
+            events.push(ended);
+        }
+    }
+    events
+}
+
+fn ending_client(task: &Task, client: u32, cause: Cause, now: Time) -> ClientEnded {
+    ClientEnded {
+        client,
+        cause,
+        at: now,
+        by: None,
+        last_expiry: task
+            .last_expiry_under(client)
+            .filter(|expires| *expires > now),
+    }
 }
 
 /// The end that is due although nobody asked for it: the cause that came first names the end.

@@ -50,6 +50,8 @@ pub struct Workload {
     pub limits: Limits,
     /// The approval that each of its tasks needs.
     pub approval: Option<Approval>,
+    /// What its clients may hand over; none hands nothing over.
+    pub delegation: Option<Delegation>,
 }
 
 /// The approval that a request needs.
@@ -74,6 +76,29 @@ impl Approval {
             people: self.people.max(other.people),
         }
     }
+}
+
+/// What the clients of a workload may hand over, and to whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delegation {
+    /// How many clients may stand below one that came in by the workload's proof.
+    pub depth: u32,
+    /// How often may be handed over below it, whatever became of those clients.
+    pub clients: u32,
+    /// The workloads that may become a child; its own name stands for helpers of its own.
+    pub to: Vec<Name>,
+    /// Whether a child must bring a platform's proof where it is one of its own.
+    pub actor: Actor,
+}
+
+/// Whether a child of the same workload must bring a platform's proof of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Actor {
+    /// The hand-over is enough.
+    #[default]
+    Optional,
+    /// It must.
+    Required,
 }
 
 impl Workload {
@@ -248,6 +273,8 @@ pub struct Bounds {
     pub live_credentials: usize,
     /// Most details of an access.
     pub details: usize,
+    /// How deep a delegated client may stand; a root has depth 0.
+    pub depth: u32,
 }
 
 impl Default for Bounds {
@@ -256,6 +283,7 @@ impl Default for Bounds {
             clients: 256,
             live_credentials: 16,
             details: 32,
+            depth: 4,
         }
     }
 }
@@ -285,12 +313,34 @@ pub struct TaskKey {
     pub attempt: Option<u64>,
 }
 
+/// A series and an attempt of it, whatever the key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// As [`TaskKey::series`].
+    pub series: String,
+    /// As [`TaskKey::attempt`].
+    pub attempt: Option<u64>,
+}
+
 impl KeyRule {
     /// Reads key, series and attempt off a proof.
     ///
     /// # Errors
     /// A refusal of stage `task` naming the claim that is absent or unusable.
     pub fn read(&self, claims: &Claims) -> Result<TaskKey, Refusal> {
+        let Run { series, attempt } = self.read_run(claims)?;
+        Ok(TaskKey {
+            key: self.join(claims, &self.key)?,
+            series,
+            attempt,
+        })
+    }
+
+    /// Reads series and attempt off claims that need not make a key.
+    ///
+    /// # Errors
+    /// A refusal of stage `task` naming the claim that is absent or unusable.
+    pub fn read_run(&self, claims: &Claims) -> Result<Run, Refusal> {
         let attempt = match &self.attempt {
             None => None,
             Some(claim) => {
@@ -305,8 +355,7 @@ impl KeyRule {
                 Some(number)
             }
         };
-        Ok(TaskKey {
-            key: self.join(claims, &self.key)?,
+        Ok(Run {
             // The names stand before the values, so that two rules of one issuer whose values
             // happen to be the same never share a series.
             series: format!(

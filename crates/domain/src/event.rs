@@ -32,6 +32,8 @@ pub enum Event {
     TaskStarted(TaskStarted),
     /// A root client came in by proof.
     ClientRegistered(ClientRegistered),
+    /// A client handed a part of its access to a child.
+    ClientDelegated(ClientDelegated),
     /// A client was issued a credential.
     CredentialIssued(CredentialIssued),
     /// A client revoked one of its older credentials.
@@ -178,6 +180,63 @@ pub struct ClientRegistered {
     pub expires: Time,
 }
 
+/// The data of `client.delegated`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientDelegated {
+    /// Its number within the task.
+    pub client: u32,
+    /// The number of the client that handed over.
+    pub parent: u32,
+    /// The thumbprint of the key it is bound to; none is a bearer client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jkt: Option<Digest>,
+    /// The public key, as canonical JWK JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwk: Option<String>,
+    /// Which job, pod or process it is: its parent's, unless it brought a proof.
+    pub instance: String,
+    /// SHA-256 of the signing input of the hand-over.
+    pub handover: Digest,
+    /// SHA-256 of its own proof, where it brought one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Digest>,
+    /// SHA-256 of the request.
+    pub request: Digest,
+    /// The claims of its own proof that filled its ceiling, by name.
+    #[serde(default, skip_serializing_if = "Claims::is_empty")]
+    pub filled: Claims,
+    /// Whose it is by its own proof.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<Own>,
+    /// What it may have credentials for.
+    pub access: Vec<Detail>,
+    /// When it ends at the latest.
+    pub expires: Time,
+}
+
+/// Whose a delegated client is by its own proof.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Own {
+    /// The workload that it proved to be.
+    pub workload: Name,
+    /// Who answers for that.
+    pub owner: Name,
+    /// Who vouched for it.
+    pub issuer: Name,
+    /// The epochs that it relies on beside those of its task.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub epochs: Vec<Epoch>,
+}
+
+/// One client of a chain of delegation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainLink {
+    /// The client's number.
+    pub client: u32,
+    /// The workload that it acts as.
+    pub workload: Name,
+}
+
 /// The data of `credential.issued`: every claim of the token, its key and its hash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CredentialIssued {
@@ -201,6 +260,12 @@ pub struct CredentialIssued {
     /// The thumbprint in `cnf`; none is a bearer credential.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jkt: Option<Digest>,
+    /// `act`: who acts and through whom it was handed over, the newest first; none for a root.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub act: Vec<ChainLink>,
+    /// `may_act`: the workloads that may become a child of the client.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub may_act: Vec<Name>,
     /// The algorithm it is signed with.
     pub alg: String,
     /// The key it is signed with.
@@ -241,6 +306,9 @@ pub struct ClientEnded {
     pub cause: Cause,
     /// When.
     pub at: Time,
+    /// The person who ended it, as in `task.ended`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Digest>,
     /// When the last credential of the subtree that verifies offline expires; none when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_expiry: Option<Time>,
@@ -279,6 +347,7 @@ impl Event {
             Self::TaskDenied(_) => "task.denied",
             Self::TaskStarted(_) => "task.started",
             Self::ClientRegistered(_) => "client.registered",
+            Self::ClientDelegated(_) => "client.delegated",
             Self::CredentialIssued(_) => "credential.issued",
             Self::CredentialRevoked(_) => "credential.revoked",
             Self::ClientEnded(_) => "client.ended",
@@ -301,6 +370,7 @@ impl Event {
             "task.denied" => Self::TaskDenied(TaskDenied::deserialize(data)?),
             "task.started" => Self::TaskStarted(TaskStarted::deserialize(data)?),
             "client.registered" => Self::ClientRegistered(ClientRegistered::deserialize(data)?),
+            "client.delegated" => Self::ClientDelegated(ClientDelegated::deserialize(data)?),
             "credential.issued" => Self::CredentialIssued(CredentialIssued::deserialize(data)?),
             "credential.revoked" => Self::CredentialRevoked(CredentialRevoked::deserialize(data)?),
             "client.ended" => Self::ClientEnded(ClientEnded::deserialize(data)?),

@@ -14,10 +14,13 @@ pub mod access;
 mod admit;
 mod apply;
 mod approve;
+mod block;
 mod cause;
+mod closed;
 mod command;
 mod decide;
 mod declared;
+mod delegate;
 mod epoch;
 mod event;
 mod id;
@@ -27,22 +30,24 @@ mod task;
 mod text;
 mod time;
 
-pub use admit::{Admission, Block, BlockOn, Claim, ClaimState, Counts, Opening, Spent, admit};
+pub use admit::{Admission, Claim, ClaimState, Counts, Opening, Spent, admit, check_actor};
 pub use apply::apply;
+pub use block::{Block, BlockOn, check_unblocked};
 pub use cause::{Cause, Outcome};
+pub use closed::{Closed, has_part};
 pub use command::{
-    Approve, Command, Deny, EndClient, EndTask, Issue, Join, NewClient, Redeem, Request, Retry,
-    Revoke, Root, Seal, Start, Sweep, Within,
+    ActorProof, Approve, Command, Delegate, Deny, EndClient, EndTask, Handover, Issue, Join,
+    NewClient, Redeem, Request, Retry, Revoke, Root, Seal, Start, Sweep, Within,
 };
 pub use decide::decide;
 pub use declared::{
-    Approval, Binding, Bounds, Heartbeat, HeartbeatMode, KeyRule, Kind, Limits, Reopen, Repeat,
-    TaskKey, Workload,
+    Actor, Approval, Binding, Bounds, Delegation, Heartbeat, HeartbeatMode, KeyRule, Kind, Limits,
+    Reopen, Repeat, Run, TaskKey, Workload,
 };
 pub use epoch::{Epoch, EpochOf, Moved, check_epochs, rights_removed};
 pub use event::{
-    ClientEnded, ClientRegistered, CredentialIssued, CredentialRevoked, Event, TaskApproved,
-    TaskDenied, TaskEnded, TaskRequested, TaskStarted, UnknownKind,
+    ChainLink, ClientDelegated, ClientEnded, ClientRegistered, CredentialIssued, CredentialRevoked,
+    Event, Own, TaskApproved, TaskDenied, TaskEnded, TaskRequested, TaskStarted, UnknownKind,
 };
 pub use id::{ClientId, CredentialId, IdError, RefusalId, TaskId};
 pub use matching::{Claims, Clause, ClauseFailure, Match};

@@ -60,6 +60,13 @@ impl Match {
         })
     }
 
+    /// Whether a proof could match of which only these claims are known: none of them fails a clause.
+    #[must_use]
+    pub fn may_match(&self, known: &Claims) -> bool {
+        let may = |clause: &Clause| !known.contains_key(&clause.claim) || clause.holds(known);
+        self.clauses.iter().all(may)
+    }
+
     /// Whether a claim is pinned to exact values.
     #[must_use]
     pub fn pins(&self, claim: &str) -> bool {
@@ -98,6 +105,14 @@ mod tests {
     fn an_absent_claim_never_matches() {
         let failure = rule("ref", &["*"]).first_failure(&Claims::new()).unwrap();
         assert_eq!(failure.got, None);
+    }
+
+    #[test]
+    fn what_is_not_known_may_match() {
+        let known = Claims::from([("repository_id".to_string(), "1".to_string())]);
+        assert!(rule("repository_id", &["2", "1"]).may_match(&known));
+        assert!(!rule("repository_id", &["2"]).may_match(&known));
+        assert!(rule("ref", &["refs/heads/main"]).may_match(&known));
     }
 
     #[test]

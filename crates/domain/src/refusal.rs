@@ -136,6 +136,8 @@ pub enum Stage {
     Task,
     /// Access: scope, details, resource.
     Access,
+    /// What a parent may hand over, and to whom.
+    Delegation,
     /// The tenant's policies.
     Policy,
     /// Making it durable.
@@ -153,6 +155,7 @@ impl Stage {
             Self::Match => "match",
             Self::Task => "task",
             Self::Access => "access",
+            Self::Delegation => "delegation",
             Self::Policy => "policy",
             Self::Ledger => "ledger",
         }
@@ -190,6 +193,8 @@ rules! {
     Assertion = Proof "assertion" "the client's assertion does not hold";
     AssertionSpent = Proof "assertion_spent" "the client's assertion was used already";
     Credential = Proof "credential" "the credential is not one that is live here";
+    Handover = Proof "handover" "the hand-over does not hold";
+    HandoverSpent = Proof "handover_spent" "the hand-over was used already";
 
     KeyProofMissing = Binding "dpop_missing" "a dpop proof is needed";
     KeyProof = Binding "dpop" "the dpop proof does not hold";
@@ -248,6 +253,15 @@ rules! {
     TargetUnknown = Access "target_unknown" "the resource is not declared";
     TargetAmbiguous = Access "target_ambiguous" "exactly one resource must be named";
     TargetNotGranted = Access "target_not_granted" "nothing is granted at that resource";
+
+    NotDelegable = Delegation "not_delegable" "the workload hands nothing over";
+    DelegationTo = Delegation "delegation_to" "the workload may not hand over to that workload";
+    ActorMissing = Delegation "actor_missing" "the child must bring a platform's proof of its own";
+    DelegationDepth = Delegation "delegation_depth" "the hand-over would go deeper than allowed";
+    DelegationClients = Delegation "delegation_clients" "more was handed over than allowed";
+    HandoverKey = Delegation "handover_key" "the hand-over was made for another key";
+    KeyTaken = Delegation "key_taken" "another client of the task has that key";
+    NotNamed = Delegation "not_named" "the hand-over does not name its access in full";
 
     PolicyDenied = Policy "policy_denied" "a policy forbids it";
     PolicyNotPermitted = Policy "policy_not_permitted" "no policy permits it";

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::access::Detail;
 use crate::cause::Cause;
 use crate::declared::{Heartbeat, HeartbeatMode};
-use crate::epoch::{Epoch, Moved};
+use crate::epoch::{Epoch, EpochOf, Moved};
+use crate::event::Own;
 use crate::id::{ClientId, CredentialId, TaskId};
 use crate::matching::Claims;
 use crate::refusal::{Refusal, Rule};
@@ -134,8 +135,14 @@ pub struct Client {
     pub jwk: Option<String>,
     /// Which job, pod or process it is.
     pub instance: String,
-    /// SHA-256 of the proof it came in by.
+    /// SHA-256 of the proof it came in by: a platform's, or the hand-over where it brought none.
     pub proof: Digest,
+    /// SHA-256 of the hand-over it was delegated by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handover: Option<Digest>,
+    /// Whose a delegated client is by its own proof.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<Own>,
     /// SHA-256 of the request that was granted, for the answer that got lost.
     pub request: Digest,
     /// The claims of its proof that filled the ceiling: the present ceiling is filled from them too.
@@ -442,6 +449,42 @@ impl Task {
             };
         }
         Ok(found)
+    }
+
+    /// A client and its ancestors with their numbers, up to the root that it comes from.
+    pub fn chain(&self, number: u32) -> impl Iterator<Item = (u32, &Client)> {
+        let at = |number: u32| self.client(number).map(|client| (number, client));
+        // INVARIANT: the walk goes on only to a lower number, so it ends.
+        core::iter::successors(at(number), move |(number, client)| {
+            client.parent.filter(|parent| parent < number).and_then(at)
+        })
+    }
+
+    /// The workload that a client acts as: by the nearest proof on its chain.
+    #[must_use]
+    pub fn acts_as(&self, number: u32) -> &Name {
+        self.chain(number)
+            .find_map(|(_, client)| client.own.as_ref().map(|own| &own.workload))
+            .unwrap_or(&self.workload)
+    }
+
+    /// The epochs that active delegated clients rely on beside those of the task.
+    pub fn relied_below(&self) -> impl Iterator<Item = &Epoch> {
+        let active = self.clients.iter().filter(|client| client.is_active());
+        active
+            .filter_map(|client| client.own.as_ref())
+            .flat_map(|own| &own.epochs)
+    }
+
+    /// The epoch that took rights from a client or from one it was delegated from, where `lost` are
+    /// those of [`relied_below`](Self::relied_below) that have moved.
+    pub fn lost_by<'a>(&'a self, number: u32, lost: &[Epoch]) -> Option<&'a EpochOf> {
+        let own = self
+            .chain(number)
+            .filter_map(|(_, client)| client.own.as_ref());
+        own.flat_map(|own| &own.epochs)
+            .find(|epoch| lost.contains(epoch))
+            .map(|epoch| &epoch.of)
     }
 
     /// `valid(credential)` of DESIGN section 3, but for the epochs, which the store knows.

@@ -39,7 +39,7 @@ fn fields_that_were_added_have_defaults() {
     let Ok(Event::ClientEnded(ended)) = Event::read("client.ended", &mut reader).unwrap() else {
         panic!("it is the end of a client");
     };
-    assert_eq!(ended.last_expiry, None);
+    assert_eq!((ended.by, ended.last_expiry), (None, None));
 }
 
 fn name(text: &str) -> Name {
@@ -51,6 +51,8 @@ fn events() -> Vec<(Event, &'static str, &'static str)> {
     events.extend(answered());
     events.extend(started());
     events.extend(granted());
+    events.extend(acting());
+    events.extend(delegated());
     events.extend(ended());
     events
 }
@@ -256,6 +258,8 @@ fn granted() -> Vec<(Event, &'static str, &'static str)> {
         alg: "ES256".into(),
         kid: "k1".into(),
         hash: Digest([5; 32]),
+        act: Vec::new(),
+        may_act: Vec::new(),
     };
     let plain = CredentialIssued {
         scope: Vec::new(),
@@ -286,6 +290,73 @@ fn granted() -> Vec<(Event, &'static str, &'static str)> {
     ]
 }
 
+fn acting() -> Vec<(Event, &'static str, &'static str)> {
+    let issued = granted().pop().map(|(event, _, _)| event);
+    let Some(Event::CredentialIssued(plain)) = issued else {
+        panic!("the last grant is a credential without a key");
+    };
+    let acting = CredentialIssued {
+        act: [(3, "scan"), (1, "release")]
+            .map(|(client, workload)| ChainLink {
+                client,
+                workload: name(workload),
+            })
+            .into(),
+        may_act: vec![name("release"), name("scan")],
+        ..plain
+    };
+    vec![(
+        Event::CredentialIssued(acting),
+        "credential.issued",
+        r#"{"client":1,"credential":2,"resource":"artifacts","audience":"https://artifacts.example","access":ACCESS,"issued":1767225600000,"expires":1767225900000,"act":[{"client":3,"workload":"scan"},{"client":1,"workload":"release"}],"may_act":["release","scan"],"alg":"ES256","kid":"k1","hash":"BQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQU"}"#,
+    )]
+}
+
+fn delegated() -> Vec<(Event, &'static str, &'static str)> {
+    let delegated = ClientDelegated {
+        client: 3,
+        parent: 1,
+        jkt: Some(Digest([2; 32])),
+        jwk: Some(r#"{"kty":"OKP"}"#.into()),
+        instance: "pod-1".into(),
+        handover: Digest([6; 32]),
+        proof: Some(Digest([3; 32])),
+        request: Digest([4; 32]),
+        filled: Claims::from([("repository".into(), "octo/hello".into())]),
+        own: Some(Own {
+            workload: name("scan"),
+            owner: name("team-scan"),
+            issuer: name("cluster"),
+            epochs: vec![Epoch {
+                of: EpochOf::Workload(name("scan")),
+                at: 4,
+            }],
+        }),
+        access: access(),
+        expires: Time::from_millis(1_767_229_200_123),
+    };
+    let plain = ClientDelegated {
+        jkt: None,
+        jwk: None,
+        proof: None,
+        filled: Claims::new(),
+        own: None,
+        ..delegated.clone()
+    };
+    vec![
+        (
+            Event::ClientDelegated(delegated),
+            "client.delegated",
+            r#"{"client":3,"parent":1,"jkt":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI","jwk":"{\"kty\":\"OKP\"}","instance":"pod-1","handover":"BgYGBgYGBgYGBgYGBgYGBgYGBgYGBgYGBgYGBgYGBgY","proof":"AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM","request":"BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ","filled":{"repository":"octo/hello"},"own":{"workload":"scan","owner":"team-scan","issuer":"cluster","epochs":[{"of":{"workload":"scan"},"at":4}]},"access":ACCESS,"expires":1767229200123}"#,
+        ),
+        (
+            Event::ClientDelegated(plain),
+            "client.delegated",
+            r#"{"client":3,"parent":1,"instance":"pod-1","handover":"BgYGBgYGBgYGBgYGBgYGBgYGBgYGBgYGBgYGBgYGBgY","request":"BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ","access":ACCESS,"expires":1767229200123}"#,
+        ),
+    ]
+}
+
 fn ended() -> Vec<(Event, &'static str, &'static str)> {
     let at = Time::from_seconds(1_767_225_661);
     let last_expiry = Some(Time::from_seconds(1_767_225_900));
@@ -303,10 +374,22 @@ fn ended() -> Vec<(Event, &'static str, &'static str)> {
                 client: 1,
                 cause: Cause::OwnerOffboarded,
                 at,
+                by: None,
                 last_expiry,
             }),
             "client.ended",
             r#"{"client":1,"cause":"owner_offboarded","at":1767225661000,"last_expiry":1767225900000}"#,
+        ),
+        (
+            Event::ClientEnded(ClientEnded {
+                client: 2,
+                cause: Cause::Operator,
+                at,
+                by: Some(Digest([7; 32])),
+                last_expiry: None,
+            }),
+            "client.ended",
+            r#"{"client":2,"cause":"operator","at":1767225661000,"by":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc"}"#,
         ),
         (
             Event::TaskEnded(TaskEnded {

@@ -20,6 +20,14 @@
 //! before it takes another append, and the caller reads again. Where several errors hold, any one
 //! of them is answered.
 //!
+//! **Runs that are over.** [`Append::closes`] says that a platform called a run over, or one job of
+//! it. Said again it changes nothing, and it is kept as long as a claim of that issuer. Who grants
+//! to a run names it in [`Append::asks`]. So a grant and a close of the same run that race leave
+//! nothing open: a grant that is recorded after the close is a `Conflict`, and so is a close that
+//! comes after a grant it did not see, for it names the open tasks of the attempt that were looked
+//! at, each with its version ([`CloseWrite::seen`]), or ends them in the same append. Whoever gets
+//! the `Conflict` reads again: the facts of a series hold what of it is closed, beside its claims.
+//!
 //! **Hot tables** hold open tasks, and claims and spent keys within their keep. The append that
 //! records a task's end takes it out of them; its history is in the entries. A task that waits for
 //! approval is held, listed, counted and ended like an open one, and its first entry is the start
@@ -33,8 +41,8 @@ use std::ops::Range;
 use std::pin::Pin;
 
 use dayfly_domain::{
-    Block, BlockOn, Cause, Claim, Digest, Epoch, EpochOf, Event, Limits, Name, Span, Spent, Task,
-    TaskId, Time,
+    Block, BlockOn, Cause, Claim, Closed, Digest, Epoch, EpochOf, Event, Limits, Name, Span, Spent,
+    Task, TaskId, Time,
 };
 use dayfly_ledger::Hash;
 
@@ -142,6 +150,10 @@ pub struct Append {
     pub unblocked: Vec<BlockOn>,
     /// Blocks to set.
     pub blocks: Vec<Block>,
+    /// The run that this grants to; one that is closed means [`AppendError::Conflict`].
+    pub asks: Option<RunAsked>,
+    /// Runs that their platform said are over.
+    pub closes: Vec<CloseWrite>,
     /// Blocks to lift.
     pub lifts: Vec<BlockOn>,
     /// Epochs to move on by one.
@@ -221,6 +233,36 @@ pub struct ClaimWrite {
     pub until: Time,
 }
 
+/// A run that asks for something.
+#[derive(Clone, Debug)]
+pub struct RunAsked {
+    /// Who vouches for it.
+    pub issuer: Name,
+    /// The series that it belongs to.
+    pub series: String,
+    /// Which attempt it is, where the platform counts them.
+    pub attempt: Option<u64>,
+    /// Which job, pod or process of it.
+    pub instance: String,
+}
+
+/// Closes a run, or one job of it.
+#[derive(Clone, Debug)]
+pub struct CloseWrite {
+    /// Who vouches for the run.
+    pub issuer: Name,
+    /// The series that it belongs to.
+    pub series: String,
+    /// What of it is over.
+    pub closed: Closed,
+    /// The open tasks of the attempt that were looked at, with their versions, and that go on. One
+    /// that is neither among them nor changed by the append, or that goes on although the whole
+    /// attempt is over, means [`AppendError::Conflict`].
+    pub seen: Vec<(TaskId, u64)>,
+    /// Until when it is kept at least.
+    pub until: Time,
+}
+
 /// Spends a one-time key.
 #[derive(Clone, Debug)]
 pub struct Spend {
@@ -290,9 +332,9 @@ impl Committed {
 /// Why an append is not durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AppendError {
-    /// A task has another version or its id was used before, a limit was reached, or the series of
-    /// a claim has moved on: a higher attempt is there, or a lower one would stay open. Read and
-    /// decide again.
+    /// A task has another version or its id was used before, a limit was reached, the series of a
+    /// claim has moved on: a higher attempt is there, or a lower one would stay open; or a run is
+    /// closed, or has an open task that its close did not see. Read and decide again.
     Conflict,
     /// The declared state has another revision: load it and decide again.
     Revised,
@@ -357,7 +399,8 @@ pub enum Touch {
         /// When.
         at: Time,
     },
-    /// A proof of a claimed series was shown, granted or not: its claims are kept until then.
+    /// A proof of a claimed or closed series was shown, granted or not: its claims, and what of it
+    /// is closed, are kept until then.
     Claim {
         /// Who vouches.
         issuer: Name,

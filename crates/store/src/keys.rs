@@ -28,7 +28,19 @@ struct Data<'a> {
     #[serde(borrow)]
     hash: Option<&'a RawValue>,
     #[serde(borrow)]
+    proof: Option<&'a RawValue>,
+    #[serde(borrow)]
     about: Option<&'a RawValue>,
+    #[serde(borrow)]
+    own: Option<&'a RawValue>,
+}
+
+/// Whose a delegated client is by its own proof.
+#[derive(Deserialize)]
+struct Own {
+    workload: Name,
+    owner: Name,
+    issuer: Name,
 }
 
 /// The one member of an annex that entries are found by.
@@ -70,6 +82,7 @@ pub(crate) fn keys_of(
     keys.extend(value(data.resource).map(SearchKey::Resource));
     keys.extend(value(data.jkt).map(SearchKey::Key));
     keys.extend(value::<Digest>(data.hash).map(SearchKey::Token));
+    keys.extend(value::<Digest>(data.proof).map(SearchKey::Proof));
     if let Some(key) = value::<String>(data.key) {
         // The parts of a key are escaped as RFC 6901 does.
         let parts = key
@@ -83,8 +96,15 @@ pub(crate) fn keys_of(
     if FIRST.contains(&kind) && seq == Some(1) {
         keys.extend(value(data.issuer).map(SearchKey::Issuer));
     }
+    let own: Option<Own> = value(data.own);
+    let mut vouched = value(data.issuer);
+    if let Some(own) = own {
+        keys.push(SearchKey::Workload(own.workload));
+        keys.push(SearchKey::Owner(own.owner));
+        vouched = Some(own.issuer);
+    }
     if let Some(sub) = annex.and_then(subject)
-        && let Some(issuer) = value(data.issuer).or_else(issuer)
+        && let Some(issuer) = vouched.or_else(issuer)
     {
         keys.push(SearchKey::Subject(issuer, sub));
     }
@@ -124,6 +144,13 @@ mod tests {
         let run = |text: &str| SearchKey::Run(text.into());
         let found = keys(r#"{"key":"a~1b/7","series":"a~1b"}"#, None);
         assert_eq!(found, [run("7"), run("a/b"), run("a~1b"), run("a~1b/7")]);
+    }
+
+    #[test]
+    fn a_proof_is_found_by_its_digest() {
+        let digest = Digest([7; 32]);
+        let found = keys(&format!(r#"{{"proof":"{digest}"}}"#), None);
+        assert_eq!(found, [SearchKey::Proof(digest)]);
     }
 
     #[test]

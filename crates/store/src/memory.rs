@@ -154,6 +154,9 @@ impl Store for MemoryStore {
             claims: query
                 .series
                 .map_or_else(Vec::new, |(issuer, series)| ledger.claims(issuer, series)),
+            closed: query
+                .series
+                .map_or_else(Vec::new, |(issuer, series)| ledger.closed(issuer, series)),
             spent: query.one_time.and_then(|key| ledger.spent(key)),
             counts: query
                 .counts
@@ -190,7 +193,9 @@ impl Store for MemoryStore {
                 .filter(|open| match filter {
                     OpenFilter::All => true,
                     OpenFilter::Due(now) => {
-                        open.stale.is_some() || open.task.next_due(open.heard) <= *now
+                        open.stale.is_some()
+                            || !open.lost.is_empty()
+                            || open.task.next_due(open.heard) <= *now
                     }
                 })
                 .take(limit)

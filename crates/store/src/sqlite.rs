@@ -4,6 +4,7 @@ mod backup;
 mod batch;
 mod body;
 mod checkpoint;
+mod close;
 mod draft;
 mod due;
 mod entries;

@@ -1,9 +1,10 @@
-//! What a client makes with its key: DPoP proofs and client assertions.
+//! What a client makes with its key: DPoP proofs, client assertions and hand-overs.
 
 use serde_json::{Map, Value, json};
 
 use crate::b64;
-use crate::hash::sha256;
+use crate::handover::{self, Given};
+use crate::hash::{Thumbprint, sha256};
 use crate::json;
 use crate::sign::{SignError, SigningKey};
 
@@ -81,4 +82,47 @@ pub fn client_assertion(
     header.insert("typ".to_owned(), "client-authentication+jwt".into());
     header.insert("kid".to_owned(), key.thumbprint().to_string().into());
     key.encode_jws(header, claims.to_string().as_bytes())
+}
+
+/// What a client hands over, and to whom.
+#[derive(Clone, Copy, Debug)]
+pub struct HandoverRequest<'a> {
+    /// The client that gives.
+    pub parent: &'a str,
+    /// The server's issuer identifier, the only audience.
+    pub issuer: &'a str,
+    /// The thumbprint of the child's key; none gives a bearer hand-over.
+    pub jkt: Option<Thumbprint>,
+    /// What is given.
+    pub given: &'a Given,
+    /// Now, in seconds since 1970.
+    pub now: u64,
+    /// A fresh random name of the hand-over.
+    pub jti: &'a str,
+}
+
+/// A hand-over that counts for [`handover::MAX_LIFETIME_SECONDS`].
+pub fn handover(key: &SigningKey, request: &HandoverRequest<'_>) -> Result<String, SignError> {
+    let mut claims = Map::new();
+    claims.insert("iss".to_owned(), request.parent.into());
+    claims.insert("aud".to_owned(), request.issuer.into());
+    claims.insert("jti".to_owned(), request.jti.into());
+    claims.insert("iat".to_owned(), request.now.into());
+    let exp = request.now.saturating_add(handover::MAX_LIFETIME_SECONDS);
+    claims.insert("exp".to_owned(), exp.into());
+    if let Some(jkt) = request.jkt {
+        claims.insert("cnf".to_owned(), json!({"jkt": jkt.to_string()}));
+    }
+    match request.given {
+        Given::Scope(scope) => {
+            claims.insert("scope".to_owned(), scope.as_str().into());
+        }
+        Given::Details(details) => {
+            claims.insert("authorization_details".to_owned(), details.clone().into());
+        }
+    }
+    let mut header = Map::new();
+    header.insert("typ".to_owned(), handover::TYP.into());
+    header.insert("kid".to_owned(), key.thumbprint().to_string().into());
+    key.encode_jws(header, Value::Object(claims).to_string().as_bytes())
 }

@@ -3,7 +3,7 @@
 //! Nothing here reads a clock, a file or the network: `now` is a parameter, in
 //! seconds since 1970, and keys are handed in. What was verified is a type with
 //! a private constructor ([`jws::VerifiedJws`], [`jwt::VerifiedJwt`],
-//! [`dpop::VerifiedDpop`], [`assertion::VerifiedAssertion`],
+//! [`dpop::VerifiedDpop`], [`assertion::VerifiedAssertion`], [`handover::VerifiedHandover`],
 //! [`access_token::VerifiedAccessToken`]), so that a skipped check does not
 //! compile. Every error implements [`fault::Explained`] and so names rule,
 //! field, wanted and got.
@@ -43,6 +43,7 @@ pub mod typ;
 pub mod access_token;
 pub mod assertion;
 pub mod dpop;
+pub mod handover;
 pub mod htu;
 pub mod nonce;
 

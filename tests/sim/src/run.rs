@@ -14,6 +14,9 @@ use crate::operation::{Dice, Failure, Operation};
 use crate::record;
 use crate::world::{BEGIN, DECLARED, Run, World, folder, workload};
 
+/// The model knows one issuer, and no operation blocks it.
+const NO_ISSUER: &str = "an issuer is contained, of which the model knows nothing";
+
 const BY: Actor = Actor::Local { uid: 0 };
 /// How many credentials are kept to be shown again.
 const KEPT: usize = 256;
@@ -530,6 +533,7 @@ impl Running {
                 self.model.disabled.insert(workload);
                 self.model.end_where(|task| task.workload == workload);
             }
+            Contained::Issuer(_) => return Err(NO_ISSUER.to_owned()),
             Contained::Tenant => {
                 self.model.frozen = true;
                 self.model.end_where(|_| true);
@@ -544,6 +548,7 @@ impl Running {
         let stands = match &what {
             Contained::Owner(owner) => self.model.offboarded.contains(owner_of(owner)),
             Contained::Workload(name) => self.model.disabled.contains(&workload_of(name)),
+            Contained::Issuer(_) => return Err(NO_ISSUER.to_owned()),
             Contained::Tenant => self.model.frozen,
         };
         if done.is_err() && stands && !self.is_clear() {
@@ -555,6 +560,7 @@ impl Running {
                 Contained::Workload(name) => {
                     self.model.disabled.remove(&workload_of(name));
                 }
+                Contained::Issuer(_) => return Err(NO_ISSUER.to_owned()),
                 Contained::Tenant => self.model.frozen = false,
             }
         }
@@ -563,7 +569,7 @@ impl Running {
 
     fn is_declared(&self, what: &Contained) -> bool {
         match what {
-            Contained::Owner(_) | Contained::Tenant => true,
+            Contained::Owner(_) | Contained::Issuer(_) | Contained::Tenant => true,
             Contained::Workload(name) => self.model.declared.contains(&workload_of(name)),
         }
     }

@@ -19,16 +19,18 @@ pub(super) enum Row {
     Start,
     Policy,
     Backup,
+    Record,
 }
 
 impl Row {
-    const WORDS: [(&'static str, Self); 6] = [
+    const WORDS: [(&'static str, Self); 7] = [
         ("issuance", Self::Issuance),
         ("introspection", Self::Introspection),
         ("memory", Self::Memory),
         ("start", Self::Start),
         ("policy", Self::Policy),
         ("backup", Self::Backup),
+        ("record", Self::Record),
     ];
 }
 
@@ -81,6 +83,11 @@ impl Options {
     /// How many grants to measure with 64 connections while backups run.
     pub(super) const fn grants_beside_backups(&self) -> usize {
         if self.quick { 8_000 } else { 40_000 }
+    }
+
+    /// How many entries to ask for answers about.
+    pub(super) const fn history(&self) -> u64 {
+        if self.quick { 100_000 } else { 10_000_000 }
     }
 
     /// How many open tasks to start with.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
+use aws_lc_rs::hmac;
 use axum::Router;
 use axum::extract::State;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -40,6 +41,15 @@ pub(super) struct Repository {
     pub(super) event: &'static str,
 }
 
+/// What GitHub sends when a run was cancelled.
+pub(super) struct Webhook {
+    pub(super) body: String,
+    /// `X-Hub-Signature-256`.
+    pub(super) signature: String,
+    /// A signature of the same form by somebody else.
+    pub(super) forged: String,
+}
+
 /// The issuer, which answers until it is dropped.
 pub(super) struct Issuer {
     book: Arc<Book>,
@@ -60,6 +70,8 @@ pub(super) struct Job {
 struct Book {
     url: String,
     key: SigningKey,
+    /// The secret of its webhooks.
+    webhooks: String,
     jobs: Mutex<BTreeMap<String, Listed>>,
     next: AtomicU64,
 }
@@ -70,11 +82,31 @@ struct Listed {
     run: Run,
 }
 
+/// A job of an attempt of a run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attempt {
+    pub(super) run_id: u64,
+    pub(super) number: u64,
+    /// The job's own number, its `check_run_id`.
+    pub(super) job: u64,
+}
+
+impl Attempt {
+    /// The only job of the first attempt.
+    const fn first(run_id: u64) -> Self {
+        Self {
+            run_id,
+            number: 1,
+            job: run_id + 9_000_000,
+        }
+    }
+}
+
 /// Which run a token is for.
 #[derive(Clone, Copy)]
 enum Run {
     /// Always this one.
-    Of(u64),
+    Of(Attempt),
     /// Each time the next, for somebody who tries things out.
     Fresh,
 }
@@ -87,6 +119,7 @@ impl Issuer {
         let book = Arc::new(Book {
             url: format!("http://{}", listener.local_addr()?),
             key,
+            webhooks: random::name()?,
             jobs: Mutex::default(),
             next: AtomicU64::new(1),
         });
@@ -108,13 +141,45 @@ impl Issuer {
 
     /// A job of a run that nobody has seen.
     pub(super) fn job(&self, repository: Repository) -> Result<Job> {
-        let run_id = self.book.fresh_run();
-        self.list(repository, Run::Of(run_id), run_id)
+        self.job_of(repository, Attempt::first(self.book.fresh_run()))
+    }
+
+    /// The number of a run that nobody has seen.
+    pub(super) fn fresh_run(&self) -> u64 {
+        self.book.fresh_run()
+    }
+
+    /// A job of this run and attempt.
+    pub(super) fn job_of(&self, repository: Repository, attempt: Attempt) -> Result<Job> {
+        self.list(repository, Run::Of(attempt), attempt.run_id)
     }
 
     /// The environment of a job that is of another run each time it asks.
     pub(super) fn any_job(&self, repository: Repository) -> Result<Job> {
         self.list(repository, Run::Fresh, 0)
+    }
+
+    /// The secret that its webhooks are signed with.
+    pub(super) fn webhook_secret(&self) -> &str {
+        &self.book.webhooks
+    }
+
+    /// The webhook for the run of a job that somebody cancelled.
+    pub(super) fn cancelled(&self, repository: Repository, job: &Job) -> Webhook {
+        let body = json!({
+            "action": "completed",
+            "workflow_run": {"id": job.run_id, "run_attempt": 1, "conclusion": "cancelled"},
+            "repository": {
+                "id": repository.id.parse::<u64>().unwrap_or_default(),
+                "full_name": format!("{OWNER}/{}", repository.name),
+            },
+        });
+        let body = body.to_string();
+        Webhook {
+            signature: hub_signature(self.webhook_secret(), &body),
+            forged: hub_signature("somebody else's secret", &body),
+            body,
+        }
     }
 
     fn list(&self, repository: Repository, run: Run, run_id: u64) -> Result<Job> {
@@ -146,11 +211,11 @@ impl Book {
     }
 
     fn token(&self, listed: Listed, audience: &str) -> Result<String> {
-        let run_id = match listed.run {
-            Run::Of(run_id) => run_id,
-            Run::Fresh => self.fresh_run(),
+        let attempt = match listed.run {
+            Run::Of(attempt) => attempt,
+            Run::Fresh => Attempt::first(self.fresh_run()),
         };
-        let claims = self.claims(listed.repository, run_id, audience)?;
+        let claims = self.claims(listed.repository, attempt, audience)?;
         let mut header = Map::new();
         header.insert("typ".to_owned(), "JWT".into());
         header.insert("kid".to_owned(), KID.into());
@@ -161,7 +226,7 @@ impl Book {
 
     /// The claims of GitHub's documentation, ids as texts, with the `sub` that names owner and repository by both
     /// name and number.
-    fn claims(&self, repository: Repository, run_id: u64, audience: &str) -> Result<Value> {
+    fn claims(&self, repository: Repository, attempt: Attempt, audience: &str) -> Result<Value> {
         let now = clock::now_seconds();
         let Repository {
             name,
@@ -181,10 +246,10 @@ impl Book {
             "repository_owner_id": OWNER_ID,
             "repository_id": id,
             "repository_visibility": "private",
-            "run_id": run_id.to_string(),
+            "run_id": attempt.run_id.to_string(),
             "run_number": "10",
-            "run_attempt": "1",
-            "check_run_id": (run_id + 9_000_000).to_string(),
+            "run_attempt": attempt.number.to_string(),
+            "check_run_id": attempt.job.to_string(),
             "runner_environment": "github-hosted",
             "actor": "octo-bot",
             "actor_id": "12",
@@ -204,6 +269,16 @@ impl Book {
             "exp": now + LIFE_SECONDS,
         }))
     }
+}
+
+/// `sha256=` and the HMAC-SHA256 of a body in hexadecimal, as GitHub signs its webhooks.
+fn hub_signature(secret: &str, body: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    let tag = hmac::sign(&key, body.as_bytes());
+    let bytes = tag.as_ref().iter();
+    bytes.fold("sha256=".to_owned(), |text, byte| {
+        format!("{text}{byte:02x}")
+    })
 }
 
 async fn discovery(State(book): State<Arc<Book>>) -> Response {

@@ -1,4 +1,4 @@
-//! `dayfly demo`: ten scenes with a server, an issuer and services of its own, each of which fails if a promise does.
+//! `dayfly demo`: scenes with a server, an issuer and services of its own, each of which fails if a promise does.
 
 mod fetch;
 mod guard;
@@ -20,7 +20,8 @@ use crate::clock;
 use crate::output::say;
 use paint::Paint;
 use scenes::{
-    APP, Scene, again, batch, ceiling, ended, killed, leaked, publish, receipt, restart, stolen,
+    APP, Scene, again, batch, cancelled, ceiling, ended, killed, leaked, offboarded, publish,
+    receipt, rerun, restart, shared, stolen,
 };
 use stage::{LOG_LINES, OFFLINE_SECONDS, Stage};
 
@@ -88,10 +89,10 @@ async fn demo(keep: bool) -> Result<ExitCode> {
         }
     };
     let code = match told {
-        Ok(last) => {
+        Ok((scenes, last)) => {
             paint.text("");
             let took = (clock::instant() - began).as_secs_f64();
-            paint.title(&format!("All ten went as promised, in {took:.1} s."));
+            paint.title(&format!("All {scenes} went as promised, in {took:.1} s."));
             if keep {
                 invite(&stage, paint, &last)?;
                 stop.comes().await;
@@ -147,36 +148,42 @@ async fn introduce(stage: &Stage, paint: Paint) {
     }
 }
 
-/// The ten scenes in their order; gives the task that the last one was about.
-async fn story(scene: Scene<'_>) -> Result<String> {
-    let paint = scene.paint;
-    paint.scene(1, "A shell script publishes with plain curl");
+/// The scenes in their order; gives how many there were, and the task that one of them was about.
+async fn story(scene: Scene<'_>) -> Result<(usize, String)> {
+    let mut number = 0;
+    let mut begin = |title: &str| {
+        number += 1;
+        scene.paint.scene(number, title);
+    };
+    begin("A shell script publishes with plain curl");
     publish::play(scene).await?;
-    paint.scene(2, "One token, before the end of its task and after it");
+    begin("One token, before the end of its task and after it");
     let over = ended::play(scene).await?;
-    paint.scene(3, "The ended run proves itself again");
+    begin("The ended run proves itself again");
     again::play(scene, &over.job).await?;
-    paint.scene(4, "A job is killed with SIGKILL");
+    begin("A job is killed with SIGKILL");
     killed::play(scene).await?;
-    paint.scene(5, "A token is stolen from a running job");
+    begin("A token is stolen from a running job");
     let token = stolen::play(scene).await?;
-    paint.scene(6, "A job asks for more than it may have");
+    begin("A job asks for more than it may have");
     ceiling::play(scene).await?;
-    paint.scene(7, "A batch job reads a queue and writes one result set");
+    begin("A batch job reads a queue and writes one result set");
     batch::play(scene).await?;
-    paint.scene(
-        8,
-        "The server is killed with SIGKILL while a job is at work",
-    );
+    begin("The server is killed with SIGKILL while a job is at work");
     let head = restart::play(scene).await?;
-    paint.scene(9, "A leaked token is found");
+    begin("A leaked token is found");
     leaked::play(scene, &token).await?;
-    paint.scene(
-        10,
-        "A receipt is verified offline, tampered with, and the ledger is cut off",
-    );
+    begin("A run is cancelled, and its webhook ends it");
+    cancelled::play(scene).await?;
+    begin("A receipt is verified offline, tampered with, and the ledger is cut off");
     receipt::play(scene, &over.task, &head).await?;
-    Ok(over.task)
+    begin("Three jobs of one run share a task");
+    let shared = shared::play(scene).await?;
+    begin("A re-run supersedes the attempt before");
+    let running = rerun::play(scene, shared).await?;
+    begin("An offboarding ends the rest");
+    offboarded::play(scene, running).await?;
+    Ok((number, over.task))
 }
 
 /// What to try while everything is left running.

@@ -38,10 +38,11 @@ const READY: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// The scripts that jobs run, as anybody could have written them.
-const SCRIPTS: [(&str, &str); 6] = [
+const SCRIPTS: [(&str, &str); 7] = [
     ("publish.sh", include_str!("scripts/publish.sh")),
     ("sign.sh", include_str!("scripts/sign.sh")),
     ("wait.sh", include_str!("scripts/wait.sh")),
+    ("hold.sh", include_str!("scripts/hold.sh")),
     ("leak.sh", include_str!("scripts/leak.sh")),
     ("nightly.sh", include_str!("scripts/nightly.sh")),
     ("parts.sh", include_str!("scripts/parts.sh")),
@@ -268,6 +269,8 @@ impl Stage {
         for service in [&services.artifacts, &services.queue] {
             self.write_secret(&tenant, service)?;
         }
+        let webhooks = self.issuer.webhook_secret();
+        self.write(&format!("{tenant}/github.secret"), webhooks, 0o600)?;
         for (name, text) in SCRIPTS {
             self.write(name, text, 0o755)?;
         }

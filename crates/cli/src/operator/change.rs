@@ -9,6 +9,7 @@ use dayfly_server::record::{moment, one_line};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::ends::{WouldEnd, print_would};
 use super::place::{At, PlaceArgs};
 use super::record::now;
 use super::{print, print_json};
@@ -21,9 +22,12 @@ pub(crate) struct TaskEndArgs {
     /// The task
     #[arg(value_name = "TASK")]
     task: TaskId,
+    /// Only print how much it would end
+    #[arg(long)]
+    dry_run: bool,
     /// Why; it stands in the record
-    #[arg(long, value_name = "TEXT")]
-    reason: String,
+    #[arg(long, value_name = "TEXT", required_unless_present = "dry_run")]
+    reason: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -64,7 +68,7 @@ pub(crate) struct ApplyArgs {
     json: bool,
 }
 
-fn block_on(text: &str) -> Result<BlockOn, String> {
+pub(super) fn block_on(text: &str) -> Result<BlockOn, String> {
     text.parse().map_err(|why: &str| why.to_owned())
 }
 
@@ -105,16 +109,22 @@ pub(super) const fn unrecorded(recorded: bool) -> &'static str {
 }
 
 pub(super) async fn end(args: &TaskEndArgs, at: At<'_>) -> Result<ExitCode> {
-    says_something(&args.reason)?;
+    let reason = args.reason.as_deref().unwrap_or_default();
+    if !args.dry_run {
+        says_something(reason)?;
+    }
     let served = args.place.served(at).await?;
-    let body = json!({ "reason": args.reason });
-    let ended: Ended = served
-        .post(&format!("tasks/{}/end", args.task), &body)
-        .await?;
+    let body = json!({ "dry_run": args.dry_run, "reason": reason });
+    let path = format!("tasks/{}/end", args.task);
+    if args.dry_run {
+        let would: WouldEnd = served.post(&path, &body).await?;
+        return print_would(&would, args.json);
+    }
+    let ended: Ended = served.post(&path, &body).await?;
     if args.json {
         return print_json(&ended);
     }
-    print(&ended_line(&ended, &args.reason, now()))
+    print(&ended_line(&ended, reason, now()))
 }
 
 /// The end of a task in a line, as a trace of it begins.

@@ -25,6 +25,19 @@ pub(crate) struct ContainArgs {
     how: HowArgs,
 }
 
+/// Options of `dayfly owner offboard`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct OffboardArgs {
+    /// Its name, as it is declared
+    #[arg(value_name = "NAME")]
+    name: Name,
+    /// Who answers for its workloads from then on
+    #[arg(long, value_name = "OWNER")]
+    to: Option<Name>,
+    #[command(flatten)]
+    how: HowArgs,
+}
+
 /// Options of `dayfly freeze`, and of what stops something else.
 #[derive(Debug, clap::Args)]
 pub(crate) struct HowArgs {
@@ -70,22 +83,36 @@ struct Contained {
     since: Option<Time>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     open: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    clients: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    credentials: Option<u64>,
+    /// How many open tasks it took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ended: Option<u64>,
+    /// Who answers for its workloads since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    to: Option<Name>,
     #[serde(default = "recorded", skip_serializing_if = "is_recorded")]
     recorded: bool,
 }
 
-pub(super) async fn offboard(args: &ContainArgs, at: At<'_>) -> Result<ExitCode> {
+pub(super) async fn offboard(args: &OffboardArgs, at: At<'_>) -> Result<ExitCode> {
     let path = format!("owners/{}/offboard", args.name);
-    contain(&path, "offboarded", &args.how, at).await
+    let body = match &args.to {
+        Some(to) => json!({ "to": to }),
+        None => json!({}),
+    };
+    contain(&path, body, "offboarded", &args.how, at).await
 }
 
 pub(super) async fn disable(args: &ContainArgs, at: At<'_>) -> Result<ExitCode> {
     let path = format!("workloads/{}/disable", args.name);
-    contain(&path, "disabled", &args.how, at).await
+    contain(&path, json!({}), "disabled", &args.how, at).await
 }
 
 pub(super) async fn freeze(args: &HowArgs, at: At<'_>) -> Result<ExitCode> {
-    contain("freeze", "frozen", args, at).await
+    contain("freeze", json!({}), "frozen", args, at).await
 }
 
 pub(super) async fn restore(args: &LiftArgs, at: At<'_>) -> Result<ExitCode> {
@@ -102,13 +129,22 @@ pub(super) async fn unfreeze(args: &WhyArgs, at: At<'_>) -> Result<ExitCode> {
     lift("unfreeze", "lifted", args, at).await
 }
 
-async fn contain(path: &str, word: &str, args: &HowArgs, at: At<'_>) -> Result<ExitCode> {
+async fn contain(
+    path: &str,
+    mut body: Value,
+    word: &str,
+    args: &HowArgs,
+    at: At<'_>,
+) -> Result<ExitCode> {
     let reason = args.reason.as_deref().unwrap_or_default();
     if !args.dry_run {
         says_something(reason)?;
     }
     let served = args.place.served(at).await?;
-    let body = json!({ "dry_run": args.dry_run, "reason": reason });
+    if let Some(members) = body.as_object_mut() {
+        members.insert("dry_run".to_owned(), args.dry_run.into());
+        members.insert("reason".to_owned(), reason.into());
+    }
     let done: Contained = served.post(path, &body).await?;
     if args.json {
         return print_json(&done);
@@ -124,10 +160,21 @@ fn contained_line(done: &Contained, word: &str, now: Time) -> String {
         (None, Some(since)) if !done.applied => {
             format!("{on} is {word} already, since {}\n", moment(since, now))
         }
-        (None, _) => format!(
-            "{on} {word}: nothing of it is accepted any more; the ends of its open tasks are being recorded\n{}",
-            unrecorded(done.recorded)
-        ),
+        (None, _) => {
+            let open = match done.ended {
+                Some(1) => "1 open task".to_owned(),
+                Some(open) => format!("{open} open tasks"),
+                None => "its open tasks".to_owned(),
+            };
+            format!(
+                "{on} {word}: nothing of it is accepted any more; the ends of {open} are being recorded\n{}{}",
+                match &done.to {
+                    Some(to) => format!("its workloads are {to}'s from now on and may start\n"),
+                    None => String::new(),
+                },
+                unrecorded(done.recorded)
+            )
+        }
     }
 }
 
@@ -155,9 +202,12 @@ fn owners_table(owners: &[OwnerView], now: Time) -> String {
     for owner in owners {
         table.row([
             owner.owner.to_string(),
-            match owner.offboarded {
-                Some(since) => format!("offboarded {}", moment(since, now)),
-                None => "active".to_owned(),
+            match (owner.offboarded, &owner.handed_to) {
+                (Some(since), Some(to)) => {
+                    format!("offboarded {}, handed over to {to}", moment(since, now))
+                }
+                (Some(since), None) => format!("offboarded {}", moment(since, now)),
+                (None, _) => "active".to_owned(),
             },
             owner.workloads.len().to_string(),
             owner.open.to_string(),
@@ -194,11 +244,11 @@ fn workloads_table(workloads: &[WorkloadView], now: Time) -> String {
             } else {
                 stopped.join(", ")
             },
-            workload
-                .owner
-                .as_ref()
-                .map(Name::to_string)
-                .unwrap_or_default(),
+            match (&workload.owner, &workload.handed_from) {
+                (Some(owner), Some(from)) => format!("{owner}, handed over by {from}"),
+                (Some(owner), None) => owner.to_string(),
+                (None, _) => String::new(),
+            },
             workload.open.to_string(),
             or_undeclared(workload.purpose.as_ref()),
         ]);

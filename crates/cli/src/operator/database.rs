@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use dayfly_domain::{Name, TaskId, Time};
 use dayfly_ledger::{Head, Receipt};
 use dayfly_server::config::Config;
-use dayfly_server::declared::{Declared, Source, TenantContext};
+use dayfly_server::declared::{Declared, HANDED, HandOvers, Source, TenantContext};
 use dayfly_server::mint::{Keyring, MasterKey, ledger_keys};
 use dayfly_server::record::{self, Comparison, HeadView, Known, RecordError};
 use dayfly_server::restore::{Lineage, first_origin};
@@ -107,7 +107,15 @@ impl Database {
         let source = Source::from_bytes(bytes, &self.config.tenant_folder(&self.tenant))?;
         let context = TenantContext::new(&self.config, &self.tenant);
         match Declared::load(&source, &context) {
-            Ok((declared, _)) => Ok(Some(declared)),
+            Ok((mut declared, _)) => {
+                let query = FactsQuery {
+                    documents: Some(HANDED),
+                    ..FactsQuery::default()
+                };
+                let documents = self.store.facts(&self.tenant, &query)?.documents;
+                HandOvers::of(&documents)?.apply(&mut declared);
+                Ok(Some(declared))
+            }
             Err(errors) => {
                 let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
                 anyhow::bail!("{}", errors.join("; "))

@@ -6,6 +6,7 @@ mod bundles;
 mod change;
 mod contain;
 mod database;
+mod ends;
 mod erase;
 mod export;
 mod findings;
@@ -14,6 +15,7 @@ mod ledger;
 mod list;
 pub(crate) mod place;
 mod policy;
+mod reach;
 mod receipt;
 mod record;
 pub(crate) mod restore;
@@ -47,6 +49,8 @@ pub(crate) enum OperatorCommand {
     Task(TaskCommand),
     /// Who had access, and is it gone? The verdict first, then tasks and what happened
     Trace(trace::TraceArgs),
+    /// Which workloads may reach a resource, and which tasks and clients now can
+    Reach(reach::ReachArgs),
     /// The whole explanation of a refusal
     Why(why::WhyArgs),
     /// What a person should look at, and what to do about it
@@ -75,6 +79,18 @@ pub(crate) enum OperatorCommand {
     Block(BlockCommand),
     /// Lifts a block
     Unblock(change::UnblockArgs),
+    /// Clients: one identity in a task each
+    #[command(subcommand)]
+    Client(ClientCommand),
+    /// Instances: jobs, pods and processes, each in any number of tasks
+    #[command(subcommand)]
+    Instance(InstanceCommand),
+    /// Issuers: whose proofs count
+    #[command(subcommand)]
+    Issuer(IssuerCommand),
+    /// The tenant as a whole
+    #[command(subcommand)]
+    Tenant(TenantCommand),
     /// Owners: who answers for workloads, and may be offboarded
     #[command(subcommand)]
     Owner(OwnerCommand),
@@ -87,14 +103,44 @@ pub(crate) enum OperatorCommand {
     Unfreeze(contain::WhyArgs),
 }
 
+/// What is done with clients.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClientCommand {
+    /// Ends one and what was delegated from it
+    End(ends::ClientEndArgs),
+}
+
+/// What is done with instances.
+#[derive(Debug, Subcommand)]
+pub(crate) enum InstanceCommand {
+    /// Ends every client of one, whatever tasks they are in
+    End(ends::InstanceEndArgs),
+}
+
+/// What is done with issuers.
+#[derive(Debug, Subcommand)]
+pub(crate) enum IssuerCommand {
+    /// Ends every open task that one vouched for
+    End(ends::NamedEndArgs),
+}
+
+/// What is done with the tenant as a whole.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TenantCommand {
+    /// Ends every open task; with --block it is frozen
+    End(ends::EndArgs),
+}
+
 /// What is done with owners.
 #[derive(Debug, Subcommand)]
 pub(crate) enum OwnerCommand {
     /// Lists them
     List(list::ListArgs),
+    /// Ends every open task of one; with --block it is offboarded
+    End(ends::NamedEndArgs),
     /// Stops everything of an owner at once: its open tasks are over, and none starts
-    Offboard(contain::ContainArgs),
-    /// Lets an owner's workloads start again; what ended stays ended
+    Offboard(contain::OffboardArgs),
+    /// Gives an owner its workloads back, and lets them start again; what ended stays ended
     Restore(contain::LiftArgs),
 }
 
@@ -103,6 +149,8 @@ pub(crate) enum OwnerCommand {
 pub(crate) enum WorkloadCommand {
     /// Lists them
     List(list::ListArgs),
+    /// Ends every open task of one; with --block it is disabled
+    End(ends::NamedEndArgs),
     /// Stops a workload at once: its open tasks are over, and none starts
     Disable(contain::ContainArgs),
     /// Lets a workload start again; what ended stays ended
@@ -167,6 +215,8 @@ pub(crate) enum PolicyCommand {
 pub(crate) enum BlockCommand {
     /// Lists them
     List(list::ListArgs),
+    /// Blocks a run or an instance, started or not; what is open of it gets nothing further
+    Set(ends::BlockSetArgs),
 }
 
 impl OperatorCommand {
@@ -181,6 +231,7 @@ impl OperatorCommand {
             Self::Apply(_)
             | Self::Task(_)
             | Self::Trace(_)
+            | Self::Reach(_)
             | Self::Why(_)
             | Self::Findings(_)
             | Self::Review(_)
@@ -196,6 +247,10 @@ impl OperatorCommand {
             | Self::Policy(PolicyCommand::Explain(_))
             | Self::Block(_)
             | Self::Unblock(_)
+            | Self::Client(_)
+            | Self::Instance(_)
+            | Self::Issuer(_)
+            | Self::Tenant(_)
             | Self::Owner(_)
             | Self::Workload(_)
             | Self::Freeze(_)
@@ -218,6 +273,7 @@ pub(crate) fn main(command: OperatorCommand, at: At<'_>) -> ExitCode {
         OperatorCommand::Task(TaskCommand::Deny(args)) => block_on(approve::deny(&args, at)),
         OperatorCommand::Task(TaskCommand::End(args)) => block_on(change::end(&args, at)),
         OperatorCommand::Trace(args) => block_on(trace::trace(&args, at)),
+        OperatorCommand::Reach(args) => block_on(reach::reach(&args, at)),
         OperatorCommand::Why(args) => block_on(why::why(&args, at)),
         OperatorCommand::Findings(args) => block_on(findings::findings(&args, at)),
         OperatorCommand::Review(args) => block_on(review::review(&args, at)),
@@ -237,6 +293,13 @@ pub(crate) fn main(command: OperatorCommand, at: At<'_>) -> ExitCode {
             block_on(policy::explain(&args, at))
         }
         OperatorCommand::Block(BlockCommand::List(args)) => block_on(list::blocks(&args, at)),
+        OperatorCommand::Block(BlockCommand::Set(args)) => block_on(ends::block(&args, at)),
+        OperatorCommand::Client(ClientCommand::End(args)) => block_on(ends::client(&args, at)),
+        OperatorCommand::Instance(InstanceCommand::End(args)) => {
+            block_on(ends::instance(&args, at))
+        }
+        OperatorCommand::Issuer(IssuerCommand::End(args)) => block_on(ends::issuer(&args, at)),
+        OperatorCommand::Tenant(TenantCommand::End(args)) => block_on(ends::tenant(&args, at)),
         OperatorCommand::Unblock(args) => block_on(change::unblock(&args, at)),
         OperatorCommand::Owner(command) => block_on(owner(command, at)),
         OperatorCommand::Workload(command) => block_on(workload(command, at)),
@@ -248,6 +311,7 @@ pub(crate) fn main(command: OperatorCommand, at: At<'_>) -> ExitCode {
 async fn owner(command: OwnerCommand, at: At<'_>) -> anyhow::Result<ExitCode> {
     match command {
         OwnerCommand::List(args) => contain::owners(&args, at).await,
+        OwnerCommand::End(args) => ends::owner(&args, at).await,
         OwnerCommand::Offboard(args) => contain::offboard(&args, at).await,
         OwnerCommand::Restore(args) => contain::restore(&args, at).await,
     }
@@ -256,6 +320,7 @@ async fn owner(command: OwnerCommand, at: At<'_>) -> anyhow::Result<ExitCode> {
 async fn workload(command: WorkloadCommand, at: At<'_>) -> anyhow::Result<ExitCode> {
     match command {
         WorkloadCommand::List(args) => contain::workloads(&args, at).await,
+        WorkloadCommand::End(args) => ends::workload(&args, at).await,
         WorkloadCommand::Disable(args) => contain::disable(&args, at).await,
         WorkloadCommand::Enable(args) => contain::enable(&args, at).await,
     }

@@ -51,11 +51,20 @@ pub(crate) struct ExplainArgs {
     #[arg(long, value_name = "NAME", requires = "workload")]
     resource: Option<Name>,
     /// What the request is about
-    #[arg(long, value_name = "ACTION", default_value = "issue", value_parser = PossibleValuesParser::new(["start", "issue"]))]
+    #[arg(long, value_name = "ACTION", default_value = "issue", value_parser = PossibleValuesParser::new(["start", "issue", "delegate"]))]
     action: String,
     /// A JSON object of the proof's claims, or `-` for standard input
     #[arg(long, value_name = "FILE", requires = "workload")]
     claims: Option<PathBuf>,
+    /// For `delegate`: the workload of the parent
+    #[arg(long, value_name = "NAME", requires = "workload")]
+    parent: Option<Name>,
+    /// For `delegate`: how deep the child would stand
+    #[arg(long, value_name = "N", requires = "parent")]
+    depth: Option<u32>,
+    /// For `delegate`: a workload above the parent, the root's last
+    #[arg(long, value_name = "NAME", requires = "parent")]
+    above: Vec<Name>,
     /// Where the request comes from
     #[arg(long, value_name = "IP", requires = "workload")]
     address: Option<IpAddr>,
@@ -247,6 +256,9 @@ async fn explain_request(args: &ExplainArgs, at: At<'_>) -> Result<Value> {
         address: args.address,
         open_tasks: None,
         starts_last_hour: None,
+        parent: args.parent.clone(),
+        depth: args.depth,
+        chain: args.above.clone(),
     };
     let (place, tenant) = match args.place.find(at).await? {
         Found::Served(served) => return served.post("policy/explain", &json!(asked)).await,

@@ -6,7 +6,7 @@ use dayfly_ledger::Receipt;
 use dayfly_server::mint::KeyInfo;
 use dayfly_server::record::{
     self, BlockView, Comparison, DecisionView, Filter, Findings, HeadView, LedgerEntry, OwnerView,
-    Review, TaskPage, TaskView, Trace, TraceKey, TraceQuery, WorkloadView,
+    ReachView, Review, TaskPage, TaskView, Trace, TraceKey, TraceQuery, WorkloadView,
 };
 use dayfly_store::Bundle;
 use dayfly_store::clock::{Clock, SystemClock};
@@ -131,6 +131,30 @@ impl Record {
                 };
                 let known = database.known();
                 database.read(|store, tenant| record::trace(store, tenant, &known, &query))
+            }
+        }
+    }
+
+    pub(super) async fn reach(
+        &self,
+        resource: &str,
+        after: Option<TaskId>,
+        limit: usize,
+    ) -> Result<ReachView> {
+        match self {
+            Self::Served(served) => {
+                let query = Query::default()
+                    .with("resource", Some(resource))
+                    .with("after", after)
+                    .with("limit", Some(limit));
+                served.get(&format!("reach{}", query.0)).await
+            }
+            Self::Offline(database) => {
+                let declared = database.must_declare()?;
+                let (asked, page) = ((resource, database.now()), (after, limit));
+                let view = database
+                    .read(|store, tenant| record::reach(store, tenant, &declared, asked, page))?;
+                view.with_context(|| format!("no resource is declared as `{resource}`"))
             }
         }
     }

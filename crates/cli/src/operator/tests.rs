@@ -564,6 +564,8 @@ fn ended_tasks_events(ended: Time) -> [Event; 4] {
             issued: opened,
             expires: opened + Span::from_seconds(742),
             jkt: None,
+            act: Vec::new(),
+            may_act: Vec::new(),
             alg: "ES256".to_owned(),
             kid: "key-1".to_owned(),
             hash: Digest([3; 32]),

@@ -22,8 +22,8 @@ use super::{list, print, print_json, tree, when};
 pub(crate) struct TraceArgs {
     #[command(flatten)]
     place: PlaceArgs,
-    /// A task, client, jti, owner, workload, instance, run URL, resource, issuer, key thumbprint
-    /// or token hash, also as workload:NAME and so on; or `-` for a token on standard input, of
+    /// A task, client, jti, owner, workload, instance, run URL, resource, issuer, key thumbprint,
+    /// token or proof hash, also as workload:NAME and so on; or `-` for a token on standard input, of
     /// which only a hash is used
     #[arg(value_name = "KEY")]
     key: String,
@@ -97,6 +97,18 @@ pub(super) fn written(trace: &Trace, now: Time) -> String {
     if !trace.tasks.is_empty() {
         text.push('\n');
         text.push_str(&tasks(trace, now));
+    }
+    for related in &trace.related {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "{} of {} {} {} ({})",
+            related.task,
+            related.workload,
+            related.how.words(),
+            related.of,
+            list::state(&related.standing, now)
+        );
     }
     if !trace.timeline.is_empty() {
         text.push('\n');

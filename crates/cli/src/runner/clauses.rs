@@ -8,7 +8,7 @@ use crate::random;
 use crate::runner::address::ServerArgs;
 use crate::runner::proof_source::ProofSource;
 use crate::runner::server::Server;
-use crate::runner::session::{Ask, Binding, Opening, Session};
+use crate::runner::session::{Ask, Binding, Opening, Origin, Session};
 use crate::runner::wire::Failure;
 use anyhow::Context;
 
@@ -21,7 +21,7 @@ pub(super) async fn asked(server: &ServerArgs, workload: Option<&str>) -> Result
     let clients = Clients::new().context("cannot make HTTP requests")?;
     let opened = Session::open(Opening {
         server: Server::new(address, clients),
-        proofs: ProofSource::find()?,
+        origin: Origin::Platform(ProofSource::find()?),
         ask: Ask {
             workload: workload.map(str::to_owned),
             scope: Some(format!("dayfly-proof-{}", random::name()?)),

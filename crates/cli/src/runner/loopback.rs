@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::body::{Body, to_bytes};
 use axum::http::header::{AUTHORIZATION, HOST};
 use axum::http::{HeaderMap, Request, Response, StatusCode};
+use dayfly_token::handover::Given;
 use dayfly_token::hash::constant_time_eq;
 use dayfly_token::htu::Htu;
 use hyper::body::Incoming;
@@ -93,8 +94,13 @@ impl Loopback {
         let Ok(body) = to_bytes(Body::new(body), MAX_BODY_BYTES).await else {
             return bad("the body is too long or broken off");
         };
+        if let Ok(wanted) = serde_json::from_slice::<HandOver>(&body) {
+            return self.hand_over(wanted.handover);
+        }
         let Ok(wanted) = serde_json::from_slice::<Signature>(&body) else {
-            return bad("the body is not {resource, method, url, nonce?}");
+            return bad(
+                "the body is neither {resource, method, url, nonce?} nor {handover: {jkt, authorization_details or scope}}",
+            );
         };
         if self.session.key().is_none() {
             return bad("this run has no key to sign with, because it exports a bearer token");
@@ -116,6 +122,28 @@ impl Loopback {
         };
         match signed {
             Ok(headers) => json_answer(StatusCode::OK, &json!({"headers": as_json(&headers)})),
+            Err(failure) => no_token(&failure),
+        }
+    }
+
+    /// Signs a hand-over to a helper's key; the server says whether it may be.
+    fn hand_over(&self, wanted: Handed) -> Response<Body> {
+        let bad = |why: &str| problem(StatusCode::BAD_REQUEST, "invalid_request", why);
+        if self.session.key().is_none() {
+            return bad("this run has no key to sign with, because it exports a bearer token");
+        }
+        let Ok(jkt) = wanted.jkt.parse() else {
+            return bad("jkt is not the SHA-256 thumbprint of a key (RFC 7638)");
+        };
+        let given = match (wanted.authorization_details, wanted.scope) {
+            (Some(details), None) if !details.is_empty() => Given::Details(details),
+            (None, Some(scope)) if !scope.trim().is_empty() => Given::Scope(scope),
+            (Some(_) | None, Some(_) | None) => {
+                return bad("a hand-over gives authorization_details or scope, one of them");
+            }
+        };
+        match self.session.hand_over(jkt, &given) {
+            Ok(signed) => json_answer(StatusCode::OK, &json!({"handover": signed})),
             Err(failure) => no_token(&failure),
         }
     }
@@ -155,7 +183,7 @@ impl Answers for Loopback {
             _ => problem(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "invalid_request",
-                "GET a token or POST a request to sign",
+                "GET a token or POST a request or a hand-over to sign",
             ),
         }
     }
@@ -169,6 +197,21 @@ struct Signature {
     method: String,
     url: String,
     nonce: Option<String>,
+}
+
+/// A hand-over that a helper asks for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HandOver {
+    handover: Handed,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Handed {
+    jkt: String,
+    authorization_details: Option<Vec<Value>>,
+    scope: Option<String>,
 }
 
 fn resource_of(query: &str) -> Result<Target, &'static str> {

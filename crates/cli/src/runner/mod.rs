@@ -1,5 +1,6 @@
 //! The runner's side: opens a task for a command, serves it tokens while it runs, and ends the task.
 
+pub(crate) mod delegate;
 pub(crate) mod proof;
 pub(crate) mod run;
 pub(crate) mod token;
@@ -22,6 +23,7 @@ mod proof_source;
 mod server;
 mod signals;
 mod span;
+mod surrounding;
 mod terminal;
 mod tokens;
 mod wire;

@@ -155,7 +155,7 @@ fn parse_export(text: &str) -> Result<(String, String)> {
 }
 
 /// A list of details, or one detail alone.
-fn parse_access(text: &str) -> Result<String> {
+pub(crate) fn parse_access(text: &str) -> Result<String> {
     let value: Value = serde_json::from_str(text)?;
     let list = match value {
         Value::Array(list) => list,

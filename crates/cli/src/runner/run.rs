@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
+use dayfly_token::handover::Given;
 use nix::sys::signal::Signal;
 use tokio::task::JoinHandle;
 
@@ -24,10 +25,11 @@ use crate::runner::plan::Plan;
 use crate::runner::proof_source::ProofSource;
 use crate::runner::proxy::Seat;
 use crate::runner::server::Server;
-use crate::runner::session::{Begun, Binding, Opening, Session, TakenBack, Waiting};
+use crate::runner::session::{Begun, Binding, Opening, Origin, Session, TakenBack, Waiting};
 use crate::runner::signals::Signals;
 use crate::runner::span;
 use crate::runner::supervise::{Rules, Verdict, supervise};
+use crate::runner::surrounding::Surrounding;
 use crate::runner::wire::{Failure, Refusal};
 use crate::secret::Secret;
 
@@ -35,6 +37,15 @@ pub(crate) use crate::runner::plan::RunArgs;
 
 /// Runs the command and gives its exit code, or one of our own.
 pub(crate) fn main(args: RunArgs, server: ServerArgs) -> ExitCode {
+    start(&args, &server, None)
+}
+
+/// The same as a helper of the surrounding run, with what that one hands over.
+pub(crate) fn handed(args: RunArgs, server: ServerArgs, given: Given) -> ExitCode {
+    start(&args, &server, Some(&given))
+}
+
+fn start(args: &RunArgs, server: &ServerArgs, given: Option<&Given>) -> ExitCode {
     let program = match Program::find(&args.command) {
         Ok(program) => program,
         Err(unusable) => {
@@ -43,7 +54,7 @@ pub(crate) fn main(args: RunArgs, server: ServerArgs) -> ExitCode {
         }
     };
     keep_memory_private();
-    match block_on(run(&args, &server, &program)).flatten() {
+    match block_on(run(args, server, &program, given)).flatten() {
         Ok(code) => code.into(),
         Err(fault) => {
             say(format_args!("{fault:#}"));
@@ -62,10 +73,15 @@ fn keep_memory_private() {
     }
 }
 
-async fn run(args: &RunArgs, server: &ServerArgs, program: &Program) -> Result<u8> {
+async fn run(
+    args: &RunArgs,
+    server: &ServerArgs,
+    program: &Program,
+    given: Option<&Given>,
+) -> Result<u8> {
     let mut signals = Signals::catch().context("cannot catch signals")?;
     let opened = tokio::select! {
-        opened = open(args, server) => opened,
+        opened = open(args, server, given) => opened,
         signal = signals.next() => return Ok(stopped_by(signal)),
     };
     let (begun, plan) = match opened {
@@ -175,11 +191,18 @@ fn is_over(failure: &Failure) -> bool {
 }
 
 /// Everything up to the open task.
-async fn open(args: &RunArgs, server: &ServerArgs) -> Result<(Begun, Plan), Failure> {
+async fn open(
+    args: &RunArgs,
+    server: &ServerArgs,
+    given: Option<&Given>,
+) -> Result<(Begun, Plan), Failure> {
     args.check()?;
     let address = server.address()?;
     let address = address.context("name the server with --server or DAYFLY_SERVER")?;
-    let proofs = ProofSource::find()?;
+    let origin = match given {
+        None => Origin::Platform(ProofSource::find()?),
+        Some(given) => Origin::Surrounding(Surrounding::find()?, given.clone()),
+    };
     let clients = Clients::new().context("cannot make HTTP requests")?;
     let server = Server::new(address, clients);
     let resources = patiently(args.wait, "the server", async || server.resources().await).await?;
@@ -190,7 +213,7 @@ async fn open(args: &RunArgs, server: &ServerArgs) -> Result<(Begun, Plan), Fail
     };
     let begun = Session::open(Opening {
         server,
-        proofs,
+        origin,
         ask: plan.ask.clone(),
         binding,
         resources,

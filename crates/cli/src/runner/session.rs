@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use dayfly_token::alg::Alg;
-use dayfly_token::client::{AssertionRequest, client_assertion};
+use dayfly_token::client::{AssertionRequest, HandoverRequest, client_assertion, handover};
+use dayfly_token::handover::Given;
+use dayfly_token::hash::Thumbprint;
 use dayfly_token::sign::SigningKey;
 use reqwest::Method;
 use reqwest::header::HeaderMap;
@@ -17,10 +19,13 @@ use crate::random;
 use crate::runner::patience::{Patience, patiently};
 use crate::runner::proof_source::{PlatformProof, ProofSource};
 use crate::runner::server::{Body, Call, Server, authorize};
+use crate::runner::surrounding::{HandOver, Surrounding};
 use crate::runner::tokens::{Need, Target, Token, Tokens};
 use crate::runner::wire::{Deferral, Failure, Granted};
 
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+const TYPE_HANDOVER: &str = "urn:dayfly:params:oauth:token-type:handover";
 const CLIENT_ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 const ASSERTION_SECONDS: u64 = 60;
 const DEFERRED: &str = "urn:ietf:params:oauth:grant-type:deferred";
@@ -50,11 +55,26 @@ pub(crate) enum Binding {
     Bearer,
 }
 
+/// By what a run comes in.
+#[derive(Debug)]
+pub(crate) enum Origin {
+    /// The platform's proof, which opens a task.
+    Platform(ProofSource),
+    /// A hand-over of the surrounding run, whose child it becomes.
+    Surrounding(Surrounding, Given),
+}
+
+/// What is shown to come in, kept for the answer that gets lost.
+enum Shown {
+    Proof(PlatformProof),
+    HandOver(HandOver),
+}
+
 /// What a task is opened with.
 #[derive(Debug)]
 pub(crate) struct Opening {
     pub(crate) server: Server,
-    pub(crate) proofs: ProofSource,
+    pub(crate) origin: Origin,
     pub(crate) ask: Ask,
     pub(crate) binding: Binding,
     pub(crate) resources: BTreeMap<String, String>,
@@ -66,7 +86,7 @@ pub(crate) struct Opening {
 #[derive(Debug)]
 pub(crate) struct Session {
     server: Server,
-    proofs: ProofSource,
+    origin: Origin,
     ask: Ask,
     binding: Binding,
     tokens: Tokens,
@@ -125,7 +145,7 @@ pub(crate) struct Granting(Token, Opened);
 #[derive(Debug)]
 struct Parts {
     server: Server,
-    proofs: ProofSource,
+    origin: Origin,
     ask: Ask,
     binding: Binding,
     resources: BTreeMap<String, String>,
@@ -138,7 +158,7 @@ impl Parts {
         tokens.put(&self.ask.target, Arc::new(token));
         Session {
             server: self.server,
-            proofs: self.proofs,
+            origin: self.origin,
             ask: self.ask,
             binding: self.binding,
             tokens,
@@ -275,30 +295,30 @@ impl Session {
     pub(crate) async fn open(opening: Opening) -> Result<Begun, Failure> {
         let Opening {
             server,
-            proofs,
+            origin,
             ask,
             binding,
             resources,
             wait,
         } = opening;
-        let mut held: Option<PlatformProof> = None;
+        let mut held: Option<Shown> = None;
         let answer = patiently(wait, "the server", async || {
-            let proof = match held.take() {
-                Some(proof) if binding.signing_key().is_some() && !proof.has_expired() => proof,
-                Some(_) | None => proof_for(&server, &proofs).await?,
+            let shown = match held.take() {
+                Some(shown) if binding.signing_key().is_some() && !shown.has_expired() => shown,
+                Some(_) | None => origin.show(&server, &binding).await?,
             };
-            let mut form = first_form(&ask, &ask.target, &proof);
-            if binding.signing_key().is_some() {
-                // Only a key can fetch what was approved later.
+            let mut form = shown.form(&ask, &ask.target);
+            if matches!(shown, Shown::Proof(_)) && binding.signing_key().is_some() {
+                // Only a key can fetch what was approved later, and a hand-over waits for nobody.
                 form.push(("completion_mode", "deferred".to_owned()));
             }
-            held = Some(proof);
+            held = Some(shown);
             ask_token(&server, &binding, form).await
         })
         .await;
         let session = Parts {
             server,
-            proofs,
+            origin,
             ask,
             binding,
             resources,
@@ -352,8 +372,32 @@ impl Session {
     pub(crate) fn renews(&self) -> bool {
         match self.binding {
             Binding::Key(_) => true,
-            Binding::Bearer => self.proofs.renews(),
+            Binding::Bearer => match &self.origin {
+                Origin::Platform(proofs) => proofs.renews(),
+                Origin::Surrounding(..) => false,
+            },
         }
+    }
+
+    /// Whether it is a child of another client, which keeps no task alive.
+    pub(crate) fn is_delegated(&self) -> bool {
+        matches!(self.origin, Origin::Surrounding(..))
+    }
+
+    /// Signs a hand-over of a part of the run's access to the holder of another key.
+    pub(crate) fn hand_over(&self, jkt: Thumbprint, given: &Given) -> Result<String, Failure> {
+        let key = self.key().context("this run has no key to sign with")?;
+        let jti = random::name()?;
+        let request = HandoverRequest {
+            parent: &self.client,
+            issuer: self.server.address().issuer(),
+            jkt: Some(jkt),
+            given,
+            now: clock::now_seconds(),
+            jti: &jti,
+        };
+        let signed = handover(key, &request).context("cannot sign a hand-over")?;
+        Ok(signed)
     }
 
     /// A token for `target` that will live a while.
@@ -430,8 +474,8 @@ impl Session {
         let form = match &self.binding {
             Binding::Key(key) => renewal_form(&self.server, &self.client, key, target)?,
             Binding::Bearer => {
-                let proof = proof_for(&self.server, &self.proofs).await?;
-                first_form(&self.ask, target, &proof)
+                let shown = self.origin.show(&self.server, &self.binding).await?;
+                shown.form(&self.ask, target)
             }
         };
         let (token, _) = ask_token(&self.server, &self.binding, form).await?;
@@ -472,11 +516,45 @@ struct Opened {
     expires_at: u64,
 }
 
-fn first_form(ask: &Ask, target: &Target, proof: &PlatformProof) -> Form {
-    let mut form = vec![
-        ("grant_type", JWT_BEARER.to_owned()),
-        ("assertion", proof.token().expose().to_owned()),
-    ];
+impl Origin {
+    /// Something fresh to come in by.
+    async fn show(&self, server: &Server, binding: &Binding) -> Result<Shown, Failure> {
+        match self {
+            Self::Platform(proofs) => proof_for(server, proofs).await.map(Shown::Proof),
+            Self::Surrounding(around, given) => {
+                let key = binding.signing_key().context("a helper needs a key")?;
+                let shown = around.hand_over(key.thumbprint(), given, server.clients());
+                shown.await.map(Shown::HandOver)
+            }
+        }
+    }
+}
+
+impl Shown {
+    fn has_expired(&self) -> bool {
+        match self {
+            Self::Proof(proof) => proof.has_expired(),
+            Self::HandOver(handover) => handover.has_expired(),
+        }
+    }
+
+    fn form(&self, ask: &Ask, target: &Target) -> Form {
+        let shown = match self {
+            Self::Proof(proof) => vec![
+                ("grant_type", JWT_BEARER.to_owned()),
+                ("assertion", proof.token().expose().to_owned()),
+            ],
+            Self::HandOver(handover) => vec![
+                ("grant_type", EXCHANGE.to_owned()),
+                ("subject_token_type", TYPE_HANDOVER.to_owned()),
+                ("subject_token", handover.token().expose().to_owned()),
+            ],
+        };
+        asked(shown, ask, target)
+    }
+}
+
+fn asked(mut form: Form, ask: &Ask, target: &Target) -> Form {
     for (name, value) in [
         ("client_id", &ask.workload),
         ("resource", target),

@@ -2,16 +2,13 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, anyhow};
-use reqwest::header::AUTHORIZATION;
+use anyhow::Context;
 use serde_json::{Map, Value};
-use url::Url;
 
-use crate::environment;
-use crate::http::{Clients, is_loopback};
+use crate::http::Clients;
 use crate::output::{self, answer, say};
 use crate::runner::block_on;
-use crate::runner::server::{read_object, unheard};
+use crate::runner::surrounding::Surrounding;
 use crate::runner::wire::Failure;
 
 /// Options of `dayfly token`.
@@ -52,28 +49,8 @@ pub(crate) fn main(args: TokenArgs) -> ExitCode {
 
 /// The token response of the surrounding run.
 async fn ask(resource: Option<&str>) -> Result<Map<String, Value>, Failure> {
-    let inside = |name| {
-        environment::variable(name)
-            .with_context(|| format!("{name} is not set: this is not inside `dayfly run`"))
-    };
-    let url = inside(environment::TOKEN_URL)?;
-    let secret = inside(environment::TOKEN_SECRET)?;
-    let mut url = Url::parse(&url).context("DAYFLY_TOKEN_URL is not a URL")?;
-    if !is_loopback(&url) {
-        return Err(Failure::Fault(anyhow!(
-            "DAYFLY_TOKEN_URL leads off this machine"
-        )));
-    }
-    if let Some(resource) = resource {
-        url.query_pairs_mut().append_pair("resource", resource);
-    }
     let clients = Clients::new().context("cannot make HTTP requests")?;
-    // No time limit: the run waits for its server, and says so.
-    let request = clients
-        .of(&url)
-        .get(url)
-        .header(AUTHORIZATION, format!("Bearer {secret}"));
-    read_object(request.send().await.map_err(unheard)?).await
+    Surrounding::find()?.token(resource, &clients).await
 }
 
 fn print(members: &Map<String, Value>, format: Format) -> ExitCode {

@@ -31,3 +31,4 @@ mod stage;
 mod stall;
 #[cfg(feature = "otel")]
 mod traces;
+mod webhooks;

@@ -34,6 +34,7 @@ fn run(stage: &Stage, command: &str) -> String {
     );
     let command = command
         .replace("OWNER", "team-platform")
+        .replace("HEIR", "team-heirs")
         .replace("WORKLOAD", "release");
     let (ok, said) = operate(stage, &words(&command));
     assert!(ok, "{command}: {said}");
@@ -122,6 +123,7 @@ async fn the_page_on_offboarding_is_walked() {
         &stage,
         "owner restore OWNER --reason \"another team took over\"",
     );
+    handed_over(&stage, &shared).await;
     let fresh = granted(&shared, 5).await;
     assert!(fresh.introspect(&shared).await && !clients[0].introspect(&shared).await);
     // One workload alone, and everything.
@@ -132,6 +134,23 @@ async fn the_page_on_offboarding_is_walked() {
     assert!(!fresh.introspect(&shared).await);
     assert!(run(&stage, "workload list").contains("stopped by workload:release"));
     run(&stage, "workload enable WORKLOAD --reason \"mended\"");
+    // What ends without a block, and an issuer with one.
+    let ended = granted(&shared, 16).await;
+    let said = run(
+        &stage,
+        "workload end WORKLOAD --reason \"a secret was in the log\"",
+    );
+    assert!(said.contains(" over; new tasks may start"), "{said}");
+    assert!(!ended.introspect(&shared).await);
+    let last = granted(&shared, 17).await;
+    run(
+        &stage,
+        "issuer end github --block --reason \"the platform was taken over\"",
+    );
+    assert!(!last.introspect(&shared).await);
+    assert_eq!(refused(&shared, 18).await, "blocked");
+    run(&stage, "unblock issuer:github --reason \"mended\"");
+    by_hand(&stage, &shared).await;
     let last = granted(&shared, 6).await;
     run(&stage, "freeze --reason \"breach\"");
     assert!(!last.introspect(&shared).await);
@@ -140,6 +159,70 @@ async fn the_page_on_offboarding_is_walked() {
     granted(&shared, 8).await;
     stage.stop();
     stage.fsck();
+}
+
+/// The workloads go to another owner in the same write, and come back.
+async fn handed_over(stage: &Stage, shared: &Shared) {
+    let before = granted(shared, 30).await;
+    let (ok, said) = operate(stage, &["reach", "artifacts"]);
+    let wanted = "1 workload may reach it; 1 open task with 1 client can now, 1 live credential";
+    assert!(ok && said.contains(wanted), "{said}");
+    run(
+        stage,
+        "owner offboard OWNER --to HEIR --reason \"left the company\"",
+    );
+    assert!(!before.introspect(shared).await);
+    let after = granted(shared, 31).await;
+    assert!(after.introspect(shared).await);
+    let (_, shown) = operate(stage, &["task", "show", &after.task, "--json"]);
+    assert!(shown.contains("\"owner\":\"team-heirs\""), "{shown}");
+    let owners = run(stage, "owner list");
+    assert!(owners.contains("handed over to team-heirs"), "{owners}");
+    let workloads = run(stage, "workload list");
+    assert!(
+        workloads.contains("team-heirs, handed over by team-platform"),
+        "{workloads}"
+    );
+    run(
+        stage,
+        "owner restore OWNER --reason \"another team took over\"",
+    );
+    let (ok, said) = operate(stage, &["client", "end", &after.id, "--reason", "done"]);
+    assert!(ok, "{said}");
+}
+
+/// One client, one instance, and an instance that has not started.
+async fn by_hand(stage: &Stage, shared: &Shared) {
+    let client = granted(shared, 20).await;
+    let id = client.id.clone();
+    let (ok, said) = operate(stage, &["client", "end", &id, "--dry-run"]);
+    assert!(
+        ok && said.contains("1 client and 1 live credential"),
+        "{said}"
+    );
+    let (ok, said) = operate(stage, &["client", "end", &id, "--reason", "leaked"]);
+    assert!(
+        ok && said.contains("(operator: leaked), and its task with it"),
+        "{said}"
+    );
+    assert!(!client.introspect(shared).await);
+    let client = granted(shared, 21).await;
+    let (_, shown) = operate(stage, &["task", "show", &client.task, "--json"]);
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    let instance = shown["clients"][0]["instance"].as_str().unwrap().to_owned();
+    let end = ["instance", "end", &instance, "--block", "--reason", "odd"];
+    let (ok, said) = operate(stage, &end);
+    assert!(ok && said.contains("1 client in 1 task over"), "{said}");
+    assert!(!client.introspect(shared).await);
+    let on = format!("instance:github:{instance}");
+    let (ok, listed) = operate(stage, &["block", "list"]);
+    assert!(ok && listed.contains(&on), "{listed}");
+    let (ok, said) = operate(stage, &["unblock", &on, "--reason", "mended"]);
+    assert!(ok, "{said}");
+    let (ok, said) = operate(stage, &["block", "set", &on, "--reason", "odd again"]);
+    assert!(ok && said.contains("blocked"), "{said}");
+    let (ok, said) = operate(stage, &["unblock", &on, "--reason", "mended"]);
+    assert!(ok, "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -282,6 +282,11 @@ name    = "Platform team"
 contact = "platform@example.com"
 members = ["group:platform"]
 
+[owner.team-heirs]
+name    = "Those who take over"
+contact = "heirs@example.com"
+members = ["group:heirs"]
+
 [resource.artifacts]
 url = "https://artifacts.example"
 secret_file = "artifacts.secret"

@@ -236,7 +236,11 @@ fn audience(
 }
 
 /// Reads one request detail: known type, known fields, values of the right form.
-fn read(detail: &RequestDetail, ceiling: &[Detail], catalog: &Catalog) -> Result<Asked, Refusal> {
+pub(super) fn read(
+    detail: &RequestDetail,
+    ceiling: &[Detail],
+    catalog: &Catalog,
+) -> Result<Asked, Refusal> {
     let known =
         ceiling.iter().any(|c| c.kind == detail.kind) || catalog.types.contains_key(&detail.kind);
     if !known {
@@ -322,7 +326,10 @@ fn show(raw: &RawField) -> String {
 }
 
 /// The ceiling details that a scope names.
-fn scope_details<'a>(ceiling: &'a [Detail], scope: &str) -> Result<Vec<&'a Detail>, Refusal> {
+pub(super) fn scope_details<'a>(
+    ceiling: &'a [Detail],
+    scope: &str,
+) -> Result<Vec<&'a Detail>, Refusal> {
     let named: Vec<&Detail> = ceiling
         .iter()
         .filter(|detail| detail.scope.as_deref() == Some(scope))
@@ -369,7 +376,7 @@ fn whole_scopes(
 }
 
 /// Adds a detail without its scope name, once.
-fn add(access: &mut Vec<Detail>, detail: &Detail) {
+pub(super) fn add(access: &mut Vec<Detail>, detail: &Detail) {
     let granted = Detail {
         scope: None,
         ..detail.clone()
@@ -379,7 +386,7 @@ fn add(access: &mut Vec<Detail>, detail: &Detail) {
     }
 }
 
-fn not_covered(uncovered: Uncovered) -> Refusal {
+pub(super) fn not_covered(uncovered: Uncovered) -> Refusal {
     Refusal::new(Rule::NotCovered)
         .field(format!("authorization_details.{}", uncovered.field))
         .wanted(uncovered.wanted)

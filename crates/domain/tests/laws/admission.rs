@@ -42,6 +42,18 @@ fn claims() -> impl Strategy<Value = Vec<Claim>> {
     })
 }
 
+fn closed() -> impl Strategy<Value = Closed> {
+    (
+        prop::option::weighted(0.8, 1u64..4),
+        prop::option::of(select(vec!["i", "j"])),
+    )
+        .prop_map(|(attempt, part)| Closed {
+            attempt,
+            part: part.map(Into::into),
+            at: NOW,
+        })
+}
+
 fn workload(reopen: bool) -> Workload {
     Workload {
         name: name("w"),
@@ -70,6 +82,7 @@ fn workload(reopen: bool) -> Workload {
         },
         limits: Limits::default(),
         approval: None,
+        delegation: None,
     }
 }
 
@@ -80,6 +93,7 @@ proptest! {
         attempt in prop::option::weighted(0.8, 1u64..4),
         reopen: bool,
         spent: bool,
+        closed in proptest::collection::vec(closed(), 0..3),
     ) {
         let proof = Proof {
             issuer: name("i"),
@@ -100,6 +114,7 @@ proptest! {
                 digest: Digest([0; 32]),
             },
             claims: &claims,
+            closed: &closed,
             task: None,
             spent: spent.then_some(Spent { task: TaskId([9; 16]), client: 1 }),
             blocks: &[],
@@ -109,6 +124,8 @@ proptest! {
             return Ok(());
         };
         prop_assert!(!spent);
+        let over = closed.iter().any(|closed| closed.covers(attempt, "i"));
+        prop_assert!(!over, "its platform said that it is over");
         let own = claims.iter().find(|claim| claim.workload == name("w") && claim.key == "k");
         prop_assert_eq!(replaces, own.map(|claim| claim.task));
         let is_lower = |claim: &Claim| claim.attempt.zip(attempt).is_some_and(|(known, asks)| known < asks);

@@ -125,6 +125,7 @@ fn answer(task: &Task, now: Time, what: &What, workload: &Workload) -> Vec<Event
             bounds: &bounds,
             claims: &claims,
             blocks: &[],
+            closed: &[],
             counts: Counts::default(),
             seal: &NoSeal,
         }),
@@ -138,6 +139,7 @@ fn answer(task: &Task, now: Time, what: &What, workload: &Workload) -> Vec<Event
             now,
             heard,
             moved: None,
+            fallen: &[],
         }),
     };
     decide(Some(task), &command).unwrap_or_default()

@@ -132,6 +132,7 @@ pub(super) fn plain() -> Workload {
         reopen: Reopen::Never,
         limits: Limits::default(),
         approval: None,
+        delegation: None,
     }
 }
 
@@ -166,6 +167,7 @@ impl Run {
                 clients: 6,
                 live_credentials: LIVE,
                 details: 4,
+                depth: 4,
             },
             task: None,
             heard: Heard::default(),
@@ -204,6 +206,7 @@ impl Run {
                     stale: None,
                     client: number(client),
                     workload,
+                    others: &[],
                     catalog: &self.catalog,
                     bounds: &self.bounds,
                     request,
@@ -219,6 +222,7 @@ impl Run {
                 heard,
                 client: number(client),
                 cause: *cause,
+                by: None,
             }),
             What::EndTask(cause) => Command::EndTask(EndTask {
                 now,
@@ -236,6 +240,7 @@ impl Run {
                 now,
                 heard,
                 moved: None,
+                fallen: &[],
             }),
             What::Beat | What::Deaf(_) => return Vec::new(),
         };
@@ -442,6 +447,7 @@ impl Run {
                 Event::ClientEnded(ended) => Some(ended.at),
                 Event::TaskEnded(ended) => Some(ended.at),
                 Event::ClientRegistered(_)
+                | Event::ClientDelegated(_)
                 | Event::CredentialIssued(_)
                 | Event::CredentialRevoked(_) => None,
             };

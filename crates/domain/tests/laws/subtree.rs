@@ -16,6 +16,8 @@ fn task(parents: &[Option<u32>]) -> Task {
         jwk: None,
         instance: "i".into(),
         proof: Digest([0; 32]),
+        handover: None,
+        own: None,
         request: Digest([0; 32]),
         filled: Claims::new(),
         access: Vec::new(),
@@ -77,7 +79,7 @@ proptest! {
         let mut task = task(&parents);
         let mut fallen: Vec<u32> = Vec::new();
         for top in ends {
-            let end = EndClient { now: NOW, heard: Heard::default(), client: top, cause: Cause::Failed };
+            let end = EndClient { now: NOW, heard: Heard::default(), client: top, cause: Cause::Failed, by: None };
             let is_there = top as usize <= parents.len();
             let stood = is_there && !fallen.iter().any(|f| is_under(&parents, top, *f));
             match decide(Some(&task), &Command::EndClient(end)) {
@@ -131,6 +133,7 @@ fn an_event_that_does_not_fit_does_not_apply() {
             client,
             cause: Cause::Completed,
             at: NOW,
+            by: None,
             last_expiry: None,
         })
     };

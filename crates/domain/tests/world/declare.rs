@@ -17,6 +17,7 @@ impl World {
             workloads: Vec::new(),
             starts: 0,
             blocks: Vec::new(),
+            closed: Vec::new(),
             tasks: Vec::new(),
             claims: Vec::new(),
             spent: BTreeMap::new(),
@@ -80,6 +81,12 @@ impl World {
                 task: None,
                 since: ZERO,
             }),
+            // `closed ATTEMPT [PART]`: what the platform said is over of whatever series is shown.
+            "closed" => self.closed.push(Closed {
+                attempt: words[1].parse().ok(),
+                part: words.get(2).map(ToString::to_string),
+                at: ZERO,
+            }),
             "unblock" => self.blocks.retain(|block| block.on.to_string() != words[1]),
             "deaf" => self.tasks[place(words[1]).0].heard.deaf = span(words[2]),
             "unheard" => self.tasks[place(words[1]).0].heard.last_seen = None,
@@ -95,6 +102,7 @@ impl World {
             "clients" => self.bounds.clients = value,
             "live" => self.bounds.live_credentials = value,
             "details" => self.bounds.details = value,
+            "depth" => self.bounds.depth = value as u32,
             other => panic!("no bound `{other}`"),
         }
     }
@@ -132,6 +140,7 @@ fn plain(text: &str) -> Workload {
         reopen: Reopen::Never,
         limits: Limits::default(),
         approval: None,
+        delegation: None,
     };
     set(&mut workload, "task", "job");
     workload
@@ -170,9 +179,29 @@ fn set(workload: &mut Workload, key: &str, value: &str) {
                 implied: false,
             });
         }
+        "delegation" if value == "none" => workload.delegation = None,
+        "delegation" => workload.delegation = Some(delegation(&workload.name, value)),
         "open" => workload.limits.open = value.parse().ok(),
         "starts_per_hour" => workload.limits.starts_per_hour = value.parse().ok(),
         other => panic!("a workload has no `{other}`"),
+    }
+}
+
+/// Reads `DEPTH/CLIENTS/TO,…[/actor]`, where `self` is the workload itself.
+fn delegation(own: &Name, value: &str) -> Delegation {
+    let mut parts = value.split('/');
+    let mut part = || parts.next().unwrap();
+    Delegation {
+        depth: part().parse().unwrap(),
+        clients: part().parse().unwrap(),
+        to: part()
+            .split(',')
+            .map(|to| if to == "self" { own.clone() } else { name(to) })
+            .collect(),
+        actor: match parts.next() {
+            None => Actor::Optional,
+            Some(_) => Actor::Required,
+        },
     }
 }
 

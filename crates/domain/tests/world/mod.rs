@@ -22,6 +22,7 @@ pub(crate) struct World {
     workloads: Vec<Workload>,
     starts: u64,
     blocks: Vec<Block>,
+    closed: Vec<Closed>,
     tasks: Vec<Running>,
     claims: Vec<(Name, String, Claim)>,
     spent: BTreeMap<Digest, Spent>,
@@ -46,6 +47,7 @@ pub(crate) struct Step {
     claims: Claims,
     request: AccessRequest,
     within: Option<String>,
+    given: AccessRequest,
 }
 
 /// A seal that signs nothing.
@@ -77,6 +79,7 @@ impl World {
             "show" => self.show(step),
             "join" => self.join(step),
             "retry" => self.retry(step),
+            "delegate" => self.hand_over(step),
             "issue" => self.issue(step),
             "end" => self.end(step),
             "revoke" => self.revoke(step),
@@ -148,7 +151,7 @@ impl World {
             Admission::Join => Command::Join(self.join_of(root, index)),
             Admission::Retry { client } => Command::Retry(self.retry_of(root, index, *client)),
             Admission::Renew { client } => {
-                Command::Issue(self.issue_of(step, &workload, index, *client, &[]))
+                Command::Issue(self.issue_of(step, (&workload, &[]), index, *client, &[]))
             }
         };
         let state = self.tasks.get(index).map(|running| &running.task);
@@ -202,6 +205,7 @@ impl World {
             key,
             client: root.client,
             claims: &claims,
+            closed: &self.closed,
             task: task.map(|index| &self.tasks[index].task),
             spent: self.spent.get(&proof.digest).copied(),
             blocks: &self.blocks,
@@ -261,6 +265,7 @@ impl World {
             bounds: &self.bounds,
             claims: &step.claims,
             blocks: &self.blocks,
+            closed: &self.closed,
             counts,
             seal: &NoSeal,
         });
@@ -335,7 +340,9 @@ impl World {
     /// `issue CLIENT`, below it `within CREDENTIAL` for a token that is narrowed.
     fn issue(&mut self, step: &Step) -> Result<String, Refusal> {
         let (index, client, _) = step.place(0);
-        let workload = self.workload(None);
+        let of = self.tasks[index].task.workload.clone();
+        let workload = self.workload(Some(of.as_str()));
+        let others: Vec<&Workload> = self.workloads.iter().collect();
         let presented: Vec<&CredentialIssued> = step
             .within
             .iter()
@@ -348,8 +355,52 @@ impl World {
                     .unwrap()
             })
             .collect();
-        let command = Command::Issue(self.issue_of(step, workload, index, client, &presented));
+        let command =
+            Command::Issue(self.issue_of(step, (workload, &others), index, client, &presented));
         let events = decide(Some(&self.tasks[index].task), &command)?;
+        Ok(self.take(index, &events))
+    }
+
+    /// `delegate PARENT HANDOVER [for KEY] [by KEY] [proof PROOF workload NAME]`, below it what the
+    /// hand-over gives (`gives SCOPE`, `gives DETAIL`) and what the first credential is for.
+    fn hand_over(&mut self, step: &Step) -> Result<String, Refusal> {
+        let (index, parent, _) = step.place(0);
+        let task = &self.tasks[index].task;
+        let handover = Handover {
+            digest: digest(&step.args[1]),
+            jkt: step.after("for").or(step.after("by")).map(digest),
+            given: step.given.clone(),
+        };
+        let own = self.workload(step.after("workload"));
+        let proof = step.after("proof").map(|label| Proof {
+            digest: digest(label),
+            ..self.proof(step, own)
+        });
+        let epochs = vec![Epoch {
+            of: EpochOf::Workload(own.name.clone()),
+            at: 1,
+        }];
+        let client = step.client();
+        let others: Vec<&Workload> = self.workloads.iter().collect();
+        let command = Command::Delegate(Delegate {
+            now: step.now,
+            heard: self.tasks[index].heard,
+            stale: self.tasks[index].stale.clone(),
+            parent,
+            handover: &handover,
+            client: &client,
+            actor: proof.as_ref().map(|proof| ActorProof {
+                proof,
+                workload: own,
+                epochs,
+            }),
+            workload: self.workload(Some(task.workload.as_str())),
+            others: &others,
+            catalog: &self.catalog,
+            bounds: &self.bounds,
+            seal: &NoSeal,
+        });
+        let events = decide(Some(task), &command)?;
         Ok(self.take(index, &events))
     }
 
@@ -371,6 +422,7 @@ impl World {
                 heard,
                 client,
                 cause,
+                by: None,
             })
         };
         self.commit(index, &command)
@@ -391,13 +443,32 @@ impl World {
     /// `sweep TASK`, or `sweep TASK CAUSE AT` where rights were taken away.
     fn sweep(&mut self, step: &Step) -> Result<String, Refusal> {
         let (index, _, _) = step.place(0);
+        let fallen: Vec<(u32, Moved)> = step
+            .after("fallen")
+            .map(|client| {
+                let cause = Cause::WorkloadDisabled;
+                (
+                    place(client).1,
+                    Moved {
+                        cause,
+                        at: step.now,
+                    },
+                )
+            })
+            .into_iter()
+            .collect();
         let command = Command::Sweep(Sweep {
             now: step.now,
             heard: self.tasks[index].heard,
-            moved: step.args.get(1).map(|cause| Moved {
-                cause: serde_json::from_value(cause.as_str().into()).unwrap(),
-                at: ZERO + script::span(&step.args[2]),
-            }),
+            moved: step
+                .args
+                .get(1)
+                .filter(|arg| *arg != "fallen")
+                .map(|cause| Moved {
+                    cause: serde_json::from_value(cause.as_str().into()).unwrap(),
+                    at: ZERO + script::span(&step.args[2]),
+                }),
+            fallen: &fallen,
         });
         self.commit(index, &command)
     }
@@ -448,7 +519,7 @@ impl World {
     fn issue_of<'a>(
         &'a self,
         step: &'a Step,
-        workload: &'a Workload,
+        (workload, others): (&'a Workload, &'a [&'a Workload]),
         index: usize,
         client: u32,
         presented: &[&'a CredentialIssued],
@@ -459,6 +530,7 @@ impl World {
             stale: self.tasks[index].stale.clone(),
             client,
             workload,
+            others,
             catalog: &self.catalog,
             bounds: &self.bounds,
             request: &step.request,
@@ -599,7 +671,7 @@ fn place(text: &str) -> (usize, u32, u32) {
     (number() as usize - 1, number(), number())
 }
 
-/// A client delegated from another one: there is no command for it yet, so it is put in by hand.
+/// A client delegated from another one, put in by hand where a case is about something else.
 fn delegated(parent: u32, of: &Client, expires: Time, access: Vec<Detail>) -> Client {
     Client {
         parent: Some(parent),

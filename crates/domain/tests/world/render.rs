@@ -54,19 +54,21 @@ pub(crate) fn event(id: TaskId, event: &Event, ceiling: &[Detail]) -> String {
             time(registered.expires),
             details(&registered.access, ceiling)
         ),
+        Event::ClientDelegated(delegated) => {
+            let of = delegated.own.as_ref().map_or(String::new(), |own| {
+                format!(" as {} in {}", own.workload, delegated.instance)
+            });
+            format!(
+                "{id}/{} delegated from {} to {}{of} until {}{}",
+                delegated.client,
+                delegated.parent,
+                key(delegated.jkt),
+                time(delegated.expires),
+                details(&delegated.access, ceiling)
+            )
+        }
         Event::CredentialIssued(issued) => {
-            let mut text = format!(
-                "{id}/{}/{} issued to {} for {} until {}",
-                issued.client,
-                issued.credential,
-                key(issued.jkt),
-                issued.audience,
-                time(issued.expires)
-            );
-            if !issued.scope.is_empty() {
-                text += &format!(" scope {}", issued.scope.join(" "));
-            }
-            text + &details(&issued.access, ceiling)
+            issued_text(id, issued) + &details(&issued.access, ceiling)
         }
         Event::CredentialRevoked(revoked) => {
             format!("{id}/{}/{} revoked", revoked.client, revoked.credential)
@@ -99,6 +101,31 @@ fn asked(id: TaskId, requested: &TaskRequested, ceiling: &[Detail]) -> String {
     );
     for old in &requested.supersedes {
         text += &format!(" supersedes {old}");
+    }
+    text
+}
+
+fn issued_text(id: TaskId, issued: &CredentialIssued) -> String {
+    let mut text = format!(
+        "{id}/{}/{} issued to {} for {} until {}",
+        issued.client,
+        issued.credential,
+        key(issued.jkt),
+        issued.audience,
+        time(issued.expires)
+    );
+    for (word, link) in std::iter::once(" act ")
+        .chain(std::iter::repeat(" < "))
+        .zip(&issued.act)
+    {
+        text += &format!("{word}{}:{}", link.client, link.workload);
+    }
+    if !issued.may_act.is_empty() {
+        let names: Vec<String> = issued.may_act.iter().map(ToString::to_string).collect();
+        text += &format!(" may_act {}", names.join(","));
+    }
+    if !issued.scope.is_empty() {
+        text += &format!(" scope {}", issued.scope.join(" "));
     }
     text
 }

@@ -106,6 +106,7 @@ fn steps(lines: &[String]) -> Vec<Step> {
             claims: claims(),
             request: AccessRequest::default(),
             within: None,
+            given: AccessRequest::default(),
         });
     }
     steps
@@ -116,6 +117,8 @@ fn add(step: &mut Step, word: &str, rest: &str) {
         "scope" => step.request.scopes.push(rest.into()),
         "resource" => step.request.resources.push(rest.into()),
         "detail" => step.request.details.push(detail(rest)),
+        "gives" if rest.starts_with('{') => step.given.details.push(detail(rest)),
+        "gives" => step.given.scopes.push(rest.into()),
         "within" => step.within = Some(rest.into()),
         "claim" => {
             let (claim, value) = rest.split_once(' ').unwrap();

@@ -161,6 +161,7 @@ impl App {
                 now,
                 heard: open.heard,
                 moved,
+                fallen: &[],
             }),
             None => Command::Deny(Deny {
                 now,
@@ -182,6 +183,7 @@ impl App {
                 | Event::TaskApproved(_)
                 | Event::TaskStarted(_)
                 | Event::ClientRegistered(_)
+                | Event::ClientDelegated(_)
                 | Event::CredentialIssued(_)
                 | Event::CredentialRevoked(_)
                 | Event::ClientEnded(_) => Err(unavailable(&"a denial that is something else")),

@@ -191,7 +191,7 @@ impl App {
         let open = self
             .open_task(tenant, own.id.client.task)?
             .ok_or_else(|| ended("no open task by its id"))?;
-        check_epochs(open.stale.as_ref())?;
+        check_epochs(open.stale_for(own.id.client.number))?;
         let live = open.task.check_credential(own.id, now, open.heard)?;
         if live.credential.hash != own.hash || live.client.jkt != own.jkt {
             return Err(Refusal::new(Rule::Credential)

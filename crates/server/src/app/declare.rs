@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use dayfly_domain::{Cause, EpochOf, TaskId};
+use dayfly_domain::{Cause, EpochOf, Name, TaskId};
 use dayfly_store::{Append, AppendError, FactsQuery};
 
 use super::actor::{Actor, Signature};
@@ -11,7 +11,7 @@ use super::ending;
 use super::moved::Moves;
 use super::regrant::{Lost, LostTask, Regrant};
 use super::revisions::{Activation, Revisions};
-use super::tenant::{Loaded, OpenError};
+use super::tenant::{Loaded, OpenError, hand_overs};
 use super::{App, Tenant};
 use crate::declared::{Declared, LoadError, Source, diff, overlaps};
 use crate::policy::Policies;
@@ -51,6 +51,18 @@ pub enum ApplyError {
     /// The folder does not load; the former state stays.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Load(Vec<LoadError>),
+    /// Whoever answers for workloads since their owner was offboarded is not declared any more.
+    #[error(
+        "workload {workload} is {heir}'s since {owner} was offboarded, and {heir} is not declared: name an owner that is"
+    )]
+    Heir {
+        /// The workload.
+        workload: Name,
+        /// Its owner in the files.
+        owner: Name,
+        /// Who answers for it.
+        heir: Name,
+    },
     /// Another number of open tasks would end than was agreed to.
     #[error("{}", ends(*.open, *.agreed))]
     Ends {
@@ -188,8 +200,17 @@ impl App {
         } else {
             Source::read_folder(tenant.folder()).map_err(|why| ApplyError::Load(vec![why]))?
         };
-        let (declared, mut warnings) =
+        let (mut declared, mut warnings) =
             Declared::load(&source, tenant.context()).map_err(ApplyError::Load)?;
+        let handed = hand_overs(store, tenant.name()).map_err(OpenError::from)?;
+        if let Some((workload, owner, heir)) = handed.undeclared_heir(&declared) {
+            return Err(ApplyError::Heir {
+                workload,
+                owner,
+                heir,
+            });
+        }
+        handed.apply(&mut declared);
         let (policies, doubts) = Policies::load(&source, &declared).map_err(ApplyError::Load)?;
         warnings.extend(doubts);
         self.check_neighbours(tenant, &declared)?;

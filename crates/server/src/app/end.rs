@@ -186,12 +186,18 @@ impl App {
         let heard = open.heard;
         let command = match (self.moved(tenant, open)?, end) {
             // What took its rights away has ended it already: this call records it.
-            (moved @ Some(_), _) => Command::Sweep(Sweep { now, heard, moved }),
+            (moved @ Some(_), _) => Command::Sweep(Sweep {
+                now,
+                heard,
+                moved,
+                fallen: &[],
+            }),
             (None, End::Client(client)) => Command::EndClient(EndClient {
                 now,
                 heard,
                 client: client.number,
                 cause,
+                by: None,
             }),
             (None, End::Task(_)) => Command::EndTask(EndTask {
                 now,

@@ -55,6 +55,7 @@ pub(super) fn recorded(
         | Event::TaskDenied(_)
         | Event::TaskStarted(_)
         | Event::ClientRegistered(_)
+        | Event::ClientDelegated(_)
         | Event::CredentialIssued(_)
         | Event::CredentialRevoked(_)
         | Event::ClientEnded(_) => false,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dayfly_domain::access::{AccessRequest, Detail};
 use dayfly_domain::{
     ClientId, Digest, Name, NewClient, Refusal, Rule, TaskId, TaskKey, Time, check_epochs,
-    rights_removed,
+    check_unblocked, rights_removed,
 };
 use dayfly_store::{AppendError, Committed, FactsQuery, OneTimeKey, Touch};
 use dayfly_token::dpop::VerifiedDpop;
@@ -154,9 +154,7 @@ impl App {
                 self.charge_proof(tenant, &loaded.declared, &workload.name, self.now())?;
                 charged = true;
             }
-            if sealer.longest() > self.bounds.token_bytes {
-                return Err(too_large(self.bounds.token_bytes));
-            }
+            self.check_length(&sealer)?;
             match self.store.append(tenant.name(), plan.append).await {
                 Ok(committed) => {
                     return match plan.defers {
@@ -330,25 +328,27 @@ impl App {
             )
             .map_err(|why| unavailable(&why))?;
         let gone = || ended("it ended while the credential was on its way");
-        let standing = facts.standings.into_iter().flatten().next();
+        let standing = facts.standings.iter().flatten().next();
         let standing = standing.ok_or_else(gone)?;
         check_epochs(standing.stale.as_ref())?;
         let written = committed
             .changes()
             .iter()
             .find(|change| change.task == task && change.next.version == standing.version);
-        let state = match written {
-            Some(change) => Cow::Borrowed(&change.next),
+        let (state, lost) = match written {
+            Some(change) => (Cow::Borrowed(&change.next), standing.lost.clone()),
             // It has changed since: what was written is not how it stands now.
             None => {
                 let open = self.open_task(tenant, task)?.ok_or_else(gone)?;
                 check_epochs(open.stale.as_ref())?;
-                Cow::Owned(open.task)
+                (Cow::Owned(open.task), open.lost)
             }
         };
         let minted = mint(committed, task, sealer, &tenant.keyring())
             .ok_or_else(|| unavailable(&"the key that was to sign is gone"))?;
         state.check_client(minted.issued.client, committed.at())?;
+        check_unblocked(&facts.blocks, &state, minted.issued.client)?;
+        check_epochs(state.lost_by(minted.issued.client, &lost))?;
         let issued = minted.issued;
         self.heard(tenant, &state, standing.heard, issued.client);
         Ok(Granted {

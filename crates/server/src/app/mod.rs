@@ -4,9 +4,13 @@ mod actor;
 mod approve;
 mod authenticate;
 mod beat;
+mod child;
+mod closing;
 mod contain;
+mod cut;
 mod declare;
 mod deferral;
+mod delegate;
 mod end;
 mod ending;
 mod erase;
@@ -43,6 +47,7 @@ mod sweep;
 mod tally;
 mod tenant;
 mod turns;
+mod upstream;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -58,9 +63,12 @@ pub use actor::Actor;
 pub use approve::Approved;
 pub use authenticate::{Presented, Proven};
 pub use beat::Beaten;
-pub use contain::{Contained, Containment};
+pub use closing::Over;
+pub use contain::{Contained, Containment, Stop, WouldEnd};
+pub use cut::{InstanceEnded, InstanceOf};
 pub use declare::{Applied, ApplyError, ApplyRequest};
 pub use deferral::{CODE, Deferred, POLL};
+pub use delegate::DelegateRequest;
 pub use end::{End, Ended};
 pub use erase::{Erased, Erasure};
 pub use grant::{GrantRequest, Granted, Opened};
@@ -79,6 +87,7 @@ pub use retain::Retention;
 pub use review::SignedOff;
 pub use sinks::HeadSinks;
 pub use tenant::{Loaded, OpenError, Tenant, TenantSetup, check_overlaps};
+pub use upstream::Heard;
 
 /// Bounds of a server that are not the domain's.
 #[derive(Clone, Copy, Debug)]

@@ -43,9 +43,28 @@ impl Moves {
             .map(Self)
     }
 
-    /// Where the moves of all epochs are kept.
+    /// The same with moves that are held until the ledger can record them.
+    fn with_held(mut self, held: Vec<(EpochOf, Moved)>) -> Self {
+        for (of, Moved { cause, at }) in held {
+            // Every value of before is below what it will move to.
+            let to = u64::MAX;
+            let moves = self.0.entry(document(&of)).or_default();
+            moves.push(Move { to, cause, at });
+        }
+        self
+    }
+
+    /// Whether a move of this epoch at this time by this cause is among them.
+    pub(super) fn holds(&self, of: &EpochOf, cause: Cause, at: Time) -> bool {
+        let moves = self.0.get(&document(of)).map(Vec::as_slice);
+        let mut moves = moves.unwrap_or_default().iter();
+        moves.any(|moved| moved.cause == cause && moved.at == at)
+    }
+
+    /// Where the moves of all epochs are kept, and with them to whom workloads were handed over:
+    /// whoever stops an owner reads both at one position.
     pub(super) const fn documents() -> &'static str {
-        MOVED
+        "moved"
     }
 
     /// The document that keeps one more move of an epoch, from the value it has now.
@@ -69,16 +88,35 @@ impl Moves {
     /// The first move that took rights from a task; none while it has all that it relied on.
     pub(super) fn first(&self, open: &OpenTask, now: Time) -> Option<Moved> {
         let stale = open.stale.as_ref()?;
-        let first = open
-            .task
-            .epochs
+        Some(self.first_of(&open.task.epochs, stale, now))
+    }
+
+    /// The active delegated clients that lost rights of their own, each with the first move that
+    /// took some.
+    pub(super) fn fallen(&self, open: &OpenTask, now: Time) -> Vec<(u32, Moved)> {
+        if open.lost.is_empty() {
+            return Vec::new();
+        }
+        let own = (1u32..)
+            .zip(&open.task.clients)
+            .filter(|(_, client)| client.is_active())
+            .filter_map(|(number, client)| Some((number, client.own.as_ref()?)));
+        own.filter_map(|(number, own)| {
+            let lost = own.epochs.iter().find(|epoch| open.lost.contains(epoch))?;
+            Some((number, self.first_of(&own.epochs, &lost.of, now)))
+        })
+        .collect()
+    }
+
+    fn first_of(&self, relied: &[Epoch], stale: &EpochOf, now: Time) -> Moved {
+        let first = relied
             .iter()
             .filter_map(|epoch| {
                 let moves = self.0.get(&document(&epoch.of))?;
                 moves.iter().find(|moved| moved.to > epoch.at)
             })
             .min_by_key(|moved| moved.at);
-        Some(match first {
+        match first {
             Some(moved) => Moved {
                 cause: moved.cause,
                 at: moved.at,
@@ -88,7 +126,7 @@ impl Moves {
                 cause: usual_cause(stale),
                 at: now,
             },
-        })
+        }
     }
 }
 
@@ -123,7 +161,8 @@ impl App {
             documents: Some(MOVED),
             ..FactsQuery::default()
         };
-        Moves::of(&self.store.facts(tenant.name(), &query)?.documents)
+        let moves = Moves::of(&self.store.facts(tenant.name(), &query)?.documents)?;
+        Ok(moves.with_held(self.held.moves(tenant.name())))
     }
 }
 

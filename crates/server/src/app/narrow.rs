@@ -70,20 +70,22 @@ impl App {
             }
             keys.push(assertion_key(&verified));
         }
-        let key_proof = self.own_key_proof(
-            tenant,
-            request.key_proof.as_ref(),
-            &open,
-            own.id.client,
-            now,
-        )?;
+        let key_proof = self
+            .own_key_proof(
+                tenant,
+                request.key_proof.as_ref(),
+                &open,
+                own.id.client,
+                now,
+            )
+            .map_err(explain_other_key)?;
         keys.extend(key_proof.as_ref().map(one_time));
         if own.jkt.is_some() && keys.is_empty() {
             return Err(Refusal::new(Rule::KeyProofMissing)
                 .field("DPoP")
                 .wanted("a proof by the key that the subject token is bound to")
                 .got("none")
-                .hint("a helper with a key of its own needs a hand-over, not this token"));
+                .hint(HAND_OVER));
         }
         trail.client = Some(own.id.client);
         trail.workload = Some(open.task.workload.clone());
@@ -143,6 +145,16 @@ impl App {
     }
 }
 
+const HAND_OVER: &str = "a helper with a key of its own needs a hand-over, not this token";
+
+/// Somebody else's token does not become a helper's own by an exchange.
+fn explain_other_key(refusal: Refusal) -> Refusal {
+    if refusal.rule == Rule::OtherKey {
+        return refusal.hint(HAND_OVER);
+    }
+    refusal
+}
+
 /// The event of an entry, where it is the one that issued this credential.
 fn issued_by(entry: &StoredEntry, own: &OwnToken) -> Option<CredentialIssued> {
     match record::event_of(entry)? {
@@ -153,6 +165,7 @@ fn issued_by(entry: &StoredEntry, own: &OwnToken) -> Option<CredentialIssued> {
         | Event::TaskDenied(_)
         | Event::TaskStarted(_)
         | Event::ClientRegistered(_)
+        | Event::ClientDelegated(_)
         | Event::CredentialRevoked(_)
         | Event::ClientEnded(_)
         | Event::TaskEnded(_) => None,

@@ -8,6 +8,8 @@ use serde_json::json;
 
 use super::actor::{Actor, Signature};
 use super::authenticate::ended;
+use super::contain::Containment;
+use super::cut::block_on;
 use super::end::{ATTEMPTS, End, Ended};
 use super::ending::block_series;
 use super::plan::change;
@@ -76,7 +78,12 @@ impl App {
         let signed = Signature::of(by, reason).map_err(|why| unavailable(&why))?;
         let command = match self.moved(tenant, open)? {
             // It is over already: what came first names the end, and the block stands all the same.
-            moved @ Some(_) => Command::Sweep(Sweep { now, heard, moved }),
+            moved @ Some(_) => Command::Sweep(Sweep {
+                now,
+                heard,
+                moved,
+                fallen: &[],
+            }),
             None => Command::EndTask(EndTask {
                 now,
                 heard,
@@ -93,6 +100,62 @@ impl App {
         };
         block_series(&mut append, open, Some(&signed))?;
         Ok(append)
+    }
+
+    /// Blocks a run or an instance that may not have started yet. What is open of it stays open,
+    /// and gets nothing further. A block that stands already stays as it is.
+    ///
+    /// # Errors
+    /// The refusal: it is blocked by a command of its own, nobody declared vouches for it, or the
+    /// ledger cannot record.
+    pub async fn set_block(
+        &self,
+        tenant: &Tenant,
+        on: BlockOn,
+        by: &Actor,
+        reason: &str,
+    ) -> Result<Containment, Refused> {
+        let trail = Trail {
+            asked: "block",
+            ..Trail::default()
+        };
+        let done = self.try_set_block(tenant, on, by, reason).await;
+        done.map_err(|refusal| self.refuse(tenant, &trail, refusal))
+    }
+
+    async fn try_set_block(
+        &self,
+        tenant: &Tenant,
+        on: BlockOn,
+        by: &Actor,
+        reason: &str,
+    ) -> Result<Containment, Refusal> {
+        check_blockable(tenant, &on)?;
+        let signed = Signature::of(by, reason).map_err(|why| unavailable(&why))?;
+        let now = self.now();
+        // Where nothing can be read it is not known to stand, and is held all the same.
+        let blocks = self.blocks(tenant).unwrap_or_default();
+        if let Some(block) = blocks.iter().find(|block| block.on == on) {
+            return Ok(Containment {
+                since: block.since,
+                already: true,
+                open: None,
+                recorded: true,
+            });
+        }
+        let mut append = Append {
+            now,
+            ..Append::default()
+        };
+        block_on(&mut append, &on, None, &signed)?;
+        let done = self.held.end(tenant.name(), append).await;
+        let done = done.map_err(|why| unavailable(&why))?;
+        Ok(Containment {
+            since: now,
+            already: false,
+            open: None,
+            recorded: done.is_durable(),
+        })
     }
 
     /// Lifts a block.
@@ -123,12 +186,18 @@ impl App {
         by: &Actor,
         reason: &str,
     ) -> Result<(), Refusal> {
-        if !matches!(on, BlockOn::Series { .. }) {
-            return Err(Refusal::new(Rule::Invalid)
-                .field("block")
-                .wanted("a block on a series")
-                .got(on.to_string())
-                .hint(format!("it is lifted by {}", on.lifted_by())));
+        match on {
+            BlockOn::Series { .. }
+            | BlockOn::Key { .. }
+            | BlockOn::Instance { .. }
+            | BlockOn::Issuer(_) => {}
+            BlockOn::Owner(_) | BlockOn::Workload(_) | BlockOn::Tenant => {
+                return Err(Refusal::new(Rule::Invalid)
+                    .field("block")
+                    .wanted("a block on a run, an instance or an issuer")
+                    .got(on.to_string())
+                    .hint(format!("it is lifted by {}", on.lifted_by())));
+            }
         }
         let blocks = self.blocks(tenant).map_err(|why| unavailable(&why))?;
         let block = blocks.iter().find(|block| block.on == on).ok_or_else(|| {
@@ -165,4 +234,30 @@ impl App {
             .facts(tenant.name(), &FactsQuery::default())?
             .blocks)
     }
+}
+
+/// Checks that a block is one that is set by itself, on what a declared issuer vouches for.
+fn check_blockable(tenant: &Tenant, on: &BlockOn) -> Result<(), Refusal> {
+    let by = match on {
+        BlockOn::Series { issuer, .. }
+        | BlockOn::Key { issuer, .. }
+        | BlockOn::Instance { issuer, .. } => {
+            if tenant.loaded().declared.issuers.contains_key(issuer) {
+                return Ok(());
+            }
+            return Err(Refusal::new(Rule::NotFound)
+                .field("block")
+                .wanted("a declared issuer")
+                .got(issuer.as_str()));
+        }
+        BlockOn::Issuer(name) => format!("`dayfly issuer end {name} --block`"),
+        BlockOn::Owner(name) => format!("`dayfly owner offboard {name}`"),
+        BlockOn::Workload(name) => format!("`dayfly workload disable {name}`"),
+        BlockOn::Tenant => "`dayfly freeze`".to_owned(),
+    };
+    Err(Refusal::new(Rule::Invalid)
+        .field("block")
+        .wanted("a block on a run or an instance")
+        .got(on.to_string())
+        .hint(format!("it is set by {by}")))
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use dayfly_domain::{
     Approval, Claims, ClientId, Counts, Event, Name, Refusal, Rule, Task, TaskId, Time, Workload,
 };
-use dayfly_store::{Annex, Change, EntryRange, FactsQuery};
+use dayfly_store::{Annex, Change, EntryRange, FactsQuery, StoredEntry};
 use dayfly_token::b64;
 use serde::Serialize;
 use serde_json::Value;
@@ -15,7 +15,7 @@ use super::plan::drafted;
 use super::refuse::{Trail, unavailable};
 use super::tenant::Loaded;
 use super::{App, Tenant};
-use crate::policy::{Denied, Facts, Permitted, Recorded};
+use crate::policy::{Denied, Facts, Handed, Permitted, Recorded};
 use crate::random;
 use crate::record;
 
@@ -35,6 +35,8 @@ pub(super) struct Asking<'a> {
     pub(super) now: Time,
     /// How many people have approved the request.
     pub(super) approvals: u32,
+    /// Where the child stands, where one comes in.
+    pub(super) handed: Option<Handed<'a>>,
 }
 
 /// What the policies say of a task that would open.
@@ -144,7 +146,13 @@ fn ask(events: Vec<Event>, asking: &Asking<'_>, trail: &Trail) -> Result<Permitt
     let Loaded {
         policies, declared, ..
     } = asking.loaded;
-    policies.permit(events, asking.workload, &declared.catalog, &facts)
+    policies.permit(
+        events,
+        asking.workload,
+        &declared.catalog,
+        &facts,
+        asking.handed.as_ref(),
+    )
 }
 
 /// What the annex of a client's registration says of its proof.
@@ -204,11 +212,13 @@ pub(super) fn granted(
 ) -> Result<Change, Refusal> {
     let parts = permitted.into_parts();
     let (mut start, mut issue, mut proof) = (parts.start, Some(parts.issue), proof);
+    let mut delegate = parts.delegate;
     drafted(task, id, parts.events, |event| {
         let (proof, policy) = match event {
             Event::TaskStarted(_) => (None, start.take()),
             // Where it joins, what was said of its start stands with it.
             Event::ClientRegistered(_) => (proof.take(), start.take()),
+            Event::ClientDelegated(_) => (proof.take(), delegate.take()),
             Event::CredentialIssued(_) => (proof.take(), issue.take()),
             Event::TaskRequested(_)
             | Event::TaskApproved(_)
@@ -300,12 +310,6 @@ impl App {
         Ok(facts.counts)
     }
 
-    /// How many tasks of a workload there are, for a decision.
-    pub(super) fn counts(&self, tenant: &Tenant, workload: &Name) -> Result<Counts, Refusal> {
-        self.counts_of(tenant, workload)
-            .map_err(|why| unavailable(&why))
-    }
-
     /// The claims of the proof that a client came in by, as the annex of its registration holds
     /// them. Where that was erased, nothing can be decided by them, and nothing is.
     pub(super) fn claims_of(
@@ -337,13 +341,27 @@ impl App {
             from += entries.len() as u64;
             page = (page * 4).min(LONGEST_PAGE);
             for entry in entries {
-                if let Some(Event::ClientRegistered(registered)) = record::event_of(&entry)
-                    && registered.client == client.number
-                {
+                if came_in(&entry) == Some(client.number) {
                     return claims_in(entry.annex.as_ref()).ok_or_else(erased);
                 }
             }
         }
+    }
+}
+
+/// The number of the client that comes in by an entry.
+fn came_in(entry: &StoredEntry) -> Option<u32> {
+    match record::event_of(entry)? {
+        Event::ClientRegistered(registered) => Some(registered.client),
+        Event::ClientDelegated(delegated) => Some(delegated.client),
+        Event::TaskRequested(_)
+        | Event::TaskApproved(_)
+        | Event::TaskDenied(_)
+        | Event::TaskStarted(_)
+        | Event::CredentialIssued(_)
+        | Event::CredentialRevoked(_)
+        | Event::ClientEnded(_)
+        | Event::TaskEnded(_) => None,
     }
 }
 

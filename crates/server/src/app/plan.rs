@@ -6,7 +6,8 @@ use dayfly_domain::{
     Time, Workload, admit, apply, decide,
 };
 use dayfly_store::{
-    Annex, Append, Change, ClaimWrite, Drafted, Facts, FactsQuery, OneTimeKey, OpenTask, Spend,
+    Annex, Append, Change, ClaimWrite, Drafted, Facts, FactsQuery, OneTimeKey, OpenTask, RunAsked,
+    Spend,
 };
 
 use super::deferral::{Deferred, Needed};
@@ -72,6 +73,7 @@ impl Planning<'_> {
             key: &self.verified.key,
             client: &self.verified.client,
             claims: &facts.claims,
+            closed: &facts.closed,
             task: held.map(|open| &open.task),
             spent: facts.spent,
             blocks: &facts.blocks,
@@ -247,7 +249,8 @@ impl Planning<'_> {
                 relies: facts.epochs.clone(),
                 revision: Some(self.loaded.revision),
                 limits: limits_of(root.workload),
-                unblocked: vec![self.series()],
+                unblocked: self.unblocked(),
+                asks: Some(self.asks()),
                 ..Append::default()
             },
         })
@@ -271,6 +274,7 @@ impl Planning<'_> {
             counts,
             now: self.app.now(),
             approvals: 0,
+            handed: None,
         }
     }
 
@@ -326,6 +330,7 @@ impl Planning<'_> {
             stale: held.stale.clone(),
             client,
             workload: self.workload,
+            others: &[],
             catalog: root.catalog,
             bounds: root.bounds,
             request: &self.verified.client.request,
@@ -356,17 +361,27 @@ impl Planning<'_> {
                 spends: self.spends(spends_proof, held.task.id, client),
                 relies: held.task.epochs.clone(),
                 revision: Some(self.loaded.revision),
-                unblocked: vec![self.series()],
+                unblocked: self.unblocked(),
+                asks: Some(self.asks()),
                 ..Append::default()
             },
         })
     }
 
     /// What must not be blocked when the append is made.
-    fn series(&self) -> BlockOn {
-        BlockOn::Series {
-            issuer: self.verified.proof.proof().issuer.clone(),
+    fn unblocked(&self) -> Vec<BlockOn> {
+        let (proof, key) = (self.verified.proof.proof(), &self.verified.key);
+        BlockOn::of_proof(&proof.issuer, &key.series, &key.key, &proof.instance)
+    }
+
+    /// The run that must not be closed when the append is made.
+    fn asks(&self) -> RunAsked {
+        let proof = self.verified.proof.proof();
+        RunAsked {
+            issuer: proof.issuer.clone(),
             series: self.verified.key.series.clone(),
+            attempt: self.verified.key.attempt,
+            instance: proof.instance.clone(),
         }
     }
 
@@ -405,9 +420,10 @@ pub(super) fn change(
 ) -> Result<Change, Refusal> {
     let mut annex = annex;
     drafted(task, id, events, |event| match event {
-        Event::TaskStarted(_) | Event::ClientRegistered(_) | Event::CredentialIssued(_) => {
-            Err(unavailable(&"a grant that no policy was asked about"))
-        }
+        Event::TaskStarted(_)
+        | Event::ClientRegistered(_)
+        | Event::ClientDelegated(_)
+        | Event::CredentialIssued(_) => Err(unavailable(&"a grant that no policy was asked about")),
         Event::TaskRequested(_)
         | Event::TaskApproved(_)
         | Event::TaskDenied(_)
@@ -474,7 +490,7 @@ pub(super) const fn kept_by_proof(kind: IssuerKind) -> bool {
 }
 
 /// The epochs that a task of this workload relies on.
-fn relied_on(workload: &Workload) -> Vec<EpochOf> {
+pub(super) fn relied_on(workload: &Workload) -> Vec<EpochOf> {
     vec![
         EpochOf::Tenant,
         EpochOf::Issuer(workload.issuer.clone()),

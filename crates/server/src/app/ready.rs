@@ -67,7 +67,14 @@ impl App {
             self.held.probe(tenant.name(), now).await;
         }
         let tenants: Vec<Name> = self.tenants.keys().cloned().collect();
+        let stalled = self.held.stall().is_some();
         let records = self.held.resume(&tenants).await;
+        if stalled && records {
+            // What was recorded may have handed workloads over.
+            for tenant in self.tenants() {
+                self.catch_up(tenant).await;
+            }
+        }
         self.recording.asked(now);
         records
     }

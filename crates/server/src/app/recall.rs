@@ -62,9 +62,11 @@ impl Recalled {
                 self.credentials
                     .remove(&(revoked.client, revoked.credential));
             }
+            // Only what came in by proof is asked about again: what was handed over ends with it.
             Event::TaskRequested(_)
             | Event::TaskApproved(_)
             | Event::TaskDenied(_)
+            | Event::ClientDelegated(_)
             | Event::ClientEnded(_)
             | Event::TaskEnded(_) => {}
         }
@@ -157,6 +159,7 @@ impl Asking<'_> {
             workload: self.workload,
             resource,
             asked: Asked::of(access, resource),
+            handed: None,
         };
         let verdict = self.policies.evaluate(&question, &facts.with(claims));
         match verdict.decision {

@@ -4,7 +4,7 @@ use dayfly_domain::{
     BlockOn, Cause, Command, Counts, Digest, Pending, Redeem, Refusal, Rule, Spent, Task,
     TaskState, Workload, decide,
 };
-use dayfly_store::{Append, FactsQuery, OpenTask, Spend};
+use dayfly_store::{Append, FactsQuery, OpenTask, RunAsked, Spend};
 use dayfly_token::dpop::VerifiedDpop;
 
 use super::deferral::{Known, RequestAnnex, missing, unknown_code};
@@ -234,6 +234,7 @@ impl Redeeming<'_> {
         let (app, task) = (self.app, &open.task);
         let workload = self.workload(task)?;
         let query = FactsQuery {
+            series: Some((&task.issuer, &task.series)),
             counts: Some(&workload.name),
             ..FactsQuery::default()
         };
@@ -252,6 +253,7 @@ impl Redeeming<'_> {
                 bounds: &app.bounds.domain,
                 claims: &self.annex.claims,
                 blocks: &facts.blocks,
+                closed: &facts.closed,
                 counts: facts.counts,
                 seal: sealer,
             }),
@@ -267,6 +269,7 @@ impl Redeeming<'_> {
             },
             now,
             approvals: task.pending().map_or(0, Pending::given),
+            handed: None,
         };
         let permitted = permit_approved(events, &asking, trail)?;
         let proof = ProofAnnex {
@@ -278,6 +281,7 @@ impl Redeeming<'_> {
             task: task.id,
             client: 1,
         };
+        let instance = task.pending().map_or("", |pending| &pending.instance);
         Ok(Append {
             now,
             changes: vec![granted(Some(task), task.id, permitted, Some(proof))?],
@@ -287,10 +291,13 @@ impl Redeeming<'_> {
             }],
             relies: task.epochs.clone(),
             revision: Some(self.loaded.revision),
-            unblocked: vec![BlockOn::Series {
+            unblocked: BlockOn::of_proof(&task.issuer, &task.series, &task.key, instance),
+            asks: Some(RunAsked {
                 issuer: task.issuer.clone(),
                 series: task.series.clone(),
-            }],
+                attempt: task.attempt,
+                instance: instance.to_owned(),
+            }),
             ..Append::default()
         })
     }

@@ -2,10 +2,10 @@
 
 use dayfly_domain::access::AccessRequest;
 use dayfly_domain::{
-    ClientId, Command, Digest, Heard, Issue, Refusal, Rule, Spent, Task, Time, Workload,
-    check_epochs, decide,
+    BlockOn, Client, ClientId, Command, Digest, Epoch, Heard, Issue, Name, Refusal, Rule, Spent,
+    Task, Time, Workload, check_epochs, check_unblocked, decide,
 };
-use dayfly_store::{Append, OneTimeKey, OpenTask, Spend, Touch};
+use dayfly_store::{Append, AppendError, Facts, FactsQuery, OneTimeKey, OpenTask, Spend, Touch};
 use dayfly_token::alg::Alg;
 use dayfly_token::assertion::{AssertionError, AssertionExpect, VerifiedAssertion};
 use dayfly_token::dpop::VerifiedDpop;
@@ -186,23 +186,28 @@ impl App {
         trail: &mut Trail,
     ) -> Result<Granted, Refusal> {
         self.check_asked(further.request)?;
-        let claims = self.claims_of(tenant, further.client)?;
+        let number = further.client.number;
+        let claims = self.claims_of(tenant, proving(&open.task, number))?;
         let mut turn = None;
         for _ in 0..ATTEMPTS {
-            check_epochs(open.stale.as_ref())?;
+            check_epochs(open.stale_for(number))?;
             let loaded = tenant.loaded();
-            let workload = declared_workload(&loaded, &open)?;
+            let workload = declared_workload(&loaded, &open.task.workload)?;
+            let others = others_of(&loaded, &open.task, number)?;
+            let acting = declared_workload(&loaded, open.task.acts_as(number))?;
             let keyring = tenant.keyring();
             let sealer = Sealer::new(&keyring, tenant.issuer(), &loaded.algs);
             let now = self.now();
+            let facts = self.facts_of(tenant, &acting.name)?;
             let events = decide(
                 Some(&open.task),
                 &Command::Issue(Issue {
                     now,
                     heard: open.heard,
-                    stale: open.stale.clone(),
-                    client: further.client.number,
+                    stale: open.stale_for(number).cloned(),
+                    client: number,
                     workload,
+                    others: &others,
                     catalog: &loaded.declared.catalog,
                     bounds: &self.bounds.domain,
                     request: further.request,
@@ -210,37 +215,31 @@ impl App {
                     seal: &sealer,
                 }),
             )?;
-            if sealer.longest() > self.bounds.token_bytes {
-                return Err(too_large(self.bounds.token_bytes));
-            }
+            check_unblocked(&facts.blocks, &open.task, number)?;
+            self.check_length(&sealer)?;
             let asking = Asking {
                 loaded: &loaded,
-                workload,
+                workload: acting,
                 claims: &claims,
-                counts: self.counts(tenant, &workload.name)?,
+                counts: facts.counts,
                 now,
                 approvals: 0,
+                handed: None,
             };
             let permitted = permit(events, &asking, trail)?;
             let append = Append {
                 now,
                 changes: vec![granted(Some(&open.task), open.task.id, permitted, None)?],
                 spends: further.spends.clone(),
-                relies: open.task.epochs.clone(),
+                relies: relies_of(&open.task, number),
                 revision: Some(loaded.revision),
+                unblocked: BlockOn::of_client(&open.task, number),
                 ..Append::default()
             };
             match self.store.append(tenant.name(), append).await {
-                Ok(committed) => {
-                    return self.answer(tenant, &committed, open.task.id, &sealer);
-                }
-                Err(dayfly_store::AppendError::SpentKey { which: 0, .. })
-                    if further.by_assertion =>
-                {
-                    return Err(Refusal::new(Rule::AssertionSpent)
-                        .field("client_assertion jti")
-                        .wanted("a fresh assertion for each request")
-                        .got("one that was used"));
+                Ok(committed) => return self.answer(tenant, &committed, open.task.id, &sealer),
+                Err(AppendError::SpentKey { which: 0, .. }) if further.by_assertion => {
+                    return Err(assertion_spent());
                 }
                 Err(error) => self.after_failure(tenant, error, false).await?,
             }
@@ -253,6 +252,25 @@ impl App {
                 .ok_or_else(|| ended("it ended meanwhile"))?;
         }
         Err(unavailable(&"the task did not stand still"))
+    }
+
+    /// The counters of a workload, and the blocks that stand.
+    pub(super) fn facts_of(&self, tenant: &Tenant, workload: &Name) -> Result<Facts, Refusal> {
+        let query = FactsQuery {
+            counts: Some(workload),
+            ..FactsQuery::default()
+        };
+        let facts = self.store.facts(tenant.name(), &query);
+        facts.map_err(|why| unavailable(&why))
+    }
+
+    /// Checks that what was drafted makes no token longer than one may be.
+    pub(super) fn check_length(&self, sealer: &Sealer<'_>) -> Result<(), Refusal> {
+        let most = self.bounds.token_bytes;
+        if sealer.longest() <= most {
+            return Ok(());
+        }
+        Err(too_large(most))
     }
 
     /// An authenticated call of a root client counts as a beat, once beats are watched.
@@ -268,22 +286,59 @@ impl App {
     }
 }
 
-/// The workload of an open task, as it is declared now.
+/// A workload of an open task, as it is declared now.
 pub(super) fn declared_workload<'a>(
     loaded: &'a Loaded,
-    open: &OpenTask,
+    name: &Name,
 ) -> Result<&'a Workload, Refusal> {
     loaded
         .declared
         .workloads
-        .get(&open.task.workload)
+        .get(name)
         .map(|found| &found.workload)
         .ok_or_else(|| {
             Refusal::new(Rule::WorkloadUnknown)
                 .field("workload")
                 .wanted("a workload that is still declared")
-                .got(open.task.workload.as_str())
+                .got(name.as_str())
         })
+}
+
+/// The workloads of a client's chain that are others than its task's.
+pub(super) fn others_of<'a>(
+    loaded: &'a Loaded,
+    task: &Task,
+    number: u32,
+) -> Result<Vec<&'a Workload>, Refusal> {
+    let own = task
+        .chain(number)
+        .filter_map(|(_, client)| client.own.as_ref());
+    own.filter(|own| own.workload != task.workload)
+        .map(|own| declared_workload(loaded, &own.workload))
+        .collect()
+}
+
+/// The client by whose proof a client acts: itself or the nearest above it that brought one.
+pub(super) fn proving(task: &Task, number: u32) -> ClientId {
+    let proven = |client: &Client| client.own.is_some() || client.parent.is_none();
+    let found = task.chain(number).find(|(_, client)| proven(client));
+    task.client_id(found.map_or(number, |(number, _)| number))
+}
+
+/// The epochs that a client relies on: its task's, and those of its whole chain.
+pub(super) fn relies_of(task: &Task, number: u32) -> Vec<Epoch> {
+    let own = task
+        .chain(number)
+        .filter_map(|(_, client)| client.own.as_ref());
+    let own = own.flat_map(|own| &own.epochs);
+    task.epochs.iter().chain(own).cloned().collect()
+}
+
+fn assertion_spent() -> Refusal {
+    Refusal::new(Rule::AssertionSpent)
+        .field("client_assertion jti")
+        .wanted("a fresh assertion for each request")
+        .got("one that was used")
 }
 
 /// The one-time key of an assertion: an assertion may be used once.

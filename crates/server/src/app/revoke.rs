@@ -79,7 +79,7 @@ impl App {
             let Some(open) = self.open_task(tenant, own.id.client.task)? else {
                 return Ok(true);
             };
-            if open.stale.is_some() {
+            if open.stale_for(own.id.client.number).is_some() {
                 // Its rights were taken away: it is over already, and that names its end.
                 return Ok(true);
             }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dayfly_domain::{Refusal, TaskId};
+use dayfly_domain::{ClientId, Refusal, Rule, Task, TaskId};
 use dayfly_store::Store;
 
 use super::authenticate::{Presented, ended, same_task};
@@ -36,9 +36,18 @@ impl App {
     ) -> Result<serde_json::Value, Refusal> {
         let proven = self.authenticate(tenant, presented, trail)?;
         same_task(task, proven.id.client)?;
-        let view = record::task_view(self.store.as_ref(), tenant.name(), task)
+        let mut view = record::task_view(self.store.as_ref(), tenant.name(), task)
             .map_err(|why| unavailable(&why))?
             .ok_or_else(|| ended("it ended meanwhile"))?;
+        let number = proven.id.client.number;
+        if !is_root(&proven.open.task, number) {
+            // A helper sees itself and what it handed on, and nothing of those beside or above it.
+            let below = |shown: &ClientId| {
+                let mut chain = proven.open.task.chain(shown.number);
+                chain.any(|(above, _)| above == number)
+            };
+            view.clients.retain(|client| below(&client.client));
+        }
         serde_json::to_value(view).map_err(|why| unavailable(&why))
     }
 
@@ -90,12 +99,18 @@ impl App {
         let active = self
             .open_task(tenant, task)?
             .is_some_and(|open| client_active(&open, own.id.client));
-        if active {
-            self.authenticate(tenant, presented, trail)?;
+        let state = if active {
+            self.authenticate(tenant, presented, trail)?.open.task
         } else {
             // It may be taken along for ten minutes after the client's own end, or its task's.
             self.check_ended_caller(tenant, presented, &own, now)
-                .await?;
+                .await?
+        };
+        if !is_root(&state, own.id.client.number) {
+            return Err(Refusal::new(Rule::RootOnly)
+                .field("client")
+                .wanted("a root client: a receipt tells of the whole task")
+                .got(own.id.client.to_string()));
         }
         let note = self.head_note(tenant).map_err(|why| unavailable(&why))?;
         let (name, origin) = (tenant.name().clone(), tenant.origin().to_owned());
@@ -107,4 +122,9 @@ impl App {
             .ok_or_else(|| ended("no such task"))?
             .map_err(|why| unavailable(&why))
     }
+}
+
+fn is_root(task: &Task, number: u32) -> bool {
+    task.client(number)
+        .is_some_and(|client| client.parent.is_none())
 }

@@ -14,7 +14,7 @@ use super::{App, Tenant};
 /// How many due tasks are ended side by side.
 const BATCH: usize = 512;
 /// Longer than any task is open.
-const LONGEST_OPEN: Span = Span::from_seconds(25 * 3600);
+pub(super) const LONGEST_OPEN: Span = Span::from_seconds(25 * 3600);
 
 /// What the sweep remembers between its rounds.
 #[derive(Default)]
@@ -174,7 +174,8 @@ impl App {
 
     /// Why rights were taken away, where any of these tasks lost some.
     fn moves_for(&self, tenant: &Tenant, due: &[OpenTask]) -> Result<Moves, Unavailable> {
-        if due.iter().all(|open| open.stale.is_none()) {
+        let has_rights = |open: &OpenTask| open.stale.is_none() && open.lost.is_empty();
+        if due.iter().all(has_rights) {
             return Ok(Moves::default());
         }
         self.moves(tenant)
@@ -189,10 +190,12 @@ impl App {
     ) -> u64 {
         let mut waiting = Vec::with_capacity(due.len());
         for open in due {
+            let fallen = moves.fallen(open, now);
             let command = Command::Sweep(Sweep {
                 now,
                 heard: open.heard,
                 moved: moves.first(open, now),
+                fallen: &fallen,
             });
             let Ok(events) = decide(Some(&open.task), &command) else {
                 continue;

@@ -26,7 +26,7 @@ impl Tally {
                     Event::TaskEnded(ended) => self.count(tenant, &task.workload, |counted| {
                         counted.ended(ended.cause, at);
                     }),
-                    Event::ClientRegistered(_) => {
+                    Event::ClientRegistered(_) | Event::ClientDelegated(_) => {
                         let clients = task.clients.len() as u64;
                         self.reached(tenant, &task.workload, Bound::Clients, clients, at);
                     }

@@ -18,7 +18,9 @@ use super::polls::Polls;
 use super::pulse::Pulse;
 use super::replay::Replays;
 use super::revisions::{Activation, Revisions};
-use crate::declared::{Declared, LoadError, Neighbour, Source, TenantContext, Warning, overlaps};
+use crate::declared::{
+    Declared, HANDED, HandOvers, LoadError, Neighbour, Source, TenantContext, Warning, overlaps,
+};
 use crate::mint::{Keyring, KeyringError, Kind, MasterKey, wanted};
 use crate::policy::Policies;
 use crate::random;
@@ -199,7 +201,8 @@ impl Tenant {
                 first_source(store, &setup, revision, now).await?,
             ),
         };
-        let loaded = load(&setup, &master, revision, source)?;
+        let handed = hand_overs(store, &setup.name)?;
+        let loaded = load(&setup, &master, (revision, source), &handed)?;
         let wanted = &loaded.wanted;
         let keyring = Keyring::load(store, &master, &setup.name, &origin, wanted, now).await?;
         let token_htu = Htu::parse(&format!("{issuer}{TOKEN}"))?;
@@ -352,7 +355,8 @@ impl Tenant {
         source: Source,
         now: Time,
     ) -> Result<(), OpenError> {
-        let loaded = load(&self.setup, &self.master, revision, source)?;
+        let handed = hand_overs(store, self.name())?;
+        let loaded = load(&self.setup, &self.master, (revision, source), &handed)?;
         self.make_wanted(store, &loaded.wanted, now).await?;
         let mut held = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
         // Two reloads may race: the later revision stays.
@@ -381,6 +385,16 @@ fn read_source(store: &dyn Store, setup: &TenantSetup) -> Result<(u64, Option<So
         })
         .transpose()?;
     Ok((facts.revision, source))
+}
+
+/// Who answers for the workloads of offboarded owners. It is read after the revision: one that came
+/// between both moved it, so that whoever decides by this is told to load once more.
+pub(super) fn hand_overs(store: &dyn Store, tenant: &Name) -> Result<HandOvers, Unavailable> {
+    let query = FactsQuery {
+        documents: Some(HANDED),
+        ..FactsQuery::default()
+    };
+    HandOvers::of(&store.facts(tenant, &query)?.documents)
 }
 
 async fn first_source(
@@ -418,11 +432,12 @@ async fn first_source(
 fn load(
     setup: &TenantSetup,
     master: &MasterKey,
-    revision: u64,
-    source: Source,
+    (revision, source): (u64, Source),
+    handed: &HandOvers,
 ) -> Result<Loaded, OpenError> {
-    let (declared, mut warnings) =
+    let (mut declared, mut warnings) =
         Declared::load(&source, &setup.context).map_err(OpenError::Declared)?;
+    handed.apply(&mut declared);
     // What is in force was checked when it was applied. What only an earlier build took permits
     // nothing, and must not keep the server from ending what runs.
     let (policies, doubts) = Policies::in_force(&source, &declared);

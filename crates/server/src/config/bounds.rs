@@ -17,6 +17,8 @@ pub struct Bounds {
     pub live_credentials: usize,
     /// Most details of an access: `details`, 32.
     pub details: usize,
+    /// How deep a delegated client may stand: `depth`, 4.
+    pub depth: usize,
     /// Most bytes of a request: `request_bytes`, 64 KiB.
     pub request_bytes: usize,
     /// Most bytes of a token: `token_bytes`, 4 KiB.
@@ -34,6 +36,7 @@ impl Default for Bounds {
             clients: domain.clients,
             live_credentials: domain.live_credentials,
             details: domain.details,
+            depth: domain.depth as usize,
             request_bytes: 64 * KIB,
             token_bytes: 4 * KIB,
             leaf_bytes: 8 * KIB,
@@ -49,6 +52,7 @@ impl Bounds {
             clients: self.clients,
             live_credentials: self.live_credentials,
             details: self.details,
+            depth: u32::try_from(self.depth).unwrap_or(u32::MAX),
         }
     }
 }
@@ -76,6 +80,7 @@ pub(super) fn read(mut table: Table<'_>, report: &mut Report) -> Bounds {
         clients: count("clients", 1, 65_536, default.clients),
         live_credentials: count("live_credentials", 1, 1024, default.live_credentials),
         details: count("details", 1, 1024, default.details),
+        depth: count("depth", 1, 16, default.depth),
         request_bytes: count("request_bytes", 4 * KIB, 1024 * KIB, default.request_bytes),
         token_bytes: count("token_bytes", KIB, 64 * KIB, default.token_bytes),
         leaf_bytes: count("leaf_bytes", KIB, default.leaf_bytes, default.leaf_bytes),

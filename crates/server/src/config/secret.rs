@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 /// The bytes of a secret file, without one trailing newline.
@@ -26,6 +28,17 @@ impl Secret {
         Ok(Self(Zeroizing::new(text.to_vec())))
     }
 
+    /// The key in a secret that is written as Standard Webhooks hand them about, `whsec_` and base64;
+    /// none where it is written otherwise.
+    ///
+    /// # Errors
+    /// [`SecretError::Base64`] where no base64 follows.
+    pub fn standard_webhooks(&self) -> Option<Result<Self, SecretError>> {
+        let encoded = self.0.strip_prefix(b"whsec_")?;
+        let decoded = STANDARD.decode(encoded).map(Zeroizing::new);
+        Some(decoded.map(Self).map_err(|_| SecretError::Base64))
+    }
+
     /// The secret itself, for the one comparison or use it is meant for.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
@@ -45,6 +58,9 @@ pub enum SecretError {
     /// It cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(std::io::Error),
+    /// What follows `whsec_` is no base64.
+    #[error("begins with `whsec_` and does not go on in base64")]
+    Base64,
     /// Nothing stands in it.
     #[error("is empty")]
     Empty,

@@ -57,6 +57,7 @@ fn the_default_bounds() {
         (bounds.clients, bounds.live_credentials, bounds.details),
         (256, 16, 32)
     );
+    assert_eq!(bounds.depth, 4);
     assert_eq!(
         (bounds.request_bytes, bounds.token_bytes, bounds.leaf_bytes),
         (65_536, 4096, 8192)
@@ -68,7 +69,7 @@ fn the_default_bounds() {
 fn what_is_written_counts() {
     let text = format!(
         "{EXAMPLE}key_file = \"/etc/keys/dayfly.key\"\nheads = [\"file:heads.log\", \"file:/var/heads\"]\n\
-         [bounds]\nwindow_max = \"2h\"\nproof_age = \"90s\"\nclients = 4\nlive_credentials = 2\ndetails = 3\n\
+         [bounds]\nwindow_max = \"2h\"\nproof_age = \"90s\"\nclients = 4\nlive_credentials = 2\ndetails = 3\ndepth = 2\n\
          request_bytes = 8192\ntoken_bytes = 2048\nleaf_bytes = 4096\n"
     );
     let config = parse(&text).unwrap();
@@ -89,6 +90,7 @@ fn what_is_written_counts() {
         (bounds.clients, bounds.live_credentials, bounds.details),
         (4, 2, 3)
     );
+    assert_eq!(bounds.depth, 2);
     assert_eq!(
         (bounds.request_bytes, bounds.token_bytes, bounds.leaf_bytes),
         (8192, 2048, 4096)
@@ -242,7 +244,7 @@ fn mistakes_in_sinks() {
         (with("notify = []"), "6:1: `notify` is an empty list"),
         (
             notify("https://x.example", "\"task.endet\""),
-            "6:65: `notify[0].on[0]` is `task.endet`, wanted `annex.erased`, `block.lifted`, `block.set`, `client.ended`, `client.registered`, `credential.issued`, `credential.revoked`, `declared.changed`, `finding.closed`, `finding.opened`, `key.rotated`, `ledger.restored`, `ledger.resumed`, `ledger.stalled`, `refused`, `review.signed`, `task.approved`, `task.denied`, `task.ended`, `task.requested` or `task.started`: did you mean `task.ended`?",
+            "6:65: `notify[0].on[0]` is `task.endet`, wanted `annex.erased`, `block.lifted`, `block.set`, `client.delegated`, `client.ended`, `client.registered`, `credential.issued`, `credential.revoked`, `declared.changed`, `finding.closed`, `finding.opened`, `key.rotated`, `ledger.restored`, `ledger.resumed`, `ledger.stalled`, `refused`, `review.signed`, `rights.removed`, `task.approved`, `task.denied`, `task.ended`, `task.requested` or `task.started`: did you mean `task.ended`?",
         ),
         (
             notify("https://me:hunter2@x.example", "\"refused\""),
@@ -360,8 +362,8 @@ fn mistakes_are_named_with_their_place() {
             "7:1: unknown key `bounds.client`: did you mean `clients`?",
         ),
         (
-            with("[bounds]\ndepth = 4"),
-            "7:1: unknown key `bounds.depth`",
+            with("[bounds]\nbreadth = 4"),
+            "7:1: unknown key `bounds.breadth`",
         ),
         (
             but("\"sqlite\"", "\"sqlit\""),

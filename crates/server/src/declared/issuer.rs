@@ -10,6 +10,7 @@ use dayfly_token::jwks::KeySet;
 use super::TenantContext;
 use super::platform::{GITHUB_URL, GITLAB_URL, IssuerKind, NOT_SERVED, SERVED};
 use super::sections::Items;
+use super::webhook::{self, WebhookSecret};
 use crate::config::{Node, Place, Rate, Report, Table, is_world_readable, rate, web_url};
 
 /// An outside authority whose tokens count as proof.
@@ -39,6 +40,8 @@ pub struct Issuer {
     /// How long ago the people whom it vouches for may have authenticated; none where it vouches
     /// for none.
     pub people: Option<Span>,
+    /// What its webhooks are proven by; without any it has none.
+    pub webhooks: Vec<WebhookSecret>,
 }
 
 /// Where keys come from.
@@ -114,7 +117,7 @@ fn read(name: &Name, node: &Node<'_>, base: &Path, report: &mut Report) -> Optio
     let keep = table.get("keep").and_then(|node| keep(&node, kind, report));
     let asks = rate(table.get("rate"), report);
     let people = people(&mut table, kind, audience.is_some(), report);
-    table.not_served("webhook_secret_file", report);
+    let webhooks = webhook::read(&mut table, kind, people.is_some(), base, report);
     table.finish(report);
     let kind = kind?;
     Some(Issuer {
@@ -129,6 +132,7 @@ fn read(name: &Name, node: &Node<'_>, base: &Path, report: &mut Report) -> Optio
         keep: keep.unwrap_or_else(|| kind.keep()),
         rate: asks,
         people,
+        webhooks,
     })
 }
 

@@ -2,7 +2,9 @@
 
 mod access;
 mod advice;
+mod delegation;
 mod diff;
+mod handed;
 mod issuer;
 mod matching;
 mod overlap;
@@ -15,6 +17,7 @@ mod task;
 #[cfg(test)]
 pub(crate) mod tests;
 mod types;
+mod webhook;
 mod workload;
 
 use std::collections::BTreeMap;
@@ -28,12 +31,14 @@ use sections::Sections;
 pub use crate::config::{LoadError, Warning};
 pub use advice::goes_by_names;
 pub use diff::{Change, ChangeKind, KeyChange, Section, diff};
+pub use handed::{HANDED, HandOver, HandOvers};
 pub use issuer::{Issuer, JwksSource};
 pub use overlap::{Neighbour, overlaps, usual_audiences};
 pub use owner::Owner;
 pub use platform::IssuerKind;
 pub use resource::{Resource, ResourceAuth};
 pub use source::{Source, SourceError, SourceFile};
+pub use webhook::WebhookSecret;
 pub use workload::{LEAST_WAIT, MOST_WAIT};
 
 /// Everything that a tenant declares.
@@ -51,6 +56,8 @@ pub struct Declared {
     pub catalog: Catalog,
     /// What may run.
     pub workloads: BTreeMap<Name, DeclaredWorkload>,
+    /// The workloads that another owner answers for than their files name, and whom these name.
+    pub handed: BTreeMap<Name, Name>,
 }
 
 /// What may run, or is about to be declared.
@@ -178,5 +185,6 @@ fn read(
         resources,
         catalog,
         workloads,
+        handed: BTreeMap::new(),
     })
 }

@@ -11,7 +11,7 @@ use dayfly_domain::{
 use super::issuer::Issuer;
 use super::platform::IssuerKind;
 use super::sections::Sections;
-use super::{DeclaredWorkload, TenantContext, access, advice, matching, task};
+use super::{DeclaredWorkload, TenantContext, access, advice, delegation, matching, task};
 use crate::config::{Node, Report, Table, rate};
 
 /// What a workload refers to.
@@ -53,12 +53,8 @@ pub(super) fn read(
         .map(|issuer| issuer.kind);
     check_people(node, kind, proofs.as_ref(), report);
     let key = key(&mut table, kind, platform, report);
-    let repeat = table.get("repeat").and_then(|node| {
-        node.choice(
-            &[("refuse", Repeat::Refuse), ("join", Repeat::Join)],
-            report,
-        )
-    });
+    let repeat = table.get("repeat");
+    let repeat = repeat.and_then(|node| node.choice(&REPEATS, report));
     let (times, binding) = times(&mut table, against.context.bounds.window_max, report);
     let pins = proofs.as_ref().filter(|proofs| proofs.unfinished.is_none());
     let pins = pins.and_then(|proofs| Some((platform?, &proofs.matching)));
@@ -73,10 +69,10 @@ pub(super) fn read(
     let asks = rate(table.get("rate"), report);
     let client_rate = rate(table.get("client_rate"), report);
     let approval = approval(&mut table, repeat, report);
-    table.not_served("delegation", report);
+    let delegation = table.get("delegation");
+    let delegation = delegation.and_then(|node| delegation::read(name, &node, against, report));
     table.finish(report);
     let proofs = proofs?;
-    let declared_issuer = proofs.declared;
     let workload = Workload {
         name: name.clone(),
         owner: owner?,
@@ -95,9 +91,12 @@ pub(super) fn read(
         reopen: platform.map_or_else(Reopen::default, |kind| kind.reopen(reopen)),
         limits,
         approval,
+        delegation,
     };
     advice::on_workload(node, &workload, platform, report);
-    let of_people = declared_issuer.is_some_and(|issuer| issuer.people.is_some());
+    let of_people = proofs
+        .declared
+        .is_some_and(|issuer| issuer.people.is_some());
     advice::on_people(node, &workload, of_people, report);
     Some(DeclaredWorkload {
         workload,
@@ -106,6 +105,8 @@ pub(super) fn read(
         client_rate,
     })
 }
+
+const REPEATS: [(&str, Repeat); 2] = [("refuse", Repeat::Refuse), ("join", Repeat::Join)];
 
 fn kind(node: &Node<'_>, report: &mut Report) -> Option<Kind> {
     let words = [

@@ -192,9 +192,9 @@ fn of_runs(about: &Circumstances<'_>, workload: &Workload) -> Vec<What> {
     all
 }
 
-/// Old blocks: each of an owner, a workload or the tenant, and those of series by their issuer.
-/// Where the owner or workload is no longer declared there is nothing to be done: the block is what
-/// keeps it out.
+/// Old blocks: each of an owner, a workload, an issuer or the tenant, and those of series, keys and
+/// instances by their issuer. Where the owner, issuer or workload is no longer declared there is
+/// nothing to be done: the block is what keeps it out.
 fn of_blocks(about: &Circumstances<'_>) -> Vec<What> {
     let declared = about.declared;
     let mut all: BTreeMap<String, What> = BTreeMap::new();
@@ -204,6 +204,12 @@ fn of_blocks(about: &Circumstances<'_>) -> Vec<What> {
         }
         let (on, owner) = match &block.on {
             BlockOn::Series { issuer, .. } => (format!("series:{issuer}"), None),
+            BlockOn::Key { issuer, .. } => (format!("key:{issuer}"), None),
+            BlockOn::Instance { issuer, .. } => (format!("instance:{issuer}"), None),
+            BlockOn::Issuer(name) if declared.issuers.contains_key(name) => {
+                (block.on.to_string(), None)
+            }
+            BlockOn::Issuer(_) => continue,
             // One that has workloads is a finding for want of an owner already.
             BlockOn::Owner(name)
                 if declared.owners.contains_key(name) && owned(declared, name) == 0 =>

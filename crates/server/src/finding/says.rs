@@ -123,7 +123,7 @@ impl What {
                 "find out who showed it, with `dayfly why {refusal}` while the server remembers and `dayfly trace {workload}`; it closes after a week without another"
             ),
             Self::OldBlock { on, .. } => match on.split_once(':') {
-                Some(("series", _)) => {
+                Some(("series" | "key" | "instance" | "issuer", _)) => {
                     "`dayfly block list`, and `dayfly unblock` what has been dealt with".to_owned()
                 }
                 Some(("owner", owner)) => format!(

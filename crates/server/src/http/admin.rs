@@ -3,6 +3,7 @@
 mod answer;
 mod change;
 mod contain;
+mod ends;
 mod findings;
 mod keeper;
 mod keys;
@@ -216,13 +217,38 @@ async fn trace(
                 now: app.now(),
             };
             let known = known(tenant);
-            let trace = record::trace(app.store(), tenant.name(), &known, &query)?;
+            let mut trace = record::trace(app.store(), tenant.name(), &known, &query)?;
             let scope = &caller.scope;
-            scope.check_trace(tenant.name(), &query.key, &trace)?;
+            scope.check_trace(tenant.name(), &query.key, &mut trace)?;
             Ok(trace)
         })
         .await?;
     answer(&trace)
+}
+
+/// How many tasks a reach shows where it is not said.
+const REACHED: usize = 200;
+
+async fn reach(State(admin): State<Admin>, Path(tenant): Path<String>, query: Query) -> Answered {
+    let resource: String = query.required("resource")?;
+    let after: Option<TaskId> = query.parsed("after")?;
+    let limit = query.limit(REACHED, 1000)?;
+    let view = admin
+        .read(&tenant, move |app, tenant| {
+            let loaded = tenant.loaded();
+            let view = record::reach(
+                app.store(),
+                tenant.name(),
+                &loaded.declared,
+                (&resource, app.now()),
+                (after, limit),
+            )?;
+            view.ok_or_else(|| {
+                Problem::NotFound(format!("no resource is declared as `{resource}`"))
+            })
+        })
+        .await?;
+    answer(&view)
 }
 
 async fn receipt(

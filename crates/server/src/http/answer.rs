@@ -99,6 +99,11 @@ pub(super) const fn status(rule: Rule, face: Face) -> (StatusCode, &'static str)
         }
         Rule::TooLarge => (BAD, "invalid_request"),
         Rule::ScopeUnknown | Rule::ScopeNotGranted => (BAD, "invalid_scope"),
+        Rule::NotNamed => (BAD, "invalid_authorization_details"),
+        Rule::NotDelegable
+        | Rule::DelegationTo
+        | Rule::DelegationDepth
+        | Rule::DelegationClients => (BAD, "access_denied"),
         Rule::DetailType
         | Rule::DetailField
         | Rule::DetailValue
@@ -130,6 +135,8 @@ pub(super) const fn status(rule: Rule, face: Face) -> (StatusCode, &'static str)
         | Rule::KeyProof
         | Rule::KeyProofSpent
         | Rule::OtherKey
+        | Rule::HandoverKey
+        | Rule::KeyTaken
         | Rule::BindingRequired => match face {
             Face::Task => (StatusCode::UNAUTHORIZED, "invalid_dpop_proof"),
             Face::Grant(_)
@@ -156,6 +163,9 @@ pub(super) const fn status(rule: Rule, face: Face) -> (StatusCode, &'static str)
         | Rule::BeforeRestore
         | Rule::ProofSpent
         | Rule::Credential
+        | Rule::Handover
+        | Rule::HandoverSpent
+        | Rule::ActorMissing
         | Rule::NoWorkload
         | Rule::SeveralWorkloads
         | Rule::WorkloadUnknown

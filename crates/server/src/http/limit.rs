@@ -106,6 +106,7 @@ impl Asked {
             matches!(rest, "token" | "introspect")
                 || rest.starts_with("tasks/")
                 || rest.starts_with("clients/")
+                || rest.starts_with("webhooks/")
         });
         Self { open: !guarded }
     }

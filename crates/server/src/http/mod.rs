@@ -13,6 +13,7 @@ mod resource;
 mod task;
 mod token;
 mod wanted;
+mod webhook;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -70,6 +71,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/{tenant}/tasks/{task}/heartbeat", post(task::heartbeat))
         .route("/{tenant}/tasks/{task}/receipt", get(task::receipt))
         .route("/{tenant}/clients/{client}/end", post(task::end_client))
+        .route("/{tenant}/webhooks/{issuer}", post(webhook::deliver))
         .route("/{tenant}/ledger/checkpoint", get(ledger::checkpoint))
         .route("/{tenant}/ledger/tile/{*path}", get(ledger::tile))
         .with_state(app)

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tracing::{Instrument, field};
 
 use super::answer::Said;
+use super::webhook::Delivered;
 use crate::telemetry::Metrics;
 
 /// The layer. Neither span nor count names anything that the caller chose: the route is the router's
@@ -39,6 +40,9 @@ pub(super) async fn observe(
     // As i64: a collector takes no other number.
     span.record("status", i64::from(status));
     metrics.answered(route, status, since.elapsed());
+    if let Some(webhook) = response.extensions().get::<Delivered>() {
+        metrics.heard(&webhook.tenant, &webhook.issuer, webhook.outcome);
+    }
     if let Some(said) = response.extensions().get::<Said>() {
         span.record("rule", said.rule.code());
         metrics.refused(said.rule);

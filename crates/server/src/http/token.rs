@@ -17,8 +17,8 @@ use super::answer::{Face, Said, json_response, render, unrecorded};
 use super::form::Form;
 use super::{headers, wanted};
 use crate::app::{
-    App, Deferred, GrantRequest, Granted, NarrowRequest, Opened, POLL, Polled, RedeemRequest,
-    Refused, RenewRequest, Tenant, Trail,
+    App, Deferred, DelegateRequest, GrantRequest, Granted, NarrowRequest, Opened, POLL, Polled,
+    RedeemRequest, Refused, RenewRequest, Tenant, Trail,
 };
 use crate::mint::WireDetails;
 use crate::verify::Entrance;
@@ -30,6 +30,8 @@ pub(super) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-
 pub(super) const TYPE_ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 pub(super) const TYPE_DEFERRAL_CODE: &str = "urn:ietf:params:oauth:token-type:deferral-code";
 const TYPE_JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+/// The type of a hand-over as a `subject_token` (docs/delegation.md).
+const TYPE_HANDOVER: &str = "urn:dayfly:params:oauth:token-type:handover";
 const TYPE_ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 
 /// The grant types served.
@@ -97,6 +99,7 @@ enum Asked<'a> {
     Grant(GrantRequest<'a>),
     Renew(RenewRequest<'a>),
     Narrow(NarrowRequest<'a>),
+    Delegate(DelegateRequest<'a>),
     Redeem(RedeemRequest<'a>),
 }
 
@@ -181,22 +184,15 @@ impl<'a> Asked<'a> {
         };
         let token = form.need("subject_token")?;
         let kind = form.need("subject_token_type")?;
-        match (form.get("actor_token"), form.get("actor_token_type")) {
-            (None, None) => {}
-            (Some(_), None) | (None, Some(_)) => {
-                return invalid(
-                    "actor_token",
-                    "actor_token with actor_token_type",
-                    "one of them",
-                );
-            }
-            (Some(_), Some(_)) => {
-                return invalid(
-                    "actor_token",
-                    "no actor: delegation is not served here",
-                    "one",
-                );
-            }
+        let actor = actor_of(form)?;
+        if actor.is_some() && kind != TYPE_HANDOVER {
+            return Err(Refusal::new(Rule::Invalid)
+                .field("actor_token")
+                .wanted("an actor beside a hand-over alone")
+                .got("one beside another token")
+                .hint(format!(
+                    "a child comes in by a hand-over of its parent, of type {TYPE_HANDOVER}"
+                )));
         }
         if let Some(other) = form
             .get("requested_token_type")
@@ -205,6 +201,7 @@ impl<'a> Asked<'a> {
             return invalid("requested_token_type", TYPE_ACCESS_TOKEN, other);
         }
         match kind {
+            TYPE_HANDOVER => Self::delegation(form, headers, tenant, token, actor),
             TYPE_JWT | TYPE_ID_TOKEN if form.get("client_assertion").is_some() => {
                 Err(Refusal::new(Rule::Authentication)
                     .field("client_assertion")
@@ -223,10 +220,35 @@ impl<'a> Asked<'a> {
             })),
             other => invalid(
                 "subject_token_type",
-                "a jwt or id_token of a platform, or an access_token of this server",
+                "a jwt or id_token of a platform, an access_token of this server, or a hand-over",
                 other,
             ),
         }
+    }
+
+    /// A hand-over as the subject token, and where the child brings one, its own platform's token as
+    /// the actor token (RFC 8693, section 2.1).
+    fn delegation(
+        form: &'a Form,
+        headers: &'a HeaderMap,
+        tenant: &Tenant,
+        handover: &'a str,
+        actor: Option<&'a str>,
+    ) -> Result<Self, Refusal> {
+        if form.get("client_assertion").is_some() {
+            return Err(Refusal::new(Rule::Authentication)
+                .field("client_assertion")
+                .wanted("none: a child is no client yet, its DPoP proof speaks for its key")
+                .got("one"));
+        }
+        Ok(Self::Delegate(DelegateRequest {
+            handover,
+            actor,
+            workload: form.get("client_id"),
+            access: wanted::access(form, &tenant.loaded().declared)?,
+            digest: wanted::digest(form),
+            key_proof: headers::key_proof(headers, "POST", "/token")?,
+        }))
     }
 
     /// RFC 6749, section 4.4, authenticated by an assertion: the platform's, or the client's own.
@@ -277,7 +299,7 @@ impl<'a> Asked<'a> {
         match self {
             Self::Grant(grant) => Face::Grant(grant.entrance),
             Self::Renew(_) => Face::Renewal,
-            Self::Narrow(_) => Face::Exchange,
+            Self::Narrow(_) | Self::Delegate(_) => Face::Exchange,
             Self::Redeem(_) => Face::Deferred,
         }
     }
@@ -296,6 +318,7 @@ impl<'a> Asked<'a> {
             },
             Self::Renew(renew) => app.renew(tenant, renew, trail).await.map(granted),
             Self::Narrow(narrow) => app.narrow(tenant, narrow, trail).await.map(granted),
+            Self::Delegate(delegate) => app.delegate(tenant, delegate, trail).await.map(granted),
             Self::Redeem(redeem) => match app.redeem(tenant, redeem, trail).await? {
                 Polled::Granted(granted, exchanged) => Ok(Answer::Granted(granted, exchanged)),
                 Polled::Wait(refusal) => Ok(Answer::Wait(refusal)),
@@ -326,6 +349,24 @@ fn check_authentication(form: &Form, headers: &HeaderMap) -> Result<(), Refusal>
             .got("a secret"));
     }
     Ok(())
+}
+
+/// The actor token: a platform's, with its type or not at all (RFC 8693, section 2.1).
+fn actor_of(form: &Form) -> Result<Option<&str>, Refusal> {
+    let invalid = |wanted: &str, got: &str| {
+        Err(Refusal::new(Rule::Invalid)
+            .field("actor_token")
+            .wanted(wanted)
+            .got(got))
+    };
+    match (form.get("actor_token"), form.get("actor_token_type")) {
+        (None, None) => Ok(None),
+        (Some(actor), Some(TYPE_JWT | TYPE_ID_TOKEN)) => Ok(Some(actor)),
+        (Some(_), Some(other)) => invalid("a jwt or id_token of a platform", other),
+        (Some(_), None) | (None, Some(_)) => {
+            invalid("actor_token with actor_token_type", "one of them")
+        }
+    }
 }
 
 fn assertion_of(form: &Form) -> Result<Option<&str>, Refusal> {

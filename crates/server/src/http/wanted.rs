@@ -1,25 +1,17 @@
 //! What a request asks for: `scope`, `authorization_details`, `resource` and `audience`.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use dayfly_domain::access::{AccessRequest, RawField, RequestDetail};
+use dayfly_domain::access::{AccessRequest, RequestDetail};
 use dayfly_domain::{Digest, Refusal, Rule};
 use dayfly_token::hash::sha256;
 use serde_json::{Value, json};
 
 use super::form::Form;
 use crate::declared::Declared;
+use crate::verify;
 
 /// Reads what a form asks for.
 pub(super) fn access(form: &Form, declared: &Declared) -> Result<AccessRequest, Refusal> {
-    let mut named = BTreeSet::new();
-    let scopes = form
-        .get("scope")
-        .unwrap_or_default()
-        .split(' ')
-        .filter(|scope| !scope.is_empty() && named.insert(*scope))
-        .map(str::to_owned)
-        .collect();
+    let scopes = verify::scopes(form.get("scope").unwrap_or_default());
     let details = match form.get("authorization_details") {
         None => Vec::new(),
         Some(text) => details(text)?,
@@ -78,71 +70,7 @@ fn details(text: &str) -> Result<Vec<RequestDetail>, Refusal> {
     let Some(Value::Array(list)) = object.remove("d") else {
         return Err(refused("a json array of objects", "something else"));
     };
-    list.into_iter()
-        .map(|item| match item {
-            Value::Object(members) => detail(members),
-            Value::Null
-            | Value::Bool(_)
-            | Value::Number(_)
-            | Value::String(_)
-            | Value::Array(_) => Err(refused("an object", "something else")),
-        })
-        .collect()
-}
-
-fn detail(members: serde_json::Map<String, Value>) -> Result<RequestDetail, Refusal> {
-    let mut kind = None;
-    let mut locations = None;
-    let mut fields = BTreeMap::new();
-    for (name, value) in members {
-        match (name.as_str(), raw(value)) {
-            ("type", RawField::Text(text)) => kind = Some(text),
-            ("locations", RawField::List(urls)) => locations = Some(urls),
-            ("type" | "locations", other) => {
-                return Err(Refusal::new(Rule::DetailValue)
-                    .field(format!("authorization_details.{name}"))
-                    .wanted("a string for `type`, a list of strings for `locations`")
-                    .got(format!("{other:?}").chars().take(120).collect::<String>()));
-            }
-            (_, value) => {
-                fields.insert(name, value);
-            }
-        }
-    }
-    let kind = kind.ok_or_else(|| {
-        Refusal::new(Rule::DetailType)
-            .field("authorization_details.type")
-            .wanted("a type")
-            .got("none")
-    })?;
-    Ok(RequestDetail {
-        kind,
-        locations,
-        fields,
-    })
-}
-
-fn raw(value: Value) -> RawField {
-    match value {
-        Value::String(text) => RawField::Text(text),
-        Value::Bool(value) => RawField::Bool(value),
-        Value::Number(number) => number.as_i64().map_or(
-            RawField::Other("a number that is no 64-bit integer"),
-            RawField::Int,
-        ),
-        Value::Array(items) => {
-            let texts: Option<Vec<String>> = items
-                .into_iter()
-                .map(|item| item.as_str().map(str::to_owned))
-                .collect();
-            texts.map_or(
-                RawField::Other("a list of other things than texts"),
-                RawField::List,
-            )
-        }
-        Value::Object(_) => RawField::Other("an object"),
-        Value::Null => RawField::Other("null"),
-    }
+    verify::details(list)
 }
 
 #[cfg(test)]

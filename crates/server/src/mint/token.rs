@@ -5,7 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use dayfly_domain::access::{Detail, Field};
 use dayfly_domain::{
-    ClientId, CredentialId, CredentialIssued, Digest, Event, Name, Seal, TaskId, Workload,
+    ChainLink, ClientId, CredentialId, CredentialIssued, Digest, Event, Name, Seal, TaskId,
+    Workload,
 };
 use dayfly_store::Committed;
 use dayfly_token::access_token::{hash_of_signing_input, signing_input};
@@ -114,6 +115,7 @@ pub fn mint<'a>(
             | Event::TaskDenied(_)
             | Event::TaskStarted(_)
             | Event::ClientRegistered(_)
+            | Event::ClientDelegated(_)
             | Event::CredentialRevoked(_)
             | Event::ClientEnded(_)
             | Event::TaskEnded(_) => None,
@@ -140,6 +142,7 @@ pub fn claims_of(
 ) -> serde_json::Result<String> {
     let id = issued.id(task);
     serde_json::to_string(&TokenClaims {
+        act: acting(task, &issued.act),
         aud: &issued.audience,
         authorization_details: WireDetails {
             details: &issued.access,
@@ -151,14 +154,17 @@ pub fn claims_of(
         iat: issued.issued.seconds(),
         iss: issuer,
         jti: id,
+        may_act: may_act(&issued.may_act),
         scope: (!issued.scope.is_empty()).then(|| issued.scope.join(" ")),
-        sub: &format!("workload:{workload}"),
+        sub: &subject(workload),
         task,
     })
 }
 
 #[derive(Serialize)]
 struct TokenClaims<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    act: Option<Acting>,
     aud: &'a str,
     authorization_details: WireDetails<'a>,
     client_id: ClientId,
@@ -169,9 +175,57 @@ struct TokenClaims<'a> {
     iss: &'a str,
     jti: CredentialId,
     #[serde(skip_serializing_if = "Option::is_none")]
+    may_act: Option<MayAct>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<String>,
     sub: &'a str,
     task: TaskId,
+}
+
+/// `act` (RFC 8693, section 4.1): who acts, and in it through whom it was handed over. Only the
+/// outermost one may decide anything; `client_id` says which of a workload's clients it is.
+#[derive(Serialize)]
+struct Acting {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    act: Option<Box<Self>>,
+    client_id: ClientId,
+    sub: String,
+}
+
+fn acting(task: TaskId, chain: &[ChainLink]) -> Option<Acting> {
+    chain.iter().rev().fold(None, |inner, link| {
+        Some(Acting {
+            act: inner.map(Box::new),
+            client_id: ClientId {
+                task,
+                number: link.client,
+            },
+            sub: subject(&link.workload),
+        })
+    })
+}
+
+/// `may_act` (RFC 8693, section 4.4): one party as it is written there; where several workloads
+/// may become a child, they are listed, and a reader that knows only `sub` finds nobody.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum MayAct {
+    One { sub: String },
+    Several { workloads: Vec<String> },
+}
+
+fn may_act(workloads: &[Name]) -> Option<MayAct> {
+    match workloads {
+        [] => None,
+        [only] => Some(MayAct::One { sub: subject(only) }),
+        several => Some(MayAct::Several {
+            workloads: several.iter().map(subject).collect(),
+        }),
+    }
+}
+
+fn subject(workload: &Name) -> String {
+    format!("workload:{workload}")
 }
 
 #[derive(Serialize)]

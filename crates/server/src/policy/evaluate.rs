@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cedar_policy::{Authorizer, Decision as Cedar, Entities, Entity, PolicySet, Request, Response};
-use dayfly_domain::access::Catalog;
+use dayfly_domain::access::{Catalog, Detail};
 use dayfly_domain::{Approval, Event, Name, Refusal, Rule, Workload};
 
 use super::explain;
-use super::facts::{Asked, Facts, Question};
+use super::facts::{Asked, Facts, Handed, Question};
 use super::load::{Held, Statement};
 use super::schema::{Action, TYPES, uid};
 use super::slice::{Decisive, Key, Slice, SliceError};
@@ -24,6 +24,7 @@ const MESSAGE: usize = 512;
 pub struct Permitted {
     events: Vec<Event>,
     start: Option<Recorded>,
+    delegate: Option<Recorded>,
     issue: Recorded,
 }
 
@@ -43,6 +44,8 @@ pub(crate) struct Parts {
     pub(crate) events: Vec<Event>,
     /// What was said of the start, where a client comes in.
     pub(crate) start: Option<Recorded>,
+    /// What was said of the hand-over, where a child comes in.
+    pub(crate) delegate: Option<Recorded>,
     /// What was said of the credential.
     pub(crate) issue: Recorded,
 }
@@ -52,6 +55,7 @@ impl Permitted {
         Parts {
             events: self.events,
             start: self.start,
+            delegate: self.delegate,
             issue: self.issue,
         }
     }
@@ -59,8 +63,9 @@ impl Permitted {
 
 impl Policies {
     /// Asks for everything that these events would grant: `start` for each resource of the access
-    /// that a client comes in with, be it the first of its task or one that joins, and `issue` for
-    /// the resource of each credential.
+    /// that a client comes in with, be it the first of its task or one that joins, `delegate` for
+    /// each that a child gets, and `issue` for the resource of each credential. `handed` says where
+    /// the child stands.
     ///
     /// # Errors
     /// [`Denied`] by the first question that is not answered with a permit.
@@ -70,6 +75,7 @@ impl Policies {
         workload: &Workload,
         catalog: &Catalog,
         facts: &Facts<'_>,
+        handed: Option<&Handed<'_>>,
     ) -> Result<Permitted, Box<Denied>> {
         let mut asking = Asking {
             policies: self,
@@ -82,35 +88,39 @@ impl Policies {
         let enters = events
             .iter()
             .any(|event| matches!(event, Event::TaskStarted(_) | Event::ClientRegistered(_)));
+        let delegates = events
+            .iter()
+            .any(|event| matches!(event, Event::ClientDelegated(_)));
         let mut start = self.record(facts);
+        let mut delegate = self.record(facts);
         let mut issue = self.record(facts);
         for event in &events {
             match event {
                 Event::ClientRegistered(client) => {
-                    let resources: BTreeSet<&Name> = client
-                        .access
-                        .iter()
-                        .map(|detail| &detail.resource)
-                        .collect();
-                    for resource in resources {
-                        let asked = Asked::of(&client.access, resource);
-                        asking.ask(Action::Start, resource, asked, &mut start)?;
-                    }
+                    asking.ask_about(Action::Start, &client.access, None, &mut start)?;
+                }
+                // INVARIANT: without `handed` nothing is asked, and what was not asked is denied below.
+                Event::ClientDelegated(child) if handed.is_some() => {
+                    asking.ask_about(Action::Delegate, &child.access, handed, &mut delegate)?;
                 }
                 Event::CredentialIssued(issued) => {
                     let asked = Asked::of(&issued.access, &issued.resource);
-                    asking.ask(Action::Issue, &issued.resource, asked, &mut issue)?;
+                    asking.ask(Action::Issue, &issued.resource, asked, None, &mut issue)?;
                 }
                 Event::TaskRequested(_)
                 | Event::TaskApproved(_)
                 | Event::TaskDenied(_)
                 | Event::TaskStarted(_)
+                | Event::ClientDelegated(_)
                 | Event::CredentialRevoked(_)
                 | Event::ClientEnded(_)
                 | Event::TaskEnded(_) => {}
             }
         }
-        if issue.decisions.is_empty() || (enters && start.decisions.is_empty()) {
+        if issue.decisions.is_empty()
+            || (enters && start.decisions.is_empty())
+            || (delegates && delegate.decisions.is_empty())
+        {
             // INVARIANT: nothing is permitted that no policy was asked about.
             return Err(Box::new(Denied {
                 refusal: Refusal::new(Rule::PolicyFailed)
@@ -131,6 +141,7 @@ impl Policies {
         Ok(Permitted {
             events,
             start: enters.then_some(start),
+            delegate: delegates.then_some(delegate),
             issue,
         })
     }
@@ -191,11 +202,33 @@ struct Asking<'a> {
 }
 
 impl Asking<'_> {
+    /// Asks at each resource of an access.
+    fn ask_about(
+        &mut self,
+        action: Action,
+        access: &[Detail],
+        handed: Option<&Handed<'_>>,
+        record: &mut Recorded,
+    ) -> Result<(), Box<Denied>> {
+        let resources: BTreeSet<&Name> = access.iter().map(|detail| &detail.resource).collect();
+        for resource in resources {
+            self.ask(
+                action,
+                resource,
+                Asked::of(access, resource),
+                handed,
+                record,
+            )?;
+        }
+        Ok(())
+    }
+
     fn ask(
         &mut self,
         action: Action,
         resource: &Name,
         asked: Asked,
+        handed: Option<&Handed<'_>>,
         record: &mut Recorded,
     ) -> Result<(), Box<Denied>> {
         let question = Question {
@@ -203,6 +236,7 @@ impl Asking<'_> {
             workload: self.workload,
             resource,
             asked,
+            handed: handed.cloned(),
         };
         let facts = self.facts;
         let proof = self
@@ -269,12 +303,17 @@ impl Held {
                 self.declared_for(&key, slice)
             })
             .map_err(|why| why.to_string())?;
-        // Few entities behind pointers: only the proof is another each time.
+        // Few entities behind pointers: only the proof is another each time, and the chain.
+        let chain = question
+            .handed
+            .iter()
+            .flat_map(|handed| self.chain_of(handed));
+        let more = chain.filter(|entity| declared.get(&entity.uid()).is_none());
         let entities = Entities::clone(&declared)
-            .add_entities([proof.clone()], None)
+            .add_entities(more.cloned().chain([proof.clone()]), None)
             .map_err(|why| why.to_string())?;
         let context = facts
-            .context(&question.asked)
+            .context(&question.asked, question.handed.as_ref())
             .map_err(|why| why.to_string())?;
         let request = Request::new(key.workload, key.action.uid(), key.resource, context, None)
             .map_err(|why| why.to_string())?;
@@ -364,6 +403,18 @@ impl Held {
         })
     }
 
+    /// The declared entities of a chain of delegation, and of who answers for it.
+    fn chain_of<'a>(&'a self, handed: &Handed<'_>) -> Vec<&'a Entity> {
+        let mut uids = BTreeSet::new();
+        for workload in handed.chain.iter().chain([&handed.parent]) {
+            uids.insert(uid(&TYPES.workload, workload.name.as_str()));
+            uids.insert(uid(&TYPES.owner, workload.owner.as_str()));
+        }
+        uids.iter()
+            .filter_map(|uid| self.entities.get(uid))
+            .collect()
+    }
+
     fn statements_of<'a>(&'a self, slice: &'a Slice) -> impl Iterator<Item = &'a Statement> {
         let of = slice.statements.iter();
         of.filter_map(|at| self.statements.get(*at))
@@ -427,6 +478,7 @@ fn denied(question: &Question<'_>) -> Verdict {
         approval: None,
         observed: None,
         asked: question.asked.clone(),
+        handed: question.handed.as_ref().map(Into::into),
         nearest: Vec::new(),
     }
 }

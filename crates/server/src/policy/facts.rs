@@ -57,6 +57,19 @@ pub struct Question<'a> {
     pub resource: &'a Name,
     /// With which access.
     pub asked: Asked,
+    /// What is handed over by whom, where that is the question.
+    pub handed: Option<Handed<'a>>,
+}
+
+/// Where a child stands that access is handed to.
+#[derive(Clone, Debug)]
+pub struct Handed<'a> {
+    /// How deep; a root client has depth 0.
+    pub depth: u32,
+    /// The workload that the parent acts as.
+    pub parent: &'a Workload,
+    /// The workloads of its whole chain, the root's last, each once.
+    pub chain: Vec<&'a Workload>,
 }
 
 /// Why facts cannot be shown to a policy.
@@ -125,7 +138,11 @@ impl Facts<'_> {
     }
 
     /// The context of a question about this access.
-    pub(super) fn context(&self, asked: &Asked) -> Result<Context, FactsError> {
+    pub(super) fn context(
+        &self,
+        asked: &Asked,
+        handed: Option<&Handed<'_>>,
+    ) -> Result<Context, FactsError> {
         if asked.bytes() > BYTES {
             return Err(FactsError::TooLarge {
                 what: "types, actions and identifiers",
@@ -148,7 +165,21 @@ impl Facts<'_> {
             ("actions", set(&asked.actions)),
             ("identifiers", set(&asked.identifiers)),
         ];
-        let pairs = pairs.into_iter().chain(address);
+        let workload = |workload: &Workload| {
+            RestrictedExpression::new_entity_uid(uid(&TYPES.workload, workload.name.as_str()))
+        };
+        let handed = handed.map(|handed| {
+            let chain = handed.chain.iter().map(|of| workload(of));
+            [
+                ("depth", number(handed.depth.into())),
+                ("parent", workload(handed.parent)),
+                ("chain", RestrictedExpression::new_set(chain)),
+            ]
+        });
+        let pairs = pairs
+            .into_iter()
+            .chain(address)
+            .chain(handed.into_iter().flatten());
         Context::from_pairs(pairs.map(|(name, value)| (name.to_owned(), value)))
             .map_err(|why| form(&why))
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Policies;
-use super::facts::{Asked, Facts, Question};
+use super::facts::{Asked, Facts, Handed, Question};
 use super::schema::Action;
 use super::verdict::Recorded;
 use crate::declared::Declared;
@@ -21,7 +21,7 @@ pub struct Hypothetical {
     pub workload: Name,
     /// The resource, by its name.
     pub resource: Name,
-    /// `start` or `issue`.
+    /// `start`, `issue` or `delegate`.
     pub action: String,
     /// The claims of the proof.
     #[serde(default)]
@@ -35,6 +35,15 @@ pub struct Hypothetical {
     /// How many started within the last hour; none asks for how many did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub starts_last_hour: Option<u64>,
+    /// For `delegate`: the workload that the parent acts as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Name>,
+    /// For `delegate`: how deep the child would stand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub depth: Option<u32>,
+    /// For `delegate`: the workloads above the parent, the root's last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chain: Vec<Name>,
 }
 
 impl Hypothetical {
@@ -49,14 +58,35 @@ impl Hypothetical {
         now: Time,
     ) -> Result<Recorded, String> {
         let action: Action = self.action.parse()?;
-        if !matches!(action, Action::Start | Action::Issue) {
-            return Err(format!("nothing asks about `{action}` in this build"));
-        }
-        let workload = declared
-            .workloads
-            .get(&self.workload)
-            .map(|found| &found.workload)
-            .ok_or_else(|| format!("there is no workload `{}`", self.workload))?;
+        let named = |name: &Name| {
+            let found = declared.workloads.get(name);
+            found
+                .map(|found| &found.workload)
+                .ok_or_else(|| format!("there is no workload `{name}`"))
+        };
+        let workload = named(&self.workload)?;
+        let handed = match (action, &self.parent) {
+            (Action::Use, _) => {
+                return Err(format!("nothing asks about `{action}` in this build"));
+            }
+            (Action::Delegate, None) => return Err("`delegate` needs a parent".to_owned()),
+            (Action::Delegate, Some(parent)) => {
+                let parent = named(parent)?;
+                let mut chain = vec![workload, parent];
+                for above in &self.chain {
+                    chain.push(named(above)?);
+                }
+                Some(Handed {
+                    depth: self.depth.unwrap_or(1),
+                    parent,
+                    chain,
+                })
+            }
+            (Action::Start | Action::Issue, Some(_)) => {
+                return Err(format!("only `delegate` has a parent, not `{action}`"));
+            }
+            (Action::Start | Action::Issue, None) => None,
+        };
         if !declared.resources.contains_key(&self.resource) {
             return Err(format!("there is no resource `{}`", self.resource));
         }
@@ -78,6 +108,7 @@ impl Hypothetical {
             workload,
             resource: &self.resource,
             asked: Asked::of(&workload.ceiling_kept(&claims), &self.resource),
+            handed,
         };
         let mut recorded = policies.record(&facts);
         recorded

@@ -26,12 +26,12 @@ use dayfly_domain::Digest;
 use crate::declared::{Declared, LoadError, Source, Warning};
 
 pub use evaluate::{Denied, Permitted};
-pub use facts::{Asked, Facts, Question};
+pub use facts::{Asked, Facts, Handed, Question};
 pub use hypothetical::Hypothetical;
 pub use schema::{Action, SCHEMA};
 pub use verdict::{
     ApprovalVerdict, Decision, Nearest, ObservedVerdict, PolicyError, Recorded, RecordedFacts,
-    Verdict,
+    RecordedHanded, Verdict,
 };
 
 /// The policies of one revision.

@@ -45,6 +45,7 @@ pub const SCHEMA: &str = r#"namespace Dayfly {
       identifiers: Set<String>,
       depth: Long,
       parent: Workload,
+      chain: Set<Workload>,
     },
   };
 }

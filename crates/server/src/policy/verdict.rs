@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use dayfly_domain::{Claims, Digest, Name, Span, Time};
 use serde::{Deserialize, Serialize};
 
-use super::facts::{Asked, Facts};
+use super::facts::{Asked, Facts, Handed};
 use super::schema::Action;
 
 /// Yes or no.
@@ -41,9 +41,33 @@ pub struct Verdict {
     /// The access that was asked for.
     #[serde(flatten)]
     pub asked: Asked,
+    /// Where the child stands, where access is handed over.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub handed: Option<RecordedHanded>,
     /// Where nothing permits it, the permits that came nearest.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nearest: Vec<Nearest>,
+}
+
+/// Where a child stands, as it is recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RecordedHanded {
+    /// `context.depth`.
+    pub depth: u32,
+    /// `context.parent`.
+    pub parent: Name,
+    /// `context.chain`.
+    pub chain: Vec<Name>,
+}
+
+impl From<&Handed<'_>> for RecordedHanded {
+    fn from(handed: &Handed<'_>) -> Self {
+        Self {
+            depth: handed.depth,
+            parent: handed.parent.name.clone(),
+            chain: handed.chain.iter().map(|of| of.name.clone()).collect(),
+        }
+    }
 }
 
 /// A policy that could not be evaluated.

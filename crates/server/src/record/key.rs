@@ -18,6 +18,8 @@ pub enum TraceKey {
     Credential(CredentialId),
     /// A token, by the SHA-256 of its signing input.
     Token(Digest),
+    /// A platform's token, by the SHA-256 of its signing input.
+    Proof(Digest),
     /// A key, by its thumbprint.
     Key(Digest),
     /// A workload.
@@ -110,6 +112,7 @@ impl fmt::Display for TraceKey {
             Self::Client(id) => write!(f, "{id}"),
             Self::Credential(id) => write!(f, "{id}"),
             Self::Token(hash) => write!(f, "token:{hash}"),
+            Self::Proof(hash) => write!(f, "proof:{hash}"),
             Self::Key(jkt) => write!(f, "key:{jkt}"),
             Self::Workload(name) => write!(f, "workload:{name}"),
             Self::Owner(name) => write!(f, "owner:{name}"),
@@ -189,6 +192,7 @@ fn read_kind(text: &str) -> Result<Option<TraceKey>, KeyError> {
             };
         }
         "token" => TraceKey::Token(digest()?),
+        "proof" => TraceKey::Proof(digest()?),
         "key" => TraceKey::Key(digest()?),
         "workload" => TraceKey::Workload(name()?),
         "owner" => TraceKey::Owner(name()?),

@@ -5,7 +5,7 @@ use dayfly_store::{FactsQuery, Store};
 use serde::{Deserialize, Serialize};
 
 use super::error::RecordError;
-use crate::declared::Declared;
+use crate::declared::{Declared, HANDED, HandOvers};
 
 /// An owner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,9 @@ pub struct OwnerView {
     /// Since when it is offboarded; none while it is active.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offboarded: Option<Time>,
+    /// Who answers for its workloads since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handed_to: Option<Name>,
 }
 
 /// A workload.
@@ -35,6 +38,9 @@ pub struct WorkloadView {
     /// Who answers for it; none where it is no longer declared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Name>,
+    /// Whom the files name, where that owner was offboarded and it was handed over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handed_from: Option<Name>,
     /// What it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<Kind>,
@@ -56,7 +62,13 @@ pub fn owners(
     tenant: &Name,
     declared: &Declared,
 ) -> Result<Vec<OwnerView>, RecordError> {
-    let blocks = store.facts(tenant, &FactsQuery::default())?.blocks;
+    let query = FactsQuery {
+        documents: Some(HANDED),
+        ..FactsQuery::default()
+    };
+    let facts = store.facts(tenant, &query)?;
+    let (blocks, handed) = (facts.blocks, HandOvers::of(&facts.documents)?);
+    let handed_to = |owner: &Name| handed.of_owner(owner).map(|handed| handed.to.clone());
     let offboarded = |owner: &Name| since(&blocks, &BlockOn::Owner(owner.clone()));
     let mut views = Vec::with_capacity(declared.owners.len());
     for (name, owner) in &declared.owners {
@@ -76,6 +88,7 @@ pub fn owners(
             workloads,
             open,
             offboarded: offboarded(name),
+            handed_to: handed_to(name),
         });
     }
     for block in &blocks {
@@ -89,6 +102,7 @@ pub fn owners(
                 workloads: Vec::new(),
                 open: 0,
                 offboarded: Some(block.since),
+                handed_to: handed_to(name),
             });
         }
     }
@@ -111,6 +125,7 @@ pub fn workloads(
         let workload = &found.workload;
         let stops = [
             BlockOn::Tenant,
+            BlockOn::Issuer(workload.issuer.clone()),
             BlockOn::Owner(workload.owner.clone()),
             BlockOn::Workload(name.clone()),
         ];
@@ -120,6 +135,7 @@ pub fn workloads(
         views.push(WorkloadView {
             workload: name.clone(),
             owner: Some(workload.owner.clone()),
+            handed_from: declared.handed.get(name).cloned(),
             kind: Some(workload.kind),
             purpose: Some(workload.purpose.clone()),
             open: open_of(store, tenant, name)?,
@@ -133,6 +149,7 @@ pub fn workloads(
             views.push(WorkloadView {
                 workload: name.clone(),
                 owner: None,
+                handed_from: None,
                 kind: None,
                 purpose: None,
                 open: open_of(store, tenant, name)?,

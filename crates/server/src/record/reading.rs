@@ -24,6 +24,7 @@ pub(super) enum Reading {
     Issuer(Name),
     Subject(Name, String),
     Resource(Name),
+    Proof(Digest),
     Key(Digest),
     Instance(String),
     Run(String),
@@ -56,6 +57,7 @@ impl Known {
             | TraceKey::Client(_)
             | TraceKey::Credential(_)
             | TraceKey::Token(_) => Vec::new(),
+            TraceKey::Proof(hash) => vec![Reading::Proof(*hash)],
             TraceKey::Key(jkt) => vec![Reading::Key(*jkt)],
             TraceKey::Workload(name) => vec![Reading::Workload(name.clone())],
             TraceKey::Owner(name) => vec![Reading::Owner(name.clone())],
@@ -95,8 +97,8 @@ fn any(text: &str) -> Vec<Reading> {
             Reading::Resource(name),
         ]);
     }
-    if let Ok(jkt) = text.parse() {
-        readings.push(Reading::Key(jkt));
+    if let Ok(digest) = text.parse() {
+        readings.extend([Reading::Key(digest), Reading::Proof(digest)]);
     }
     readings.push(Reading::Instance(text.to_owned()));
     readings.push(Reading::Run(text.to_owned()));
@@ -114,6 +116,7 @@ impl Reading {
             Self::Issuer(name) => SearchKey::Issuer(name.clone()),
             Self::Subject(issuer, sub) => SearchKey::Subject(issuer.clone(), sub.clone()),
             Self::Resource(name) => SearchKey::Resource(name.clone()),
+            Self::Proof(hash) => SearchKey::Proof(*hash),
             Self::Key(jkt) => SearchKey::Key(*jkt),
             Self::Instance(text) => SearchKey::Instance(text.clone()),
             Self::Run(text) => SearchKey::Run(text.clone()),
@@ -133,6 +136,7 @@ impl Reading {
             Self::Resource(name) => {
                 clients().any(|client| client.access.iter().any(|detail| detail.resource == *name))
             }
+            Self::Proof(hash) => clients().any(|client| client.proof == *hash),
             Self::Key(jkt) => clients().any(|client| client.jkt == Some(*jkt)),
             Self::Instance(text) => clients().any(|client| client.instance == *text),
             Self::Run(text) => has_part(task, text),
@@ -165,6 +169,7 @@ impl Reading {
             Self::Issuer(_) => "issuer",
             Self::Subject(..) => "subject",
             Self::Resource(_) => "resource",
+            Self::Proof(_) => "proof",
             Self::Key(_) => "key",
             Self::Instance(_) => "instance",
             Self::Run(_) | Self::RunUrl(_) => "run",
@@ -179,6 +184,7 @@ impl Reading {
             Self::Issuer(name) => format!("issuer {name}"),
             Self::Subject(issuer, sub) => format!("subject {sub} of issuer {issuer}"),
             Self::Resource(name) => format!("resource {name}"),
+            Self::Proof(hash) => format!("proof {hash}"),
             Self::Key(jkt) => format!("key {jkt}"),
             Self::Instance(text) => format!("instance {text}"),
             Self::Run(text) => format!("run {text}"),

@@ -239,10 +239,12 @@ impl Reader<'_> {
                     told.view.silent += u64::from(silent);
                 }
                 Some(
+                    // What is handed over was granted to the root above it.
                     Event::TaskRequested(_)
                     | Event::TaskApproved(_)
                     | Event::TaskDenied(_)
                     | Event::TaskStarted(_)
+                    | Event::ClientDelegated(_)
                     | Event::CredentialIssued(_)
                     | Event::CredentialRevoked(_)
                     | Event::ClientEnded(_),

@@ -205,6 +205,7 @@ impl Found {
             client: id,
             parent: client.parent,
             depth,
+            workload: client.own.as_ref().map(|own| own.workload.clone()),
             standing: client_standing(&self.task, client),
             instance: client.instance.clone(),
             jkt: client.jkt,

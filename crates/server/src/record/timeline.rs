@@ -1,7 +1,7 @@
 //! What happened, a line an entry.
 
 use dayfly_domain::access::Detail;
-use dayfly_domain::{Event, Name, TaskId, TaskRequested, Time};
+use dayfly_domain::{ClientDelegated, Event, Name, TaskId, TaskRequested, Time};
 use dayfly_store::{Annex, EntryRange, SearchKey, Store};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -160,6 +160,10 @@ fn event_line(event: &Event, task: Option<TaskId>, now: Time) -> String {
             },
             access_line(&registered.access)
         ),
+        Event::ClientDelegated(child) => {
+            let (number, parent) = (client(child.client), client(child.parent));
+            format!("{number} from {parent}{}", delegated_line(child))
+        }
         Event::CredentialIssued(issued) => format!(
             "{} at {} until {}, {}, hash {}",
             match task {
@@ -188,6 +192,22 @@ fn event_line(event: &Event, task: Option<TaskId>, now: Time) -> String {
         Event::ClientEnded(ended) => format!("{}: {}", client(ended.client), ended.cause.word()),
         Event::TaskEnded(ended) => format!("{}, {} entries", ended.cause.word(), ended.count),
     }
+}
+
+fn delegated_line(child: &ClientDelegated) -> String {
+    format!(
+        "{} by {}, {}, for {}",
+        match &child.own {
+            Some(own) => format!(" as workload {}", own.workload),
+            None => String::new(),
+        },
+        child.instance,
+        match child.jkt {
+            Some(jkt) => format!("key {jkt}"),
+            None => "without a key".to_owned(),
+        },
+        access_line(&child.access)
+    )
 }
 
 fn requested_line(requested: &TaskRequested, now: Time) -> String {

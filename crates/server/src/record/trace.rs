@@ -10,6 +10,7 @@ use super::gather::Search;
 use super::key::TraceKey;
 use super::keys::keys;
 use super::reading::{Known, Reading};
+use super::related::{self, Related};
 use super::standing::{self, Stands};
 use super::task::{Found, load};
 use super::timeline::{self, EntryLine};
@@ -47,6 +48,9 @@ pub struct Trace {
     pub counts: Counts,
     /// The tasks: the newest of many, the open ones first.
     pub tasks: Vec<TaskView>,
+    /// The tasks that those shown superseded or opened again, and that did so to them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub related: Vec<Related>,
     /// What happened in the tasks shown, in order.
     pub timeline: Vec<EntryLine>,
     /// What the reader should know of the answer itself.
@@ -103,7 +107,8 @@ pub fn trace(
             Ok(hash) if tracing.issued_as(hash)?.is_some() => tracing.token(hash),
             Ok(_) | Err(_) => tracing.common(&known.readings(&query.key)),
         },
-        TraceKey::Key(_)
+        TraceKey::Proof(_)
+        | TraceKey::Key(_)
         | TraceKey::Workload(_)
         | TraceKey::Owner(_)
         | TraceKey::Issuer(_)
@@ -171,10 +176,17 @@ impl Tracing<'_> {
     fn token(&self, hash: Digest) -> Result<Trace, RecordError> {
         match self.issued_as(hash)? {
             Some(id) => self.credential(id),
-            None => Ok(self.unknown(&format!(
-                "tenant {} issued no token with this hash",
-                self.tenant
-            ))),
+            None => {
+                // A platform's token: what came in by it is what is asked about.
+                let shown = self.common(&[Reading::Proof(hash)])?;
+                if !shown.tasks.is_empty() {
+                    return Ok(shown);
+                }
+                Ok(self.unknown(&format!(
+                    "tenant {} issued no token with this hash, and none came in by it",
+                    self.tenant
+                )))
+            }
         }
     }
 
@@ -299,6 +311,7 @@ impl Tracing<'_> {
             credential: None,
             client: None,
             counts: Counts::default(),
+            related: related::of(self.store, self.tenant, &tasks)?,
             tasks,
             timeline: lines,
             notes,
@@ -313,6 +326,7 @@ impl Tracing<'_> {
             client: None,
             counts: Counts::default(),
             tasks: Vec::new(),
+            related: Vec::new(),
             timeline: Vec::new(),
             notes: Vec::new(),
         }

@@ -106,6 +106,9 @@ pub struct ClientView {
     pub parent: Option<u32>,
     /// How many clients stand above it.
     pub depth: u32,
+    /// The workload that it proved to be, where it brought a proof of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<Name>,
     /// Whether it is active.
     #[serde(flatten)]
     pub standing: ClientStanding,

@@ -17,10 +17,11 @@ use crate::config::{Secret, SecretError};
 
 /// What of an entry's data is told. Task keys, series, instances and access are left out: they are
 /// made of claims. What is left are Dayfly's own ids, declared names, times and outcomes.
-const TOLD: [(&str, &[&str]); 21] = [
+const TOLD: [(&str, &[&str]); 23] = [
     ("annex.erased", &["positions"]),
     ("block.lifted", &[]),
     ("block.set", &[]),
+    ("client.delegated", &["client", "parent", "jkt", "expires"]),
     ("client.ended", &["client", "cause", "at", "last_expiry"]),
     ("client.registered", &["client", "jkt", "expires"]),
     (
@@ -67,6 +68,7 @@ const TOLD: [(&str, &[&str]); 21] = [
             "complete",
         ],
     ),
+    ("rights.removed", &["owner", "workload", "issuer", "cause"]),
     ("task.approved", &["at", "fetch_by"]),
     ("task.denied", &["at"]),
     ("task.ended", &["cause", "at", "count", "last_expiry"]),

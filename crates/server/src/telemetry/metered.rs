@@ -39,6 +39,7 @@ impl Metrics {
                 | Event::TaskDenied(_)
                 | Event::TaskStarted(_)
                 | Event::ClientRegistered(_)
+                | Event::ClientDelegated(_)
                 | Event::CredentialIssued(_)
                 | Event::CredentialRevoked(_) => continue,
             };

@@ -9,7 +9,7 @@ mod metered;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dayfly_domain::Rule;
+use dayfly_domain::{Name, Rule};
 use dayfly_store::{FactsQuery, Unavailable};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -42,6 +42,7 @@ pub struct Metrics {
     turned_away: Counter,
     cut: Family<Cut, Counter>,
     sent: Family<Sent, Counter>,
+    webhooks: Family<Webhook, Counter>,
     open_tasks: Family<Tenant, Gauge>,
     ledger: Family<Tenant, Gauge>,
     findings: Family<Found, Gauge>,
@@ -94,6 +95,14 @@ struct Sent {
     outcome: &'static str,
 }
 
+/// A webhook of a declared issuer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Webhook {
+    tenant: String,
+    issuer: String,
+    outcome: &'static str,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Tenant {
     tenant: String,
@@ -135,6 +144,7 @@ impl Default for Metrics {
             turned_away: Counter::default(),
             cut: Family::default(),
             sent: Family::default(),
+            webhooks: Family::default(),
             open_tasks: Family::default(),
             ledger: Family::default(),
             findings: Family::default(),
@@ -194,6 +204,11 @@ impl Metrics {
             "sink_requests",
             "Requests to the sinks of heads and notify, by outcome",
             self.sent.clone(),
+        );
+        registry.register(
+            "webhooks",
+            "Webhooks by issuer and what became of them: unproven are those without a good signature",
+            self.webhooks.clone(),
         );
     }
 
@@ -273,6 +288,16 @@ impl Metrics {
         let sink = sink.to_owned();
         let outcome = if taken { "delivered" } else { "failed" };
         self.sent.get_or_create(&Sent { sink, outcome }).inc();
+    }
+
+    /// A webhook came to a declared issuer that has some.
+    pub(crate) fn heard(&self, tenant: &Name, issuer: &Name, outcome: &'static str) {
+        let webhook = Webhook {
+            tenant: tenant.to_string(),
+            issuer: issuer.to_string(),
+            outcome,
+        };
+        self.webhooks.get_or_create(&webhook).inc();
     }
 
     /// All of it in Prometheus' text format, with what the record says now.

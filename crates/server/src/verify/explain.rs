@@ -7,6 +7,7 @@ use dayfly_token::claims::ClaimError;
 use dayfly_token::dpop::DpopError;
 use dayfly_token::excerpt::Excerpt;
 use dayfly_token::fault::{Explained, Fault};
+use dayfly_token::handover::HandoverError;
 use dayfly_token::jws::JwsError;
 use dayfly_token::jwt::JwtError;
 use dayfly_token::times::{TimeReason, TimesError};
@@ -27,6 +28,12 @@ pub fn key_proof(error: &DpopError) -> Refusal {
 #[must_use]
 pub fn assertion(error: &AssertionError) -> Refusal {
     explained(Rule::Assertion, error.fault()).hint(error.to_string())
+}
+
+/// A hand-over that does not hold.
+#[must_use]
+pub fn handover(error: &HandoverError) -> Refusal {
+    explained(Rule::Handover, error.fault()).hint(error.to_string())
 }
 
 /// A credential of this server that does not hold (RFC 9068, section 4).

@@ -15,10 +15,12 @@
 //! | an issuer that is down | keys count for a day after they were read |
 
 mod verifier;
+pub mod webhook;
 
 mod person;
 mod pseudonym;
 
+mod details;
 mod entrance;
 mod flatten;
 mod kind;
@@ -35,10 +37,11 @@ mod explain;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use details::{details, scopes};
 pub use entrance::{Entrance, Recipient};
 pub(crate) use fetch::{FetchError, check_sink, explain as unsent, sink_client};
 
-pub use explain::{assertion, credential, key_proof};
+pub use explain::{assertion, credential, handover, key_proof};
 pub(crate) use keys::chain;
 pub use keys::{KeyCache, KeyStatus};
 pub use person::{People, VerifiedPerson};
@@ -47,3 +50,4 @@ pub use proof::VerifiedProof;
 pub(crate) use pseudonym::PERSON;
 pub use pseudonym::Pseudonyms;
 pub use verifier::{ProofBounds, Verifier};
+pub use webhook::VerifiedWebhook;

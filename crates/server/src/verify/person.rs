@@ -60,6 +60,7 @@ impl People {
             keep: Span::ZERO,
             rate: None,
             people: None,
+            webhooks: Vec::new(),
         };
         Some(Self {
             provider: Trusted::new(&issuer, cache),

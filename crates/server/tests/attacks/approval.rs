@@ -142,7 +142,7 @@ impl World {
         self.form("/revoke", &form, &headers).await
     }
 
-    pub(crate) fn granted(&self) -> usize {
+    pub(crate) fn grants(&self) -> usize {
         let grants = ["task.started", "client.registered", "credential.issued"];
         let of = |leaf: &&Value| grants.contains(&leaf["kind"].as_str().unwrap());
         self.leaves().iter().filter(of).count()
@@ -219,12 +219,12 @@ async fn the_wire_form_is_that_of_the_draft() {
     assert_eq!(waits(&pending), (400, "authorization_pending"));
     assert_eq!(pending.header("cache-control"), "no-store");
     assert!(pending.body.get("deferral_code").is_none(), "{pending:?}");
-    assert_eq!(world.granted(), 0);
+    assert_eq!(world.grants(), 0);
     world.wait(595);
     let approved = world.approve(&asked, "mona").await.unwrap();
     let at = world.now();
     assert_eq!(approved.fetch_by.unwrap().seconds(), at + 300);
-    assert_eq!(world.granted(), 0, "an approval grants nothing by itself");
+    assert_eq!(world.grants(), 0, "an approval grants nothing by itself");
     world.wait(60);
     let granted = world.poll(&asked).await;
     assert_eq!(granted.status, 200, "{}", granted.text);
@@ -293,7 +293,7 @@ async fn who_waits_has_a_key() {
     let proof = signed(&claims(&world, 9, 1));
     let reply = world.defer(&proof, None).await;
     assert_eq!(reply.refusal(), (400, "invalid_dpop_proof", "dpop_missing"));
-    assert_eq!(world.granted(), 0);
+    assert_eq!(world.grants(), 0);
 }
 
 #[tokio::test]
@@ -320,7 +320,7 @@ async fn a_code_that_is_unknown_foreign_or_redeemed_is_all_the_same() {
             .poll_with(&asked.code, Some(&asked.key), &[("client_id", "release")])
             .await,
     ];
-    assert_eq!(world.granted(), 0);
+    assert_eq!(world.grants(), 0);
     assert_eq!(world.poll(&asked).await.status, 200);
     let redeemed = world.poll(&asked).await;
     for reply in foreign.iter().chain([&redeemed]) {
@@ -329,7 +329,7 @@ async fn a_code_that_is_unknown_foreign_or_redeemed_is_all_the_same() {
             assert_eq!(reply.body[member], redeemed.body[member]);
         }
     }
-    assert_eq!(world.granted(), 3, "one redemption");
+    assert_eq!(world.grants(), 3, "one redemption");
     // So it is when the task is over, and after a restart.
     world
         .app
@@ -465,7 +465,7 @@ async fn a_request_is_cancelled_by_its_key_alone_before_and_after_the_approval()
         200
     );
     assert_eq!(world.poll(&approved).await.rule(), "approval_denied");
-    assert_eq!(world.granted(), 0);
+    assert_eq!(world.grants(), 0);
     // What was fetched is revoked by its own token and not by the code.
     let fetched = world.asked(7, 3).await;
     world.approve(&fetched, "mona").await.unwrap();

@@ -61,7 +61,7 @@ async fn where_more_people_are_wanted_by_now_what_was_approved_is_not_granted() 
         world.wait(5);
         let reply = world.poll(&asked).await;
         assert_eq!(reply.refusal(), (400, "access_denied", "approval_short"));
-        assert_eq!(world.granted(), 0);
+        assert_eq!(world.grants(), 0);
         let why = world.app.why(reply.str("refusal").parse().unwrap());
         why.unwrap().hint.clone()
     };
@@ -265,7 +265,7 @@ async fn where_an_approver_was_erased_nobody_can_be_told_apart_from_them() {
         assert_eq!(refused, "policy_failed");
     }
     world.deny(&asked).await.unwrap();
-    assert_eq!(world.granted(), 0);
+    assert_eq!(world.grants(), 0);
 }
 
 /// A workload whose whole access fits into an entry and not into a token.

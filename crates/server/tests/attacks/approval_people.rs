@@ -73,7 +73,7 @@ async fn what_nobody_fetches_within_five_minutes_expires() {
     world.wait(300);
     assert_eq!(world.poll(&asked).await.rule(), "approval_expired");
     assert_eq!(world.app.sweep().await, 1);
-    assert_eq!(world.granted(), 0);
+    assert_eq!(world.grants(), 0);
 }
 
 #[tokio::test]
@@ -167,7 +167,7 @@ async fn where_the_annex_was_erased_nobody_can_be_told_apart_and_nobody_approves
         world.poll(&approved).await.refusal(),
         (400, "access_denied", "policy_failed")
     );
-    assert_eq!(world.granted(), 0);
+    assert_eq!(world.grants(), 0);
 }
 
 #[tokio::test]
@@ -215,7 +215,7 @@ async fn a_denial_is_final_and_every_other_end_too() {
     }
     world.app.sweep().await;
     assert_eq!(world.poll(&disabled).await.rule(), "approval_denied");
-    assert_eq!(world.granted(), 0);
+    assert_eq!(world.grants(), 0);
     assert!(
         world
             .leaves()
@@ -233,7 +233,7 @@ async fn at_redemption_everything_is_judged_again() {
         world.wait(5);
         let reply = world.poll(&asked).await;
         assert_eq!(reply.refusal(), (400, "access_denied", rule));
-        assert_eq!(world.granted(), 0);
+        assert_eq!(world.grants(), 0);
     };
     let octo = "identifier = \"octo/*\", scope";
     world.rewrite(octo, "identifier = \"other/*\", scope");

@@ -287,7 +287,7 @@ async fn a_dry_run_counts_what_would_end_and_changes_nothing() {
     world.job(1).await;
     world.job_of(2, 1, &[("resource", ARTIFACTS)]).await;
     let size = world.size();
-    let count = |what: &Contained| world.app.would_end(&world.tenant(), what).unwrap();
+    let count = |what: &Contained| world.app.would_end(&world.tenant(), what).unwrap().open;
     assert_eq!(
         (
             count(&owner()),

@@ -8,20 +8,25 @@
 )]
 
 mod access;
+mod adversary;
 mod applied;
 mod approval;
 mod approval_edges;
+mod approval_ends;
 mod approval_people;
 mod approval_races;
 mod audience;
+mod by_hand;
 mod clocks;
 mod containment;
 mod contention;
 mod declared;
+mod delegation;
 mod dpop;
 mod ends;
 mod faults;
 mod findings;
+mod handover;
 mod input;
 mod job;
 mod keys;
@@ -31,8 +36,11 @@ mod proofs;
 mod rates;
 mod refusals;
 mod resources;
+mod runs;
 mod silence;
 mod sinks;
 mod stalls;
 mod tenants;
+mod webhook_races;
+mod webhooks;
 mod world;

@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use dayfly_domain::{Bounds, Name, Span, TaskId, Time};
 use dayfly_server::app::{
     App, HeadSinks, Journal, ObeyingStore, ServerBounds, Tenant, TenantSetup,
@@ -136,6 +138,7 @@ impl World {
         Self::in_memory_declared(TENANT).await
     }
 
+    /// The same whose tenants declare this.
     /// The same, whose tenants declare this.
     pub(crate) async fn in_memory_declared(tenant: &str) -> (Self, Arc<MemoryStore>) {
         let memory = OnceLock::new();
@@ -170,6 +173,7 @@ impl World {
             entries_read: AtomicU64::new(0),
             facts_read: AtomicU64::new(0),
             facts_fail: AtomicBool::new(false),
+            appends: AtomicU64::new(0),
             readers: Mutex::default(),
         });
         Self::serve(folder, clock, store, None, true).await
@@ -488,6 +492,14 @@ pub(crate) fn write_tenant(folder: &Path, tenant: &str) {
     write("jwks.json", &json!({"keys": [jwk]}).to_string());
     write("artifacts.secret", "secret of artifacts\n");
     write("queue.secret", "secret of queue\n");
+    for name in ["hook", "hook-old"] {
+        write(
+            &format!("{name}.secret"),
+            &format!("the secret of {name}\n"),
+        );
+        let key = STANDARD.encode(format!("{name}: a key of Standard Webhooks"));
+        write(&format!("{name}.whsec"), &format!("whsec_{key}\n"));
+    }
     write(
         "keyed.json",
         &json!({"keys": [platform().public_jwk().published("r1", Alg::Rs256)]}).to_string(),
@@ -513,6 +525,7 @@ pub(crate) struct Door {
     entries_read: AtomicU64,
     facts_read: AtomicU64,
     facts_fail: AtomicBool,
+    appends: AtomicU64,
     /// The threads that read entries.
     readers: Mutex<Vec<std::thread::ThreadId>>,
 }
@@ -568,6 +581,11 @@ impl Door {
         self.facts_fail.store(fail, Ordering::SeqCst);
     }
 
+    /// How many appends were handed over.
+    pub(crate) fn appends(&self) -> u64 {
+        self.appends.load(Ordering::SeqCst)
+    }
+
     fn before(&self, append: &Append) -> Option<Before> {
         let ends = |change: &Change| change.next.has_ended();
         let next = if append.revises {
@@ -589,6 +607,7 @@ impl Door {
 
 impl Store for Door {
     fn append(&self, tenant: &Name, append: Append) -> Answer<Result<Committed, AppendError>> {
+        self.appends.fetch_add(1, Ordering::SeqCst);
         let first = self.before(&append);
         let then = if append.revises {
             self.then_revision.lock().unwrap().take()

@@ -1,7 +1,7 @@
 //! What is asked of committed state, and what is answered: the reading half of the contract.
 
 use dayfly_domain::{
-    Block, Claim, Counts, Digest, Epoch, EpochOf, Heard, Name, Spent, Task, TaskId, Time,
+    Block, Claim, Closed, Counts, Digest, Epoch, EpochOf, Heard, Name, Spent, Task, TaskId, Time,
 };
 use dayfly_ledger::Hash;
 
@@ -14,7 +14,7 @@ pub struct FactsQuery<'a> {
     pub tasks: &'a [TaskId],
     /// Open tasks of which only the standing is asked, which is cheaper.
     pub standings: &'a [TaskId],
-    /// All claims of a series.
+    /// All claims of a series, and what of it is closed.
     pub series: Option<(&'a Name, &'a str)>,
     /// Who spent a one-time key.
     pub one_time: Option<&'a OneTimeKey>,
@@ -35,6 +35,8 @@ pub struct Facts {
     pub standings: Vec<Option<Standing>>,
     /// The claims of the series asked for.
     pub claims: Vec<Claim>,
+    /// What of the series asked for is closed.
+    pub closed: Vec<Closed>,
     /// Who spent the one-time key asked for.
     pub spent: Option<Spent>,
     /// The counts asked for.
@@ -58,9 +60,19 @@ pub struct OpenTask {
     pub heard: Heard,
     /// The first epoch it relied on that has moved since, if any.
     pub stale: Option<EpochOf>,
+    /// The epochs that active delegated clients rely on beside it and that have moved since.
+    pub lost: Vec<Epoch>,
 }
 
 impl OpenTask {
+    /// The first epoch that has moved of those that a client relies on, its task's and those of
+    /// its whole chain.
+    #[must_use]
+    pub fn stale_for(&self, client: u32) -> Option<&EpochOf> {
+        let below = || self.task.lost_by(client, &self.lost);
+        self.stale.as_ref().or_else(below)
+    }
+
     /// How it stands, without its state.
     #[must_use]
     pub fn standing(&self) -> Standing {
@@ -68,6 +80,7 @@ impl OpenTask {
             version: self.task.version,
             heard: self.heard,
             stale: self.stale.clone(),
+            lost: self.lost.clone(),
         }
     }
 }
@@ -81,6 +94,8 @@ pub struct Standing {
     pub heard: Heard,
     /// The first epoch it relied on that has moved since, if any.
     pub stale: Option<EpochOf>,
+    /// The epochs that active delegated clients rely on beside it and that have moved since.
+    pub lost: Vec<Epoch>,
 }
 
 /// Which open tasks.
@@ -89,7 +104,7 @@ pub enum OpenFilter {
     /// All of them.
     All,
     /// Those that the sweep should look at: [`Task::next_due`] is not after this time, or an epoch
-    /// they rely on has moved.
+    /// they or their active delegated clients rely on has moved.
     Due(Time),
 }
 
@@ -134,6 +149,8 @@ pub enum SearchKey {
     Key(Digest),
     /// The SHA-256 of a token's signing input.
     Token(Digest),
+    /// The digest of the proof that a client came in by.
+    Proof(Digest),
     /// The name of the issuer that vouched: the first entry of each of its tasks.
     Issuer(Name),
     /// A task that an entry is about without being of its chain.

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dayfly_domain::{
-    Block, Claim, ClaimState, ClientId, Counts, Digest, Epoch, EpochOf, Heard, Limits, Name, Span,
-    Spent, Task, TaskId, TaskState, Time,
+    Block, Claim, ClaimState, ClientId, Closed, Counts, Digest, Epoch, EpochOf, Heard, Limits,
+    Name, Span, Spent, Task, TaskId, TaskState, Time,
 };
 use dayfly_ledger::leaf::LeafError;
 use dayfly_ledger::tile::TILE_WIDTH;
@@ -16,8 +16,8 @@ use serde_json::value::to_raw_value;
 use super::touched::Touched;
 use crate::keys::{issuer_of, keys_of};
 use crate::{
-    Annex, Append, AppendError, Change, ClaimWrite, Committed, ERASED, Note, OneTimeKey, OpenTask,
-    SearchKey, Spend, StoredEntry, TreeHead, Unavailable,
+    Annex, Append, AppendError, Change, ClaimWrite, CloseWrite, Committed, ERASED, Note,
+    OneTimeKey, OpenTask, RunAsked, SearchKey, Spend, StoredEntry, TreeHead, Unavailable,
 };
 
 const DAY_MILLIS: u64 = 86_400_000;
@@ -33,6 +33,7 @@ pub(super) struct Ledger {
     pub(super) at: Time,
     pub(super) tasks: BTreeMap<TaskId, OpenState>,
     pub(super) claims: Vec<Claimed>,
+    pub(super) closed: Vec<ClosedRun>,
     spent: BTreeMap<(Time, Digest), (Time, Spent)>,
     epochs: BTreeMap<EpochOf, u64>,
     pub(super) revision: u64,
@@ -67,6 +68,15 @@ pub(super) struct Claimed {
     pub(super) until: Time,
 }
 
+/// What of a series is closed.
+#[derive(Clone, Debug)]
+pub(super) struct ClosedRun {
+    pub(super) issuer: Name,
+    pub(super) series: String,
+    closed: Closed,
+    pub(super) until: Time,
+}
+
 /// An entry that is to be pushed: leaf, hash, annex, link.
 type Sealed = (String, Hash, Option<Annex>, Option<(TaskId, u64)>);
 
@@ -80,6 +90,7 @@ impl Ledger {
             at: Time::default(),
             tasks: BTreeMap::new(),
             claims: Vec::new(),
+            closed: Vec::new(),
             spent: BTreeMap::new(),
             epochs: BTreeMap::new(),
             revision: 0,
@@ -111,6 +122,12 @@ impl Ledger {
             .any(|on| self.blocks.iter().any(|block| block.on == *on))
         {
             return Err(AppendError::Conflict);
+        }
+        if let Some(asked) = &append.asks {
+            self.check_asked(asked)?;
+        }
+        for close in &append.closes {
+            self.check_close(close, &append)?;
         }
         for claim in &append.claims {
             self.check_claim(claim, &append)?;
@@ -201,6 +218,35 @@ impl Ledger {
                 && (held.attempt > Some(attempt)
                     || (held.attempt < Some(attempt) && is_open && !ends(held.task)))
             {
+                return Err(AppendError::Conflict);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_asked(&self, asked: &RunAsked) -> Result<(), AppendError> {
+        let closed = self.closed(&asked.issuer, &asked.series);
+        let covers = |closed: &Closed| closed.covers(asked.attempt, &asked.instance);
+        if closed.iter().any(covers) {
+            return Err(AppendError::Conflict);
+        }
+        Ok(())
+    }
+
+    fn check_close(&self, close: &CloseWrite, append: &Append) -> Result<(), AppendError> {
+        for held in self.series(&close.issuer, &close.series) {
+            if held.state != ClaimState::Open || held.attempt != close.closed.attempt {
+                continue;
+            }
+            let mut changes = append.changes.iter();
+            let change = changes.find(|change| change.task == held.task);
+            let goes_on = change.is_none_or(|change| !change.next.has_ended());
+            let seen = |(task, version): &(TaskId, u64)| {
+                let open = self.tasks.get(task);
+                *task == held.task && open.is_some_and(|open| open.task.version == *version)
+            };
+            let known = change.is_some() || close.seen.iter().any(seen);
+            if !known || (goes_on && close.closed.part.is_none()) {
                 return Err(AppendError::Conflict);
             }
         }
@@ -315,6 +361,9 @@ impl Ledger {
                 until: deadline.map_or(write.until, |c| write.until.max(c.next.deadline)),
             });
         }
+        for close in &append.closes {
+            self.record_close(close);
+        }
         for entry in sealed {
             self.push(entry, at);
         }
@@ -350,6 +399,24 @@ impl Ledger {
                 Some(bytes) => self.documents.insert(document.name.clone(), bytes.clone()),
                 None => self.documents.remove(&document.name),
             };
+        }
+    }
+
+    /// What was said before keeps its time and is kept as long as either asks.
+    fn record_close(&mut self, close: &CloseWrite) {
+        let same = self.closed.iter_mut().find(|held| {
+            held.issuer == close.issuer
+                && held.series == close.series
+                && held.closed.is_same(&close.closed)
+        });
+        match same {
+            Some(held) => held.until = held.until.max(close.until),
+            None => self.closed.push(ClosedRun {
+                issuer: close.issuer.clone(),
+                series: close.series.clone(),
+                closed: close.closed.clone(),
+                until: close.until,
+            }),
         }
     }
 
@@ -421,6 +488,7 @@ impl Ledger {
     pub(super) fn forget_passed(&mut self, now: Time) {
         let passed = now.min(self.at);
         self.claims.retain(|held| held.until > passed);
+        self.closed.retain(|held| held.until > passed);
         self.spent.retain(|_, (until, _)| *until > passed);
     }
 
@@ -439,6 +507,11 @@ impl Ledger {
                 deaf: self.touched.deaf_since(last_seen),
             },
             stale: self.moved_since(&task.epochs),
+            lost: task
+                .relied_below()
+                .filter(|epoch| self.epoch(&epoch.of) != epoch.at)
+                .cloned()
+                .collect(),
             task,
         })
     }
@@ -456,6 +529,14 @@ impl Ledger {
 
     pub(super) fn claims(&self, issuer: &Name, series: &str) -> Vec<Claim> {
         self.series(issuer, series).cloned().collect()
+    }
+
+    pub(super) fn closed(&self, issuer: &Name, series: &str) -> Vec<Closed> {
+        self.closed
+            .iter()
+            .filter(|held| held.issuer == *issuer && held.series == series)
+            .map(|held| held.closed.clone())
+            .collect()
     }
 
     fn series(&self, issuer: &Name, series: &str) -> impl Iterator<Item = &Claim> {

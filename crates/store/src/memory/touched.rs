@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dayfly_domain::{Name, Span, TaskId, Time};
 
-use super::ledger::{Claimed, Ledger};
+use super::ledger::{Claimed, ClosedRun, Ledger};
 use crate::{ALIVE_GAP, Touch};
 
 /// What makes no entry.
@@ -42,6 +42,10 @@ impl Ledger {
         for (issuer, series, until) in std::mem::take(&mut self.touched.keeps) {
             let of_series = |held: &&mut Claimed| held.issuer == issuer && held.series == series;
             for held in self.claims.iter_mut().filter(of_series) {
+                held.until = until.max(held.until);
+            }
+            let of_series = |held: &&mut ClosedRun| held.issuer == issuer && held.series == series;
+            for held in self.closed.iter_mut().filter(of_series) {
                 held.until = until.max(held.until);
             }
         }

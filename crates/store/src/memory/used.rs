@@ -26,7 +26,8 @@ impl Ledger {
         if let Some(cause) = over.or_else(|| client_over(&open.task, used.client.number, at)) {
             return Ok(Observed::Ended(cause));
         }
-        if let Some(of) = self.moved_since(&used.relies).or(open.stale) {
+        let relied = open.stale_for(used.client.number).cloned();
+        if let Some(of) = self.moved_since(&used.relies).or(relied) {
             return Ok(Observed::Stale(of));
         }
         if let Some(limit) = &used.limit {

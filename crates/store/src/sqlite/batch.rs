@@ -172,7 +172,7 @@ impl<'w> Batch<'w> {
         })
     }
 
-    /// Moves a series' claims to the table of a later day.
+    /// Moves a series' claims, and what of it is closed, to the tables of a later day.
     fn keep_claims(
         &mut self,
         tenant: &Name,
@@ -187,37 +187,60 @@ impl<'w> Batch<'w> {
         let now = self.drafts.get(&number).map_or(known.at, |draft| draft.at);
         let target = claim_day(until, now);
         let key = (number, issuer.as_str(), series);
+        let print = series_print(number, issuer.as_str(), series);
         let older: Vec<u64> = self.partitions.claims_before(target).collect();
         for day in older {
-            let holds = self
-                .db
-                .prepare_cached(&format!(
-                    "SELECT 1 FROM claims_{day} WHERE tenant = ?1 AND issuer = ?2 AND series = ?3 LIMIT 1"
-                ))?
-                .exists(key)?;
-            if !holds {
+            if !self.holds("claims", day, key)? {
                 continue;
             }
             if !self.partitions.has_claims(target) {
                 Arc::make_mut(&mut self.partitions).add_claims(self.db, target)?;
             }
-            self.keep.prints.push(Print::Claim {
-                day: target,
-                print: series_print(number, issuer.as_str(), series),
-            });
-            // A claim lies in one table only, so nothing is replaced that was newer.
-            self.db
-                .prepare_cached(&format!(
-                    "INSERT OR IGNORE INTO claims_{target} SELECT * FROM claims_{day}
-                     WHERE tenant = ?1 AND issuer = ?2 AND series = ?3"
-                ))?
-                .execute(key)?;
-            self.db
-                .prepare_cached(&format!(
-                    "DELETE FROM claims_{day} WHERE tenant = ?1 AND issuer = ?2 AND series = ?3"
-                ))?
-                .execute(key)?;
+            self.keep.prints.push(Print::Claim { day: target, print });
+            self.move_rows("claims", (day, target), key)?;
         }
+        let older: Vec<u64> = self.partitions.closed_before(target).collect();
+        for day in older {
+            if !self.holds("closed", day, key)? {
+                continue;
+            }
+            if !self.partitions.has_closed(target) {
+                Arc::make_mut(&mut self.partitions).add_closed(self.db, target)?;
+            }
+            self.keep.prints.push(Print::Claim { day: target, print });
+            self.move_rows("closed", (day, target), key)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a table holds rows of a series.
+    fn holds(&self, table: &str, day: u64, series: (u32, &str, &str)) -> rusqlite::Result<bool> {
+        self.db
+            .prepare_cached(&format!(
+                "SELECT 1 FROM {table}_{day} WHERE tenant = ?1 AND issuer = ?2 AND series = ?3 LIMIT 1"
+            ))?
+            .exists(series)
+    }
+
+    /// Moves the rows of a series from the table of one day to that of another. A row lies in one
+    /// table only, so nothing is replaced that was newer.
+    fn move_rows(
+        &self,
+        table: &str,
+        (day, target): (u64, u64),
+        series: (u32, &str, &str),
+    ) -> rusqlite::Result<()> {
+        self.db
+            .prepare_cached(&format!(
+                "INSERT OR IGNORE INTO {table}_{target} SELECT * FROM {table}_{day}
+                 WHERE tenant = ?1 AND issuer = ?2 AND series = ?3"
+            ))?
+            .execute(series)?;
+        self.db
+            .prepare_cached(&format!(
+                "DELETE FROM {table}_{day} WHERE tenant = ?1 AND issuer = ?2 AND series = ?3"
+            ))?
+            .execute(series)?;
         Ok(())
     }
 

@@ -113,8 +113,10 @@ impl Draft {
                         due.unlist(id, old);
                     }
                     due.list(id, &new, &hearing);
-                    if view.epochs.moved_since(&new.relied).is_some() {
+                    if view.epochs.any_moved(&new.relied) {
                         due.mark_stale(id);
+                    } else {
+                        due.forget(id);
                     }
                     old
                 }

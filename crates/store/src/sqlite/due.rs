@@ -21,7 +21,7 @@ const SCAN: usize = 10_000;
 #[derive(Debug, Default)]
 pub(super) struct Due {
     by_time: BTreeSet<(Time, TaskId)>,
-    /// Those that rely on an epoch that has moved.
+    /// Those that rely on an epoch that has moved, or whose delegated clients do.
     stale: BTreeSet<TaskId>,
     /// From where on open tasks are still to be compared with the epochs, after one has moved.
     compare: Option<TaskId>,
@@ -42,7 +42,7 @@ impl Due {
         self.by_time.remove(&(listed, id));
     }
 
-    /// Forgets that a task that ended is stale.
+    /// Forgets that a task is stale: it has ended, or what lost its rights below it has.
     pub(super) fn forget(&mut self, id: TaskId) {
         self.stale.remove(&id);
     }
@@ -78,7 +78,7 @@ pub(super) fn compare_epochs(published: &Published, tenant: &Name) {
         let Some(from) = due.compare else { return };
         let mut next = tenant.open.range(from..);
         for (id, held) in next.by_ref().take(SCAN) {
-            if tenant.epochs.moved_since(&held.relied).is_some() {
+            if tenant.epochs.any_moved(&held.relied) {
                 due.stale.insert(*id);
             }
         }

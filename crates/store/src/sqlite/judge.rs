@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use dayfly_domain::{BlockOn, TaskId, Time};
+use dayfly_domain::{BlockOn, Name, TaskId, Time};
 use dayfly_ledger::leaf::LeafError;
 use dayfly_ledger::{Hash, Leaf, Link, leaf_hash};
 use rusqlite::{Connection, Row};
@@ -90,6 +90,12 @@ impl Place<'_> {
         let blocked = |on: &BlockOn| self.draft.blocks.iter().any(|block| block.on == *on);
         if append.unblocked.iter().any(blocked) {
             return Err(AppendError::Conflict.into());
+        }
+        if let Some(asked) = &append.asks {
+            self.check_asked(asked)?;
+        }
+        for close in &append.closes {
+            self.check_close(close, append)?;
         }
         let mut claims = Vec::with_capacity(append.claims.len());
         for claim in &append.claims {
@@ -204,7 +210,7 @@ impl Place<'_> {
         let Some(sql) = &self.partitions.rivals else {
             return Ok(Vec::new());
         };
-        if !self.may_collide(write) {
+        if !self.may_collide(&write.issuer, &write.series) {
             return Ok(Vec::new());
         }
         let claim = &write.claim;
@@ -222,10 +228,9 @@ impl Place<'_> {
             .collect()
     }
 
-    /// Whether the series of a claim may have others, by what is published and what this batch has
-    /// written.
-    fn may_collide(&self, write: &ClaimWrite) -> bool {
-        let (issuer, series) = (&write.issuer, &write.series);
+    /// Whether a series may have claims, or something of it be closed, by what is published and what
+    /// this batch has written.
+    pub(super) fn may_collide(&self, issuer: &Name, series: &str) -> bool {
         let print = series_print(self.tenant, issuer.as_str(), series);
         let is_fresh =
             |fresh: &Print| matches!(fresh, Print::Claim { print: of, .. } if *of == print);

@@ -29,7 +29,7 @@ pub(super) struct Known {
 /// A print to be held once what it stands for is committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Print {
-    /// Of a series, in the table of this day.
+    /// Of a series, in the table of claims or of closed runs of this day.
     Claim { day: u64, print: u64 },
     /// Of a one-time key, in the table of this day.
     Spent { day: u64, print: u64 },
@@ -79,6 +79,18 @@ impl Known {
                 }
             }
         }
+        for day in partitions.closed() {
+            let sql = format!("SELECT tenant, issuer, series FROM closed_{day}");
+            let mut statement = snapshot.prepare(&sql)?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let (issuer, series) = (row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?);
+                let print = series_print(row.get(0)?, issuer, series);
+                if !known.add(Print::Claim { day, print }) {
+                    break;
+                }
+            }
+        }
         for day in partitions.spent() {
             let mut statement = snapshot.prepare(&format!("SELECT digest FROM spent_{day}"))?;
             let mut rows = statement.query([])?;
@@ -114,7 +126,7 @@ impl Known {
         true
     }
 
-    /// Whether there may be a claim of a series.
+    /// Whether there may be a claim of a series, or something of it closed.
     pub(super) fn may_hold_series(&self, print: u64) -> bool {
         self.claims.values().any(|prints| prints.may_hold(print))
     }
@@ -127,7 +139,8 @@ impl Known {
 
     /// Forgets the days that have no table any more.
     pub(super) fn keep(&mut self, partitions: &Partitions) {
-        self.claims.retain(|day, _| partitions.has_claims(*day));
+        self.claims
+            .retain(|day, _| partitions.has_claims(*day) || partitions.has_closed(*day));
         self.spent.retain(|day, _| partitions.has_spent(*day));
         let days = self.claims.values().chain(self.spent.values());
         self.held = days.map(Prints::len).sum();

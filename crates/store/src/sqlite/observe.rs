@@ -98,7 +98,12 @@ impl Bench<'_> {
         if let Some(cause) = self.over(&held, used, at)? {
             return Ok(Err(Observed::Ended(cause)));
         }
-        let relied = self.place.draft.epochs.moved_since(&held.relied).cloned();
+        let epochs = &self.place.draft.epochs;
+        let relied = epochs.moved_since(&held.relied).cloned().or_else(|| {
+            let lost = epochs.moved_below(&held.relied);
+            let task = self.tasks.get(&used.client.task)?;
+            task.lost_by(used.client.number, &lost).cloned()
+        });
         if let Some(of) = self.place.draft.moved_since(&used.relies).or(relied) {
             return Ok(Err(Observed::Stale(of)));
         }

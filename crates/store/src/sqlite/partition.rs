@@ -1,4 +1,4 @@
-//! Claims and spent keys in tables by the day they expire, dropped whole.
+//! Claims, closed runs and spent keys in tables by the day they expire, dropped whole.
 
 use std::collections::BTreeSet;
 
@@ -15,11 +15,14 @@ const COARSE_DAYS: u64 = 8;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Partitions {
     claims: BTreeSet<u64>,
+    closed: BTreeSet<u64>,
     spent: BTreeSet<u64>,
     /// The statement that finds a series' claims; none while there is no table to look through.
     pub(super) series: Option<String>,
     /// The same, of those claims only that a new claim could collide with.
     pub(super) rivals: Option<String>,
+    /// The statement that finds what of a series is closed; none while there is no table.
+    pub(super) closes: Option<String>,
 }
 
 /// The day a time lies in, from 1970.
@@ -50,6 +53,11 @@ impl Partitions {
                 .and_then(|day| day.parse().ok())
             {
                 found.claims.insert(day);
+            } else if let Some(day) = name
+                .strip_prefix("closed_")
+                .and_then(|day| day.parse().ok())
+            {
+                found.closed.insert(day);
             } else if let Some(day) = name.strip_prefix("spent_").and_then(|day| day.parse().ok()) {
                 found.spent.insert(day);
             }
@@ -60,6 +68,19 @@ impl Partitions {
 
     pub(super) fn has_claims(&self, day: u64) -> bool {
         self.claims.contains(&day)
+    }
+
+    pub(super) fn has_closed(&self, day: u64) -> bool {
+        self.closed.contains(&day)
+    }
+
+    /// The tables of closed runs that are dropped before this one.
+    pub(super) fn closed_before(&self, day: u64) -> impl Iterator<Item = u64> {
+        self.closed.range(..day).copied()
+    }
+
+    pub(super) fn closed(&self) -> impl Iterator<Item = u64> {
+        self.closed.iter().copied()
     }
 
     pub(super) fn has_spent(&self, day: u64) -> bool {
@@ -82,7 +103,7 @@ impl Partitions {
     /// Whether a table is over on this day.
     pub(super) fn has_passed(&self, day: u64) -> bool {
         let passed = |days: &BTreeSet<u64>| days.first().is_some_and(|first| *first < day);
-        passed(&self.claims) || passed(&self.spent)
+        passed(&self.claims) || passed(&self.closed) || passed(&self.spent)
     }
 
     /// Makes the table for claims of that day.
@@ -94,6 +115,20 @@ impl Partitions {
                PRIMARY KEY (tenant, issuer, series, key, workload)) STRICT, WITHOUT ROWID"
         ))?;
         self.claims.insert(day);
+        self.write_lookups();
+        Ok(())
+    }
+
+    /// Makes the table for closed runs of that day; an attempt that is not counted is -1 there, and
+    /// the part of a whole attempt is empty.
+    pub(super) fn add_closed(&mut self, db: &Connection, day: u64) -> rusqlite::Result<()> {
+        db.execute_batch(&format!(
+            "CREATE TABLE closed_{day} (tenant INTEGER NOT NULL, issuer TEXT NOT NULL,
+               series TEXT NOT NULL, attempt INTEGER NOT NULL, part TEXT NOT NULL,
+               at INTEGER NOT NULL,
+               PRIMARY KEY (tenant, issuer, series, attempt, part)) STRICT, WITHOUT ROWID"
+        ))?;
+        self.closed.insert(day);
         self.write_lookups();
         Ok(())
     }
@@ -115,10 +150,14 @@ impl Partitions {
         for passed in self.claims.range(..day) {
             db.execute_batch(&format!("DROP TABLE claims_{passed}"))?;
         }
+        for passed in self.closed.range(..day) {
+            db.execute_batch(&format!("DROP TABLE closed_{passed}"))?;
+        }
         for passed in self.spent.range(..day) {
             db.execute_batch(&format!("DROP TABLE spent_{passed}"))?;
         }
         self.claims = self.claims.split_off(&day);
+        self.closed = self.closed.split_off(&day);
         self.spent = self.spent.split_off(&day);
         self.write_lookups();
         Ok(())
@@ -144,6 +183,17 @@ impl Partitions {
             " AND ((key = ?4 AND workload = ?5) OR attempt > ?6
               OR (ifnull(attempt, -1) < ?6 AND cause IS NULL))",
         );
+        let parts: Vec<String> = self
+            .closed
+            .iter()
+            .map(|day| {
+                format!(
+                    "SELECT attempt, part, at FROM closed_{day}
+                     WHERE tenant = ?1 AND issuer = ?2 AND series = ?3"
+                )
+            })
+            .collect();
+        self.closes = (!parts.is_empty()).then(|| parts.join(" UNION ALL "));
         self.series = series;
         self.rivals = rivals;
     }

@@ -11,6 +11,7 @@ use rusqlite::{Connection, Row};
 use serde::Deserialize;
 
 use super::SqliteOptions;
+use super::close::closed;
 use super::due::{compare_epochs, due_ids};
 use super::entries::{COLUMNS, Entries, said};
 use super::load::{Tiles, commits, load};
@@ -384,6 +385,9 @@ fn read_rows(
             .prepare_cached(sql)?
             .query_map((tenant, issuer.as_str(), series), read_claim)?
             .collect::<Result<_, _>>()?;
+    }
+    if let Some((issuer, series)) = query.series {
+        facts.closed = closed(db, partitions, (tenant, issuer, series))?;
     }
     if let Some(key) = query.one_time {
         facts.spent = spent(db, partitions, tenant, key)?;

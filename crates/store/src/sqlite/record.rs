@@ -14,7 +14,7 @@ use super::load::{Keep, relied_bytes};
 use super::partition::Partitions;
 use super::tally::first_minute;
 use super::value::{entry_id, int, millis};
-use super::view::{Held, Recorded, TenantView};
+use super::view::{BELOW, Held, Recorded, TenantView};
 use crate::{Annex, Append, Change, ClaimWrite, Committed, Note};
 
 /// Where an append is written.
@@ -36,6 +36,9 @@ impl Desk<'_> {
         // Claims come first, so that an end in the same append finds its claim.
         for (claim, (day, replaced)) in append.claims.iter().zip(judged.claims) {
             self.write_claim(claim, day, replaced)?;
+        }
+        for close in &append.closes {
+            self.write_close(close, judged.at)?;
         }
         let changes = append.changes.iter().zip(judged.changes).zip(ready.changes);
         for ((change, (held, leaves)), (_, snapshot)) in changes {
@@ -260,13 +263,19 @@ impl Desk<'_> {
     fn number_epochs(&mut self, task: &Task) -> rusqlite::Result<Box<[(u32, u64)]>> {
         let mut relied = Vec::with_capacity(task.epochs.len());
         for epoch in &task.epochs {
-            let number = match self.draft.epochs.number(&epoch.of) {
-                Some(number) => number,
-                None => self.set_epoch(&epoch.of, 0)?,
-            };
-            relied.push((number, epoch.at));
+            relied.push((self.number_of(&epoch.of)?, epoch.at));
+        }
+        for epoch in task.relied_below() {
+            relied.push((self.number_of(&epoch.of)? | BELOW, epoch.at));
         }
         Ok(relied.into())
+    }
+
+    fn number_of(&mut self, of: &dayfly_domain::EpochOf) -> rusqlite::Result<u32> {
+        match self.draft.epochs.number(of) {
+            Some(number) => Ok(number),
+            None => self.set_epoch(of, 0),
+        }
     }
 
     fn set_epoch(&mut self, of: &dayfly_domain::EpochOf, value: u64) -> rusqlite::Result<u32> {

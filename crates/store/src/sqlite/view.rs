@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use dayfly_domain::{Block, EpochOf, Heard, HeartbeatMode, Name, Span, Task, TaskId, Time};
+use dayfly_domain::{Block, Epoch, EpochOf, Heard, HeartbeatMode, Name, Span, Task, TaskId, Time};
 use dayfly_ledger::{Hash, TileWriter};
 
 use super::due::Due;
@@ -67,7 +67,8 @@ pub(super) struct Held {
     pub(super) grace: Option<Span>,
     /// When its linger runs out; none while a root client is active.
     pub(super) linger: Option<Time>,
-    /// The epochs it relies on, by their numbers, with the values they had.
+    /// The epochs it relies on, by their numbers, with the values they had; those that its active
+    /// delegated clients rely on beside it are marked by [`BELOW`].
     pub(super) relied: Box<[(u32, u64)]>,
     /// When it was heard last, in milliseconds; 0 is never.
     pub(super) seen: AtomicU64,
@@ -76,6 +77,10 @@ pub(super) struct Held {
     /// JSON of the [`Task`].
     pub(super) snapshot: Box<[u8]>,
 }
+
+/// Marks the number of an epoch that only delegated clients of a task rely on. No epoch has such a
+/// number: each is a declared name.
+pub(super) const BELOW: u32 = 1 << 31;
 
 /// The epochs of a tenant, numbered so that a task holds four numbers and no names.
 #[derive(Clone, Debug, Default)]
@@ -132,7 +137,7 @@ impl View {
         Some((number, self.tenants.get(number as usize)?))
     }
 
-    /// Whether there may be a claim of a series.
+    /// Whether there may be a claim of a series, or something of it closed.
     pub(super) fn may_hold_series(&self, tenant: u32, issuer: &Name, series: &str) -> bool {
         let print = || series_print(tenant, issuer.as_str(), series);
         let known = self.known.as_ref();
@@ -157,6 +162,7 @@ impl TenantView {
             version: held.version,
             heard: held.heard(hearing),
             stale: self.epochs.moved_since(&held.relied).cloned(),
+            lost: self.epochs.moved_below(&held.relied),
         }
     }
 
@@ -166,6 +172,7 @@ impl TenantView {
             held: Arc::clone(held),
             heard: held.heard(hearing),
             stale: self.epochs.moved_since(&held.relied).cloned(),
+            lost: self.epochs.moved_below(&held.relied),
         }
     }
 }
@@ -175,6 +182,7 @@ pub(super) struct Peeked {
     held: Arc<Held>,
     heard: Heard,
     stale: Option<EpochOf>,
+    lost: Vec<Epoch>,
 }
 
 impl Peeked {
@@ -183,6 +191,7 @@ impl Peeked {
             task: self.held.decode()?,
             heard: self.heard,
             stale: self.stale,
+            lost: self.lost,
         })
     }
 }
@@ -283,7 +292,24 @@ impl Epochs {
         number
     }
 
-    /// The first of these that has moved since.
+    /// Those of these that only delegated clients rely on and that have moved since.
+    pub(super) fn moved_below(&self, relied: &[(u32, u64)]) -> Vec<Epoch> {
+        let below = relied.iter().filter(|(number, _)| number & BELOW != 0);
+        below
+            .filter_map(|(number, at)| {
+                let (of, value) = self.values.get((number & !BELOW) as usize)?;
+                let of = of.clone();
+                (value != at).then_some(Epoch { of, at: *at })
+            })
+            .collect()
+    }
+
+    /// Whether any of these has moved since, whoever relies on it.
+    pub(super) fn any_moved(&self, relied: &[(u32, u64)]) -> bool {
+        self.moved_since(relied).is_some() || !self.moved_below(relied).is_empty()
+    }
+
+    /// The first of these that the task itself relies on and that has moved since.
     pub(super) fn moved_since(&self, relied: &[(u32, u64)]) -> Option<&EpochOf> {
         relied.iter().find_map(|(number, at)| {
             let (of, value) = self.values.get(*number as usize)?;

@@ -125,6 +125,56 @@ pub(crate) fn tasks_on_a_moved_epoch_are_due<S: Subject>() {
     assert_eq!(due(&bench), [id(3), id(4)]);
 }
 
+/// What a delegated client relies on beside its task takes rights from that client alone, and the
+/// sweep is told until the client has ended.
+pub(crate) fn a_moved_epoch_of_a_delegated_client_is_its_own<S: Subject>() {
+    let mut bench = Bench::<S>::new();
+    let task = bench.start(1);
+    let task = bench.commit(changed(delegated(&task, 1, 0))).changes()[0]
+        .next
+        .clone();
+    bench.start(2);
+    let look = |bench: &Bench<S>| {
+        let open = bench.task(id(1)).unwrap();
+        let standing = bench.facts(&FactsQuery {
+            standings: &[id(1)],
+            ..FactsQuery::default()
+        });
+        assert_eq!(standing.standings, [Some(open.standing())]);
+        let due = bench
+            .store()
+            .open(&acme(), &OpenFilter::Due(NOON), None, 10);
+        (open, due.unwrap().len())
+    };
+    let (open, due) = look(&bench);
+    assert_eq!((open.stale_for(2), due), (None, 0));
+    bench.commit(Append {
+        now: NOON,
+        moves: vec![scanners()],
+        ..Append::default()
+    });
+    for _ in 0..2 {
+        let (open, due) = look(&bench);
+        assert_eq!((open.stale.as_ref(), due), (None, 1));
+        assert_eq!(open.stale_for(1), None);
+        assert_eq!(open.stale_for(2), Some(&scanners()));
+        bench.subject.reopen();
+    }
+    // One that came in after the move relies on what is there now.
+    let task = bench.commit(changed(delegated(&task, 1, 1))).changes()[0]
+        .next
+        .clone();
+    let (open, due) = look(&bench);
+    assert_eq!((open.stale_for(3), due), (None, 1));
+    assert_eq!(open.stale_for(2), Some(&scanners()));
+    bench.commit(changed(end_of(&task, 2)));
+    for _ in 0..2 {
+        let (open, due) = look(&bench);
+        assert_eq!((open.lost.len(), due), (0, 0));
+        bench.subject.reopen();
+    }
+}
+
 pub(crate) fn a_moved_revision_is_revised<S: Subject>() {
     let mut bench = Bench::<S>::new();
     let under = |n, revision| Append {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use dayfly_domain::access::{Detail, Field};
 use dayfly_domain::{
-    Cause, Claim, ClaimState, ClientEnded, ClientRegistered, CredentialIssued, Digest, Epoch,
-    EpochOf, Event, Heartbeat, HeartbeatMode, Name, Repeat, Span, Spent, Task, TaskEnded, TaskId,
-    TaskStarted, Time, apply,
+    Cause, Claim, ClaimState, ClientDelegated, ClientEnded, ClientRegistered, CredentialIssued,
+    Digest, Epoch, EpochOf, Event, Heartbeat, HeartbeatMode, Name, Own, Repeat, Span, Spent, Task,
+    TaskEnded, TaskId, TaskStarted, Time, apply,
 };
 use dayfly_ledger::sha256;
 use dayfly_store::clock::ManualClock;
@@ -224,6 +224,8 @@ pub(crate) fn issued(n: u64, m: u32) -> Event {
         issued: NOON,
         expires: after(300),
         jkt: None,
+        act: Vec::new(),
+        may_act: Vec::new(),
         alg: "ES256".into(),
         kid: "k1".into(),
         hash: digest(&format!("token {n} {m}")),
@@ -260,6 +262,35 @@ pub(crate) fn changed(change: Change) -> Append {
     }
 }
 
+/// A child of the first client, of the workload `scan`, that relies on what it proved to be.
+pub(crate) fn delegated(task: &Task, n: u64, at: u64) -> Change {
+    let client = task.clients.len() as u32 + 1;
+    let delegated = Event::ClientDelegated(ClientDelegated {
+        client,
+        parent: 1,
+        jkt: Some(digest(&format!("child {n} {client}"))),
+        jwk: None,
+        instance: format!("pod-{n}"),
+        handover: digest(&format!("handover {n} {client}")),
+        proof: Some(digest(&format!("pod proof {n}"))),
+        request: digest("request"),
+        filled: Default::default(),
+        own: Some(Own {
+            workload: name("scan"),
+            owner: name("scanners"),
+            issuer: name("cluster"),
+            epochs: vec![Epoch { of: scanners(), at }],
+        }),
+        access: vec![access()],
+        expires: after(3600),
+    });
+    change(Some(task), task.id, [delegated])
+}
+
+pub(crate) fn scanners() -> EpochOf {
+    EpochOf::Owner(name("scanners"))
+}
+
 /// One more credential.
 pub(crate) fn renewal(task: &Task, n: u64) -> Change {
     change(Some(task), task.id, [issued(n, task.clients[0].issued + 1)])
@@ -277,10 +308,15 @@ pub(crate) fn end(task: &Task, cause: Cause) -> Change {
 }
 
 pub(crate) fn end_client(task: &Task) -> Change {
+    end_of(task, 1)
+}
+
+pub(crate) fn end_of(task: &Task, client: u32) -> Change {
     let ended = ClientEnded {
-        client: 1,
+        client,
         cause: Cause::Completed,
         at: NOON,
+        by: None,
         last_expiry: None,
     };
     change(Some(task), task.id, [Event::ClientEnded(ended)])

@@ -1,7 +1,7 @@
 //! The search keys under which entries are found.
 
 use dayfly_domain::Cause;
-use dayfly_store::{Append, AppendError, ERASED, SearchKey};
+use dayfly_store::{Annex, Append, AppendError, ERASED, SearchKey};
 
 use super::fixture::*;
 
@@ -13,9 +13,22 @@ pub(crate) fn entries_are_found_under_their_keys<S: Subject>() {
     bench.commit(noted(NOON, r#"{"owner":"team","resource":"other"}"#));
     let about = format!(r#"{{"on":"workload release","about":"{}"}}"#, task.id);
     bench.commit(noted(NOON, &about));
+    let mut child = delegated(&bench.task(id(2)).unwrap().task, 2, 0);
+    child.events[0].annex = Some(Annex {
+        salt: [3; 16],
+        data: r#"{"claims":{"sub":"system:pod"}}"#.to_owned(),
+    });
+    bench.commit(changed(child));
     let all = [
         (SearchKey::Owner(name("team")), vec![7, 3, 0]),
         (SearchKey::Workload(release()), vec![3, 0]),
+        (SearchKey::Workload(name("scan")), vec![9]),
+        (SearchKey::Owner(name("scanners")), vec![9]),
+        (
+            SearchKey::Subject(name("cluster"), "system:pod".into()),
+            vec![9],
+        ),
+        (SearchKey::Subject(github(), "system:pod".into()), vec![]),
         (SearchKey::Subject(github(), "repo:o/r".into()), vec![3, 0]),
         (
             SearchKey::Subject(name("gitlab"), "repo:o/r".into()),

@@ -5,6 +5,8 @@ mod again;
 #[cfg(test)]
 mod bundles;
 #[cfg(test)]
+mod closes;
+#[cfg(test)]
 mod declared;
 #[cfg(test)]
 mod fixture;
@@ -42,8 +44,15 @@ macro_rules! conformance {
             a_key_past_its_keep_is_not_spent_anew, of_many_that_spend_one_key_one_wins,
             of_many_that_claim_one_key_one_wins, many_writers_and_readers_see_one_history
         }
+        conformance! { $subject, closes:
+            a_closed_run_is_granted_nothing, a_close_within_the_batch_counts,
+            a_close_sees_every_open_task_of_its_attempt, a_close_said_again_changes_nothing,
+            closed_runs_are_kept_as_long_as_asked_and_then_forgotten,
+            closes_and_starts_race_to_nothing_open
+        }
         conformance! { $subject, declared:
             a_moved_epoch_is_stale, tasks_on_a_moved_epoch_are_due,
+            a_moved_epoch_of_a_delegated_client_is_its_own,
             tasks_on_a_moved_epoch_come_in_pages, a_moved_revision_is_revised,
             limits_are_counted_at_the_position, blocks_stand_until_lifted,
             documents_are_found_by_prefix
@@ -60,7 +69,8 @@ macro_rules! conformance {
         }
         conformance! { $subject, used:
             uses_are_recorded_in_order, a_use_after_the_end_is_told_the_cause,
-            a_use_under_a_moved_epoch_is_stale, uses_are_counted_to_their_bound,
+            a_use_under_a_moved_epoch_is_stale,
+            a_use_by_a_delegated_client_that_lost_its_rights_is_stale, uses_are_counted_to_their_bound,
             a_note_too_large_records_no_use, uses_and_ends_race_to_one_order
         }
         conformance! { $subject, again: a_store_opened_again_is_the_same }

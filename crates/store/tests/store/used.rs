@@ -80,6 +80,27 @@ pub(crate) fn a_use_after_the_end_is_told_the_cause<S: Subject>() {
     );
 }
 
+pub(crate) fn a_use_by_a_delegated_client_that_lost_its_rights_is_stale<S: Subject>() {
+    let bench = Bench::<S>::new();
+    let task = bench.start(1);
+    bench.commit(changed(delegated(&task, 1, 0)));
+    bench.commit(Append {
+        now: NOON,
+        moves: vec![scanners()],
+        ..Append::default()
+    });
+    let by = |number| {
+        let mut by = used(1, None);
+        by.client.number = number;
+        by
+    };
+    let observed = observe(&bench, vec![by(2), by(1)]);
+    assert_eq!(
+        observed,
+        [Observed::Stale(scanners()), Observed::Recorded(4)]
+    );
+}
+
 pub(crate) fn a_use_under_a_moved_epoch_is_stale<S: Subject>() {
     let bench = Bench::<S>::new();
     bench.start(1);

@@ -3,6 +3,7 @@
 mod attacks;
 mod claims;
 mod dpop;
+mod handover;
 mod keys;
 mod laws;
 mod tokens;

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use dayfly_domain::access::{Detail, Field, Pattern};
 use dayfly_domain::{
-    Claim, ClaimState, ClientRegistered, CredentialIssued, Digest, Epoch, EpochOf, Event,
-    Heartbeat, KeyRule, Name, Repeat, Span, Spent, Task, TaskId, TaskKey, TaskStarted, Time, apply,
+    Cause, Claim, ClaimState, ClientRegistered, CredentialIssued, Digest, Epoch, EpochOf, Event,
+    Heartbeat, KeyRule, Name, Repeat, Span, Spent, Task, TaskEnded, TaskId, TaskKey, TaskStarted,
+    Time, apply,
 };
 use dayfly_store::{
     Annex, Answer, Append, AppendError, Change, ClaimWrite, Committed, Drafted, OneTimeKey,
@@ -32,6 +33,26 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Opens tasks in the database of a server that is not running.
 pub(super) fn open_tasks(database: &Path, issuer: &str, tasks: u64) -> Result<(), Failure> {
+    fill(database, issuer, tasks, After::Open).map(drop)
+}
+
+/// Records tasks that came and went, four entries each, and gives the store that holds them.
+pub(super) fn ended_tasks(
+    database: &Path,
+    issuer: &str,
+    tasks: u64,
+) -> Result<SqliteStore, Failure> {
+    fill(database, issuer, tasks, After::Ended)
+}
+
+/// What becomes of the tasks.
+#[derive(Clone, Copy)]
+enum After {
+    Open,
+    Ended,
+}
+
+fn fill(database: &Path, issuer: &str, tasks: u64, after: After) -> Result<SqliteStore, Failure> {
     let options = SqliteOptions {
         batch_max: 8,
         cache_mib: 256,
@@ -49,7 +70,11 @@ pub(super) fn open_tasks(database: &Path, issuer: &str, tasks: u64) -> Result<()
             if under_way.len() >= UNDER_WAY {
                 settle(&mut under_way).await?;
             }
-            let append = filler.append(first..(first + TASKS as u64).min(tasks))?;
+            let jobs = first..(first + TASKS as u64).min(tasks);
+            let append = match after {
+                After::Open => filler.append(jobs)?,
+                After::Ended => filler.ended(jobs)?,
+            };
             under_way.push_back(store.append(&filler.tenant, append));
         }
         while !under_way.is_empty() {
@@ -66,7 +91,7 @@ pub(super) fn open_tasks(database: &Path, issuer: &str, tasks: u64) -> Result<()
             )));
         }
     }
-    Ok(())
+    Ok(store)
 }
 
 async fn settle(
@@ -134,6 +159,30 @@ impl Filler {
                 .spends
                 .extend(["platform", "dpop"].map(|which| self.spend(which, job, id)));
             append.changes.push(task);
+        }
+        Ok(append)
+    }
+
+    /// Tasks whose end is recorded with their start: what history holds of them.
+    fn ended(&self, jobs: std::ops::Range<u64>) -> Result<Append, Failure> {
+        let mut append = Append {
+            now: self.now,
+            ..Append::default()
+        };
+        for job in jobs {
+            let id = TaskId::new(self.now.millis() + job / 10, random(job));
+            let mut change = self.opening(job, id)?;
+            let event = Event::TaskEnded(TaskEnded {
+                cause: Cause::Completed,
+                at: self.now,
+                count: change.next.version + 1,
+                by: None,
+                last_expiry: change.next.last_expiry(),
+            });
+            let next = apply(Some(change.next), id, &event);
+            change.next = next.context("an end does not fit its task")?;
+            change.events.push(Drafted { event, annex: None });
+            append.changes.push(change);
         }
         Ok(append)
     }
@@ -245,6 +294,8 @@ impl Filler {
             issued: self.now,
             expires: self.now + Span::from_seconds(1800),
             jkt: Some(jkt),
+            act: Vec::new(),
+            may_act: Vec::new(),
             alg: "ES256".to_owned(),
             kid: "aqPFiXQ3b0LMeQ6hMTSQNzWmcSy4zzbvSYNn3OXoz9U".to_owned(),
             hash: digest("token", job),

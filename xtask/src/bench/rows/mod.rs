@@ -13,6 +13,7 @@ mod pace;
 mod policy;
 mod primitives;
 mod probe;
+mod record;
 mod report;
 mod server;
 mod sqlite;
@@ -90,6 +91,9 @@ fn measure(options: &Options, binary: &Path, folder: &Path) -> Result<(), Failur
     }
     if options.wants(Row::Policy) {
         policy::run(&bench, &mut report)?;
+    }
+    if options.wants(Row::Record) {
+        record::run(&bench, &mut report)?;
     }
     if options.wants(Row::Memory) || options.wants(Row::Start) {
         start::run(&bench, &mut report)?;

@@ -96,6 +96,7 @@ fn measure(many: usize, quick: bool) -> Result<f64, Failure> {
             workload: &workload.workload,
             resource: &resource,
             asked: Asked::of(&workload.workload.access, &resource),
+            handed: None,
         };
         let facts = Facts {
             claims: &claims,

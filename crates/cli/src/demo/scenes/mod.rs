@@ -1,14 +1,18 @@
-//! The ten scenes, each of which does something real and fails where it does not go as promised.
+//! The scenes, each of which does something real and fails where it does not go as promised.
 
 pub(super) mod again;
 pub(super) mod batch;
+pub(super) mod cancelled;
 pub(super) mod ceiling;
 pub(super) mod ended;
 pub(super) mod killed;
 pub(super) mod leaked;
+pub(super) mod offboarded;
 pub(super) mod publish;
 pub(super) mod receipt;
+pub(super) mod rerun;
 pub(super) mod restart;
+pub(super) mod shared;
 pub(super) mod stolen;
 
 use std::time::Duration;
@@ -40,6 +44,14 @@ const REPORTS: Repository = Repository {
     id: "1296271",
     workflow: "nightly",
     event: "schedule",
+};
+
+/// Whose jobs are the workload `pipeline`.
+const PIPELINE: Repository = Repository {
+    name: "pipeline",
+    id: "1296272",
+    workflow: "deliver",
+    event: "push",
 };
 
 /// What a scene plays with.

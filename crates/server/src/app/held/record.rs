@@ -1,9 +1,12 @@
 //! One end as the journal has it: what happened to which tasks, and what stays blocked.
 
-use dayfly_domain::{Block, Event, Name, TaskId, Time};
-use dayfly_store::{Annex, Append, Drafted};
+use dayfly_domain::{Block, BlockOn, EpochOf, Event, Name, TaskId, Time};
+use dayfly_store::{Annex, Append, Document, Drafted};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::app::closing::Closing;
+use crate::declared::HandOvers;
 
 /// The version of the text.
 const VERSION: u8 = 1;
@@ -17,6 +20,18 @@ pub(super) struct Held {
     pub(super) at: Time,
     pub(super) ends: Vec<HeldEnd>,
     pub(super) blocks: Vec<HeldBlock>,
+    /// What lost its rights without being blocked.
+    pub(super) moves: Vec<HeldMove>,
+    /// The runs that are over, by the word of their platform.
+    pub(super) closings: Vec<Closing>,
+}
+
+/// What lost its rights by an operator's hand and may start anew, and the entry that says so.
+#[derive(Clone, Debug)]
+pub(super) struct HeldMove {
+    pub(super) of: EpochOf,
+    pub(super) data: String,
+    pub(super) annex: Option<Annex>,
 }
 
 /// What ends of one task.
@@ -30,6 +45,8 @@ pub(super) struct HeldEnd {
 #[derive(Clone, Debug)]
 pub(super) struct HeldBlock {
     pub(super) block: Block,
+    /// Who answers for the workloads of a blocked owner since.
+    pub(super) to: Option<Name>,
     pub(super) data: String,
     pub(super) annex: Option<Annex>,
 }
@@ -39,13 +56,21 @@ pub(super) struct HeldBlock {
 pub(super) struct Unread;
 
 impl Held {
-    /// What an append ends and blocks. Each block comes with the note that records it.
+    /// What an append ends, blocks, and takes rights from. Each block comes with the note that
+    /// records it, and each epoch that moves without a block.
     pub(super) fn of(tenant: &Name, append: &Append) -> Self {
         let ends = append.changes.iter().map(|change| HeldEnd {
             task: change.task,
             events: change.events.clone(),
         });
         let blocks = append.blocks.iter().zip(&append.notes);
+        let moved: &[EpochOf] = if append.blocks.is_empty() {
+            &append.moves
+        } else {
+            // Each is of a block.
+            &[]
+        };
+        let moves = moved.iter().zip(&append.notes);
         Self {
             tenant: tenant.clone(),
             at: append.now,
@@ -53,10 +78,27 @@ impl Held {
             blocks: blocks
                 .map(|(block, note)| HeldBlock {
                     block: block.clone(),
+                    to: handed_to(&block.on, &append.documents),
                     data: note.data.clone(),
                     annex: note.annex.clone(),
                 })
                 .collect(),
+            moves: moves
+                .map(|(of, note)| HeldMove {
+                    of: of.clone(),
+                    data: note.data.clone(),
+                    annex: note.annex.clone(),
+                })
+                .collect(),
+            closings: Vec::new(),
+        }
+    }
+
+    /// The same, and the run that is over.
+    pub(super) fn closing(tenant: &Name, append: &Append, closing: &Closing) -> Self {
+        Self {
+            closings: vec![closing.clone()],
+            ..Self::of(tenant, append)
         }
     }
 
@@ -68,6 +110,8 @@ impl Held {
             at: self.at,
             ends: self.ends.iter().map(WireEnd::of).collect(),
             blocks: self.blocks.iter().map(WireBlock::of).collect(),
+            moves: self.moves.iter().map(WireMove::of).collect(),
+            closings: self.closings.clone(),
         };
         // INVARIANT: names, numbers and texts have no value that JSON cannot write; were it
         // otherwise, the empty text would be refused when it is read.
@@ -88,6 +132,8 @@ impl Held {
                 .map(WireEnd::read)
                 .collect::<Result<_, _>>()?,
             blocks: wire.blocks.into_iter().map(WireBlock::read).collect(),
+            moves: wire.moves.into_iter().map(WireMove::read).collect(),
+            closings: wire.closings,
         })
     }
 }
@@ -100,6 +146,18 @@ struct Wire {
     at: Time,
     ends: Vec<WireEnd>,
     blocks: Vec<WireBlock>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    moves: Vec<WireMove>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    closings: Vec<Closing>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireMove {
+    of: EpochOf,
+    data: String,
+    annex: Option<WireAnnex>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -121,6 +179,8 @@ struct WireEvent {
 #[serde(deny_unknown_fields)]
 struct WireBlock {
     block: Block,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    to: Option<Name>,
     data: String,
     annex: Option<WireAnnex>,
 }
@@ -130,6 +190,19 @@ struct WireBlock {
 struct WireAnnex {
     salt: [u8; 16],
     data: String,
+}
+
+/// To whom these documents hand over what a block is on.
+fn handed_to(on: &BlockOn, documents: &[Document]) -> Option<Name> {
+    let BlockOn::Owner(owner) = on else {
+        return None;
+    };
+    let documents = documents.iter();
+    let kept: Vec<(String, Vec<u8>)> = documents
+        .filter_map(|document| Some((document.name.clone(), document.bytes.clone()?)))
+        .collect();
+    let handed = HandOvers::of(&kept).ok()?;
+    handed.of_owner(owner).map(|handed| handed.to.clone())
 }
 
 impl WireEnd {
@@ -168,6 +241,7 @@ impl WireBlock {
     fn of(held: &HeldBlock) -> Self {
         Self {
             block: held.block.clone(),
+            to: held.to.clone(),
             data: held.data.clone(),
             annex: held.annex.as_ref().map(WireAnnex::of),
         }
@@ -176,6 +250,25 @@ impl WireBlock {
     fn read(self) -> HeldBlock {
         HeldBlock {
             block: self.block,
+            to: self.to,
+            data: self.data,
+            annex: self.annex.map(WireAnnex::read),
+        }
+    }
+}
+
+impl WireMove {
+    fn of(held: &HeldMove) -> Self {
+        Self {
+            of: held.of.clone(),
+            data: held.data.clone(),
+            annex: held.annex.as_ref().map(WireAnnex::of),
+        }
+    }
+
+    fn read(self) -> HeldMove {
+        HeldMove {
+            of: self.of,
             data: self.data,
             annex: self.annex.map(WireAnnex::read),
         }

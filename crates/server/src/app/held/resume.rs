@@ -3,19 +3,21 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use dayfly_domain::{BlockOn, EpochOf, Name, Span, TaskId};
+use dayfly_domain::{BlockOn, EpochOf, Name, Span, TaskId, Time};
 use dayfly_store::{
     Annex, Answer, Append, AppendError, Change, Committed, Facts, FactsQuery, Note, Touch,
     Unavailable,
 };
 use serde_json::json;
 
-use super::record::{Held, HeldBlock};
+use super::record::{Held, HeldBlock, HeldMove};
 use super::set::applied;
 use super::store::{ObeyingStore, late, within};
 use super::{PATIENCE, Stall};
-use crate::app::contain::Contained;
+use crate::app::closing::Closing;
+use crate::app::contain::{Contained, Stop, stopped};
 use crate::app::moved::Moves;
+use crate::declared::HandOvers;
 use crate::random;
 
 /// How many ends are recorded side by side.
@@ -146,12 +148,10 @@ impl ObeyingStore {
     /// What is left to record of this; none when the ledger has all of it.
     fn append_of(&self, held: &Held) -> Result<Option<Append>, Unavailable> {
         let tasks: Vec<TaskId> = held.ends.iter().map(|end| end.task).collect();
-        let epochs: Vec<EpochOf> = held
-            .blocks
-            .iter()
-            .filter_map(|held| Contained::of(&held.block.on))
-            .map(|what| what.epoch())
-            .collect();
+        let blocked = held.blocks.iter();
+        let blocked = blocked.filter_map(|held| Contained::of(&held.block.on));
+        let moved = held.moves.iter().map(|held| held.of.clone());
+        let epochs: Vec<EpochOf> = blocked.map(|what| what.epoch()).chain(moved).collect();
         let query = FactsQuery {
             tasks: &tasks,
             epochs: &epochs,
@@ -162,6 +162,9 @@ impl ObeyingStore {
         let mut append = Append::default();
         for held in &held.blocks {
             block(&mut append, held, &facts)?;
+        }
+        for moved in &held.moves {
+            take_rights(&mut append, moved, held.at, &facts)?;
         }
         append.now = held.at;
         for (end, open) in held.ends.iter().zip(&facts.tasks) {
@@ -182,8 +185,43 @@ impl ObeyingStore {
                 });
             }
         }
-        let nothing = append.changes.is_empty() && append.blocks.is_empty();
+        for closing in &held.closings {
+            self.close(&mut append, held, closing)?;
+        }
+        let nothing = append.changes.is_empty()
+            && append.blocks.is_empty()
+            && append.closes.is_empty()
+            && append.moves.is_empty();
         Ok((!nothing).then_some(append))
+    }
+
+    /// Has an append close a run, and end what of it is open beside what is held.
+    fn close(
+        &self,
+        append: &mut Append,
+        held: &Held,
+        closing: &Closing,
+    ) -> Result<(), Unavailable> {
+        let query = FactsQuery {
+            series: Some((&closing.issuer, &closing.series)),
+            ..FactsQuery::default()
+        };
+        let claims = self.shared.inner.facts(&held.tenant, &query)?.claims;
+        let tasks = closing.of_attempt(&claims);
+        let query = FactsQuery {
+            tasks: &tasks,
+            ..FactsQuery::default()
+        };
+        let open = self.shared.inner.facts(&held.tenant, &query)?.tasks;
+        let open: Vec<_> = open
+            .into_iter()
+            .flatten()
+            .map(|open| (open, None))
+            .collect();
+        closing
+            .add_to(append, &open)
+            .map(drop)
+            .map_err(|why| Unavailable(why.to_string()))
     }
 
     /// Records the outage in the ledgers that do not have it yet.
@@ -252,10 +290,9 @@ async fn patiently(
 fn together(held: &[Arc<Held>]) -> usize {
     let mut tasks = HashSet::new();
     let fit = held.iter().take(BATCH).take_while(|held| {
-        let alone = held
-            .blocks
-            .iter()
-            .any(|held| Contained::of(&held.block.on).is_some());
+        let mut blocked = held.blocks.iter();
+        let alone =
+            !held.moves.is_empty() || blocked.any(|held| Contained::of(&held.block.on).is_some());
         !alone && held.ends.iter().all(|end| tasks.insert(end.task))
     });
     fit.count().max(1)
@@ -264,19 +301,49 @@ fn together(held: &[Arc<Held>]) -> usize {
 /// Has an append set a block that does not stand yet.
 fn block(append: &mut Append, held: &HeldBlock, facts: &Facts) -> Result<(), Unavailable> {
     let on: &BlockOn = &held.block.on;
-    if facts.blocks.iter().any(|block| block.on == *on) {
+    let stands = facts.blocks.iter().any(|block| block.on == *on);
+    let stop = match &held.to {
+        Some(to) => Stop::HandOver(to.clone()),
+        None => Stop::Block,
+    };
+    let handed = match on {
+        BlockOn::Owner(owner) => {
+            let handed = HandOvers::of(&facts.documents)?;
+            handed.of_owner(owner).map(|handed| handed.to.clone())
+        }
+        BlockOn::Series { .. }
+        | BlockOn::Key { .. }
+        | BlockOn::Instance { .. }
+        | BlockOn::Issuer(_)
+        | BlockOn::Workload(_)
+        | BlockOn::Tenant => None,
+    };
+    if stands && (held.to.is_none() || held.to == handed) {
         return Ok(());
     }
-    let note = Note {
-        kind: "block.set",
-        data: held.data.clone(),
-        annex: held.annex.clone(),
-    };
+    let note = stopped(&stop, held.data.clone(), held.annex.clone());
     if let Some(what) = Contained::of(on) {
-        *append = what.append(facts, held.block.since, note)?;
+        *append = what.append(&stop, facts, held.block.since, note)?;
         return Ok(());
     }
     append.notes.push(note);
     append.blocks.push(held.block.clone());
+    Ok(())
+}
+
+/// Has an append take rights that were not taken yet.
+fn take_rights(
+    append: &mut Append,
+    held: &HeldMove,
+    at: Time,
+    facts: &Facts,
+) -> Result<(), Unavailable> {
+    let what = Contained::of_epoch(&held.of);
+    // The moves that are kept say when: it was recorded before its answer came, or before a fall.
+    if Moves::of(&facts.documents)?.holds(&held.of, what.cause(&Stop::End), at) {
+        return Ok(());
+    }
+    let note = stopped(&Stop::End, held.data.clone(), held.annex.clone());
+    *append = what.append(&Stop::End, facts, at, note)?;
     Ok(())
 }

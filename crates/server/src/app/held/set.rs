@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use dayfly_domain::{Block, BlockOn, EpochOf, Event, Name, Task, TaskEnded, TaskId, apply};
+use dayfly_domain::{Block, Epoch, EpochOf, Event, Moved, Name, Task, TaskEnded, TaskId, apply};
 use dayfly_store::{Drafted, OpenTask};
 
 use super::record::Held;
+use crate::app::contain::{Contained as Stopped, Stop};
 
 /// The ends and blocks that are held, by tenant.
 #[derive(Debug, Default)]
@@ -16,6 +17,8 @@ pub(super) struct Contained(HashMap<Name, OfTenant>);
 pub(super) struct OfTenant {
     ends: HashMap<TaskId, Vec<Drafted>>,
     blocks: Vec<Block>,
+    /// The epochs that move when it is recorded, each with why and when.
+    moves: Vec<(EpochOf, Moved)>,
 }
 
 impl Contained {
@@ -35,9 +38,22 @@ impl Contained {
             events.extend(end.events.iter().cloned());
         }
         for held in &held.blocks {
-            if !of_tenant.stands(&held.block.on) {
-                of_tenant.blocks.push(held.block.clone());
+            let block = &held.block;
+            if of_tenant.blocks.iter().any(|other| other.on == block.on) {
+                continue;
             }
+            of_tenant.blocks.push(block.clone());
+            if let Some(what) = Stopped::of(&block.on) {
+                let (cause, at) = (what.cause(&Stop::Block), block.since);
+                of_tenant.moves.push((what.epoch(), Moved { cause, at }));
+            }
+        }
+        for moved in &held.moves {
+            let cause = Stopped::of_epoch(&moved.of).cause(&Stop::End);
+            let at = held.at;
+            of_tenant
+                .moves
+                .push((moved.of.clone(), Moved { cause, at }));
         }
     }
 
@@ -54,7 +70,21 @@ impl OfTenant {
             open.task = task;
         }
         if open.stale.is_none() {
-            open.stale = self.contains(&open.task);
+            let relied = open.task.epochs.iter();
+            open.stale = relied
+                .map(|epoch| &epoch.of)
+                .find(|of| self.takes(of))
+                .cloned();
+        }
+        let below = open
+            .task
+            .relied_below()
+            .filter(|epoch| self.takes(&epoch.of));
+        let lost: Vec<Epoch> = below.cloned().collect();
+        for epoch in lost {
+            if !open.lost.contains(&epoch) {
+                open.lost.push(epoch);
+            }
         }
     }
 
@@ -64,20 +94,14 @@ impl OfTenant {
         self.blocks.iter().filter(new).cloned().collect()
     }
 
-    fn stands(&self, on: &BlockOn) -> bool {
-        self.blocks.iter().any(|block| block.on == *on)
+    /// The epochs that move when this is recorded, each with why and when.
+    pub(super) fn moves(&self) -> &[(EpochOf, Moved)] {
+        &self.moves
     }
 
-    /// The epoch that a containment of this task moves when it is recorded.
-    fn contains(&self, task: &Task) -> Option<EpochOf> {
-        let moved = |epoch: &&EpochOf| match epoch {
-            EpochOf::Tenant => self.stands(&BlockOn::Tenant),
-            EpochOf::Owner(name) => self.stands(&BlockOn::Owner(name.clone())),
-            EpochOf::Workload(name) => self.stands(&BlockOn::Workload(name.clone())),
-            EpochOf::Issuer(_) => false,
-        };
-        let mut relied = task.epochs.iter().map(|epoch| &epoch.of);
-        relied.find(moved).cloned()
+    /// Whether this epoch moves when it is recorded.
+    fn takes(&self, of: &EpochOf) -> bool {
+        self.moves.iter().any(|(moved, _)| moved == of)
     }
 }
 
@@ -111,6 +135,7 @@ fn counted(event: &Event, version: u64) -> Event {
         | Event::TaskDenied(_)
         | Event::TaskStarted(_)
         | Event::ClientRegistered(_)
+        | Event::ClientDelegated(_)
         | Event::CredentialIssued(_)
         | Event::CredentialRevoked(_)
         | Event::ClientEnded(_) => event.clone(),

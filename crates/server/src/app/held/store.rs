@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use dayfly_domain::{Event, Name, TaskId, Time};
+use dayfly_domain::{EpochOf, Event, Moved, Name, TaskId, Time};
 use dayfly_ledger::Hash;
 use dayfly_store::clock::Clock;
 use dayfly_store::{
@@ -18,6 +18,7 @@ use super::record::Held;
 use super::resume::Retry;
 use super::set::{Contained, OfTenant};
 use super::{Acknowledged, PATIENCE, Stall};
+use crate::app::closing::Closing;
 use crate::app::tally::Tally;
 
 /// A store in front of another one. See the module's text.
@@ -114,6 +115,27 @@ impl ObeyingStore {
         }
     }
 
+    /// The same for what is over by the word of a platform: where it is held, the run is closed with
+    /// the ends when they are recorded.
+    ///
+    /// # Errors
+    /// Only those that say that it has to be decided again.
+    pub(in crate::app) async fn end_closing(
+        &self,
+        tenant: &Name,
+        append: Append,
+        closing: &Closing,
+    ) -> Result<Acknowledged, AppendError> {
+        let held = Held::closing(tenant, &append, closing);
+        match self.append(tenant, append).await {
+            Ok(_) => Ok(Acknowledged::Recorded),
+            Err(AppendError::Unavailable(why) | AppendError::Unknown(why)) => {
+                Ok(self.hold(held, why).await)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Holds an end that cannot even be tried, because the store cannot be read.
     pub(in crate::app) async fn hold_append(
         &self,
@@ -146,6 +168,16 @@ impl ObeyingStore {
             return None;
         }
         self.shared.state().stall.clone()
+    }
+
+    /// The epochs of a tenant that move when what is held is recorded, each with why and when.
+    pub(in crate::app) fn moves(&self, tenant: &Name) -> Vec<(EpochOf, Moved)> {
+        if !self.shared.is_closed() {
+            return Vec::new();
+        }
+        let state = self.shared.state();
+        let held = state.set.of_tenant(tenant);
+        held.map(|held| held.moves().to_vec()).unwrap_or_default()
     }
 
     /// How many ends wait to be recorded.
@@ -371,6 +403,7 @@ fn grants(append: &Append) -> bool {
         | Event::TaskApproved(_)
         | Event::TaskStarted(_)
         | Event::ClientRegistered(_)
+        | Event::ClientDelegated(_)
         | Event::CredentialIssued(_) => true,
         Event::TaskDenied(_)
         | Event::CredentialRevoked(_)

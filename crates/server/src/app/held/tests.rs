@@ -6,11 +6,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use dayfly_domain::{Block, BlockOn, Cause, ClientEnded, Event, TaskId, Time};
+use dayfly_domain::{Block, BlockOn, Cause, ClientEnded, EpochOf, Event, TaskId, Time};
 use dayfly_store::{Annex, Drafted};
 
 use super::journal::{Disk, JOURNAL, JOURNAL_BYTES, Journal, JournalError, Keeper};
-use super::record::{Held, HeldBlock, HeldEnd};
+use super::record::{Held, HeldBlock, HeldEnd, HeldMove};
 
 /// A disk of which a power failure leaves what was synced.
 #[derive(Clone, Default)]
@@ -83,6 +83,7 @@ fn held(at: u64) -> Held {
         client: 1,
         cause: Cause::Operator,
         at: Time::from_millis(at),
+        by: None,
         last_expiry: None,
     });
     Held {
@@ -101,9 +102,16 @@ fn held(at: u64) -> Held {
                 task: None,
                 since: Time::from_millis(at),
             },
+            to: Some("heirs".parse().unwrap()),
             data: "{}".to_owned(),
             annex: Some(annex),
         }],
+        moves: vec![HeldMove {
+            of: EpochOf::Owner("team".parse().unwrap()),
+            data: "{}".to_owned(),
+            annex: None,
+        }],
+        closings: Vec::new(),
     }
 }
 
@@ -122,6 +130,8 @@ fn an_end_outlives_a_power_failure_from_its_acknowledgement_on() {
     assert_eq!(read.ends[0].events[0].event, wrote.ends[0].events[0].event);
     assert_eq!(read.ends[0].events[0].annex, wrote.ends[0].events[0].annex);
     assert_eq!(read.blocks[0].block, wrote.blocks[0].block);
+    assert_eq!(read.blocks[0].to, wrote.blocks[0].to);
+    assert_eq!(read.moves[0].of, wrote.moves[0].of);
 }
 
 #[test]

@@ -368,12 +368,59 @@ fn ceilings() {
 }
 
 #[test]
-fn what_this_build_does_not_serve() {
+fn what_may_be_handed_over() {
+    let with = |delegation: &str| good_with(&format!("delegation = {delegation}"));
     check(&[
         (
-            good_with("delegation = { depth = 2, clients = 16, to = [\"self\"] }"),
-            "tenant.toml:18:1: `workload.release.delegation` is not served by this build",
+            with(r#"{ depth = 2, clients = 16, to = ["self"] }"#),
+            "loads",
         ),
+        (
+            with(r#"{ depth = 4, clients = 255, to = ["self"], actor = "required" }"#),
+            "loads",
+        ),
+        (
+            with(r#"{ depth = 0, clients = 16, to = ["self"] }"#),
+            "tenant.toml:18:16: `workload.release.delegation.depth` is 0, wanted 1 to 4",
+        ),
+        (
+            with(r#"{ depth = 5, clients = 16, to = ["self"] }"#),
+            "tenant.toml:18:16: `workload.release.delegation.depth` is 5, wanted 1 to 4",
+        ),
+        (
+            with(r#"{ depth = 1, clients = 256, to = ["self"] }"#),
+            "tenant.toml:18:27: `workload.release.delegation.clients` is 256, wanted 1 to 255",
+        ),
+        (
+            with(r#"{ depth = 1, clients = 1, to = [] }"#),
+            "tenant.toml:18:40: `workload.release.delegation.to` is an empty list",
+        ),
+        (
+            with(r#"{ depth = 1, clients = 1, to = ["self", "release"] }"#),
+            "tenant.toml:18:54: `workload.release.delegation.to` names `release` twice",
+        ),
+        (
+            with(r#"{ depth = 1, clients = 1, to = ["releas"] }"#),
+            "tenant.toml:18:46: `workload.release.delegation.to[0]` names the workload `releas`, which is not declared: did you mean `release`?",
+        ),
+        (
+            with(r#"{ depth = 1, clients = 1, to = ["self"], actor = "never" }"#),
+            "tenant.toml:18:55: `workload.release.delegation.actor` is `never`, wanted `optional` or `required`",
+        ),
+        (
+            with(r#"{ clients = 1, to = ["self"] }"#),
+            "tenant.toml:18:1: `depth` is missing in `workload.release.delegation`",
+        ),
+        (
+            with(r#"{ depth = 1, clients = 1, to = ["self"], actors = 1 }"#),
+            "tenant.toml:18:55: unknown key `workload.release.delegation.actors`: did you mean `actor`?",
+        ),
+    ]);
+}
+
+#[test]
+fn approvals() {
+    check(&[
         (
             good_with("approval = { by = \"owner\", within = \"30m\" }\nrepeat = \"join\""),
             "tenant.toml:18:1: `workload.release.approval` and `repeat = \"join\"` exclude each other: who joins comes in without anybody being asked",

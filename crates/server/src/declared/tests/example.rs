@@ -72,13 +72,21 @@ fn splits_over_files() {
 }
 
 #[test]
-fn delegation_is_refused_until_it_is_served() {
+fn delegation_is_read() {
     let text = EXAMPLE.replace(
         "limits ",
         "delegation = { depth = 2, clients = 16, to = [\"self\"] }\nlimits ",
     );
+    let declared = Folder::new().load(&[("tenant.toml", &text)]).unwrap().0;
+    let release: dayfly_domain::Name = "release".parse().unwrap();
+    let workload = &declared.workloads[&release].workload;
     assert_eq!(
-        Folder::new().errors(&text),
-        "tenant.toml:32:1: `workload.release.delegation` is not served by this build"
+        workload.delegation,
+        Some(dayfly_domain::Delegation {
+            depth: 2,
+            clients: 16,
+            to: vec![release],
+            actor: dayfly_domain::Actor::Optional,
+        })
     );
 }

@@ -58,6 +58,8 @@ impl Folder {
         };
         write("artifacts.secret", "s3cret\n");
         write("empty.secret", "\n");
+        write("hook.secret", "a secret of the test\n");
+        write("bad.whsec", "whsec_!\n");
         write("github-jwks.json", JWKS);
         write("no-keys.json", r#"{"keys":[]}"#);
         write("broken.json", "{");

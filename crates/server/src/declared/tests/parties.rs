@@ -62,9 +62,52 @@ fn issuers() {
     ]);
 }
 
+fn with(keys: &str) -> String {
+    good_but("[issuer.gitlab]\n", &format!("[issuer.gitlab]\n{keys}\n"))
+}
+
+#[test]
+fn webhooks_of_issuers() {
+    check(&[
+        (
+            with("webhook_secret_file = \"x\""),
+            "tenant.toml:3:1: the secret file `x` cannot be read: No such file or directory (os error 2)",
+        ),
+        (
+            with("webhook_secret_file = []"),
+            "tenant.toml:3:1: `issuer.gitlab.webhook_secret_file` is an empty list",
+        ),
+        (
+            with("webhook_secret_file = \"artifacts.secret\""),
+            "tenant.toml:3:1: the secret file `artifacts.secret` holds a secret of 6 bytes, wanted 16 or more",
+        ),
+        (
+            with("webhook_secret_file = [\"hook.secret\", \"bad.whsec\"]"),
+            "tenant.toml:3:39: the secret file `bad.whsec` begins with `whsec_` and does not go on in base64",
+        ),
+        (
+            with("webhook_secret_file = [\"a\", \"b\", \"c\", \"d\", \"e\"]"),
+            "tenant.toml:3:1: `issuer.gitlab.webhook_secret_file` names more than 4 files",
+        ),
+        (
+            good_but(
+                "kind = \"kubernetes\"\n",
+                "kind = \"kubernetes\"\nwebhook_secret_file = \"hook.secret\"\n",
+            ),
+            "tenant.toml:5:1: the secret file `hook.secret` does not begin with `whsec_`, as a secret of Standard Webhooks does",
+        ),
+        (
+            good_but(
+                "url = \"https://idp.example/\"\n",
+                "url = \"https://idp.example/\"\naudience = \"dayfly\"\npeople = true\nwebhook_secret_file = \"hook.secret\"\n",
+            ),
+            "tenant.toml:11:1: no webhook ends what people started: its claims would have to name them",
+        ),
+    ]);
+}
+
 #[test]
 fn keys_and_audiences_of_issuers() {
-    let with = |keys: &str| good_but("[issuer.gitlab]\n", &format!("[issuer.gitlab]\n{keys}\n"));
     check(&[
         (
             with("algs = [\"HS256\"]"),
@@ -77,10 +120,6 @@ fn keys_and_audiences_of_issuers() {
         (
             with("audience = [\"a\", 1]"),
             "tenant.toml:3:18: `issuer.gitlab.audience[1]` is an integer, wanted a text",
-        ),
-        (
-            with("webhook_secret_file = \"x\""),
-            "tenant.toml:3:1: `issuer.gitlab.webhook_secret_file` is not served by this build",
         ),
         (
             with("jwks = { file = \"missing.json\" }"),

@@ -204,6 +204,7 @@ fn of_rule(rule: Rule) -> (StatusCode, &'static str) {
         | Stage::Match
         | Stage::Task
         | Stage::Access
+        | Stage::Delegation
         | Stage::Policy => (StatusCode::CONFLICT, "refused"),
     }
 }
@@ -246,7 +247,7 @@ impl From<Refused> for Problem {
 impl From<ApplyError> for Problem {
     fn from(why: ApplyError) -> Self {
         match why {
-            ApplyError::Load(_) => Self::Unfit(why.to_string()),
+            ApplyError::Load(_) | ApplyError::Heir { .. } => Self::Unfit(why.to_string()),
             ApplyError::Ends { .. } | ApplyError::Raced | ApplyError::NoFormer => {
                 Self::Conflict(why.to_string())
             }

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::Admin;
 use super::answer::{Answered, Problem, acknowledged, answer, parsed};
+use super::ends::would_end;
 use super::keeper::Caller;
 use super::rights::Route;
 use crate::app::{Actor, ApplyRequest, Erasure};
@@ -47,6 +48,9 @@ pub(super) struct EarlierHead {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct End {
+    #[serde(default)]
+    dry_run: bool,
+    #[serde(default)]
     reason: String,
 }
 
@@ -78,12 +82,23 @@ pub(super) async fn end(
     body: Wanted<End>,
 ) -> Answered {
     let task: TaskId = parsed("task", &task)?;
-    let reason = checked(&body.0.reason)?;
-    admin
+    let dry_run = body.0.dry_run;
+    let reason = if dry_run {
+        ""
+    } else {
+        checked(&body.0.reason)?
+    };
+    let would = admin
         .read(&tenant, move |app, tenant| {
-            caller.scope.check_task(app, tenant, task, Route::TaskEnd)
+            caller.scope.check_task(app, tenant, task, Route::TaskEnd)?;
+            Ok(dry_run
+                .then(|| app.task_would_end(tenant, task))
+                .transpose()?)
         })
         .await?;
+    if let Some(would) = would {
+        return would_end(&task.to_string(), would);
+    }
     let tenant = admin.tenant(&tenant)?;
     let ended = admin.app.operator_end(&tenant, task, &by, reason).await?;
     let said = json!({

@@ -8,12 +8,25 @@ use serde_json::json;
 use super::Admin;
 use super::answer::{Answered, acknowledged, answer, parsed};
 use super::change::{Wanted, checked};
-use crate::app::{Actor, Contained};
+use super::ends::would_end;
+use crate::app::{Actor, Contained, Stop};
 use crate::record;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Contain {
+    #[serde(default)]
+    dry_run: bool,
+    #[serde(default)]
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Offboard {
+    /// Who answers for its workloads from then on.
+    #[serde(default)]
+    to: Option<Name>,
     #[serde(default)]
     dry_run: bool,
     #[serde(default)]
@@ -52,14 +65,21 @@ pub(super) async fn offboard(
     State(admin): State<Admin>,
     Path((tenant, owner)): Path<(String, String)>,
     by: Actor,
-    body: Wanted<Contain>,
+    body: Wanted<Offboard>,
 ) -> Answered {
+    let Offboard {
+        to,
+        dry_run,
+        reason,
+    } = body.0;
+    let stop = to.map_or(Stop::Block, Stop::HandOver);
+    let what = Contained::Owner(named(&owner)?);
     contain(
         &admin,
         &tenant,
-        Contained::Owner(named(&owner)?),
+        (what, stop),
         by,
-        body.0,
+        Contain { dry_run, reason },
     )
     .await
 }
@@ -89,7 +109,7 @@ pub(super) async fn disable(
     contain(
         &admin,
         &tenant,
-        Contained::Workload(named(&workload)?),
+        (Contained::Workload(named(&workload)?), Stop::Block),
         by,
         body.0,
     )
@@ -118,7 +138,14 @@ pub(super) async fn freeze(
     by: Actor,
     body: Wanted<Contain>,
 ) -> Answered {
-    contain(&admin, &tenant, Contained::Tenant, by, body.0).await
+    contain(
+        &admin,
+        &tenant,
+        (Contained::Tenant, Stop::Block),
+        by,
+        body.0,
+    )
+    .await
 }
 
 pub(super) async fn unfreeze(
@@ -133,21 +160,25 @@ pub(super) async fn unfreeze(
 async fn contain(
     admin: &Admin,
     tenant: &str,
-    what: Contained,
+    (what, stop): (Contained, Stop),
     by: Actor,
     body: Contain,
 ) -> Answered {
     let on = what.block().to_string();
     if body.dry_run {
-        let open = admin
-            .read(tenant, move |app, tenant| Ok(app.would_end(tenant, &what)?))
-            .await?;
-        return answer(&json!({ "on": on, "applied": false, "open": open }));
+        let would = admin.read(tenant, move |app, tenant| {
+            Ok(app.would_stop(tenant, &what, &stop)?)
+        });
+        return would_end(&on, would.await?);
     }
     let reason = checked(&body.reason)?;
+    let to = match &stop {
+        Stop::HandOver(to) => Some(to.clone()),
+        Stop::Block | Stop::End => None,
+    };
     let tenant = admin.tenant(tenant)?;
-    let done = admin.app.contain(&tenant, &what, &by, reason).await?;
-    let said = json!({ "on": on, "applied": !done.already, "since": done.since });
+    let done = admin.app.stop(&tenant, &what, &stop, &by, reason).await?;
+    let said = json!({ "on": on, "applied": !done.already, "since": done.since, "ended": done.open, "to": to });
     acknowledged(said, done.recorded)
 }
 

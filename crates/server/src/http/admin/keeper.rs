@@ -316,11 +316,12 @@ impl Scope {
         &self,
         tenant: &Name,
         key: &TraceKey,
-        trace: &Trace,
+        trace: &mut Trace,
     ) -> Result<(), Problem> {
         let Some(owners) = self.owners_in(tenant) else {
             return Ok(());
         };
+        trace.related.retain(|other| owners.contains(&other.owner));
         if let TraceKey::Owner(owner) = key
             && owners.contains(owner)
         {

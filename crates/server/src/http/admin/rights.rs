@@ -5,7 +5,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 
 use super::keeper::{Keeper, guard};
-use super::{Admin, change, contain, findings, keys, open, review};
+use super::{Admin, change, contain, ends, findings, keys, open, review};
 use crate::config::Role;
 
 /// What a route takes.
@@ -116,8 +116,11 @@ routes! {
     TaskEnd         post "/admin/{tenant}/tasks/{task}/end"           Contain    May    change::end;
     TaskApprove     post "/admin/{tenant}/tasks/{task}/approve"       Approve    May    change::approve;
     TaskDeny        post "/admin/{tenant}/tasks/{task}/deny"          Deny       May    change::deny;
+    ClientEnd       post "/admin/{tenant}/clients/{client}/end"         Contain    May    ends::client;
+    InstanceEnd     post "/admin/{tenant}/instances/end"              Contain    MayNot ends::instance;
     Why             get  "/admin/{tenant}/why/{refusal}"              Read       May    super::why;
     Trace           get  "/admin/{tenant}/trace"                      Read       May    super::trace;
+    Reach           get  "/admin/{tenant}/reach"                      Read       MayNot super::reach;
     Findings        get  "/admin/{tenant}/findings"                   Read       May    findings::list;
     Receipt         get  "/admin/{tenant}/receipt/{task}"             Read       MayNot super::receipt;
     LedgerHead      get  "/admin/{tenant}/ledger/head"                Read       MayNot super::head;
@@ -129,15 +132,20 @@ routes! {
     KeysRotate      post "/admin/{tenant}/keys/rotate"                Contain    MayNot keys::rotate;
     KeysCompromise  post "/admin/{tenant}/keys/compromise"            Administer MayNot keys::compromise;
     Blocks          get  "/admin/{tenant}/blocks"                     Read       MayNot super::blocks;
+    BlockSet        post "/admin/{tenant}/blocks"                     Contain    MayNot ends::block;
     Unblock         post "/admin/{tenant}/unblock"                    Contain    MayNot change::unblock;
     Owners          get  "/admin/{tenant}/owners"                     Read       MayNot contain::owners;
+    OwnerEnd        post "/admin/{tenant}/owners/{name}/end"          Contain    May    ends::owner;
     OwnerOffboard   post "/admin/{tenant}/owners/{name}/offboard"     Contain    MayNot contain::offboard;
     OwnerRestore    post "/admin/{tenant}/owners/{name}/restore"      Contain    MayNot contain::restore;
     Review          get  "/admin/{tenant}/owners/{name}/review"       Read       May    review::show;
     ReviewSign      post "/admin/{tenant}/owners/{name}/review/sign"  Contain    May    review::sign;
     Workloads       get  "/admin/{tenant}/workloads"                  Read       MayNot contain::workloads;
+    WorkloadEnd     post "/admin/{tenant}/workloads/{name}/end"       Contain    May    ends::workload;
     WorkloadDisable post "/admin/{tenant}/workloads/{name}/disable"   Contain    MayNot contain::disable;
     WorkloadEnable  post "/admin/{tenant}/workloads/{name}/enable"    Contain    MayNot contain::enable;
+    IssuerEnd       post "/admin/{tenant}/issuers/{name}/end"         Contain    MayNot ends::issuer;
+    TenantEnd       post "/admin/{tenant}/end"                        Contain    MayNot ends::tenant;
     Freeze          post "/admin/{tenant}/freeze"                     Contain    MayNot contain::freeze;
     Unfreeze        post "/admin/{tenant}/unfreeze"                   Contain    MayNot contain::unfreeze;
     Apply           post "/admin/{tenant}/apply"                      Administer MayNot change::apply;

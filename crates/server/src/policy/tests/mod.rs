@@ -10,7 +10,7 @@ use std::path::Path;
 
 use dayfly_domain::{Claims, Name, Time};
 
-use super::{Action, Asked, Facts, Policies, Question, Verdict};
+use super::{Action, Asked, Facts, Handed, Policies, Question, Verdict};
 use crate::declared::{Declared, LoadError, Source, SourceFile, TenantContext, Warning};
 
 /// Two owners, three workloads, two resources.
@@ -142,6 +142,11 @@ impl Asks {
             workload,
             resource: &resource,
             asked: Asked::of(&workload.access, &resource),
+            handed: (self.action == Action::Delegate).then(|| Handed {
+                depth: 1,
+                parent: workload,
+                chain: vec![workload],
+            }),
         };
         policies.evaluate(&question, &facts)
     }

@@ -11,7 +11,7 @@ use super::super::schema::{Action, TYPES, uid};
 use super::super::slice::{Key, Slices};
 use super::{NOW, declared, source};
 use crate::config::Place;
-use crate::policy::{Asked, Facts};
+use crate::policy::{Asked, Facts, Handed};
 
 const PRINCIPALS: [&str; 9] = [
     "principal",
@@ -172,7 +172,12 @@ fn compare(
                     resource: uid(&TYPES.resource, resource),
                 };
                 let asked = Asked::of(&workload.access, &resource.parse().unwrap());
-                let context = facts.context(&asked).unwrap();
+                let handed = (action == Action::Delegate).then(|| Handed {
+                    depth: 1,
+                    parent: workload,
+                    chain: vec![workload],
+                });
+                let context = facts.context(&asked, handed.as_ref()).unwrap();
                 let request = Request::new(
                     key.workload.clone(),
                     action.uid(),

@@ -228,6 +228,7 @@ impl Hand {
             client,
             cause,
             at: when,
+            by: None,
             last_expiry: None,
         });
         self.append(when, id, vec![(ended, None)], |_| {});
@@ -319,6 +320,8 @@ fn issued(client: u32, credential: u32, hash: u8, when: Time, expires: Time) -> 
         issued: when,
         expires,
         jkt: Some(digest(100 + hash)),
+        act: Vec::new(),
+        may_act: Vec::new(),
         alg: "ES256".to_owned(),
         kid: "key-1".to_owned(),
         hash: digest(hash),

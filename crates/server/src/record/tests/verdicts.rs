@@ -232,7 +232,9 @@ fn what_the_record_does_not_know() {
     for (key, line) in [
         (
             token.clone(),
-            format!("UNKNOWN {token} (tenant acme issued no token with this hash)"),
+            format!(
+                "UNKNOWN {token} (tenant acme issued no token with this hash, and none came in by it)"
+            ),
         ),
         (
             other.to_string(),

@@ -29,7 +29,7 @@ fn at(seconds: u64) -> Time {
 }
 
 /// An issuer with the defaults of configuration, whose keys may be fetched from this machine.
-fn issuer(kind: IssuerKind, url: &str) -> Issuer {
+pub(in crate::verify) fn issuer(kind: IssuerKind, url: &str) -> Issuer {
     Issuer {
         place: crate::config::Place::of_file("tenant.toml".to_owned()),
         name: kind.word().parse().unwrap(),
@@ -42,6 +42,7 @@ fn issuer(kind: IssuerKind, url: &str) -> Issuer {
         keep: Span::from_seconds(36 * 86_400),
         rate: None,
         people: None,
+        webhooks: Vec::new(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use dayfly_domain::{ClaimState, EpochOf, HeartbeatMode, Name, Task, TaskId};
+use dayfly_domain::{ClaimState, Epoch, EpochOf, HeartbeatMode, Name, Task, TaskId};
 use dayfly_ledger::Hash;
 use rusqlite::{Connection, OptionalExtension, Row};
 
@@ -12,6 +12,7 @@ use crate::sqlite::load::{json, read_held};
 use crate::sqlite::partition::Partitions;
 use crate::sqlite::read::read_claim;
 use crate::sqlite::value::task;
+use crate::sqlite::view::BELOW;
 
 /// Checks all tables of a tenant that follow from its entries.
 pub(super) fn check(db: &Connection, tenant: (u32, &Name), open: &Open) -> Result<(), FsckFailure> {
@@ -68,8 +69,11 @@ impl Hot<'_> {
         last: Hash,
     ) -> Result<(), FsckFailure> {
         let held = read_held(row)?;
-        let of = |number: u32| epochs.get(number as usize).cloned();
-        let relied = held.relied.iter().map(|(number, at)| (of(*number), *at));
+        let of = |number: u32| epochs.get((number & !BELOW) as usize).cloned();
+        let relied = held
+            .relied
+            .iter()
+            .map(|(number, at)| (number & BELOW != 0, of(*number), *at));
         let beside = (
             (held.version, held.hash, row.get::<_, String>(10)?),
             (held.deadline, held.grace, held.linger),
@@ -78,10 +82,9 @@ impl Hot<'_> {
         let watched = !matches!(wanted.heartbeat.mode, HeartbeatMode::Off);
         let grace = watched.then_some(wanted.heartbeat.grace);
         let linger = wanted.lingers_until().map(|(until, _)| until);
-        let relies = wanted
-            .epochs
-            .iter()
-            .map(|epoch| (Some(epoch.of.clone()), epoch.at));
+        let relies = |below: bool, epoch: &Epoch| (below, Some(epoch.of.clone()), epoch.at);
+        let of_task = wanted.epochs.iter().map(|epoch| relies(false, epoch));
+        let relies = of_task.chain(wanted.relied_below().map(|epoch| relies(true, epoch)));
         let fits = (
             (wanted.version, last, wanted.workload.to_string()),
             (wanted.deadline, grace, linger),

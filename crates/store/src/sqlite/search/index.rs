@@ -13,7 +13,7 @@ use crate::sqlite::value::{count, entry_id, int, uint};
 use crate::{SearchKey, StoredEntry};
 
 /// The form of the index; one of another form is built anew.
-const FORM: i64 = 2;
+const FORM: i64 = 3;
 
 /// How many entries share a block. Hashes are in no order, so they are sorted within a block of
 /// positions only: what is written lies in the few pages of the last block, however long the
@@ -24,7 +24,7 @@ const TABLES: &str = "
 CREATE TABLE keys (tenant INTEGER NOT NULL, block INTEGER NOT NULL, hash INTEGER NOT NULL,
   pos INTEGER NOT NULL, PRIMARY KEY (tenant, block, hash, pos)) STRICT, WITHOUT ROWID;
 CREATE TABLE held (tenant INTEGER PRIMARY KEY, size INTEGER NOT NULL, last BLOB NOT NULL) STRICT;
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;
 ";
 
 /// An index that is being written.
@@ -360,6 +360,7 @@ fn hash_of(key: &SearchKey) -> i64 {
         SearchKey::Resource(name) => (b'a', name.as_str().to_owned()),
         SearchKey::Key(digest) => (b'k', digest.to_string()),
         SearchKey::Token(digest) => (b't', digest.to_string()),
+        SearchKey::Proof(digest) => (b'p', digest.to_string()),
         SearchKey::Issuer(name) => (b'v', name.as_str().to_owned()),
         SearchKey::About(task) => (b'n', task.to_string()),
     };

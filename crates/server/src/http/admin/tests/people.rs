@@ -115,6 +115,11 @@ impl Listener {
     }
 }
 
+fn client_of(task: &TaskId) -> dayfly_domain::ClientId {
+    let (task, number) = (*task, 1);
+    dayfly_domain::ClientId { task, number }
+}
+
 fn bearer(token: &str) -> String {
     format!("authorization: Bearer {token}")
 }
@@ -128,8 +133,11 @@ const TABLE: &str = "
     TaskEnd         admin operator
     TaskApprove     approver
     TaskDeny        admin operator approver
+    ClientEnd       admin operator
+    InstanceEnd     admin operator
     Why             admin operator auditor
     Trace           admin operator auditor
+    Reach           admin operator auditor
     Findings        admin operator auditor
     Receipt         admin operator auditor
     LedgerHead      admin operator auditor
@@ -141,15 +149,20 @@ const TABLE: &str = "
     KeysRotate      admin operator
     KeysCompromise  admin
     Blocks          admin operator auditor
+    BlockSet        admin operator
     Unblock         admin operator
     Owners          admin operator auditor
+    OwnerEnd        admin operator
     OwnerOffboard   admin operator
     OwnerRestore    admin operator
     Review          admin operator auditor
     ReviewSign      admin operator
     Workloads       admin operator auditor
+    WorkloadEnd     admin operator
     WorkloadDisable admin operator
     WorkloadEnable  admin operator
+    IssuerEnd       admin operator
+    TenantEnd       admin operator
     Freeze          admin operator
     Unfreeze        admin operator
     Apply           admin
@@ -172,6 +185,7 @@ async fn every_route_is_for_the_roles_of_its_row_and_for_nobody_else() {
         let path = path
             .replace("{tenant}", "acme")
             .replace("{task}", "task_00000000000000000000000000")
+            .replace("{client}", "client_00000000000000000000000000_1")
             .replace("{id}", "task_00000000000000000000000000")
             .replace("{refusal}", "ref_00000000000000000000000000")
             .replace("{name}", "team-platform");
@@ -384,6 +398,49 @@ async fn a_member_has_what_is_of_the_own_owner_and_nothing_of_another() {
     let (_, tenants) = listener.get("/admin", &mona).await;
     assert_eq!(tenants["tenants"][0]["tenant"], "acme");
     assert_eq!(listener.get("/admin", &nobody).await.0, 403);
+}
+
+#[tokio::test]
+async fn a_member_ends_what_is_of_the_own_owner_and_blocks_nothing() {
+    let mut listener = Listener::start().await;
+    let own = listener.served.hand.start(at(3, 0, 0), &Spec::default());
+    let others = Spec {
+        owner: "team-data",
+        workload: "report",
+        key: "1296269/78/902",
+        series: "1296269/78",
+        instance: "run 78 attempt 1 job 902",
+        ..Spec::default()
+    };
+    let others = listener.served.hand.start(at(3, 0, 0), &others);
+    let mona = listener.token("mona", &["platform"]);
+    let dora = listener.token("dora", &[]);
+    let nobody = listener.token("otto", &["other"]);
+    let reason = r#"{"reason":"leaked"}"#;
+    let client = |task: &TaskId| format!("/admin/acme/clients/{}/end", client_of(task));
+    assert_eq!(listener.post(&client(&others), &mona, reason).await.0, 403);
+    assert_eq!(listener.post(&client(&own), &mona, "{}").await.0, 400);
+    let (status, ended) = listener.post(&client(&own), &mona, reason).await;
+    assert_eq!((status, &ended["cause"]), (200, &json!("operator")));
+    let (status, over) = listener.post(&client(&own), &mona, reason).await;
+    assert_eq!(
+        (status, &over["refused"]["rule"]),
+        (409, &json!("task_ended"))
+    );
+    let end_owner = "/admin/acme/owners/team-platform/end";
+    let blocking = r#"{"reason":"leaked","block":true}"#;
+    for (token, body) in [(&dora, reason), (&nobody, reason), (&mona, blocking)] {
+        assert_eq!(listener.post(end_owner, token, body).await.0, 403);
+    }
+    let counting = r#"{"dry_run":true}"#;
+    let (status, would) = listener.post(end_owner, &mona, counting).await;
+    assert_eq!((status, &would["applied"]), (200, &json!(false)), "{would}");
+    let (status, ended) = listener.post(end_owner, &mona, reason).await;
+    assert_eq!((status, &ended["on"]), (200, &json!("owner:team-platform")));
+    for path in ["issuers/github/end", "end", "instances/end", "blocks"] {
+        let path = format!("/admin/acme/{path}");
+        assert_eq!(listener.post(&path, &mona, reason).await.0, 403, "{path}");
+    }
 }
 
 /// Keeps findings of both teams and of nobody, as a look would.

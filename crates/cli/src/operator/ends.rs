@@ -1,0 +1,298 @@
+//! Ends by people: of a client, an instance, an owner, a workload, an issuer or the tenant, one command each.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use dayfly_domain::{BlockOn, Cause, ClientId, Name, TaskId, Time};
+use dayfly_server::record::{moment, one_line};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::change::{block_on, is_recorded, recorded, says_something, unrecorded};
+use super::place::{At, PlaceArgs};
+use super::record::now;
+use super::{print, print_json};
+
+/// Options of every end by a person.
+#[derive(Debug, clap::Args)]
+pub(crate) struct EndArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Only print how much it would end
+    #[arg(long)]
+    dry_run: bool,
+    /// Keep it from starting again until that is lifted
+    #[arg(long)]
+    block: bool,
+    /// Why; it stands in the record
+    #[arg(long, value_name = "TEXT", required_unless_present = "dry_run")]
+    reason: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Options of `dayfly client end`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ClientEndArgs {
+    /// The client
+    #[arg(value_name = "CLIENT")]
+    client: ClientId,
+    #[command(flatten)]
+    how: EndArgs,
+}
+
+/// Options of `dayfly instance end`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct InstanceEndArgs {
+    /// The job, pod or process, as `dayfly task show` has it
+    #[arg(value_name = "INSTANCE")]
+    instance: String,
+    /// The issuer that vouches for it, where several could
+    #[arg(long, value_name = "NAME")]
+    issuer: Option<Name>,
+    #[command(flatten)]
+    how: EndArgs,
+}
+
+/// Options of `dayfly owner end`, `workload end` and `issuer end`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct NamedEndArgs {
+    /// Its name, as it is declared
+    #[arg(value_name = "NAME")]
+    name: Name,
+    #[command(flatten)]
+    how: EndArgs,
+}
+
+/// Options of `dayfly block set`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct BlockSetArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// What may not start: series:ISSUER:SERIES, key:ISSUER:KEY or instance:ISSUER:INSTANCE
+    #[arg(value_name = "BLOCK", value_parser = block_on)]
+    on: BlockOn,
+    /// Why; it stands in the record
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+}
+
+/// How much an end would take.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct WouldEnd {
+    on: String,
+    applied: bool,
+    open: u64,
+    clients: u64,
+    credentials: u64,
+}
+
+/// The end of a client.
+#[derive(Debug, Serialize, Deserialize)]
+struct ClientEnded {
+    task: TaskId,
+    client: ClientId,
+    task_ended: bool,
+    cause: Cause,
+    at: Time,
+    last_possible_acceptance: Time,
+    block: Option<String>,
+    head: Option<String>,
+    #[serde(default = "recorded", skip_serializing_if = "is_recorded")]
+    recorded: bool,
+}
+
+/// The end of everything of an instance.
+#[derive(Debug, Serialize, Deserialize)]
+struct InstanceEnded {
+    on: String,
+    clients: Vec<ClientId>,
+    tasks: u64,
+    at: Time,
+    block: Option<String>,
+    #[serde(default = "recorded", skip_serializing_if = "is_recorded")]
+    recorded: bool,
+}
+
+/// The end of everything of an owner, workload, issuer or tenant.
+#[derive(Debug, Serialize, Deserialize)]
+struct Stopped {
+    on: String,
+    applied: bool,
+    since: Time,
+    ended: Option<u64>,
+    block: Option<String>,
+    #[serde(default = "recorded", skip_serializing_if = "is_recorded")]
+    recorded: bool,
+}
+
+pub(super) async fn client(args: &ClientEndArgs, at: At<'_>) -> Result<ExitCode> {
+    let path = format!("clients/{}/end", args.client);
+    end(
+        &path,
+        json!({}),
+        &args.how,
+        at,
+        |ended: &ClientEnded, reason| {
+            let task = if ended.task_ended {
+                ", and its task with it"
+            } else {
+                ""
+            };
+            format!(
+                "GONE {} ({}: {}){task}; last possible acceptance {}\n{}{}",
+                moment(ended.at, now()),
+                ended.cause.word(),
+                one_line(reason),
+                moment(ended.last_possible_acceptance, now()),
+                block_line(ended.block.as_ref()),
+                unrecorded(ended.recorded)
+            )
+        },
+    )
+    .await
+}
+
+pub(super) async fn instance(args: &InstanceEndArgs, at: At<'_>) -> Result<ExitCode> {
+    let mut body = json!({ "instance": args.instance });
+    if let (Some(issuer), Some(members)) = (&args.issuer, body.as_object_mut()) {
+        members.insert("issuer".to_owned(), issuer.as_str().into());
+    }
+    end(
+        "instances/end",
+        body,
+        &args.how,
+        at,
+        |ended: &InstanceEnded, _| {
+            let clients = ended.clients.len();
+            format!(
+                "{}: {} in {} over since {}\n{}{}",
+                one_line(&ended.on),
+                counted(u64::try_from(clients).unwrap_or(u64::MAX), "client"),
+                counted(ended.tasks, "task"),
+                moment(ended.at, now()),
+                block_line(ended.block.as_ref()),
+                unrecorded(ended.recorded)
+            )
+        },
+    )
+    .await
+}
+
+pub(super) async fn owner(args: &NamedEndArgs, at: At<'_>) -> Result<ExitCode> {
+    stop(&format!("owners/{}/end", args.name), &args.how, at).await
+}
+
+pub(super) async fn workload(args: &NamedEndArgs, at: At<'_>) -> Result<ExitCode> {
+    stop(&format!("workloads/{}/end", args.name), &args.how, at).await
+}
+
+pub(super) async fn issuer(args: &NamedEndArgs, at: At<'_>) -> Result<ExitCode> {
+    stop(&format!("issuers/{}/end", args.name), &args.how, at).await
+}
+
+pub(super) async fn tenant(args: &EndArgs, at: At<'_>) -> Result<ExitCode> {
+    stop("end", args, at).await
+}
+
+pub(super) async fn block(args: &BlockSetArgs, at: At<'_>) -> Result<ExitCode> {
+    says_something(&args.reason)?;
+    let served = args.place.served(at).await?;
+    let body = json!({ "on": args.on.to_string(), "reason": args.reason });
+    let set: Value = served.post("blocks", &body).await?;
+    let on = one_line(&args.on.to_string());
+    let recorded = set.get("recorded").and_then(Value::as_bool).unwrap_or(true);
+    print(&match set.get("applied").and_then(Value::as_bool) {
+        Some(false) => format!("{on} is blocked already\n"),
+        Some(true) | None => format!("{on} blocked\n{}", unrecorded(recorded)),
+    })
+}
+
+async fn stop(path: &str, how: &EndArgs, at: At<'_>) -> Result<ExitCode> {
+    end(path, json!({}), how, at, |stopped: &Stopped, _| {
+        if !stopped.applied {
+            return format!(
+                "{} is blocked already, since {}\n",
+                stopped.on,
+                moment(stopped.since, now())
+            );
+        }
+        let open = stopped.ended.map_or_else(
+            || "everything open".to_owned(),
+            |open| counted(open, "open task"),
+        );
+        let then = if stopped.block.is_some() {
+            ""
+        } else {
+            "; new tasks may start"
+        };
+        format!(
+            "{}: {open} over{then}; the ends are being recorded\n{}{}",
+            stopped.on,
+            block_line(stopped.block.as_ref()),
+            unrecorded(stopped.recorded)
+        )
+    })
+    .await
+}
+
+/// Asks for an end, or how much it would take.
+async fn end<T: Serialize + serde::de::DeserializeOwned>(
+    path: &str,
+    mut body: Value,
+    how: &EndArgs,
+    at: At<'_>,
+    line: impl FnOnce(&T, &str) -> String,
+) -> Result<ExitCode> {
+    let reason = how.reason.as_deref().unwrap_or_default();
+    if !how.dry_run {
+        says_something(reason)?;
+    }
+    let served = how.place.served(at).await?;
+    if let Some(members) = body.as_object_mut() {
+        members.insert("dry_run".to_owned(), how.dry_run.into());
+        members.insert("block".to_owned(), how.block.into());
+        members.insert("reason".to_owned(), reason.into());
+    }
+    if how.dry_run {
+        let would: WouldEnd = served.post(path, &body).await?;
+        return print_would(&would, how.json);
+    }
+    let done: T = served.post(path, &body).await?;
+    if how.json {
+        return print_json(&done);
+    }
+    print(&line(&done, reason.trim()))
+}
+
+/// Prints how much an end would take.
+pub(super) fn print_would(would: &WouldEnd, json: bool) -> Result<ExitCode> {
+    if json {
+        return print_json(would);
+    }
+    print(&format!(
+        "{}: it would end {} with {} and {}; nothing is done yet\n",
+        one_line(&would.on),
+        counted(would.open, "open task"),
+        counted(would.clients, "client"),
+        counted(would.credentials, "live credential"),
+    ))
+}
+
+fn block_line(block: Option<&String>) -> String {
+    block.map_or_else(String::new, |on| {
+        format!(
+            "blocked {}: it does not start again until that is lifted\n",
+            one_line(on)
+        )
+    })
+}
+
+/// A number of things.
+fn counted(number: u64, word: &str) -> String {
+    match number {
+        1 => format!("1 {word}"),
+        number => format!("{number} {word}s"),
+    }
+}

@@ -1,0 +1,242 @@
+//! The binary as a server, and webhooks signed by other programs: openssl for GitHub and GitLab, Node for the rest.
+
+use std::fs;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::client::{
+    Client, Outcome, grant_form, new_key, now, platform_claims, post_token, signed,
+};
+use crate::stage::{Shared, Stage, TENANT};
+
+/// 32 bytes in Base64, as Standard Webhooks hand secrets about.
+const STANDARD: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+const STANDARD_HEX: &str = "3031323334353637383961626364656630313233343536373839616263646566";
+
+fn declared() -> String {
+    let github = TENANT.replace(
+        "jwks = { file = \"jwks.json\" }\n",
+        "jwks = { file = \"jwks.json\" }\nwebhook_secret_file = \"github.secret\"\n",
+    );
+    github
+        + r#"
+[issuer.gitlab]
+jwks = { file = "jwks.json" }
+webhook_secret_file = "standard.secret"
+
+[issuer.ci]
+kind = "oidc"
+url  = "https://ci.example"
+jwks = { file = "jwks.json" }
+webhook_secret_file = "standard.secret"
+
+[workload.lab]
+owner   = "team-platform"
+kind    = "ci"
+purpose = "a job of gitlab"
+match   = { issuer = "gitlab", project_id = "20" }
+access  = [{ resource = "artifacts", type = "artifact", actions = ["read"], identifier = "octo/*" }]
+
+[workload.build]
+owner   = "team-platform"
+kind    = "ci"
+purpose = "a build elsewhere"
+match   = { issuer = "ci", project = "p" }
+task    = { key = ["project", "build"] }
+access  = [{ resource = "artifacts", type = "artifact", actions = ["read"], identifier = "octo/*" }]
+"#
+}
+
+/// What a program prints for this input.
+fn piped(program: &str, arguments: &[&str], input: &str) -> Vec<u8> {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
+    let done = child.wait_with_output().unwrap();
+    assert!(done.status.success(), "{program}");
+    done.stdout
+}
+
+/// `X-Hub-Signature-256` by openssl.
+fn hub_signature(secret: &str, body: &str) -> String {
+    let said = piped("openssl", &["dgst", "-sha256", "-r", "-hmac", secret], body);
+    let said = String::from_utf8(said).unwrap();
+    format!("sha256={}", said.split(' ').next().unwrap())
+}
+
+/// `webhook-signature` by openssl.
+fn openssl_signature(signed: &str) -> String {
+    let key = format!("hexkey:{STANDARD_HEX}");
+    let arguments = [
+        "dgst", "-sha256", "-mac", "HMAC", "-macopt", &key, "-binary",
+    ];
+    let tag = piped("openssl", &arguments, signed);
+    use base64::Engine as _;
+    format!(
+        "v1,{}",
+        base64::engine::general_purpose::STANDARD.encode(tag)
+    )
+}
+
+/// The same by Node.
+fn node_signature(signed: &str) -> String {
+    let script = "const { createHmac } = require('node:crypto'); const key = Buffer.from(process.argv[1].slice(6), 'base64'); process.stdout.write('v1,' + createHmac('sha256', key).update(require('node:fs').readFileSync(0)).digest('base64'));";
+    String::from_utf8(piped("node", &["-e", script, STANDARD], signed)).unwrap()
+}
+
+async fn post(
+    shared: &Shared,
+    issuer: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> (u16, String) {
+    let mut request = shared
+        .http
+        .post(format!("{}/webhooks/{issuer}", shared.issuer))
+        .header("content-type", "application/json")
+        .body(body.to_owned());
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let answer = request.send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+/// A webhook of Standard Webhooks.
+async fn standard(
+    shared: &Shared,
+    issuer: &str,
+    sign: fn(&str) -> String,
+    body: &Value,
+) -> (u16, String) {
+    let (id, at, body) = (crate::client::unique(), now().to_string(), body.to_string());
+    let signature = sign(&format!("{id}.{at}.{body}"));
+    let headers = [
+        ("webhook-id", id.as_str()),
+        ("webhook-timestamp", &at),
+        ("webhook-signature", &signature),
+    ];
+    post(shared, issuer, &headers, &body).await
+}
+
+async fn rule(shared: &Shared, claims: &Value) -> String {
+    let answer = post_token(shared, &new_key(), &grant_form(&signed(shared, claims))).await;
+    let (_, body) = answer.unwrap();
+    body["refused"]["rule"]
+        .as_str()
+        .unwrap_or("granted")
+        .to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn webhooks_that_other_programs_signed_end_what_they_name() {
+    let mut stage = Stage::with("", &declared());
+    let tenant = stage.folder().join("tenants/acme");
+    fs::write(tenant.join("github.secret"), "a secret of the hook\n").unwrap();
+    fs::write(tenant.join("standard.secret"), format!("{STANDARD}\n")).unwrap();
+    stage.start().await;
+    let shared = stage.shared();
+
+    let Outcome::Answered(job) = Client::grant(&shared, 7).await else {
+        panic!("no answer");
+    };
+    assert!(job.introspect(&shared).await);
+    let body = json!({
+        "action": "completed",
+        "workflow_run": { "id": 7, "run_attempt": 1, "conclusion": "cancelled" },
+        "repository": { "id": 1_296_269, "full_name": "octo-org/octo-repo" },
+    })
+    .to_string();
+    let event = ("x-github-event", "workflow_run");
+    let wrong = hub_signature("another secret", &body);
+    let (status, said) = post(
+        &shared,
+        "github",
+        &[event, ("x-hub-signature-256", &wrong)],
+        &body,
+    )
+    .await;
+    assert_eq!((status, said.as_str()), (401, ""));
+    assert!(job.introspect(&shared).await);
+    let good = hub_signature("a secret of the hook", &body);
+    let (status, said) = post(
+        &shared,
+        "github",
+        &[event, ("x-hub-signature-256", &good)],
+        &body,
+    )
+    .await;
+    assert_eq!(status, 200, "{said}");
+    assert!(!job.introspect(&shared).await);
+    let (done, trace) = stage.operate(&["trace", &job.task, "--config", "dayfly.toml"]);
+    assert!(
+        done && trace.contains("upstream: github: workflow_run completed: cancelled"),
+        "{trace}"
+    );
+
+    // Before their tasks, and over a kill.
+    let body = json!({ "object_kind": "build", "build_id": 50, "build_status": "canceled", "pipeline_id": 5, "project_id": 20 });
+    let (status, said) = standard(&shared, "gitlab", openssl_signature, &body).await;
+    assert_eq!(status, 200, "{said}");
+    let body = json!({ "claims": { "project": "p", "build": 17 }, "outcome": "failed" });
+    let (status, said) = standard(&shared, "ci", node_signature, &body).await;
+    assert_eq!(status, 200, "{said}");
+    stage.kill();
+    stage.start().await;
+    nothing_of_these_asks_again(&shared).await;
+    // An operator sees that they arrive.
+    let (_, metrics) =
+        stage.shell("curl -sS --unix-socket data/admin.sock http://localhost/metrics");
+    assert!(metrics.contains("dayfly_requests_total"), "{metrics}");
+    let (status, _) = post(&shared, "github", &[event], "{}").await;
+    assert_eq!(status, 401);
+    let (_, metrics) =
+        stage.shell("curl -sS --unix-socket data/admin.sock http://localhost/metrics");
+    let line = "dayfly_webhooks_total{tenant=\"acme\",issuer=\"github\",outcome=\"unproven\"} 1";
+    assert!(metrics.contains(line), "{metrics}");
+    stage.kill();
+    stage.fsck();
+}
+
+/// After the webhooks of the test: what they named is over, what they did not is granted.
+async fn nothing_of_these_asks_again(shared: &Shared) {
+    assert_eq!(
+        rule(shared, &platform_claims(shared, 7, "1296269")).await,
+        "already_ended"
+    );
+    let mut lab = platform_claims(shared, 7, "1");
+    for (name, value) in [
+        ("iss", "https://gitlab.com"),
+        ("namespace_id", "72"),
+        ("project_id", "20"),
+        ("pipeline_id", "5"),
+        ("job_id", "50"),
+        ("pipeline_source", "push"),
+    ] {
+        lab[name] = value.into();
+    }
+    assert_eq!(rule(shared, &lab).await, "already_ended");
+    lab["job_id"] = "51".into();
+    lab["jti"] = "another".into();
+    assert_eq!(rule(shared, &lab).await, "granted");
+    let mut build = platform_claims(shared, 7, "1");
+    for (name, value) in [
+        ("iss", "https://ci.example"),
+        ("project", "p"),
+        ("build", "17"),
+    ] {
+        build[name] = value.into();
+    }
+    assert_eq!(rule(shared, &build).await, "already_ended");
+}

@@ -1,0 +1,282 @@
+//! Blocks: what may not start again, how it is written, and whom it stands in the way of.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::admit::Opening;
+use crate::declared::Workload;
+use crate::id::TaskId;
+use crate::refusal::{Refusal, Rule};
+use crate::task::Task;
+use crate::text::Name;
+use crate::time::Time;
+
+/// Containment that outlives a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Block {
+    /// What may not start again.
+    pub on: BlockOn,
+    /// The task that it came from.
+    pub task: Option<TaskId>,
+    /// Since when.
+    pub since: Time,
+}
+
+/// What a block stands on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BlockOn {
+    /// A series of attempts of one issuer.
+    Series {
+        /// The issuer.
+        issuer: Name,
+        /// The series.
+        series: String,
+    },
+    /// One task key of one issuer: other attempts of its series are other keys, or the same.
+    Key {
+        /// The issuer.
+        issuer: Name,
+        /// The key.
+        key: String,
+    },
+    /// A job, pod or process that one issuer vouches for.
+    Instance {
+        /// The issuer.
+        issuer: Name,
+        /// The instance.
+        instance: String,
+    },
+    /// An issuer, whose proofs count for nothing.
+    Issuer(Name),
+    /// An owner that was offboarded.
+    Owner(Name),
+    /// A workload that was disabled.
+    Workload(Name),
+    /// The tenant, frozen.
+    Tenant,
+}
+
+/// What may be blocked of whatever asks to come in: by its proof, or by what was recorded of it.
+pub(crate) struct Asks<'a> {
+    pub(crate) workload: &'a Workload,
+    pub(crate) issuer: &'a Name,
+    pub(crate) series: &'a str,
+    pub(crate) key: &'a str,
+    pub(crate) instance: &'a str,
+}
+
+impl<'a> Asks<'a> {
+    /// What a proof asks with.
+    pub(crate) fn of(opening: &Opening<'a>) -> Self {
+        Self {
+            workload: opening.workload,
+            issuer: &opening.proof.issuer,
+            series: &opening.key.series,
+            key: &opening.key.key,
+            instance: &opening.proof.instance,
+        }
+    }
+}
+
+impl Block {
+    /// The refusal of what it stands in the way of.
+    #[must_use]
+    pub fn refusal(&self) -> Refusal {
+        Refusal::new(Rule::Blocked)
+            .field("block")
+            .wanted("no block")
+            .got(self.on.told())
+            .hint(format!(
+                "{} since {}: an operator lifts it with {}",
+                self.on,
+                self.since,
+                self.on.lifted_by()
+            ))
+    }
+}
+
+impl BlockOn {
+    /// What must not be blocked for a proof to start or join a task, beside what the epochs of
+    /// owner, workload, issuer and tenant say.
+    #[must_use]
+    pub fn of_proof(issuer: &Name, series: &str, key: &str, instance: &str) -> Vec<Self> {
+        vec![
+            Self::Series {
+                issuer: issuer.clone(),
+                series: series.to_string(),
+            },
+            Self::Key {
+                issuer: issuer.clone(),
+                key: key.to_string(),
+            },
+            Self::Instance {
+                issuer: issuer.clone(),
+                instance: instance.to_string(),
+            },
+        ]
+    }
+
+    /// What must not be blocked for a client of an open task to get anything further: its task's
+    /// key, and its own instance and those it was delegated from. A series is not among them: what
+    /// an operator ends of one task keeps the others of its run from starting, not from ending.
+    #[must_use]
+    pub fn of_client(task: &Task, client: u32) -> Vec<Self> {
+        let mut all = vec![Self::Key {
+            issuer: task.issuer.clone(),
+            key: task.key.clone(),
+        }];
+        for (number, client) in task.chain(client) {
+            let on = Self::Instance {
+                issuer: vouching(task, number).clone(),
+                instance: client.instance.clone(),
+            };
+            if !all.contains(&on) {
+                all.push(on);
+            }
+        }
+        all
+    }
+
+    /// Whether the block stands in the way of what a proof asks for.
+    pub(crate) fn stops(&self, asks: &Asks<'_>) -> bool {
+        match self {
+            Self::Series { issuer, series } => issuer == asks.issuer && series == asks.series,
+            Self::Key { issuer, key } => issuer == asks.issuer && key == asks.key,
+            Self::Instance { issuer, instance } => {
+                issuer == asks.issuer && instance == asks.instance
+            }
+            Self::Issuer(issuer) => issuer == asks.issuer,
+            Self::Owner(owner) => *owner == asks.workload.owner,
+            Self::Workload(workload) => *workload == asks.workload.name,
+            Self::Tenant => true,
+        }
+    }
+
+    /// What the caller is told of it: its own run and instance by name, all else only by its kind.
+    fn told(&self) -> String {
+        match self {
+            Self::Series { .. } | Self::Key { .. } | Self::Instance { .. } => self.to_string(),
+            Self::Issuer(_) => "the issuer is blocked".to_string(),
+            Self::Owner(_) => "the owner of the workload is offboarded".to_string(),
+            Self::Workload(_) => "the workload is disabled".to_string(),
+            Self::Tenant => "the tenant is frozen".to_string(),
+        }
+    }
+
+    /// What lifts it.
+    #[must_use]
+    pub fn lifted_by(&self) -> String {
+        match self {
+            Self::Series { .. } | Self::Key { .. } | Self::Instance { .. } | Self::Issuer(_) => {
+                format!("`dayfly unblock {self}`")
+            }
+            Self::Owner(owner) => format!("`dayfly owner restore {owner}`"),
+            Self::Workload(workload) => format!("`dayfly workload enable {workload}`"),
+            Self::Tenant => "`dayfly unfreeze`".to_string(),
+        }
+    }
+}
+
+/// Checks that no block keeps a client of an open task from getting anything further.
+///
+/// # Errors
+/// A refusal of stage `task`.
+pub fn check_unblocked(blocks: &[Block], task: &Task, client: u32) -> Result<(), Refusal> {
+    if blocks.is_empty() {
+        return Ok(());
+    }
+    let mut ons = BlockOn::of_client(task, client);
+    ons.push(BlockOn::Issuer(task.issuer.clone()));
+    let chain = task.chain(client);
+    ons.extend(chain.map(|(number, _)| BlockOn::Issuer(vouching(task, number).clone())));
+    match blocks.iter().find(|block| ons.contains(&block.on)) {
+        None => Ok(()),
+        Some(block) => Err(block.refusal()),
+    }
+}
+
+/// Who vouches for the instance of a client: whoever proved it, or the nearest one above it that was
+/// proven.
+fn vouching(task: &Task, client: u32) -> &Name {
+    let mut chain = task.chain(client);
+    chain
+        .find_map(|(_, client)| client.own.as_ref())
+        .map_or(&task.issuer, |own| &own.issuer)
+}
+
+impl core::fmt::Display for BlockOn {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Series { issuer, series } => write!(f, "series:{issuer}:{series}"),
+            Self::Key { issuer, key } => write!(f, "key:{issuer}:{key}"),
+            Self::Instance { issuer, instance } => write!(f, "instance:{issuer}:{instance}"),
+            Self::Issuer(issuer) => write!(f, "issuer:{issuer}"),
+            Self::Owner(owner) => write!(f, "owner:{owner}"),
+            Self::Workload(workload) => write!(f, "workload:{workload}"),
+            Self::Tenant => f.write_str("tenant"),
+        }
+    }
+}
+
+impl core::str::FromStr for BlockOn {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const FORM: &str = "a block is written series:<issuer>:<series>, key:<issuer>:<key>, instance:<issuer>:<instance>, issuer:<name>, owner:<name>, workload:<name> or tenant";
+        if text == "tenant" {
+            return Ok(Self::Tenant);
+        }
+        let (kind, rest) = text.split_once(':').ok_or(FORM)?;
+        let of_issuer = || {
+            let (issuer, rest) = rest.split_once(':').ok_or(FORM)?;
+            if rest.is_empty() {
+                return Err(FORM);
+            }
+            Ok::<(Name, String), &'static str>((issuer.parse()?, rest.to_string()))
+        };
+        match kind {
+            "owner" => Ok(Self::Owner(rest.parse()?)),
+            "workload" => Ok(Self::Workload(rest.parse()?)),
+            "issuer" => Ok(Self::Issuer(rest.parse()?)),
+            "series" => of_issuer().map(|(issuer, series)| Self::Series { issuer, series }),
+            "key" => of_issuer().map(|(issuer, key)| Self::Key { issuer, key }),
+            "instance" => of_issuer().map(|(issuer, instance)| Self::Instance { issuer, instance }),
+            _ => Err(FORM),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_reads_as_it_is_written() {
+        for text in [
+            "series:github:repository_id,run_id:1/7",
+            "key:github:1/7/9",
+            "instance:github:repository_id=1,run_id=7,run_attempt=1",
+            "issuer:github",
+            "owner:team",
+            "workload:release",
+            "tenant",
+        ] {
+            let on: BlockOn = text.parse().unwrap();
+            assert_eq!(on.to_string(), text);
+        }
+        for text in [
+            "",
+            "tenants",
+            "series:github",
+            "key:github:",
+            "instance:Not a name:x",
+            "x:y",
+        ] {
+            assert!(text.parse::<BlockOn>().is_err(), "{text}");
+        }
+    }
+}

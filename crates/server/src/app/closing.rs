@@ -1,0 +1,180 @@
+//! What is over by the word of a platform: which open tasks and clients end by it, and what of the run is closed.
+
+use dayfly_domain::{
+    Cause, Claim, ClaimState, Closed, Command, EndClient, EndTask, Event, Moved, Name, Refusal,
+    Sweep, Task, TaskId, Time, apply, decide, has_part,
+};
+use dayfly_store::{Annex, Append, CloseWrite, OpenTask};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::plan::change;
+use super::refuse::unavailable;
+use crate::random;
+
+/// A run, or one job of it, that is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Closing {
+    /// Who vouches for the run.
+    pub(super) issuer: Name,
+    /// Its series.
+    pub(super) series: String,
+    /// What of the series is over.
+    pub(super) closed: Closed,
+    /// The keys of tasks that are the job's alone, and end with it as a whole.
+    pub(super) keys: Vec<String>,
+    /// Until when it is remembered.
+    pub(super) until: Time,
+    /// What the platform said.
+    pub(super) said: String,
+}
+
+/// How much ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Over {
+    /// Tasks.
+    pub tasks: u64,
+    /// Clients of tasks that go on.
+    pub clients: u64,
+}
+
+impl Closing {
+    /// The open tasks of the attempt among the claims of its series.
+    pub(super) fn of_attempt(&self, claims: &[Claim]) -> Vec<TaskId> {
+        let attempt = self.closed.attempt;
+        claims
+            .iter()
+            .filter(|claim| claim.state == ClaimState::Open && claim.attempt == attempt)
+            .map(|claim| claim.task)
+            .collect()
+    }
+
+    /// Adds to an append what ends of these open tasks of the attempt, and the close itself.
+    /// `moved` says of each why it is over already, where rights were taken away.
+    pub(super) fn add_to(
+        &self,
+        append: &mut Append,
+        open: &[(OpenTask, Option<Moved>)],
+    ) -> Result<Over, Refusal> {
+        let mut over = Over::default();
+        let mut seen = Vec::new();
+        for (open, moved) in open {
+            let task = &open.task;
+            if append.changes.iter().any(|change| change.task == task.id) {
+                continue;
+            }
+            let events = self.events(open, *moved, append.now)?;
+            let ends = |event: &Event| match event {
+                Event::TaskEnded(_) => true,
+                Event::TaskRequested(_)
+                | Event::TaskApproved(_)
+                | Event::TaskDenied(_)
+                | Event::TaskStarted(_)
+                | Event::ClientRegistered(_)
+                | Event::ClientDelegated(_)
+                | Event::CredentialIssued(_)
+                | Event::CredentialRevoked(_)
+                | Event::ClientEnded(_) => false,
+            };
+            if events.is_empty() {
+                seen.push((task.id, task.version));
+                continue;
+            }
+            if events.iter().any(ends) {
+                over.tasks += 1;
+            } else {
+                over.clients += events.len() as u64;
+            }
+            let change = change(Some(task), task.id, events, Some(self.annex()?))?;
+            append.changes.push(change);
+        }
+        append.closes.push(CloseWrite {
+            issuer: self.issuer.clone(),
+            series: self.series.clone(),
+            closed: self.closed.clone(),
+            seen,
+            until: self.until,
+        });
+        Ok(over)
+    }
+
+    /// What happens to one task of the attempt.
+    fn events(
+        &self,
+        open: &OpenTask,
+        moved: Option<Moved>,
+        now: Time,
+    ) -> Result<Vec<Event>, Refusal> {
+        let heard = open.heard;
+        if moved.is_some() {
+            // What took its rights away has ended it already: this records it.
+            let sweep = Command::Sweep(Sweep {
+                now,
+                heard,
+                moved,
+                fallen: &[],
+            });
+            return decide(Some(&open.task), &sweep);
+        }
+        match &self.closed.part {
+            Some(part) if !self.keys.contains(&open.task.key) && !waits_for(&open.task, part) => {
+                end_part(open, part, now)
+            }
+            Some(_) | None => {
+                let end = Command::EndTask(EndTask {
+                    now,
+                    heard,
+                    cause: Cause::Upstream,
+                    by: None,
+                });
+                decide(Some(&open.task), &end)
+            }
+        }
+    }
+
+    fn annex(&self) -> Result<Annex, Refusal> {
+        Ok(Annex {
+            salt: random::bytes().map_err(|why| unavailable(&why))?,
+            data: json!({ "reason": format!("{}: {}", self.issuer, self.said) }).to_string(),
+        })
+    }
+}
+
+/// Whether it is the job that asked for the approval that a task waits for: there is no other in it.
+fn waits_for(task: &Task, part: &str) -> bool {
+    task.pending()
+        .is_some_and(|pending| has_part(&pending.instance, part))
+}
+
+/// Ends the root clients of one job in a task that it shares with others.
+fn end_part(open: &OpenTask, part: &str, now: Time) -> Result<Vec<Event>, Refusal> {
+    let numbers: Vec<u32> = open
+        .task
+        .roots()
+        .filter(|(_, client)| client.is_active() && has_part(&client.instance, part))
+        .map(|(number, _)| number)
+        .collect();
+    let mut task: Task = open.task.clone();
+    let mut events = Vec::new();
+    for client in numbers {
+        let command = Command::EndClient(EndClient {
+            now,
+            heard: open.heard,
+            client,
+            cause: Cause::Upstream,
+            by: None,
+        });
+        for event in decide(Some(&task), &command)? {
+            let id = task.id;
+            task = apply(Some(task), id, &event)
+                .ok_or_else(|| unavailable(&"an end does not fit its task"))?;
+            events.push(event);
+        }
+        // It ended with the last of them.
+        if !task.is_open() {
+            break;
+        }
+    }
+    Ok(events)
+}

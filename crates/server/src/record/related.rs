@@ -1,0 +1,148 @@
+//! Tasks of the same run that came before or after those shown: superseded by a newer attempt, or opened again.
+
+use dayfly_domain::{Event, Name, TaskId, TaskStarted};
+use dayfly_store::{EntryRange, SearchKey, Store};
+use serde::{Deserialize, Serialize};
+
+use super::entry::{Entry, entry_at};
+use super::error::RecordError;
+use super::task::load;
+use super::view::{Standing, TaskView};
+
+/// How many entries under the name of a series are looked at.
+const LOOKED_AT: usize = 64;
+
+/// A task that one of those shown has to do with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Related {
+    /// The task.
+    pub task: TaskId,
+    /// What it is to the task in `of`.
+    pub how: Relation,
+    /// A task that is shown.
+    pub of: TaskId,
+    /// What runs.
+    pub workload: Name,
+    /// Who answers for it.
+    pub owner: Name,
+    /// Whether it is open.
+    #[serde(flatten)]
+    pub standing: Standing,
+}
+
+/// What a task is to another of its run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Relation {
+    /// A newer attempt, whose start ended the other.
+    Superseded,
+    /// An older attempt, which the start of the other ended.
+    SupersededBy,
+    /// The same run, which opened again after the other had fallen silent or failed.
+    Reopened,
+    /// The same run, which the other opened again.
+    ReopenedBy,
+}
+
+impl Relation {
+    /// What is said of the one, before the name of the other.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Superseded => "superseded",
+            Self::SupersededBy => "was superseded by",
+            Self::Reopened => "opened again what was",
+            Self::ReopenedBy => "was opened again by",
+        }
+    }
+}
+
+/// What the tasks shown have to do with others of their runs.
+pub(super) fn of(
+    store: &dyn Store,
+    tenant: &Name,
+    shown: &[TaskView],
+) -> Result<Vec<Related>, RecordError> {
+    let mut found = Vec::new();
+    for task in shown {
+        let own = first_entry(store, tenant, task.task)?;
+        let superseded = own.map(|own| own.supersedes).unwrap_or_default();
+        for other in superseded {
+            add(
+                store,
+                tenant,
+                (other, Relation::SupersededBy),
+                task,
+                &mut found,
+            )?;
+        }
+        let key = SearchKey::Run(task.series.clone());
+        for pos in store.find(tenant, &key, None, LOOKED_AT)? {
+            let Some(entry) = entry_at(store, tenant, pos)? else {
+                continue;
+            };
+            if let (Some(other), Some(Event::TaskStarted(started))) = (entry.task, entry.event())
+                && other != task.task
+                && started.issuer == task.issuer
+                && let Some(how) = relation(other, started, task)
+            {
+                add(store, tenant, (other, how), task, &mut found)?;
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// What another task of the series is to the one that is shown.
+fn relation(other: TaskId, started: &TaskStarted, task: &TaskView) -> Option<Relation> {
+    if started.supersedes.contains(&task.task) {
+        return Some(Relation::Superseded);
+    }
+    let same = started.workload == task.workload
+        && started.key == task.key
+        && started.attempt == task.attempt;
+    // A key has one open task at a time, so one of both came after the other had ended.
+    same.then(|| {
+        if other > task.task {
+            Relation::Reopened
+        } else {
+            Relation::ReopenedBy
+        }
+    })
+}
+
+fn add(
+    store: &dyn Store,
+    tenant: &Name,
+    (other, how): (TaskId, Relation),
+    task: &TaskView,
+    found: &mut Vec<Related>,
+) -> Result<(), RecordError> {
+    if let Some(loaded) = load(store, tenant, other)? {
+        found.push(Related {
+            task: other,
+            how,
+            of: task.task,
+            workload: loaded.task.workload.clone(),
+            owner: loaded.task.owner.clone(),
+            standing: loaded.standing(),
+        });
+    }
+    Ok(())
+}
+
+fn first_entry(
+    store: &dyn Store,
+    tenant: &Name,
+    task: TaskId,
+) -> Result<Option<TaskStarted>, RecordError> {
+    let first = store.entries(tenant, EntryRange::Of(task, 1), 1)?;
+    let Some(stored) = first.first() else {
+        return Ok(None);
+    };
+    let entry = Entry::read(stored)?;
+    Ok(match entry.event() {
+        Some(Event::TaskStarted(started)) => Some(started.clone()),
+        Some(_) | None => None,
+    })
+}

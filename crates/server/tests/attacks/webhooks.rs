@@ -1,0 +1,654 @@
+//! A platform says that a run is over: what it names ends, nothing else does, and nobody else can say it.
+
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use dayfly_server::config::{AddressRates, Rate};
+use dayfly_store::{FactsQuery, Store};
+use serde_json::{Value, json};
+
+use super::job::{Job, claims, new_key, signed, with};
+use super::world::{ARTIFACTS, ISSUER, Reply, TENANT, World, acme, unique};
+
+/// GitHub, GitLab and another provider, each with webhooks.
+pub(crate) fn declared() -> String {
+    let github = TENANT.replace(
+        "jwks = { file = \"jwks.json\" }\n",
+        "jwks = { file = \"jwks.json\" }\nwebhook_secret_file = [\"hook-old.secret\", \"hook.secret\"]\n",
+    );
+    assert_ne!(github, TENANT);
+    github
+        + r#"
+[issuer.gitlab]
+jwks = { file = "jwks.json" }
+webhook_secret_file = ["hook.secret", "hook.whsec"]
+
+[issuer.signing]
+kind = "gitlab"
+url  = "https://gitlab.example"
+jwks = { file = "jwks.json" }
+webhook_secret_file = "hook.whsec"
+
+[issuer.ci]
+kind = "oidc"
+url  = "https://ci.example"
+audience = "https://dayfly.example/acme"
+jwks = { file = "jwks.json" }
+webhook_secret_file = "hook.whsec"
+
+[workload.lab]
+owner   = "team"
+kind    = "ci"
+purpose = "a job of gitlab"
+match   = { issuer = "gitlab", project_id = "20" }
+access  = [{ resource = "artifacts", type = "artifact", actions = ["read"], identifier = "octo/*" }]
+
+[workload.line]
+owner   = "team"
+kind    = "ci"
+purpose = "many jobs of a pipeline"
+match   = { issuer = "gitlab", project_id = "21" }
+task    = "pipeline"
+repeat  = "join"
+access  = [{ resource = "artifacts", type = "artifact", actions = ["read"], identifier = "octo/*" }]
+
+[workload.build]
+owner   = "team"
+kind    = "ci"
+purpose = "a build elsewhere"
+match   = { issuer = "ci", project = "p" }
+task    = { key = ["project", "build"], attempt = "try" }
+access  = [{ resource = "artifacts", type = "artifact", actions = ["read"], identifier = "octo/*" }]
+"#
+}
+
+fn tag(secret: &[u8], parts: &[&[u8]]) -> Vec<u8> {
+    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, secret));
+    for part in parts {
+        context.update(part);
+    }
+    context.sign().as_ref().to_vec()
+}
+
+pub(crate) fn hub_signature(secret: &str, body: &str) -> String {
+    let tag = tag(secret.as_bytes(), &[body.as_bytes()]);
+    let hex: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256={hex}")
+}
+
+fn standard_signature(name: &str, id: &str, at: u64, body: &str) -> String {
+    let key = format!("{name}: a key of Standard Webhooks");
+    let at = at.to_string();
+    let signed = [id, ".", &at, ".", body].map(str::as_bytes);
+    format!("v1,{}", STANDARD.encode(tag(key.as_bytes(), &signed)))
+}
+
+/// What GitHub says of a run whose number is also its job's.
+pub(crate) fn run_over(repository: u64, run: u64, attempt: u64) -> Value {
+    json!({
+        "action": "completed",
+        "workflow_run": { "id": run, "run_attempt": attempt, "conclusion": "cancelled" },
+        "repository": {
+            "id": repository, "full_name": "octo-org/octo-repo",
+            "owner": { "login": "octo-org", "id": 583_231 },
+        },
+    })
+}
+
+pub(crate) fn job_over(repository: u64, run: u64, attempt: u64, job: u64) -> Value {
+    json!({
+        "action": "completed",
+        "workflow_job": {
+            "id": job, "run_id": run, "run_attempt": attempt, "conclusion": "success",
+        },
+        "repository": { "id": repository, "full_name": "octo-org/octo-repo" },
+    })
+}
+
+impl World {
+    pub(crate) async fn hook(&self, issuer: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+        let mut all = vec![("content-type", "application/json")];
+        all.extend_from_slice(headers);
+        let path = format!("/webhooks/{issuer}");
+        self.send("POST", &path, &all, body).await
+    }
+
+    /// A delivery of GitHub as it makes them.
+    pub(crate) async fn hub(&self, event: &str, body: &Value) -> Reply {
+        let body = body.to_string();
+        let signature = hub_signature("the secret of hook", &body);
+        let headers = [
+            ("x-github-event", event),
+            ("x-hub-signature-256", &signature),
+        ];
+        self.hook("github", &headers, &body).await
+    }
+
+    async fn lab(&self, body: &Value) -> Reply {
+        let headers = [
+            ("x-gitlab-token", "the secret of hook"),
+            ("x-gitlab-event", "Job Hook"),
+        ];
+        self.hook("gitlab", &headers, &body.to_string()).await
+    }
+
+    async fn standard(&self, issuer: &str, key: &str, at: u64, body: &str) -> Reply {
+        let (id, sent) = (unique(), at.to_string());
+        let signature = standard_signature(key, &id, at, body);
+        let headers = [
+            ("webhook-id", id.as_str()),
+            ("webhook-timestamp", &sent),
+            ("webhook-signature", &signature),
+        ];
+        self.hook(issuer, &headers, body).await
+    }
+
+    /// Asks as this attempt of a run of `octo-repo`, by this job.
+    pub(crate) async fn attempt(&self, repository: u64, run: u64, attempt: u64, job: u64) -> Reply {
+        let more = json!({ "run_attempt": attempt.to_string(), "check_run_id": job.to_string() });
+        let proof = signed(&with(claims(self, repository, run), more));
+        self.ask(&proof, Some(&new_key()), &[("resource", ARTIFACTS)])
+            .await
+    }
+
+    pub(crate) async fn granted(&self, repository: u64, run: u64, attempt: u64, job: u64) -> Job {
+        let key = new_key();
+        let more = json!({ "run_attempt": attempt.to_string(), "check_run_id": job.to_string() });
+        let proof = signed(&with(claims(self, repository, run), more));
+        let reply = self
+            .ask(&proof, Some(&key), &[("resource", ARTIFACTS)])
+            .await;
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        Job::of(key, proof, &reply)
+    }
+
+    fn closed(&self, issuer: &str, series: &str) -> usize {
+        let query = FactsQuery {
+            series: Some((&issuer.parse().unwrap(), series)),
+            ..FactsQuery::default()
+        };
+        self.store.facts(&acme(), &query).unwrap().closed.len()
+    }
+
+    pub(crate) fn ended_by(&self, task: &str) -> String {
+        let ended = |leaf: &Value| leaf["kind"] == "task.ended" && leaf["task"] == task;
+        let leaf = self.leaves().into_iter().find(ended).unwrap();
+        leaf["data"]["cause"].as_str().unwrap().to_owned()
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_run_ends_with_all_its_tasks_and_a_newer_attempt_may_start() {
+    let world = World::declared(&declared()).await;
+    let (one, two) = (
+        world.granted(1, 7, 1, 70).await,
+        world.granted(1, 7, 1, 71).await,
+    );
+    let other = world.job(8).await;
+    let reply = world.hub("workflow_run", &run_over(1, 7, 1)).await;
+    assert_eq!(
+        (reply.status, reply.body),
+        (200, json!({"tasks": 2, "clients": 0}))
+    );
+    for job in [&one, &two] {
+        assert!(!world.is_open(&job.task) && !world.is_active(&job.token).await);
+        assert_eq!(world.ended_by(&job.task), "upstream");
+        assert_eq!(world.renew(job, &[]).await.status, 400);
+    }
+    assert!(world.is_active(&other.token).await);
+    // Its reason stands in the annex, and no block is set.
+    assert!(
+        world
+            .leaves()
+            .iter()
+            .all(|leaf| leaf["kind"] != "block.set")
+    );
+    // Nothing of that attempt asks again: neither the ended job nor one that never asked.
+    for job in [70, 79] {
+        let again = world.attempt(1, 7, 1, job).await;
+        assert_eq!(again.refusal(), (400, "invalid_grant", "already_ended"));
+        let got = again.body["refused"]["got"].as_str().unwrap();
+        assert!(got.contains("upstream"), "{got}");
+    }
+    let newer = world.granted(1, 7, 2, 70).await;
+    // The webhook of the first attempt, shown again, does not touch the second.
+    let size = world.size();
+    assert_eq!(
+        world.hub("workflow_run", &run_over(1, 7, 1)).await.status,
+        204
+    );
+    assert_eq!(world.size(), size);
+    assert!(world.is_active(&newer.token).await);
+    assert_eq!(
+        world.hub("workflow_run", &run_over(1, 7, 2)).await.status,
+        200
+    );
+    assert!(!world.is_active(&newer.token).await);
+}
+
+#[tokio::test]
+async fn a_job_that_is_over_ends_its_own_task_or_its_clients_of_a_shared_one() {
+    let world = World::declared(&declared()).await;
+    let (one, two) = (
+        world.granted(1, 7, 1, 70).await,
+        world.granted(1, 7, 1, 71).await,
+    );
+    let reply = world.hub("workflow_job", &job_over(1, 7, 1, 70)).await;
+    assert_eq!(
+        (reply.status, reply.body),
+        (200, json!({"tasks": 1, "clients": 0}))
+    );
+    assert!(!world.is_open(&one.task) && world.is_active(&two.token).await);
+    assert_eq!(world.attempt(1, 7, 1, 70).await.rule(), "already_ended");
+
+    let (first, second) = (
+        world.granted(2, 9, 1, 90).await,
+        world.granted(2, 9, 1, 91).await,
+    );
+    assert_eq!(first.task, second.task);
+    let reply = world.hub("workflow_job", &job_over(2, 9, 1, 90)).await;
+    assert_eq!(
+        (reply.status, reply.body),
+        (200, json!({"tasks": 0, "clients": 1}))
+    );
+    assert!(!world.is_active(&first.token).await && world.is_active(&second.token).await);
+    assert!(world.is_open(&second.task));
+    // That job joins no more, another one does.
+    assert_eq!(world.attempt(2, 9, 1, 90).await.rule(), "already_ended");
+    let third = world.granted(2, 9, 1, 92).await;
+    assert_eq!(third.task, second.task);
+    // A job whose number begins alike is another.
+    assert_eq!(
+        world
+            .hub("workflow_job", &job_over(2, 9, 1, 9))
+            .await
+            .status,
+        200
+    );
+    assert!(world.is_active(&third.token).await);
+    for job in [91, 92] {
+        assert_eq!(
+            world
+                .hub("workflow_job", &job_over(2, 9, 1, job))
+                .await
+                .status,
+            200
+        );
+    }
+    assert_eq!(world.ended_by(&second.task), "upstream");
+}
+
+#[tokio::test]
+async fn one_that_comes_before_its_task_spends_the_key() {
+    let world = World::declared(&declared()).await;
+    let size = world.size();
+    let reply = world.hub("workflow_run", &run_over(1, 7, 1)).await;
+    assert_eq!(
+        (reply.status, reply.body),
+        (200, json!({"tasks": 0, "clients": 0}))
+    );
+    let reply = world.hub("workflow_job", &job_over(2, 9, 1, 90)).await;
+    assert_eq!(reply.status, 200);
+    assert_eq!(world.size(), size, "what never ran makes no entry");
+    // Both outlive the server.
+    let world = world.restarted().await;
+    assert_eq!(world.attempt(1, 7, 1, 70).await.rule(), "already_ended");
+    assert_eq!(world.attempt(2, 9, 1, 90).await.rule(), "already_ended");
+    world.granted(1, 7, 2, 70).await;
+    world.granted(2, 9, 1, 91).await;
+    // After the keep nobody can prove the run any more, and nothing is remembered of it.
+    assert_eq!(world.closed("github", "repository_id,run_id:1/7"), 1);
+    world.wait(45 * 86_400);
+    for run in 100..102 {
+        world.job(run).await;
+    }
+    assert_eq!(world.closed("github", "repository_id,run_id:1/7"), 0);
+}
+
+#[tokio::test]
+async fn nobody_fills_the_tables_by_what_no_workload_can_claim() {
+    let world = World::declared(&declared()).await;
+    for (repository, rows) in [(77, 0), (1, 1)] {
+        world.hub("workflow_run", &run_over(repository, 7, 1)).await;
+        world
+            .hub("workflow_job", &job_over(repository, 8, 1, 80))
+            .await;
+        let series = |run: u64| format!("repository_id,run_id:{repository}/{run}");
+        assert_eq!(world.closed("github", &series(7)), rows);
+        assert_eq!(world.closed("github", &series(8)), rows);
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_proven_changes_nothing_and_is_told_nothing() {
+    let world = World::declared(&declared()).await;
+    let job = world.granted(1, 7, 1, 70).await;
+    let body = run_over(1, 7, 1).to_string();
+    let good = hub_signature("the secret of hook", &body);
+    let other = hub_signature("the secret of hook", &run_over(1, 8, 1).to_string());
+    let foreign = hub_signature("the secret of another", &body);
+    let sha1 = good.replace("sha256=", "sha1=");
+    let bare = good.replace("sha256=", "");
+    let (short, long) = (&good[..good.len() - 1], format!("{good}0"));
+    let event = ("x-github-event", "workflow_run");
+    let named = |signature| vec![event, ("x-hub-signature-256", signature)];
+    let mut attacks: Vec<Vec<(&str, &str)>> = vec![
+        vec![event],
+        named(""),
+        named("sha256="),
+        named(&other),
+        named(&foreign),
+        named(&sha1),
+        named(&bare),
+        named(short),
+        named(&long),
+        vec![event, ("x-hub-signature", good.as_str())],
+        vec![event, ("x-gitlab-token", "the secret of hook")],
+    ];
+    // A second header would leave open which one counts.
+    attacks.push(vec![
+        event,
+        ("x-hub-signature-256", &good),
+        ("x-hub-signature-256", &good),
+    ]);
+    let size = world.size();
+    for headers in &attacks {
+        let reply = world.hook("github", headers, &body).await;
+        assert_eq!(
+            (reply.status, reply.text.as_str()),
+            (401, ""),
+            "{headers:?}"
+        );
+    }
+    // What another issuer's secret proves is that issuer's alone.
+    let token = [("x-gitlab-token", "the secret of hook-old"), event];
+    assert_eq!(world.hook("gitlab", &token, &body).await.status, 401);
+    assert_eq!(world.size(), size);
+    assert!(world.is_active(&job.token).await);
+    // Both secrets of a rotation hold.
+    let old = hub_signature("the secret of hook-old", &body);
+    assert_eq!(world.hook("github", &named(&old), &body).await.status, 200);
+    assert_eq!(world.hook("github", &named(&good), &body).await.status, 204);
+}
+
+#[tokio::test]
+async fn what_says_something_else_is_ignored_and_what_says_nothing_refused() {
+    let world = World::declared(&declared()).await;
+    let job = world.granted(1, 7, 1, 70).await;
+    let mut running = run_over(1, 7, 1);
+    running["action"] = "in_progress".into();
+    for (event, body) in [
+        ("ping", json!({"zen": "x"})),
+        ("push", run_over(1, 7, 1)),
+        ("workflow_run", running),
+        ("check_run", run_over(1, 7, 1)),
+    ] {
+        assert_eq!(world.hub(event, &body).await.status, 204, "{event}");
+    }
+    let mut text = run_over(1, 7, 1);
+    text["workflow_run"]["id"] = "07".into();
+    let mut fraction = run_over(1, 7, 1);
+    fraction["workflow_run"]["run_attempt"] = 1.5.into();
+    let mut nobody = run_over(1, 7, 1);
+    nobody["repository"] = Value::Null;
+    for body in [json!({"action": "completed"}), text, fraction, nobody] {
+        let reply = world.hub("workflow_run", &body).await;
+        assert_eq!(
+            reply.refusal(),
+            (400, "invalid_request", "invalid_parameter"),
+            "{body}"
+        );
+    }
+    for body in [
+        "",
+        "[]",
+        "{",
+        r#"{"action":"completed","action":"completed"}"#,
+    ] {
+        let signature = hub_signature("the secret of hook", body);
+        let headers = [
+            ("x-github-event", "workflow_run"),
+            ("x-hub-signature-256", &signature),
+        ];
+        assert_eq!(
+            world.hook("github", &headers, body).await.status,
+            400,
+            "{body}"
+        );
+    }
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let reply = world
+        .send("POST", "/webhooks/github", &form, "payload=%7B%7D")
+        .await;
+    assert_eq!(reply.status, 415);
+    let large = "x".repeat(4 * 65_536 + 1);
+    assert_eq!(world.hook("github", &[], &large).await.status, 413);
+    assert_eq!(
+        world.send("GET", "/webhooks/github", &[], "").await.status,
+        405
+    );
+    for issuer in ["nobody", "..", "GitHub"] {
+        assert_eq!(world.hook(issuer, &[], "{}").await.status, 404, "{issuer}");
+    }
+    assert!(world.is_active(&job.token).await);
+}
+
+fn lab_claims(world: &World, project: u64, pipeline: u64, job: u64) -> String {
+    let now = world.now();
+    signed(&json!({
+        "iss": "https://gitlab.com", "aud": ISSUER, "jti": unique(), "namespace_id": "72",
+        "sub": "project_path:group/project:ref_type:branch:ref:main",
+        "project_id": project.to_string(), "project_path": "group/project",
+        "pipeline_id": pipeline.to_string(), "job_id": job.to_string(),
+        "pipeline_source": "push", "iat": now, "nbf": now, "exp": now + 600,
+    }))
+}
+
+impl World {
+    async fn lab_job(&self, project: u64, pipeline: u64, job: u64) -> Reply {
+        let proof = lab_claims(self, project, pipeline, job);
+        self.ask(&proof, Some(&new_key()), &[("resource", ARTIFACTS)])
+            .await
+    }
+}
+
+fn build(project: u64, pipeline: u64, job: u64, status: &str) -> Value {
+    json!({
+        "object_kind": "build", "build_id": job, "build_status": status,
+        "pipeline_id": pipeline, "project_id": project,
+    })
+}
+
+fn pipeline(project: u64, id: u64, status: &str) -> Value {
+    json!({
+        "object_kind": "pipeline", "object_attributes": { "id": id, "status": status },
+        "project": { "id": project },
+    })
+}
+
+#[tokio::test]
+async fn gitlab_says_that_jobs_and_pipelines_are_over() {
+    let world = World::declared(&declared()).await;
+    let job = world.lab_job(20, 5, 50).await;
+    let (one, two) = (
+        world.lab_job(21, 6, 60).await,
+        world.lab_job(21, 6, 61).await,
+    );
+    assert_eq!(one.str("task"), two.str("task"));
+    for status in ["created", "pending", "running", "manual", "canceling", ""] {
+        assert_eq!(
+            world.lab(&build(20, 5, 50, status)).await.status,
+            204,
+            "{status}"
+        );
+        assert_eq!(
+            world.lab(&pipeline(21, 6, status)).await.status,
+            204,
+            "{status}"
+        );
+    }
+    let reply = world.lab(&build(20, 5, 50, "canceled")).await;
+    assert_eq!((reply.status, reply.body["tasks"].as_u64()), (200, Some(1)));
+    assert!(!world.is_open(job.str("task")));
+    assert_eq!(world.lab_job(20, 5, 50).await.rule(), "already_ended");
+    // A retry is another job.
+    assert_eq!(world.lab_job(20, 5, 51).await.status, 200);
+    let reply = world.lab(&build(21, 6, 60, "success")).await;
+    assert_eq!(
+        (reply.status, reply.body),
+        (200, json!({"tasks": 0, "clients": 1}))
+    );
+    assert!(!world.is_active(one.str("access_token")).await);
+    assert!(world.is_active(two.str("access_token")).await);
+    let reply = world.lab(&pipeline(21, 6, "canceled")).await;
+    assert_eq!((reply.status, reply.body["tasks"].as_u64()), (200, Some(1)));
+    assert_eq!(world.lab_job(21, 6, 62).await.rule(), "already_ended");
+    // Before its task.
+    assert_eq!(world.lab(&pipeline(21, 7, "failed")).await.status, 200);
+    assert_eq!(world.lab_job(21, 7, 70).await.rule(), "already_ended");
+}
+
+#[tokio::test]
+async fn gitlab_is_proven_by_its_token_or_by_its_signature_where_it_signs() {
+    let world = World::declared(&declared()).await;
+    let body = build(20, 5, 50, "failed").to_string();
+    let now = world.now();
+    for token in ["", "the secret of hoo", "the secret of hook!", "whsec_"] {
+        let reply = world
+            .hook("gitlab", &[("x-gitlab-token", token)], &body)
+            .await;
+        assert_eq!((reply.status, reply.text.as_str()), (401, ""), "{token}");
+    }
+    assert_eq!(world.hook("gitlab", &[], &body).await.status, 401);
+    // A bad signature is not saved by a good token.
+    let token = ("x-gitlab-token", "the secret of hook");
+    let (id, at) = (unique(), now.to_string());
+    let bad = standard_signature("hook-old", &id, now, &body);
+    let headers = [
+        token,
+        ("webhook-id", id.as_str()),
+        ("webhook-timestamp", &at),
+        ("webhook-signature", &bad),
+    ];
+    assert_eq!(world.hook("gitlab", &headers, &body).await.status, 401);
+    assert_eq!(
+        world.standard("gitlab", "hook", now, &body).await.status,
+        200
+    );
+    // Where GitLab signs alone, no token will do.
+    let reply = world.hook(
+        "signing",
+        &[("x-gitlab-token", "hook: a key of Standard Webhooks")],
+        &body,
+    );
+    assert_eq!(reply.await.status, 401);
+    assert_eq!(
+        world.standard("signing", "hook", now, &body).await.status,
+        204
+    );
+}
+
+#[tokio::test]
+async fn any_other_platform_names_the_claims_of_the_run() {
+    let world = World::declared(&declared()).await;
+    let now = world.now();
+    let ask = async |build: &str, attempt: u64| {
+        let proof = signed(&json!({
+            "iss": "https://ci.example", "aud": ISSUER, "sub": "robot", "jti": unique(),
+            "project": "p", "build": build, "try": attempt, "iat": now, "exp": now + 300,
+        }));
+        world
+            .ask(&proof, Some(&new_key()), &[("resource", ARTIFACTS)])
+            .await
+    };
+    let over = |build: &str, attempt: u64| {
+        let claims = json!({ "project": "p", "build": build, "try": attempt });
+        json!({ "claims": claims, "outcome": "cancelled" }).to_string()
+    };
+    let job = ask("a/1", 1).await;
+    assert_eq!(job.status, 200, "{}", job.text);
+    // Old, early, by another key, of another issuer, without a signature.
+    for (key, at) in [("hook", now - 301), ("hook", now + 301), ("hook-old", now)] {
+        assert_eq!(
+            world.standard("ci", key, at, &over("a/1", 1)).await.status,
+            401,
+            "{key} {at}"
+        );
+    }
+    assert_eq!(world.hook("ci", &[], &over("a/1", 1)).await.status, 401);
+    assert!(world.is_active(job.str("access_token")).await);
+    for body in [
+        json!({}).to_string(),
+        json!({ "claims": {} }).to_string(),
+        json!({ "claims": { "project": "p" } }).to_string(),
+        json!({ "claims": { "project": "p", "build": {}, "try": 1 } }).to_string(),
+        json!({ "claims": { "project": "p", "build": "a/1", "try": "x" } }).to_string(),
+        json!({ "claims": { "project": "p", "build": "a/1", "try": 1 }, "otcome": "x" })
+            .to_string(),
+        r#"{"claims":{"project":"p","build":"b","build":"a/1","try":1}}"#.to_owned(),
+    ] {
+        let reply = world.standard("ci", "hook", now, &body).await;
+        assert_eq!(reply.status, 400, "{body}");
+    }
+    assert_eq!(
+        world
+            .standard("ci", "hook", now - 299, &over("a/1", 1))
+            .await
+            .status,
+        200
+    );
+    assert_eq!(world.ended_by(job.str("task")), "upstream");
+    assert_eq!(ask("a/1", 1).await.rule(), "already_ended");
+    assert_eq!(ask("a/1", 2).await.status, 200);
+    assert_eq!(
+        world
+            .standard("ci", "hook", now, &over("a/2", 1))
+            .await
+            .status,
+        200
+    );
+    assert_eq!(ask("a/2", 1).await.rule(), "already_ended");
+    // One signature of several is enough while a secret is replaced.
+    let (id, at) = (unique(), now.to_string());
+    let both = format!(
+        "v1,AAAA v2,{} {}",
+        STANDARD.encode([0; 32]),
+        standard_signature("hook", &id, now, &over("a/3", 1))
+    );
+    let headers = [
+        ("webhook-id", id.as_str()),
+        ("webhook-timestamp", &at),
+        ("webhook-signature", &both),
+    ];
+    assert_eq!(
+        world.hook("ci", &headers, &over("a/3", 1)).await.status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn a_platform_is_charged_to_no_address_and_who_proves_nothing_is() {
+    let rates = AddressRates {
+        unverified: Rate::per_minute(3),
+        ..AddressRates::default()
+    };
+    let world = World::declared(&declared())
+        .await
+        .behind_the_door(rates)
+        .await;
+    for run in 0..10 {
+        let reply = world.hub("workflow_run", &run_over(1, run, 1)).await;
+        assert_eq!(reply.status, 200);
+        assert_eq!(world.hub("ping", &json!({})).await.status, 204);
+        assert_eq!(
+            world
+                .hub("workflow_run", &json!({"action": "completed"}))
+                .await
+                .status,
+            400
+        );
+    }
+    for status in [401, 401, 401, 429] {
+        assert_eq!(world.hook("github", &[], "{}").await.status, status);
+    }
+}
