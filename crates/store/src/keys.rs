@@ -1,6 +1,6 @@
 //! Under which keys an entry is found: part of the contract, the same for every backend.
 
-use dayfly_domain::{Digest, Name, TaskId};
+use dayfly_domain::{BlockOn, Digest, Name, TaskId};
 use dayfly_ledger::RawValue;
 use serde::Deserialize;
 
@@ -32,6 +32,7 @@ struct Data<'a> {
     #[serde(borrow)]
     about: Option<&'a RawValue>,
     #[serde(borrow)]
+    on: Option<&'a RawValue>,
     own: Option<&'a RawValue>,
 }
 
@@ -79,6 +80,7 @@ pub(crate) fn keys_of(
     keys.extend(value(data.owner).map(SearchKey::Owner));
     keys.extend(value(data.workload).map(SearchKey::Workload));
     keys.extend(value(data.instance).map(SearchKey::Instance));
+    keys.extend(blocked_instance(data.on).map(SearchKey::Instance));
     keys.extend(value(data.resource).map(SearchKey::Resource));
     keys.extend(value(data.jkt).map(SearchKey::Key));
     keys.extend(value::<Digest>(data.hash).map(SearchKey::Token));
@@ -119,6 +121,19 @@ pub(crate) fn issuer_of(leaf: &str) -> Option<Name> {
     value(data.issuer)
 }
 
+/// The instance that a block stands on.
+fn blocked_instance(on: Option<&RawValue>) -> Option<String> {
+    match value::<String>(on)?.parse().ok()? {
+        BlockOn::Instance { instance, .. } => Some(instance),
+        BlockOn::Series { .. }
+        | BlockOn::Key { .. }
+        | BlockOn::Issuer(_)
+        | BlockOn::Owner(_)
+        | BlockOn::Workload(_)
+        | BlockOn::Tenant => None,
+    }
+}
+
 fn subject(annex: &str) -> Option<String> {
     serde_json::from_str::<AnnexData>(annex).ok()?.claims?.sub
 }
@@ -144,6 +159,13 @@ mod tests {
         let run = |text: &str| SearchKey::Run(text.into());
         let found = keys(r#"{"key":"a~1b/7","series":"a~1b"}"#, None);
         assert_eq!(found, [run("7"), run("a/b"), run("a~1b"), run("a~1b/7")]);
+    }
+
+    #[test]
+    fn a_block_on_an_instance_is_found_by_the_instance() {
+        let found = keys(r#"{"on":"instance:github:run_id=7,job=1"}"#, None);
+        assert_eq!(found, [SearchKey::Instance("run_id=7,job=1".into())]);
+        assert_eq!(keys(r#"{"on":"workload release"}"#, None), []);
     }
 
     #[test]

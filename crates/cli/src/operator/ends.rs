@@ -108,7 +108,8 @@ struct ClientEnded {
 struct InstanceEnded {
     on: String,
     clients: Vec<ClientId>,
-    tasks: u64,
+    /// None where it could not be looked for them.
+    tasks: Option<u64>,
     at: Time,
     block: Option<String>,
     #[serde(default = "recorded", skip_serializing_if = "is_recorded")]
@@ -165,12 +166,15 @@ pub(super) async fn instance(args: &InstanceEndArgs, at: At<'_>) -> Result<ExitC
         &args.how,
         at,
         |ended: &InstanceEnded, _| {
-            let clients = ended.clients.len();
+            let clients = u64::try_from(ended.clients.len()).unwrap_or(u64::MAX);
+            let clients = counted(clients, "client");
+            let over = ended.tasks.map_or_else(
+                || format!("{clients}, and more that could not be looked for get nothing further;"),
+                |tasks| format!("{clients} in {}", counted(tasks, "task")),
+            );
             format!(
-                "{}: {} in {} over since {}\n{}{}",
+                "{}: {over} over since {}\n{}{}",
                 one_line(&ended.on),
-                counted(u64::try_from(clients).unwrap_or(u64::MAX), "client"),
-                counted(ended.tasks, "task"),
                 moment(ended.at, now()),
                 block_line(ended.block.as_ref()),
                 unrecorded(ended.recorded)

@@ -288,7 +288,10 @@ impl Record {
                 let declared = database.must_declare()?;
                 let span = (since, database.now());
                 database
-                    .read(|store, tenant| record::review(store, tenant, &declared, owner, span))?
+                    .read(|store, tenant| {
+                        let of = (&declared, record::in_force(store, tenant)?);
+                        record::review(store, tenant, of, owner, span)
+                    })?
                     .with_context(|| format!("no owner is declared as `{owner}`"))
             }
         }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use dayfly_domain::{Digest, Name, Time};
 use dayfly_server::record::{Review, WorkloadReview, moment, one_line};
 use serde::{Deserialize, Serialize};
@@ -26,8 +26,11 @@ pub(crate) struct ReviewArgs {
     #[arg(long, value_name = "TIME", default_value = "90d")]
     since: String,
     /// Record that you have looked at it and that it is in order
-    #[arg(long, requires = "reason")]
+    #[arg(long, requires = "reason", requires = "revision")]
     sign_off: bool,
+    /// The revision of the declared state that you have looked at, as the review shows it
+    #[arg(long, value_name = "N", requires = "sign_off")]
+    revision: Option<u64>,
     /// Why it is in order; it stands in the record
     #[arg(long, value_name = "TEXT", requires = "sign_off")]
     reason: Option<String>,
@@ -48,9 +51,9 @@ struct Signed {
 
 pub(super) async fn review(args: &ReviewArgs, at: At<'_>) -> Result<ExitCode> {
     let since = when::parse(&args.since, now())?;
-    if let Some(reason) = args.reason.as_deref().filter(|_| args.sign_off) {
+    if let (Some(reason), Some(seen)) = (args.reason.as_deref(), args.revision) {
         says_something(reason)?;
-        return sign(args, since, reason, at).await;
+        return sign(args, since, (reason, seen), at).await;
     }
     let record = args.place.record(at).await?;
     let review = record.review(&args.owner, since).await?;
@@ -61,22 +64,33 @@ pub(super) async fn review(args: &ReviewArgs, at: At<'_>) -> Result<ExitCode> {
     let owner = &args.owner;
     let _ = writeln!(
         text,
-        "in order? dayfly review --owner {owner} --since {} --sign-off --reason \"…\"",
-        args.since
+        "in order? dayfly review --owner {owner} --since {} --sign-off --revision {} --reason \"…\"",
+        args.since, review.revision
     );
     print(&text)
 }
 
-async fn sign(args: &ReviewArgs, since: Time, reason: &str, at: At<'_>) -> Result<ExitCode> {
+async fn sign(
+    args: &ReviewArgs,
+    since: Time,
+    (reason, seen): (&str, u64),
+    at: At<'_>,
+) -> Result<ExitCode> {
     let served = args.place.served(at).await?;
     let path = format!("owners/{}/review", args.owner);
     let query = format!("{path}?since={}", since.millis());
     let review: Review = served.get(&query).await?;
+    if review.revision != seen {
+        bail!(
+            "revision {} of the declared state is in force, not {seen}: review it again",
+            review.revision
+        );
+    }
     if !args.json {
         // What is signed is shown first.
         print(&text(&review, now()))?;
     }
-    let body = json!({ "since": since, "hash": review.hash, "reason": reason });
+    let body = json!({ "since": since, "hash": review.hash, "revision": seen, "reason": reason });
     let signed: Signed = served.post(&format!("{path}/sign"), &body).await?;
     if args.json {
         return print_json(&signed);

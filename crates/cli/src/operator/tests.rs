@@ -64,7 +64,7 @@ fn command_lines() {
         "block list",
         "findings --all --json",
         "review --owner team --json",
-        "review --owner team --since 30d --sign-off --reason due",
+        "review --owner team --since 30d --sign-off --revision 3 --reason due",
         "unblock series:github:1/2 --reason fixed",
         "apply --dry-run",
         "owner list --json",
@@ -116,6 +116,8 @@ fn every_change_demands_a_reason() {
         "freeze",
         "unfreeze",
         "review --owner team --sign-off",
+        "review --owner team --sign-off --reason due",
+        "review --owner team --revision 3",
     ] {
         let error = parse(line).unwrap_err();
         assert_eq!(

@@ -89,7 +89,7 @@ async fn everything_that_a_start_would_trip_over_is_found_at_once() {
     let (code, said) = check(&stage, &[]);
     assert_eq!(code, Some(1));
     for wanted in [
-        "tenants/acme/tenant.toml:17:1: `workload.release.kind` is `cj`",
+        "tenants/acme/tenant.toml:22:1: `workload.release.kind` is `cj`",
         "has mode 0644: nobody but its owner may read it",
         "tls.crt` holds no certificate",
         "warning: ./tls.key: has mode 0644",

@@ -77,10 +77,18 @@ async fn findings_are_told_kept_listed_and_signed_off() {
     assert!(!ok && text.contains("no owner"), "{text}");
     let (ok, text) = operate(&stage, "review --owner team-platform --sign-off");
     assert!(!ok, "{text}");
-    let signed = listed(
-        &stage,
-        "review --owner team-platform --sign-off --reason due --json",
+    let shown = listed(&stage, "review --owner team-platform --json");
+    let revision = shown["revision"].as_u64().unwrap();
+    let sign = |revision: u64| {
+        format!("review --owner team-platform --sign-off --revision {revision} --reason due --json")
+    };
+    let (ok, text) = operate(&stage, &sign(revision + 1));
+    assert!(
+        !ok && text.contains("review it again"),
+        "what was not shown is not signed: {text}"
     );
+    let signed = listed(&stage, &sign(revision));
+    assert_eq!(signed["revision"], revision);
     assert_eq!(signed["member"], false);
     stage.kill();
     let (ok, text) = operate(&stage, "review --owner team-platform --since 1d");

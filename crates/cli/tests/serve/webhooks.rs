@@ -195,16 +195,7 @@ async fn webhooks_that_other_programs_signed_end_what_they_name() {
     stage.kill();
     stage.start().await;
     nothing_of_these_asks_again(&shared).await;
-    // An operator sees that they arrive.
-    let (_, metrics) =
-        stage.shell("curl -sS --unix-socket data/admin.sock http://localhost/metrics");
-    assert!(metrics.contains("dayfly_requests_total"), "{metrics}");
-    let (status, _) = post(&shared, "github", &[event], "{}").await;
-    assert_eq!(status, 401);
-    let (_, metrics) =
-        stage.shell("curl -sS --unix-socket data/admin.sock http://localhost/metrics");
-    let line = "dayfly_webhooks_total{tenant=\"acme\",issuer=\"github\",outcome=\"unproven\"} 1";
-    assert!(metrics.contains(line), "{metrics}");
+    every_outcome_is_counted(&stage, &shared).await;
     stage.kill();
     stage.fsck();
 }
@@ -239,4 +230,64 @@ async fn nothing_of_these_asks_again(shared: &Shared) {
         build[name] = value.into();
     }
     assert_eq!(rule(shared, &build).await, "already_ended");
+}
+
+/// An operator sees that they arrive, and what became of them.
+async fn every_outcome_is_counted(stage: &Stage, shared: &Shared) {
+    let hub = async |event: &str, secret: &str, body: &str| {
+        let signature = hub_signature(secret, body);
+        let headers = [
+            ("x-github-event", event),
+            ("x-hub-signature-256", &signature),
+        ];
+        post(shared, "github", &headers, body).await.0
+    };
+    let secret = "a secret of the hook";
+    let over = json!({
+        "action": "completed",
+        "workflow_run": { "id": 8, "run_attempt": 1, "conclusion": "success" },
+        "repository": { "id": 1_296_269, "full_name": "octo-org/octo-repo" },
+    })
+    .to_string();
+    let large = "x".repeat(1 << 20);
+    for (outcome, statuses) in [
+        ("unproven", vec![hub("ping", "another", "{}").await]),
+        ("ended", vec![hub("workflow_run", secret, &over).await]),
+        (
+            "nothing",
+            vec![
+                hub("workflow_run", secret, &over).await,
+                hub("workflow_run", secret, &over).await,
+            ],
+        ),
+        (
+            "ignored",
+            vec![
+                hub("ping", secret, "{}").await,
+                hub("push", secret, "{}").await,
+                hub("ping", secret, "{}").await,
+            ],
+        ),
+        ("malformed", vec![hub("workflow_run", secret, "{").await]),
+        ("unread", vec![hub("workflow_run", secret, &large).await]),
+    ] {
+        let wanted = match outcome {
+            "unproven" => 401,
+            "ended" => 200,
+            "malformed" => 400,
+            "unread" => 413,
+            _ => 204,
+        };
+        assert!(
+            statuses.iter().all(|status| *status == wanted),
+            "{outcome}: {statuses:?}"
+        );
+        let (_, metrics) =
+            stage.shell("curl -sS --unix-socket data/admin.sock http://localhost/metrics");
+        let line = format!(
+            "dayfly_webhooks_total{{tenant=\"acme\",issuer=\"github\",outcome=\"{outcome}\"}} {}\n",
+            statuses.len()
+        );
+        assert!(metrics.contains(&line), "{line}{metrics}");
+    }
 }

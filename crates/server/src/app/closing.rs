@@ -4,7 +4,7 @@ use dayfly_domain::{
     Cause, Claim, ClaimState, Closed, Command, EndClient, EndTask, Event, Moved, Name, Refusal,
     Sweep, Task, TaskId, Time, apply, decide, has_part,
 };
-use dayfly_store::{Annex, Append, CloseWrite, OpenTask};
+use dayfly_store::{Annex, Append, CloseWrite, OpenTask, Unavailable};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -60,8 +60,18 @@ impl Closing {
         let mut over = Over::default();
         let mut seen = Vec::new();
         for (open, moved) in open {
+            let id = open.task.id;
+            let begun = append.changes.iter_mut().find(|change| change.task == id);
+            // What ends of it already is not all of it: somebody may have joined since that was decided.
+            let open = match &begun {
+                Some(begun) => &OpenTask {
+                    task: begun.next.clone(),
+                    ..open.clone()
+                },
+                None => open,
+            };
             let task = &open.task;
-            if append.changes.iter().any(|change| change.task == task.id) {
+            if task.has_ended() {
                 continue;
             }
             let events = self.events(open, *moved, append.now)?;
@@ -86,8 +96,14 @@ impl Closing {
             } else {
                 over.clients += events.len() as u64;
             }
-            let change = change(Some(task), task.id, events, Some(self.annex()?))?;
-            append.changes.push(change);
+            let more = change(Some(task), id, events, Some(self.annex()?))?;
+            match begun {
+                Some(begun) => {
+                    begun.events.extend(more.events);
+                    begun.next = more.next;
+                }
+                None => append.changes.push(more),
+            }
         }
         append.closes.push(CloseWrite {
             issuer: self.issuer.clone(),
@@ -97,6 +113,35 @@ impl Closing {
             until: self.until,
         });
         Ok(over)
+    }
+
+    /// Whether it says the same of the same run, whenever it was said.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let new = |key: &String| !other.keys.contains(key);
+        self.issuer == other.issuer
+            && self.series == other.series
+            && self.closed.is_same(&other.closed)
+            && !self.keys.iter().any(new)
+    }
+
+    /// What an open task is by it, where it is of the attempt.
+    pub(super) fn cover(&self, open: &mut OpenTask) -> Result<(), Unavailable> {
+        let task = &open.task;
+        let concerned = task.issuer == self.issuer
+            && task.series == self.series
+            && task.attempt == self.closed.attempt
+            && !task.has_ended();
+        if !concerned {
+            return Ok(());
+        }
+        let wrong = |why: &dyn std::fmt::Display| Unavailable(why.to_string());
+        let events = self.events(open, None, self.closed.at);
+        for event in events.map_err(|why| wrong(&why))? {
+            let id = open.task.id;
+            open.task = apply(Some(open.task.clone()), id, &event)
+                .ok_or_else(|| wrong(&"an end does not fit its task"))?;
+        }
+        Ok(())
     }
 
     /// What happens to one task of the attempt.

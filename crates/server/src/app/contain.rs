@@ -183,6 +183,8 @@ impl Contained {
             }
         }
         if let (Some(to), Self::Owner(owner)) = (handed_to, self) {
+            // Whoever is to answer may be offboarded between the look and the append.
+            append.unblocked.push(BlockOn::Owner(to.clone()));
             let handed = HandOver {
                 to: to.clone(),
                 since: now,
@@ -370,45 +372,21 @@ impl App {
         by: &Actor,
         reason: &str,
     ) -> Result<(), Refusal> {
-        let facts = self.containment(tenant, what)?;
-        if standing(&facts, what).is_none() {
-            return Err(Refusal::new(Rule::NotFound)
-                .field("block")
-                .wanted("a containment that stands")
-                .got(what.block().to_string()));
+        for _ in 0..ATTEMPTS {
+            let facts = self.containment(tenant, what)?;
+            let (append, given_back) = lifting(what, &facts, self.now(), by, reason)?;
+            match self.store.append(tenant.name(), append).await {
+                Ok(_) if given_back => {
+                    self.catch_up(tenant).await;
+                    return Ok(());
+                }
+                Ok(_) => return Ok(()),
+                // It was stopped once more, or handed over, meanwhile: the next look says so.
+                Err(AppendError::Stale(_) | AppendError::Conflict) => {}
+                Err(why) => return Err(unavailable(&why)),
+            }
         }
-        let signed = Signature::of(by, reason).map_err(|why| unavailable(&why))?;
-        let mut data = what.data();
-        // An owner that comes back answers for the own workloads again (docs/decisions/0039).
-        let handed = HandOvers::of(&facts.documents).map_err(|why| unavailable(&why))?;
-        let given_back = match what {
-            Contained::Owner(owner) => handed.of_owner(owner).map(|handed| (owner, handed)),
-            Contained::Workload(_) | Contained::Issuer(_) | Contained::Tenant => None,
-        };
-        if let (Some((_, handed)), Some(members)) = (given_back, data.as_object_mut()) {
-            members.insert("from".to_owned(), handed.to.as_str().into());
-        }
-        let append = Append {
-            now: self.now(),
-            documents: given_back
-                .map(|(owner, _)| HandOvers::document(owner, None))
-                .into_iter()
-                .collect(),
-            revises: given_back.is_some(),
-            notes: vec![Note {
-                kind: "block.lifted",
-                data: signed.sign(data),
-                annex: Some(signed.annex().map_err(|why| unavailable(&why))?),
-            }],
-            lifts: vec![what.block()],
-            ..Append::default()
-        };
-        let done = self.store.append(tenant.name(), append).await;
-        done.map_err(|why| unavailable(&why))?;
-        if given_back.is_some() {
-            self.catch_up(tenant).await;
-        }
-        Ok(())
+        Err(unavailable(&"the containment did not stand still"))
     }
 
     /// What an end would take. It looks at every open task, so it belongs on a thread that may
@@ -502,6 +480,51 @@ fn trail(asked: &'static str) -> Trail {
 fn standing<'a>(facts: &'a Facts, what: &Contained) -> Option<&'a Block> {
     let on = what.block();
     facts.blocks.iter().find(|block| block.on == on)
+}
+
+/// What lifts a containment as these facts have it, and whether workloads are given back by it.
+fn lifting(
+    what: &Contained,
+    facts: &Facts,
+    now: Time,
+    by: &Actor,
+    reason: &str,
+) -> Result<(Append, bool), Refusal> {
+    if standing(facts, what).is_none() {
+        return Err(Refusal::new(Rule::NotFound)
+            .field("block")
+            .wanted("a containment that stands")
+            .got(what.block().to_string()));
+    }
+    let signed = Signature::of(by, reason).map_err(|why| unavailable(&why))?;
+    let mut data = what.data();
+    // An owner that comes back answers for the own workloads again (docs/decisions/0039).
+    let handed = HandOvers::of(&facts.documents).map_err(|why| unavailable(&why))?;
+    let given_back = match what {
+        Contained::Owner(owner) => handed.of_owner(owner).map(|handed| (owner, handed)),
+        Contained::Workload(_) | Contained::Issuer(_) | Contained::Tenant => None,
+    };
+    if let (Some((_, handed)), Some(members)) = (given_back, data.as_object_mut()) {
+        members.insert("from".to_owned(), handed.to.as_str().into());
+    }
+    let append = Append {
+        now,
+        documents: given_back
+            .map(|(owner, _)| HandOvers::document(owner, None))
+            .into_iter()
+            .collect(),
+        revises: given_back.is_some(),
+        notes: vec![Note {
+            kind: "block.lifted",
+            data: signed.sign(data),
+            annex: Some(signed.annex().map_err(|why| unavailable(&why))?),
+        }],
+        lifts: vec![what.block()],
+        // Whatever stops it moves its epoch, a hand-over of what is offboarded already too.
+        relies: facts.epochs.clone(),
+        ..Append::default()
+    };
+    Ok((append, given_back.is_some()))
 }
 
 /// The entry that records a stop.

@@ -1,42 +1,32 @@
 //! Ends by an operator's hand below a task: of one client, or of everything of one instance.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use dayfly_domain::{
     Block, BlockOn, Cause, ClientId, Command, EndClient, EndTask, Event, Name, Refusal, Rule,
     Sweep, Task, TaskId, Time, apply, decide,
 };
-use dayfly_store::{
-    Append, Change, EntryRange, FactsQuery, Note, OpenTask, SearchKey, Unavailable,
-};
+use dayfly_store::{Append, Change, Note, Unavailable};
 use serde_json::json;
 
 use super::actor::{Actor, Signature};
 use super::authenticate::ended;
 use super::contain::{WouldEnd, is_over};
 use super::end::{ATTEMPTS, End, Ended};
+use super::instance::{Held, InstanceOf, Looking, is_under};
+use super::operate::check_text;
 use super::plan::drafted;
 use super::refuse::{Refused, Trail, unavailable};
-use super::sweep::LONGEST_OPEN;
 use super::{App, Tenant};
-
-/// How many entries of an instance are looked at together.
-const PAGE: usize = 256;
-
-/// A job, pod or process, of one issuer or of whichever vouches for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InstanceOf {
-    /// The issuer; none where the only one that is meant is found by what is open or declared.
-    pub issuer: Option<Name>,
-    /// The instance.
-    pub instance: String,
-}
 
 /// An instance that was ended.
 #[derive(Clone, Debug)]
 pub struct InstanceEnded {
     /// The clients that ended, without those that were delegated from them.
     pub clients: Vec<ClientId>,
-    /// In how many tasks.
-    pub tasks: u64,
+    /// In how many tasks; none where some may not have been found, because nothing could be read.
+    pub tasks: Option<u64>,
     /// When.
     pub at: Time,
     /// The block that keeps it from coming back, where one was wanted.
@@ -45,10 +35,22 @@ pub struct InstanceEnded {
     pub recorded: bool,
 }
 
-/// The clients of an instance in one open task; none where it asked for a task that waits.
-struct Held {
-    open: OpenTask,
-    clients: Vec<u32>,
+impl InstanceEnded {
+    /// Counts what ended; what was over already, and only recorded now, did not end by this.
+    fn count(&mut self, held: &[Held], now: Time) {
+        for held in held.iter().filter(|held| !is_over(&held.open, now)) {
+            let task = &held.open.task;
+            let numbers = held.clients.iter();
+            let live = numbers.filter(|number| task.check_client(**number, now).is_ok());
+            let before = self.clients.len();
+            self.clients
+                .extend(live.map(|number| task.client_id(*number)));
+            // What waits has no clients yet, and ends as a whole.
+            if self.clients.len() > before || task.pending().is_some() {
+                self.tasks = self.tasks.map(|tasks| tasks + 1);
+            }
+        }
+    }
 }
 
 impl App {
@@ -97,14 +99,17 @@ impl App {
             };
             let held = Held {
                 open,
-                clients: vec![client.number],
+                clients: BTreeSet::from([client.number]),
             };
-            let change = self.cut(tenant, &held, &signed, now)?;
+            let Some(change) = self.cut(tenant, &held, &signed, now)? else {
+                held.open.task.check_client(client.number, now)?;
+                return Err(ended("the client is over"));
+            };
             let after = change.next.clone();
             append.changes.push(change);
             let on = block.then(|| own_instance(&held.open.task, client.number));
             let on = on.transpose()?;
-            if let Some(on) = &on {
+            if let Some(on) = on.as_ref().filter(|on| !self.stands(tenant, on)) {
                 block_on(&mut append, on, Some(client.task), &signed)?;
             }
             match self.held.end(tenant.name(), append).await {
@@ -146,51 +151,58 @@ impl App {
         reason: &str,
     ) -> Result<InstanceEnded, Refusal> {
         let signed = Signature::of(by, reason).map_err(|why| unavailable(&why))?;
+        if block {
+            check_text(&what.instance)?;
+        }
         let mut done: Option<InstanceEnded> = None;
         for _ in 0..ATTEMPTS {
-            let held = self.of_instance(tenant, what);
-            let held = held.map_err(|why| unavailable(&why))?;
+            let held = match (self.of_instance(tenant, what).await, &mut done) {
+                (Ok(held), _) => held,
+                (Err(why), None) if block => {
+                    return self.block_unread(tenant, what, &signed, why).await;
+                }
+                (Err(why), None) => return Err(unavailable(&why)),
+                // The block stands. Who slipped in before it gets nothing further.
+                (Err(_), Some(done)) => {
+                    done.tasks = None;
+                    break;
+                }
+            };
             let now = self.now();
             let mut append = Append {
                 now,
                 ..Append::default()
             };
             for held in &held {
-                append.changes.push(self.cut(tenant, held, &signed, now)?);
+                append.changes.extend(self.cut(tenant, held, &signed, now)?);
             }
-            let first = done.is_none();
             let on = match &done {
-                None if block => Some(blocked_instance(tenant, what, &held)?),
-                None => None,
+                Some(_) if append.changes.is_empty() => {
+                    // The look after the block has found nobody who slipped in before it.
+                    break;
+                }
                 Some(done) => done.block.clone(),
+                None if block => Some(blocked_instance(tenant, what, &held)?),
+                None if append.changes.is_empty() => return Err(nothing_open(what)),
+                None => None,
             };
-            if first {
-                if append.changes.is_empty() && !block {
-                    return Err(nothing_open(what));
-                }
-                if let Some(on) = &on {
-                    block_on(&mut append, on, None, &signed)?;
-                }
-            } else if append.changes.is_empty() {
-                // The look after the block has found nobody who slipped in before it.
-                break;
+            let unset = on
+                .as_ref()
+                .filter(|on| done.is_none() && !self.stands(tenant, on));
+            if let Some(on) = unset {
+                block_on(&mut append, on, None, &signed)?;
             }
             match self.held.end(tenant.name(), append).await {
                 Ok(acknowledged) => {
                     let done = done.get_or_insert(InstanceEnded {
                         clients: Vec::new(),
-                        tasks: 0,
+                        tasks: Some(0),
                         at: now,
                         block: on,
                         recorded: true,
                     });
                     done.recorded &= acknowledged.is_durable();
-                    done.tasks += u64::try_from(held.len()).unwrap_or(u64::MAX);
-                    let clients = held.iter().flat_map(|held| {
-                        let numbers = held.clients.iter();
-                        numbers.map(|number| held.open.task.client_id(*number))
-                    });
-                    done.clients.extend(clients);
+                    done.count(&held, now);
                     if !block {
                         break;
                     }
@@ -199,6 +211,60 @@ impl App {
             }
         }
         done.ok_or_else(|| unavailable(&"the tasks did not stand still"))
+    }
+
+    /// Blocks an instance although nothing can be read: what is open of it gets nothing further, and
+    /// it is not known which tasks that are.
+    async fn block_unread(
+        &self,
+        tenant: &Tenant,
+        what: &InstanceOf,
+        signed: &Signature,
+        why: Unavailable,
+    ) -> Result<InstanceEnded, Refusal> {
+        let on = blocked_instance(tenant, what, &[])?;
+        let now = self.now();
+        let mut append = Append {
+            now,
+            ..Append::default()
+        };
+        block_on(&mut append, &on, None, signed)?;
+        let done = self.held.hold_append(tenant.name(), &append, why).await;
+        Ok(InstanceEnded {
+            clients: Vec::new(),
+            tasks: None,
+            at: now,
+            block: Some(on),
+            recorded: done.is_durable(),
+        })
+    }
+
+    /// Whether a block stands already, which then stays as it is.
+    fn stands(&self, tenant: &Tenant, on: &BlockOn) -> bool {
+        // Where nothing can be read it is not known to stand, and is set all the same.
+        let blocks = self.blocks(tenant).unwrap_or_default();
+        blocks.iter().any(|block| block.on == *on)
+    }
+
+    /// Where an instance has active clients. It may take its time, on a thread that may wait.
+    async fn of_instance(
+        &self,
+        tenant: &Tenant,
+        what: &InstanceOf,
+    ) -> Result<Vec<Held>, Unavailable> {
+        let looking = self.looking(tenant, what);
+        tokio::task::spawn_blocking(move || looking.held())
+            .await
+            .map_err(|why| Unavailable(why.to_string()))?
+    }
+
+    fn looking(&self, tenant: &Tenant, what: &InstanceOf) -> Looking {
+        Looking {
+            store: Arc::clone(&self.store),
+            tenant: tenant.name().clone(),
+            what: what.clone(),
+            now: self.now(),
+        }
     }
 
     /// What the end of a client would take.
@@ -219,7 +285,7 @@ impl App {
         open.task.check_client(client.number, now)?;
         let mut count = WouldEnd::default();
         count.count(&open.task, now, |number| {
-            is_under(&open.task, number, &[client.number])
+            is_under(&open.task, number, &BTreeSet::from([client.number]))
         });
         Ok(count)
     }
@@ -249,7 +315,7 @@ impl App {
         tenant: &Tenant,
         what: &InstanceOf,
     ) -> Result<WouldEnd, Refused> {
-        let held = self.of_instance(tenant, what);
+        let held = self.looking(tenant, what).held();
         let held = held.map_err(|why| self.refuse(tenant, &trail(), unavailable(&why)))?;
         let now = self.now();
         let mut count = WouldEnd::default();
@@ -261,14 +327,15 @@ impl App {
         Ok(count)
     }
 
-    /// The change that ends these clients of a task.
+    /// The change that ends these clients of a task; none where all of them have expired, for an end
+    /// has entries.
     fn cut(
         &self,
         tenant: &Tenant,
         held: &Held,
         signed: &Signature,
         now: Time,
-    ) -> Result<Change, Refusal> {
+    ) -> Result<Option<Change>, Refusal> {
         let (task, heard) = (&held.open.task, held.open.heard);
         let events = match self.moved(tenant, &held.open)? {
             // It is over already: what came first names the end.
@@ -322,112 +389,14 @@ impl App {
                 events
             }
         };
+        if events.is_empty() {
+            return Ok(None);
+        }
         drafted(Some(task), task.id, events, |_| {
             signed.annex().map(Some).map_err(|why| unavailable(&why))
         })
+        .map(Some)
     }
-
-    /// The open tasks with active clients of an instance, or whose approval it waits for, and these, those above others only. The
-    /// index tells where to look, whatever is open; where it does not answer, everything open is
-    /// looked through.
-    fn of_instance(&self, tenant: &Tenant, what: &InstanceOf) -> Result<Vec<Held>, Unavailable> {
-        let mut found = Vec::new();
-        let mut take = |open: OpenTask| {
-            let of_issuer = |issuer: &Name| *issuer == open.task.issuer;
-            if !what.issuer.as_ref().is_none_or(of_issuer) {
-                return;
-            }
-            let clients = uppermost(&open.task, &what.instance);
-            if !clients.is_empty() || waits_for(&open.task, &what.instance) {
-                found.push(Held { open, clients });
-            }
-        };
-        if let Ok(tasks) = self.tasks_of_instance(tenant, &what.instance) {
-            let query = FactsQuery {
-                tasks: &tasks,
-                ..FactsQuery::default()
-            };
-            let open = self.store.facts(tenant.name(), &query)?.tasks;
-            open.into_iter().flatten().for_each(&mut take);
-        } else {
-            self.each_open(tenant, |open| take(open.clone()))?;
-        }
-        Ok(found)
-    }
-
-    /// The tasks in which an instance came in lately enough for them to be open.
-    fn tasks_of_instance(
-        &self,
-        tenant: &Tenant,
-        instance: &str,
-    ) -> Result<Vec<TaskId>, Unavailable> {
-        let key = SearchKey::Instance(instance.to_owned());
-        let since = self.now() - LONGEST_OPEN;
-        let mut tasks: Vec<TaskId> = Vec::new();
-        let mut cursor = None;
-        loop {
-            let page = self.store.find(tenant.name(), &key, cursor, PAGE)?;
-            for pos in &page {
-                let range = EntryRange::From(*pos);
-                let entries = self.store.entries(tenant.name(), range, 1)?;
-                let Some(leaf) = entries.first().and_then(|entry| read_leaf(&entry.leaf)) else {
-                    continue;
-                };
-                if leaf.at < since {
-                    return Ok(tasks);
-                }
-                tasks.extend(leaf.task.filter(|task| !tasks.contains(task)));
-            }
-            match page.last() {
-                Some(last) => cursor = Some(*last),
-                None => return Ok(tasks),
-            }
-        }
-    }
-}
-
-/// What of a leaf says where to look.
-#[derive(serde::Deserialize)]
-struct Leaf {
-    task: Option<TaskId>,
-    at: Time,
-}
-
-fn read_leaf(leaf: &str) -> Option<Leaf> {
-    serde_json::from_str(leaf).ok()
-}
-
-/// Whether it is this instance that asked for the approval that a task waits for.
-fn waits_for(task: &Task, instance: &str) -> bool {
-    task.pending()
-        .is_some_and(|pending| pending.instance == instance)
-}
-
-/// The active clients of an instance in a task, without those below others of it.
-fn uppermost(task: &Task, instance: &str) -> Vec<u32> {
-    let mut found: Vec<u32> = Vec::new();
-    for (number, client) in (1u32..).zip(&task.clients) {
-        if client.instance == instance && client.is_active() && !is_under(task, number, &found) {
-            found.push(number);
-        }
-    }
-    found
-}
-
-/// Whether a client is one of these or was delegated from one of them.
-fn is_under(task: &Task, number: u32, of: &[u32]) -> bool {
-    let mut at = Some(number);
-    // INVARIANT: the walk goes on only to a lower number, so it ends.
-    while let Some(number) = at {
-        if of.contains(&number) {
-            return true;
-        }
-        at = task
-            .client(number)
-            .and_then(|client| client.parent)
-            .filter(|parent| *parent < number);
-    }
-    false
 }
 
 /// The block on the instance of a client. One that it shares with the client it was delegated from
@@ -500,9 +469,6 @@ pub(super) fn block_on(
     signed: &Signature,
 ) -> Result<(), Refusal> {
     let mut data = json!({"on": on.to_string(), "about": task});
-    if let (BlockOn::Instance { instance, .. }, Some(members)) = (on, data.as_object_mut()) {
-        members.insert("instance".to_owned(), instance.as_str().into());
-    }
     if task.is_none()
         && let Some(members) = data.as_object_mut()
     {

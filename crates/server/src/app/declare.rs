@@ -280,7 +280,9 @@ impl App {
         }
         append.relies = facts.epochs;
         // Whatever becomes of this process: what is granted until the append is judged after it.
-        append.documents.extend(ending::documents(lost));
+        append
+            .documents
+            .extend(ending::documents(lost, &before.source));
         Ok(append)
     }
 

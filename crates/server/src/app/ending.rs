@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use dayfly_domain::{Block, BlockOn, Cause, Command, EndTask, Event, TaskId, Time, decide};
+use dayfly_domain::{Block, BlockOn, Cause, Command, Digest, EndTask, Event, TaskId, Time, decide};
 use dayfly_store::{Append, AppendError, Document, FactsQuery, Note, OpenTask, Unavailable};
 use serde_json::json;
 
@@ -13,12 +13,14 @@ use super::plan::change;
 use super::refuse::unavailable;
 use super::regrant::{Lost, Regrant};
 use super::{App, Tenant};
+use crate::declared::Source;
 use crate::record::RecordError;
 
 /// The document that names the tasks whose ends are still to be recorded.
 const ENDING: &str = "ending";
 /// The document that says up to which position grants were counted before the activation: what the
-/// former state granted from there on is still to be judged.
+/// former state granted from there on is still to be judged. After a space the hash of that state
+/// follows: what is the same in both is not judged anew.
 const UPTO: &str = "ending/upto";
 /// How many are ended side by side.
 const BATCH: usize = 512;
@@ -27,7 +29,7 @@ const ROUNDS: usize = 64;
 
 /// The documents that have these tasks ended after a restart too, and with them what was granted
 /// after they were counted.
-pub(super) fn documents(lost: &Lost) -> [Document; 2] {
+pub(super) fn documents(lost: &Lost, former: &Source) -> [Document; 2] {
     let tasks = lost.refused.iter().flat_map(|task| task.0);
     [
         Document {
@@ -36,7 +38,7 @@ pub(super) fn documents(lost: &Lost) -> [Document; 2] {
         },
         Document {
             name: UPTO.to_owned(),
-            bytes: Some(lost.upto().to_string().into_bytes()),
+            bytes: Some(format!("{} {}", lost.upto(), former.hash()).into_bytes()),
         },
     ]
 }
@@ -98,6 +100,16 @@ pub(super) fn block_series(
     Ok(())
 }
 
+/// Up to which position was counted, and the hash of the former state; one from before it was kept
+/// has none.
+fn read_upto(bytes: &[u8]) -> Option<(u64, Option<Digest>)> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    match text.split_once(' ') {
+        None => Some((text.parse().ok()?, None)),
+        Some((upto, former)) => Some((upto.parse().ok()?, Some(former.parse().ok()?))),
+    }
+}
+
 impl App {
     /// Goes on with ends that an apply has begun; the sweep calls it.
     pub(super) async fn finish_ending(&self, tenant: &Tenant) -> Result<u64, Unavailable> {
@@ -132,10 +144,9 @@ impl App {
         let named = of(ENDING).into_iter().flat_map(|bytes| bytes.as_chunks().0);
         let mut tasks: BTreeSet<TaskId> = named.map(|id| TaskId(*id)).collect();
         if let Some(bytes) = of(UPTO) {
-            let upto = std::str::from_utf8(bytes).ok();
-            let upto = upto.and_then(|text| text.parse().ok());
-            let upto = upto.ok_or_else(|| Unavailable(format!("`{UPTO}` holds no position")))?;
-            tasks = self.with_late(tenant, tasks, upto).await?;
+            let (upto, former) = read_upto(bytes)
+                .ok_or_else(|| Unavailable(format!("`{UPTO}` holds no position")))?;
+            tasks = self.with_late(tenant, tasks, upto, former).await?;
         }
         let tasks: Vec<TaskId> = tasks.into_iter().collect();
         self.end_by_policy(tenant, &tasks).await
@@ -148,6 +159,7 @@ impl App {
         tenant: &Tenant,
         tasks: BTreeSet<TaskId>,
         upto: u64,
+        former: Option<Digest>,
     ) -> Result<BTreeSet<TaskId>, Unavailable> {
         let unavailable = |why: &dyn std::fmt::Display| Unavailable(why.to_string());
         let now = self.now();
@@ -157,10 +169,15 @@ impl App {
             .await
             .map_err(|why| unavailable(&why))?;
         let loaded = tenant.loaded();
+        let before = former.map(|hash| tenant.formerly(self.store.as_ref(), &hash));
+        let before = before
+            .transpose()
+            .map_err(|why| unavailable(&why))?
+            .flatten();
         let regrant = Regrant {
             store: Arc::clone(&self.store),
             tenant: tenant.name().clone(),
-            before: None,
+            before,
             after: Arc::clone(&loaded.declared),
             policies: Arc::clone(&loaded.policies),
         };

@@ -16,7 +16,7 @@ use super::deferral::Deferred;
 use super::plan::{Planned, Planning, kept_by_proof};
 use super::refuse::{Refused, Trail, unavailable};
 use super::replay::{KeyProof, replayed};
-use super::{App, Tenant};
+use super::{App, Loaded, Tenant};
 use crate::declared::IssuerKind;
 use crate::mint::{Sealer, mint};
 use crate::verify::{Entrance, VerifiedProof};
@@ -145,6 +145,12 @@ impl App {
                     return Ok(Opened::Deferred(deferred));
                 }
                 Err(refusal) => {
+                    if refusal.rule == Rule::Blocked && self.revised(tenant, &loaded)? {
+                        // Who is blocked may have handed over what is asked for: it is decided anew.
+                        self.after_failure(tenant, AppendError::Revised, false)
+                            .await?;
+                        continue;
+                    }
                     let shown = (verified.proof.one_time_key().copied(), verified.client.jkt);
                     return Err(self.by_whose_key(tenant, refusal, shown).await);
                 }
@@ -157,12 +163,11 @@ impl App {
             self.check_length(&sealer)?;
             match self.store.append(tenant.name(), plan.append).await {
                 Ok(committed) => {
-                    return match plan.defers {
-                        Some(deferred) => Ok(Opened::Deferred(deferred)),
-                        None => self
-                            .answer(tenant, &committed, plan.task, &sealer)
-                            .map(Opened::Granted),
-                    };
+                    if let Some(deferred) = plan.defers {
+                        return Ok(Opened::Deferred(deferred));
+                    }
+                    let granted = self.answer(tenant, &committed, plan.task, &sealer);
+                    return granted.map(Opened::Granted);
                 }
                 Err(error) => {
                     let proof_first = plan.spends_proof;
@@ -178,6 +183,13 @@ impl App {
             .field("task")
             .wanted("a state that stands still for a moment")
             .got(format!("{ATTEMPTS} changes under this request")))
+    }
+
+    /// Whether another declared state is in force than this one.
+    fn revised(&self, tenant: &Tenant, loaded: &Loaded) -> Result<bool, Refusal> {
+        let facts = self.store.facts(tenant.name(), &FactsQuery::default());
+        let facts = facts.map_err(|why| unavailable(&why))?;
+        Ok(facts.revision != loaded.revision)
     }
 
     /// A spent proof that is shown by another key than it was spent by is told apart: somebody

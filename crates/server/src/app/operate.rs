@@ -3,7 +3,7 @@
 use dayfly_domain::{
     Block, BlockOn, Cause, Command, EndTask, Refusal, Rule, Sweep, TaskId, decide,
 };
-use dayfly_store::{Append, FactsQuery, Note, OpenTask};
+use dayfly_store::{Append, AppendError, FactsQuery, Note, OpenTask};
 use serde_json::json;
 
 use super::actor::{Actor, Signature};
@@ -15,6 +15,9 @@ use super::ending::block_series;
 use super::plan::change;
 use super::refuse::{Refused, Trail, unavailable};
 use super::{App, Tenant};
+
+/// The most bytes, as JSON, of what a block that is set by hand stands on.
+const TEXT: usize = 4096;
 
 impl App {
     /// Ends a task for an operator. Nothing of its series starts again until `unblock`.
@@ -148,8 +151,11 @@ impl App {
             ..Append::default()
         };
         block_on(&mut append, &on, None, &signed)?;
-        let done = self.held.end(tenant.name(), append).await;
-        let done = done.map_err(|why| unavailable(&why))?;
+        let done = match self.held.end(tenant.name(), append).await {
+            Ok(done) => done,
+            Err(AppendError::TooLarge) => return Err(too_long(self.bounds.leaf_bytes, "an entry")),
+            Err(why) => return Err(unavailable(&why)),
+        };
         Ok(Containment {
             since: now,
             already: false,
@@ -236,12 +242,35 @@ impl App {
     }
 }
 
+/// Checks that what a block stands on fits into its entry.
+pub(super) fn check_text(text: &str) -> Result<(), Refusal> {
+    let bytes = serde_json::to_vec(text).map_or(usize::MAX, |bytes| bytes.len());
+    if bytes > TEXT {
+        return Err(too_long(TEXT, "a text"));
+    }
+    Ok(())
+}
+
+fn too_long(most: usize, what: &str) -> Refusal {
+    Refusal::new(Rule::Invalid)
+        .field("block")
+        .wanted(format!("{what} of at most {most} bytes, as JSON"))
+        .got("more")
+}
+
 /// Checks that a block is one that is set by itself, on what a declared issuer vouches for.
 fn check_blockable(tenant: &Tenant, on: &BlockOn) -> Result<(), Refusal> {
     let by = match on {
-        BlockOn::Series { issuer, .. }
-        | BlockOn::Key { issuer, .. }
-        | BlockOn::Instance { issuer, .. } => {
+        BlockOn::Series {
+            issuer,
+            series: text,
+        }
+        | BlockOn::Key { issuer, key: text }
+        | BlockOn::Instance {
+            issuer,
+            instance: text,
+        } => {
+            check_text(text)?;
             if tenant.loaded().declared.issuers.contains_key(issuer) {
                 return Ok(());
             }

@@ -64,13 +64,7 @@ impl Revisions {
         let [.., former, _present] = self.0.as_slice() else {
             return Ok(None);
         };
-        let name = source_name(&former.hash);
-        let Some(bytes) = document(store, tenant, &name)? else {
-            return Ok(None);
-        };
-        let source = Source::from_bytes(&bytes, base)
-            .map_err(|why| Unavailable(format!("`{name}`: {why}")))?;
-        Ok(Some(source))
+        kept_source(store, tenant, base, &former.hash)
     }
 
     /// What an append must hold to bring a source into force: one entry, the source by its hash,
@@ -125,6 +119,22 @@ impl Revisions {
             ..Append::default()
         }
     }
+}
+
+/// A source that was in force, by its hash; none where it is not kept any more.
+pub(super) fn kept_source(
+    store: &dyn Store,
+    tenant: &Name,
+    base: &Path,
+    hash: &Digest,
+) -> Result<Option<Source>, Unavailable> {
+    let name = source_name(hash);
+    let Some(bytes) = document(store, tenant, &name)? else {
+        return Ok(None);
+    };
+    let source =
+        Source::from_bytes(&bytes, base).map_err(|why| Unavailable(format!("`{name}`: {why}")))?;
+    Ok(Some(source))
 }
 
 /// What the entry of a revision says.

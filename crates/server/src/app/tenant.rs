@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use dayfly_domain::{Name, Refusal, Rule, Span, Time};
+use dayfly_domain::{Digest, Name, Refusal, Rule, Span, Time};
 use dayfly_store::{Annex, AppendError, FactsQuery, Store, Unavailable};
 use dayfly_token::alg::Alg;
 use dayfly_token::htu::{Htu, HtuError};
@@ -17,7 +17,7 @@ use super::matching::MatchIndex;
 use super::polls::Polls;
 use super::pulse::Pulse;
 use super::replay::Replays;
-use super::revisions::{Activation, Revisions};
+use super::revisions::{Activation, Revisions, kept_source};
 use crate::declared::{
     Declared, HANDED, HandOvers, LoadError, Neighbour, Source, TenantContext, Warning, overlaps,
 };
@@ -346,6 +346,26 @@ impl Tenant {
         let held = self.loaded();
         self.take(store, held.revision, held.source.clone(), now)
             .await
+    }
+
+    /// A state that was in force, by its hash, for a look at what it declared; none where it is not
+    /// kept any more or does not load.
+    pub(super) fn formerly(
+        &self,
+        store: &dyn Store,
+        hash: &Digest,
+    ) -> Result<Option<Arc<Loaded>>, OpenError> {
+        let Some(source) = kept_source(store, self.name(), self.folder(), hash)? else {
+            return Ok(None);
+        };
+        let handed = hand_overs(store, self.name())?;
+        match load(&self.setup, &self.master, (0, source), &handed) {
+            Ok(loaded) => Ok(Some(Arc::new(loaded))),
+            Err(why) => {
+                tracing::warn!(%why, tenant = %self.name(), "a former declared state does not load any more: everything counts as changed");
+                Ok(None)
+            }
+        }
     }
 
     async fn take(

@@ -1,14 +1,18 @@
 //! Ends by the word of a platform: what it says is over ends, and what comes of it later is refused.
 
-use dayfly_domain::{Closed, KeyRule, Moved, Refusal, Rule, Time};
-use dayfly_store::{Append, FactsQuery, OpenTask};
+use dayfly_domain::{Closed, KeyRule, Moved, Refusal, Rule, TaskId, Time};
+use dayfly_store::{Append, Facts, FactsQuery, OpenTask, Unavailable};
 
 use super::closing::{Closing, Over};
 use super::end::ATTEMPTS;
+use super::moved::Moves;
 use super::refuse::{Refused, Trail, unavailable};
 use super::{App, Tenant};
 use crate::declared::{Declared, Issuer};
 use crate::verify::{VerifiedWebhook, webhook};
+
+/// An open task, and why it is over already where rights were taken away.
+type WithMove = (OpenTask, Option<Moved>);
 
 /// What became of a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,13 +70,10 @@ impl App {
             let now = self.now();
             // Whoever was not heard while the server slept has not fallen silent.
             self.wake(now);
-            let query = FactsQuery {
-                series: Some((&closing.issuer, &closing.series)),
-                ..FactsQuery::default()
+            let (facts, open) = match self.read_closing(tenant, closing) {
+                Ok(read) => read,
+                Err(why) => return self.close_unread(tenant, found, why).await,
             };
-            let facts = self.facts(tenant, &query)?;
-            let tasks = closing.of_attempt(&facts.claims);
-            let open = self.with_moves(tenant, &tasks)?;
             let known = facts
                 .closed
                 .iter()
@@ -98,12 +99,44 @@ impl App {
         Err(unavailable(&"the tasks did not stand still"))
     }
 
-    /// Those of these tasks that are open, each with why it is over already.
-    fn with_moves(
+    /// Closes although nothing can be read: it is held, and what ends by it is read when the ledger
+    /// is back. What no declared workload could claim has no open task to be ended.
+    async fn close_unread(
         &self,
         tenant: &Tenant,
-        tasks: &[dayfly_domain::TaskId],
-    ) -> Result<Vec<(OpenTask, Option<Moved>)>, Refusal> {
+        found: &Found,
+        why: Unavailable,
+    ) -> Result<Heard, Refusal> {
+        if !found.claimable {
+            return Err(unavailable(&why));
+        }
+        let (now, closing) = (self.now(), &found.closing);
+        let held = self.held.hold_closing(tenant.name(), now, closing, why);
+        let done = held.await.map_err(|why| unavailable(&why))?;
+        Ok(done.map_or(Heard::Nothing, |done| Heard::Ended {
+            over: Over::default(),
+            recorded: done.is_durable(),
+        }))
+    }
+
+    /// What is known of the series, and the open tasks of the attempt.
+    fn read_closing(
+        &self,
+        tenant: &Tenant,
+        closing: &Closing,
+    ) -> Result<(Facts, Vec<WithMove>), Unavailable> {
+        let query = FactsQuery {
+            series: Some((&closing.issuer, &closing.series)),
+            ..FactsQuery::default()
+        };
+        let facts = self.store.facts(tenant.name(), &query)?;
+        let tasks = closing.of_attempt(&facts.claims);
+        let open = self.with_moves(tenant, &tasks)?;
+        Ok((facts, open))
+    }
+
+    /// Those of these tasks that are open, each with why it is over already.
+    fn with_moves(&self, tenant: &Tenant, tasks: &[TaskId]) -> Result<Vec<WithMove>, Unavailable> {
         if tasks.is_empty() {
             return Ok(Vec::new());
         }
@@ -111,21 +144,19 @@ impl App {
             tasks,
             ..FactsQuery::default()
         };
-        let open = self.facts(tenant, &query)?.tasks.into_iter().flatten();
-        open.map(|open| {
-            let moved = self.moved(tenant, &open)?;
-            Ok((open, moved))
-        })
-        .collect()
-    }
-
-    fn facts(
-        &self,
-        tenant: &Tenant,
-        query: &FactsQuery<'_>,
-    ) -> Result<dayfly_store::Facts, Refusal> {
-        let facts = self.store.facts(tenant.name(), query);
-        facts.map_err(|why| unavailable(&why))
+        let tasks = self.store.facts(tenant.name(), &query)?.tasks;
+        let open: Vec<OpenTask> = tasks.into_iter().flatten().collect();
+        let moves = if open.iter().any(|open| open.stale.is_some()) {
+            self.moves(tenant)?
+        } else {
+            Moves::default()
+        };
+        let now = self.now();
+        let with = |open: OpenTask| {
+            let moved = moves.first(&open, now);
+            (open, moved)
+        };
+        Ok(open.into_iter().map(with).collect())
     }
 }
 

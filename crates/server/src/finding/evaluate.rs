@@ -177,6 +177,7 @@ fn of_runs(about: &Circumstances<'_>, workload: &Workload) -> Vec<What> {
     let stopped = [
         BlockOn::Workload(name.clone()),
         BlockOn::Owner(owner.clone()),
+        BlockOn::Issuer(workload.issuer.clone()),
         BlockOn::Tenant,
     ];
     // What was stopped does not run because it was stopped, and its block is a finding in time.
@@ -210,6 +211,8 @@ fn of_blocks(about: &Circumstances<'_>) -> Vec<What> {
                 (block.on.to_string(), None)
             }
             BlockOn::Issuer(_) => continue,
+            // Others answer for what was handed over: the block is as it is to be.
+            BlockOn::Owner(name) if declared.handed.values().any(|from| from == name) => continue,
             // One that has workloads is a finding for want of an owner already.
             BlockOn::Owner(name)
                 if declared.owners.contains_key(name) && owned(declared, name) == 0 =>

@@ -312,7 +312,11 @@ fn a_workload_that_does_not_run_is_a_finding_unless_it_was_stopped() {
     let ran = Case::of(GOOD).counted(&started).at(100 * DAY);
     let found = ran.found();
     assert!(found[idle].says().contains("started since"), "{found:?}");
-    for on in [BlockOn::Workload(name("release")), BlockOn::Tenant] {
+    for on in [
+        BlockOn::Workload(name("release")),
+        BlockOn::Issuer(name("github")),
+        BlockOn::Tenant,
+    ] {
         let case = Case::of(GOOD).blocked(on, 89 * DAY).at(90 * DAY);
         assert_eq!(case.ids(), "");
     }
@@ -351,6 +355,15 @@ fn blocks_are_findings_when_they_are_old_and_something_can_be_done() {
     let left = Case::of(GOOD).blocked(BlockOn::Owner(name("team-platform")), 0);
     assert_eq!(left.ids(), "ownerless/owner:team-platform");
     assert_eq!(left.at(40 * DAY).ids(), "ownerless/owner:team-platform");
+    // Others answer for what was handed over: the owner in the files has nothing to be done about.
+    let mut handed = Case::of(GOOD).blocked(BlockOn::Owner(name("team-platform")), 0);
+    let (release, found) = handed.declared.workloads.iter_mut().next().unwrap();
+    found.workload.owner = name("heirs");
+    handed
+        .declared
+        .handed
+        .insert(release.clone(), name("team-platform"));
+    assert!(!handed.at(40 * DAY).ids().contains("owner:team-platform"));
     let frozen = Case::of(GOOD).blocked(BlockOn::Tenant, 0).at(40 * DAY);
     assert_eq!(frozen.ids(), "old_block/tenant");
 }

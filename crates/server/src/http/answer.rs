@@ -29,6 +29,8 @@ pub enum Face {
     Revocation,
     /// Tasks and clients.
     Task,
+    /// What a platform says. It speaks neither OAuth nor DPoP: it is told stage and rule alone.
+    Webhook,
 }
 
 /// The caller is a live client, for those who count answers that look alike for whoever asks.
@@ -120,7 +122,8 @@ pub(super) const fn status(rule: Rule, face: Face) -> (StatusCode, &'static str)
             | Face::Exchange
             | Face::Deferred
             | Face::Introspection
-            | Face::Revocation => (BAD, "access_denied"),
+            | Face::Revocation
+            | Face::Webhook => (BAD, "access_denied"),
         },
         Rule::KeyProofNonce => match face {
             Face::Task => (StatusCode::UNAUTHORIZED, "use_dpop_nonce"),
@@ -129,7 +132,8 @@ pub(super) const fn status(rule: Rule, face: Face) -> (StatusCode, &'static str)
             | Face::Exchange
             | Face::Deferred
             | Face::Introspection
-            | Face::Revocation => (BAD, "use_dpop_nonce"),
+            | Face::Revocation
+            | Face::Webhook => (BAD, "use_dpop_nonce"),
         },
         Rule::KeyProofMissing
         | Rule::KeyProof
@@ -144,7 +148,8 @@ pub(super) const fn status(rule: Rule, face: Face) -> (StatusCode, &'static str)
             | Face::Exchange
             | Face::Deferred
             | Face::Introspection
-            | Face::Revocation => (BAD, "invalid_dpop_proof"),
+            | Face::Revocation
+            | Face::Webhook => (BAD, "invalid_dpop_proof"),
         },
         Rule::Assertion | Rule::AssertionSpent => (BAD, "invalid_client"),
         // Spent tokens, whoever spent them how.
@@ -202,6 +207,7 @@ const fn of_evidence(stage: Stage, face: Face) -> (StatusCode, &'static str) {
         // A poll shows no evidence but its code and its key: what else fails has lapsed.
         (Face::Deferred, _) => (BAD, "access_denied"),
         (Face::Introspection | Face::Revocation, _) => (BAD, "invalid_client"),
+        (Face::Webhook, _) => (BAD, "invalid_request"),
         (Face::Task, _) => (StatusCode::UNAUTHORIZED, "invalid_token"),
     }
 }
@@ -212,9 +218,7 @@ const fn of_evidence(stage: Stage, face: Face) -> (StatusCode, &'static str) {
 pub fn render(refused: &Refused, face: Face, nonce: &str) -> Response {
     let rule = refused.refusal.rule;
     let (status, error) = status(rule, face);
-    let body = json!({
-        "error": error,
-        "error_description": rule.says(),
+    let mut body = json!({
         "refusal": refused.id,
         "refused": {
             "stage": rule.stage().code(),
@@ -223,13 +227,23 @@ pub fn render(refused: &Refused, face: Face, nonce: &str) -> Response {
             "got": refused.refusal.got,
         },
     });
+    let oauth = face != Face::Webhook;
+    if let Value::Object(members) = &mut body {
+        if oauth {
+            members.insert("error".to_owned(), error.into());
+        }
+        let says = if oauth { "error_description" } else { "says" };
+        members.insert(says.to_owned(), rule.says().into());
+    }
     let mut response = json_response(status, body.to_string());
     response.extensions_mut().insert(Said {
         rule,
         known: refused.known,
     });
     let headers = response.headers_mut();
-    if let Ok(nonce) = HeaderValue::from_str(nonce) {
+    if let Ok(nonce) = HeaderValue::from_str(nonce)
+        && oauth
+    {
         headers.insert("dpop-nonce", nonce);
     }
     if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
@@ -237,7 +251,7 @@ pub fn render(refused: &Refused, face: Face, nonce: &str) -> Response {
         let seconds = after.millis().div_ceil(1000).max(1);
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
-    if status == StatusCode::UNAUTHORIZED {
+    if status == StatusCode::UNAUTHORIZED && oauth {
         let challenge = match face {
             Face::Task => dpop_challenge(Some(error)),
             // A client proves itself by its key there and by nothing else.
@@ -246,7 +260,8 @@ pub fn render(refused: &Refused, face: Face, nonce: &str) -> Response {
             | Face::Renewal
             | Face::Exchange
             | Face::Deferred
-            | Face::Introspection => "Basic realm=\"dayfly\"".to_owned(),
+            | Face::Introspection
+            | Face::Webhook => "Basic realm=\"dayfly\"".to_owned(),
         };
         if let Ok(challenge) = HeaderValue::from_str(&challenge) {
             headers.insert(header::WWW_AUTHENTICATE, challenge);

@@ -18,13 +18,13 @@ mod webhook;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
+use axum::{Extension, Router};
 
 use crate::app::{App, Tenant};
 use crate::config::AddressRates;
@@ -71,7 +71,10 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/{tenant}/tasks/{task}/heartbeat", post(task::heartbeat))
         .route("/{tenant}/tasks/{task}/receipt", get(task::receipt))
         .route("/{tenant}/clients/{client}/end", post(task::end_client))
-        .route("/{tenant}/webhooks/{issuer}", post(webhook::deliver))
+        .route(
+            "/{tenant}/webhooks/{issuer}",
+            post(webhook::deliver).layer(Extension(Arc::new(webhook::Turnstile::default()))),
+        )
         .route("/{tenant}/ledger/checkpoint", get(ledger::checkpoint))
         .route("/{tenant}/ledger/tile/{*path}", get(ledger::tile))
         .with_state(app)

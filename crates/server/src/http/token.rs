@@ -132,6 +132,7 @@ impl<'a> Asked<'a> {
             | Face::Exchange
             | Face::Introspection
             | Face::Revocation
+            | Face::Webhook
             | Face::Task => Self::client_credentials(form, headers, tenant),
         }
         .map_err(at(face))

@@ -57,13 +57,15 @@ impl Relation {
     }
 }
 
-/// What the tasks shown have to do with others of their runs.
+/// What the tasks shown have to do with others of their runs, and whether all of these were looked
+/// at.
 pub(super) fn of(
     store: &dyn Store,
     tenant: &Name,
     shown: &[TaskView],
-) -> Result<Vec<Related>, RecordError> {
+) -> Result<(Vec<Related>, bool), RecordError> {
     let mut found = Vec::new();
+    let mut all = true;
     for task in shown {
         let own = first_entry(store, tenant, task.task)?;
         let superseded = own.map(|own| own.supersedes).unwrap_or_default();
@@ -77,7 +79,9 @@ pub(super) fn of(
             )?;
         }
         let key = SearchKey::Run(task.series.clone());
-        for pos in store.find(tenant, &key, None, LOOKED_AT)? {
+        let positions = store.find(tenant, &key, None, LOOKED_AT + 1)?;
+        all &= positions.len() <= LOOKED_AT;
+        for pos in positions.into_iter().take(LOOKED_AT) {
             let Some(entry) = entry_at(store, tenant, pos)? else {
                 continue;
             };
@@ -90,7 +94,7 @@ pub(super) fn of(
             }
         }
     }
-    Ok(found)
+    Ok((found, all))
 }
 
 /// What another task of the series is to the one that is shown.

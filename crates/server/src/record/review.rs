@@ -95,14 +95,15 @@ pub struct SignedReview {
     pub hash: Digest,
 }
 
-/// Reviews an owner that is declared; none where it is not.
+/// Reviews an owner that is declared; none where it is not. `in_force` is the revision and the hash
+/// of the very state that `declared` is.
 ///
 /// # Errors
 /// [`RecordError`] when the record cannot be read.
 pub fn review(
     store: &dyn Store,
     tenant: &Name,
-    declared: &Declared,
+    (declared, in_force): (&Declared, (u64, Digest)),
     owner: &Name,
     (since, until): (Time, Time),
 ) -> Result<Option<Review>, RecordError> {
@@ -122,7 +123,7 @@ pub fn review(
         };
         workloads.push(reader.review(&found.workload, budget)?);
     }
-    let (revision, hash) = in_force(store, tenant)?;
+    let (revision, hash) = in_force;
     let mut found = findings(store, tenant, false)?.findings;
     found.retain(|view| view.what.owner() == Some(owner));
     Ok(Some(Review {
@@ -142,7 +143,11 @@ pub(crate) fn signed_document(owner: &Name) -> String {
     format!("{SIGNED}{owner}")
 }
 
-fn in_force(store: &dyn Store, tenant: &Name) -> Result<(u64, Digest), RecordError> {
+/// The revision and the hash of the declared state that a ledger has in force.
+///
+/// # Errors
+/// [`RecordError`] when it cannot be read.
+pub fn in_force(store: &dyn Store, tenant: &Name) -> Result<(u64, Digest), RecordError> {
     let query = FactsQuery {
         documents: Some(DECLARED),
         ..FactsQuery::default()

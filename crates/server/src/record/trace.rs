@@ -305,13 +305,17 @@ impl Tracing<'_> {
             lines.drain(..earlier);
             notes.push(format!("{earlier} earlier entries are not shown"));
         }
+        let (related, all) = related::of(self.store, self.tenant, &tasks)?;
+        if !all {
+            notes.push("there are more tasks of the same runs than were looked at".to_owned());
+        }
         Ok(Trace {
             verdict,
             read_as: Vec::new(),
             credential: None,
             client: None,
             counts: Counts::default(),
-            related: related::of(self.store, self.tenant, &tasks)?,
+            related,
             tasks,
             timeline: lines,
             notes,

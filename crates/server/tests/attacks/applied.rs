@@ -570,3 +570,47 @@ async fn two_applies_at_once_bring_no_two_tenants_to_one_proof() {
         assert_eq!(done.iter().filter(|done| **done).count(), 1);
     }
 }
+
+/// The claims of a task are erased, and it changes between the count and a fall: what is declared of
+/// it did not change, so that the apply did not count it, and the next start does not end it.
+#[tokio::test]
+async fn what_did_not_change_is_not_judged_anew_after_a_fall() {
+    let world = Arc::new(World::new().await);
+    let counted = world.job(1).await;
+    let kept = world.job_of(2, 1, &[("resource", ARTIFACTS)]).await;
+    world.declare(&narrower()[0].1);
+    let store = Arc::clone(&world.store);
+    let size = world.size();
+    let (erases, erased) = (positions_of(&world, &kept.task), acme());
+    let other = Arc::clone(&world);
+    let renewing = kept.clone();
+    world.store.before_revision(async move {
+        assert_eq!(other.renew(&renewing, &[]).await.status, 200);
+        let append = dayfly_store::Append {
+            erases,
+            ..dayfly_store::Append::default()
+        };
+        store.append(&erased, append).await.unwrap();
+    });
+    let (gone, told) = tokio::sync::oneshot::channel();
+    world.store.after_revision(async move {
+        gone.send(()).unwrap();
+        std::future::pending::<()>().await;
+    });
+    let (app, tenant) = (Arc::clone(&world.app), world.tenant());
+    let apply = tokio::spawn(async move { app.apply(&tenant, ends(1), &BY, "x").await.map(drop) });
+    told.await.unwrap();
+    apply.abort();
+    assert!(apply.await.unwrap_err().is_cancelled());
+    assert!(world.size() > size);
+    let world = world.restarted().await;
+    assert_eq!(world.app.sweep().await, 1, "the one that was counted");
+    assert!(!world.is_active(&counted.token).await);
+    assert!(world.is_active(&kept.token).await);
+}
+
+fn positions_of(world: &World, task: &str) -> Vec<u64> {
+    let leaves = world.leaves().into_iter().zip(0..);
+    let of = leaves.filter(|(leaf, _)| leaf["task"] == task);
+    of.map(|(_, pos)| pos).collect()
+}

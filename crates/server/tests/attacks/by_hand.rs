@@ -475,3 +475,111 @@ async fn ends_by_hand_are_taken_in_a_stall() {
     // Nothing was blocked of the workload: the next run starts.
     again.job(9).await;
 }
+
+/// Where nothing can be read either, the block of an instance is taken: what is open of it gets
+/// nothing further.
+#[tokio::test]
+async fn an_instance_is_blocked_although_nothing_can_be_read() {
+    let (world, store) = World::in_memory().await;
+    let job = world.matrix(7, 1).await;
+    world.app.sweep().await;
+    world.store.fail_reads(true);
+    store.fail([Fault::BeforeWrite; 5000]);
+    let tenant = world.tenant();
+    let what = InstanceOf {
+        issuer: Some(name("github")),
+        instance: instance(7, 1),
+    };
+    let unread = world
+        .app
+        .end_instance(&tenant, &what, false, &BY, "leaked")
+        .await;
+    assert_eq!(unread.unwrap_err().refusal.rule.code(), "unavailable");
+    let ended = world
+        .app
+        .end_instance(&tenant, &what, true, &BY, "leaked")
+        .await
+        .unwrap();
+    assert!(
+        ended.recorded && ended.tasks.is_none() && ended.block.is_some(),
+        "{ended:?}"
+    );
+    world.store.fail_reads(false);
+    let again = world.restarted().await;
+    store.heal();
+    again.wait(5);
+    again.app.sweep().await;
+    assert_eq!(again.app.unready(), Vec::<String>::new());
+    assert_eq!(again.renew(&job, &[]).await.rule(), "blocked");
+    assert_eq!(again.ask_matrix(7, 1).await.2.rule(), "blocked");
+}
+
+/// What no entry can hold is refused, in a stall too: held, it would keep the ledger from ever
+/// going on.
+#[tokio::test]
+async fn a_block_on_a_text_that_no_entry_can_hold_is_refused() {
+    let (world, store) = World::in_memory().await;
+    world.job(1).await;
+    for stalled in [false, true] {
+        if stalled {
+            store.fail([Fault::BeforeWrite; 5000]);
+        }
+        let tenant = world.tenant();
+        for text in ["x".repeat(9 * 1024), "\u{1}".repeat(700)] {
+            let on = BlockOn::Instance {
+                issuer: name("github"),
+                instance: text.clone(),
+            };
+            let set = world.app.set_block(&tenant, on, &BY, "odd").await;
+            assert_eq!(set.unwrap_err().refusal.rule.code(), "invalid_parameter");
+            let what = any(text);
+            let ended = world
+                .app
+                .end_instance(&tenant, &what, true, &BY, "odd")
+                .await;
+            assert_eq!(ended.unwrap_err().refusal.rule.code(), "invalid_parameter");
+        }
+    }
+    store.heal();
+    world.wait(5);
+    world.app.sweep().await;
+    assert_eq!(world.app.unready(), Vec::<String>::new());
+    world.job(2).await;
+    let longest = BlockOn::Instance {
+        issuer: name("github"),
+        instance: "x".repeat(4094),
+    };
+    let tenant = world.tenant();
+    world
+        .app
+        .set_block(&tenant, longest, &BY, "odd")
+        .await
+        .unwrap();
+}
+
+/// A block that stands already stays as it was set, with its time and its entry.
+#[tokio::test]
+async fn an_end_with_a_block_leaves_one_that_stands() {
+    let world = World::new().await;
+    let (first, second) = (world.matrix(7, 1).await, world.matrix(7, 2).await);
+    let tenant = world.tenant();
+    for job in 1..=2 {
+        let on: BlockOn = format!("instance:github:{}", instance(7, job))
+            .parse()
+            .unwrap();
+        world.app.set_block(&tenant, on, &BY, "odd").await.unwrap();
+    }
+    let stood = world.app.blocks(&tenant).unwrap();
+    world.wait(60);
+    let client = first.client.parse().unwrap();
+    let (_, on) = world
+        .app
+        .end_client(&tenant, client, true, &BY, "leaked")
+        .await
+        .unwrap();
+    assert_eq!(on, Some(stood[0].on.clone()));
+    let ended = world.end_instance(&any(instance(7, 2)), true).await;
+    assert_eq!(ended, [second.client.parse().unwrap()]);
+    assert_eq!(world.app.blocks(&tenant).unwrap(), stood);
+    assert_eq!(world.entries_of("block.set").len(), 2);
+}

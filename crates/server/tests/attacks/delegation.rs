@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dayfly_server::app::{Actor, Contained};
+use dayfly_server::app::{Actor, Contained, InstanceOf};
 use dayfly_token::client::{HandoverRequest, handover};
 use dayfly_token::handover::Given;
 use dayfly_token::sign::SigningKey;
@@ -640,4 +640,38 @@ async fn an_end_wins_over_a_child_on_its_way() {
         let reply = world.come_in(&handover, Some(&key), &[]).await;
         assert_eq!(reply.rule(), "client_ended", "{after}: {}", reply.text);
     }
+}
+
+/// A child whose own window is over has ended without an entry: who ends it is told so, and the
+/// ledger goes on.
+#[tokio::test]
+async fn who_ends_an_expired_child_is_told_that_it_is_over() {
+    let world = World::of_agents().await;
+    let root = world.agent(1).await;
+    let reply = world.scanner(&root, 2, &scope("artifacts:read")).await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    let path = format!("/tasks/{}", root.task);
+    let shown = world.call(&root, "GET", &path, "").await;
+    let instance = shown.body["clients"][1]["instance"].as_str();
+    let instance = instance.unwrap().to_owned();
+    world.wait(601);
+    let (tenant, task) = (world.tenant(), root.task.parse().unwrap());
+    let child = dayfly_domain::ClientId { task, number: 2 };
+    let ended = world
+        .app
+        .end_client(&tenant, child, false, &BY, "odd")
+        .await;
+    assert_eq!(ended.unwrap_err().refusal.rule.code(), "client_ended");
+    let what = InstanceOf {
+        issuer: None,
+        instance,
+    };
+    let ended = world
+        .app
+        .end_instance(&tenant, &what, false, &BY, "odd")
+        .await;
+    assert_eq!(ended.unwrap_err().refusal.rule.code(), "not_found");
+    assert_eq!(world.count("client.ended", &root.task), 0);
+    assert_eq!(world.app.unready(), Vec::<String>::new());
+    assert!(world.is_open(&root.task));
 }

@@ -377,8 +377,9 @@ async fn a_review_holds_what_is_allowed_against_what_was_granted() {
     let team = "team".parse().unwrap();
     let reviewed = |from, to| {
         let tenant = world.tenant();
-        let declared = &tenant.loaded().declared;
-        review(world.store.as_ref(), &acme(), declared, &team, (from, to))
+        let loaded = tenant.loaded();
+        let of = (&*loaded.declared, (loaded.revision, loaded.source.hash()));
+        review(world.store.as_ref(), &acme(), of, &team, (from, to))
             .unwrap()
             .unwrap()
     };
@@ -428,7 +429,8 @@ async fn a_review_of_many_runs_is_bounded_and_says_that_it_is() {
         .await;
     let before = world.store.entries_read();
     let tenant = world.tenant();
-    let declared = &tenant.loaded().declared;
+    let loaded = tenant.loaded();
+    let declared = (&*loaded.declared, (loaded.revision, loaded.source.hash()));
     let team = "team".parse().unwrap();
     let span = (begin, begin + Span::from_seconds(1));
     let seen = review(world.store.as_ref(), &acme(), declared, &team, span)

@@ -402,3 +402,116 @@ async fn a_hand_over_is_taken_in_a_stall() {
     let set = set.iter().filter(|leaf| leaf["kind"] == "block.set");
     assert_eq!(set.count(), 1);
 }
+
+/// The heir is offboarded between the look and the append: nobody is left without an answer.
+#[tokio::test]
+async fn nobody_is_handed_anything_who_was_offboarded_meanwhile() {
+    let world = World::declared(&declared()).await;
+    let (app, tenant) = (Arc::clone(&world.app), world.tenant());
+    world.store.before_revision(async move {
+        let heirs = Contained::Owner(name("heirs"));
+        app.contain(&tenant, &heirs, &BY, "left").await.unwrap();
+    });
+    let tenant = world.tenant();
+    let (from, stop) = (team(), to("heirs"));
+    let done = world.app.stop(&tenant, &from, &stop, &BY, "left").await;
+    let refused = done.unwrap_err().refusal;
+    assert_eq!((refused.rule.code(), &*refused.field), ("blocked", "to"));
+    assert_eq!(world.owner_of(&world.job(1).await.task), "team");
+}
+
+/// An owner is restored while the workloads are handed over: one of both comes first, and the other
+/// is decided on what it left.
+#[tokio::test]
+async fn a_return_that_meets_a_hand_over_gives_back_what_was_handed_over() {
+    let world = World::declared(&declared()).await;
+    let tenant = world.tenant();
+    world
+        .app
+        .contain(&tenant, &team(), &BY, "left")
+        .await
+        .unwrap();
+    let (app, other) = (Arc::clone(&world.app), world.tenant());
+    world.store.before_lift(async move {
+        app.stop(&other, &team(), &to("heirs"), &BY, "left")
+            .await
+            .unwrap();
+    });
+    world.give_back().await;
+    assert_eq!(world.owner_of(&world.job(1).await.task), "team");
+    let lifted = world
+        .leaves()
+        .into_iter()
+        .rfind(|leaf| leaf["kind"] == "block.lifted");
+    assert_eq!(lifted.unwrap()["data"]["from"], "heirs");
+    let loaded = world.tenant().loaded();
+    assert!(loaded.declared.handed.is_empty());
+    // What is in force and what is kept beside it say the same.
+    assert!(world.app.blocks(&tenant).unwrap().is_empty());
+    assert!(!world.hand_over("third").await);
+    assert_eq!(world.owner_of(&world.job(2).await.task), "third");
+}
+
+/// Whoever hands over while nothing can be read is judged when it is recorded.
+#[tokio::test]
+async fn a_hand_over_that_was_not_looked_at_is_judged_when_it_is_recorded() {
+    for before in [Some("third"), None] {
+        let (world, store) = World::in_memory_declared(&declared()).await;
+        let (tenant, job) = (world.tenant(), world.job(1).await);
+        match before {
+            Some(other) => assert!(!world.hand_over(other).await),
+            None => {
+                let heirs = Contained::Owner(name("heirs"));
+                world
+                    .app
+                    .contain(&tenant, &heirs, &BY, "left")
+                    .await
+                    .unwrap();
+            }
+        }
+        world.app.sweep().await;
+        world.store.fail_reads(true);
+        store.fail([Fault::BeforeWrite; 5000]);
+        let done = world
+            .app
+            .stop(&tenant, &team(), &to("heirs"), &BY, "left")
+            .await
+            .unwrap();
+        assert!(done.recorded && done.open.is_none(), "{done:?}");
+        world.store.fail_reads(false);
+        assert!(!world.is_active(&job.token).await);
+        let again = world.restarted().await;
+        store.heal();
+        again.wait(5);
+        again.app.sweep().await;
+        assert_eq!(again.app.unready(), Vec::<String>::new());
+        let loaded = again.tenant().loaded();
+        let owner = &loaded.declared.workloads[&name("release")].workload.owner;
+        assert_eq!(owner.as_str(), before.unwrap_or("team"));
+        let set = again
+            .leaves()
+            .into_iter()
+            .filter(|leaf| leaf["kind"] == "block.set" && leaf["data"]["owner"] == "team");
+        let set: Vec<Value> = set.collect();
+        assert_eq!(set.len(), 1, "{set:?}");
+        assert_eq!(set[0]["data"].get("to"), before.map(Value::from).as_ref());
+        assert!(!again.is_active(&job.token).await);
+    }
+}
+
+/// The hand-over is durable and this process has not loaded it yet: what starts then is decided by
+/// the state in force.
+#[tokio::test]
+async fn a_start_on_the_former_state_is_decided_anew() {
+    let world = Arc::new(World::declared(&declared()).await);
+    let (other, seen) = (Arc::clone(&world), Arc::new(std::sync::Mutex::new(None)));
+    let slot = Arc::clone(&seen);
+    world.store.after_revision(async move {
+        let started = other.start(7).await;
+        *slot.lock().unwrap() = Some(started);
+    });
+    world.hand_over("heirs").await;
+    let started = seen.lock().unwrap().take().unwrap();
+    assert_eq!(started.status, 200, "{}", started.text);
+    assert_eq!(world.owner_of(started.str("task")), "heirs");
+}

@@ -42,5 +42,6 @@ mod sinks;
 mod stalls;
 mod tenants;
 mod webhook_races;
+mod webhook_stalls;
 mod webhooks;
 mod world;

@@ -394,10 +394,14 @@ async fn what_says_something_else_is_ignored_and_what_says_nothing_refused() {
     for body in [json!({"action": "completed"}), text, fraction, nobody] {
         let reply = world.hub("workflow_run", &body).await;
         assert_eq!(
-            reply.refusal(),
-            (400, "invalid_request", "invalid_parameter"),
+            (reply.status, reply.rule()),
+            (400, "invalid_parameter"),
             "{body}"
         );
+        // A platform speaks neither OAuth nor DPoP.
+        assert!(reply.body.get("error").is_none(), "{}", reply.text);
+        assert!(!reply.headers.contains_key("dpop-nonce"));
+        assert!(!reply.str("says").is_empty() && !reply.str("refusal").is_empty());
     }
     for body in [
         "",
@@ -422,7 +426,11 @@ async fn what_says_something_else_is_ignored_and_what_says_nothing_refused() {
         .await;
     assert_eq!(reply.status, 415);
     let large = "x".repeat(4 * 65_536 + 1);
-    assert_eq!(world.hook("github", &[], &large).await.status, 413);
+    let signature = hub_signature("the secret of hook", &large);
+    let headers = [("x-hub-signature-256", signature.as_str())];
+    assert_eq!(world.hook("github", &headers, &large).await.status, 413);
+    // Nothing is read of what no header proves.
+    assert_eq!(world.hook("github", &[], &large).await.status, 401);
     assert_eq!(
         world.send("GET", "/webhooks/github", &[], "").await.status,
         405
@@ -626,29 +634,67 @@ async fn any_other_platform_names_the_claims_of_the_run() {
     );
 }
 
+/// Platforms send for everybody from the same addresses.
 #[tokio::test]
-async fn a_platform_is_charged_to_no_address_and_who_proves_nothing_is() {
+async fn what_others_cannot_prove_keeps_no_webhook_out() {
     let rates = AddressRates {
         unverified: Rate::per_minute(3),
-        ..AddressRates::default()
+        address: Some(Rate::per_minute(3)),
     };
     let world = World::declared(&declared())
         .await
         .behind_the_door(rates)
         .await;
+    let large = "x".repeat(4 * 65_536 + 1);
+    let signature = hub_signature("the secret of hook", &large);
+    let signed = [("x-hub-signature-256", signature.as_str())];
+    let form = [("content-type", "text/plain")];
     for run in 0..10 {
+        assert_eq!(world.hook("github", &[], "{}").await.status, 401);
+        assert_eq!(world.hook("github", &signed, &large).await.status, 413);
+        let reply = world.send("POST", "/webhooks/github", &form, "{}").await;
+        assert_eq!(reply.status, 415);
         let reply = world.hub("workflow_run", &run_over(1, run, 1)).await;
-        assert_eq!(reply.status, 200);
+        assert_eq!(reply.status, 200, "{}", reply.text);
         assert_eq!(world.hub("ping", &json!({})).await.status, 204);
-        assert_eq!(
-            world
-                .hub("workflow_run", &json!({"action": "completed"}))
-                .await
-                .status,
-            400
-        );
+        let unread = json!({"action": "completed"});
+        assert_eq!(world.hub("workflow_run", &unread).await.status, 400);
     }
-    for status in [401, 401, 401, 429] {
-        assert_eq!(world.hook("github", &[], "{}").await.status, status);
+    // None of it was charged to the address.
+    assert_eq!(world.send("GET", "/jwks", &[], "").await.status, 200);
+    // What is not proven is explained so and so often to an issuer, and is no other issuer's affair.
+    for _ in 10..60 {
+        assert_eq!(world.hook("github", &[], "{}").await.status, 401);
+    }
+    let over = world.hook("github", &[], "{}").await;
+    assert_eq!((over.status, over.header("retry-after")), (429, "1"));
+    assert_eq!(world.hook("gitlab", &[], "{}").await.status, 401);
+    let reply = world.hub("workflow_run", &run_over(1, 99, 1)).await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    // A name that is no issuer's is a guess.
+    for _ in 0..3 {
+        assert_eq!(world.hook("nobody", &[], "{}").await.status, 404);
+    }
+    assert_eq!(world.send("GET", "/jwks", &[], "").await.status, 429);
+}
+
+/// Whoever shows nothing that could prove it waits for nothing, and keeps nobody waiting.
+#[tokio::test]
+async fn no_body_is_waited_for_that_no_header_could_prove() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let world = World::declared(&declared()).await;
+    for signature in ["", "x-hub-signature-256: sha256=00\r\n"] {
+        let mut slow = tokio::net::TcpStream::connect(world.address())
+            .await
+            .unwrap();
+        let head = format!(
+            "POST /acme/webhooks/github HTTP/1.1\r\nhost: x\r\n{signature}\
+             content-type: application/json\r\ncontent-length: 100\r\n\r\n"
+        );
+        slow.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        slow.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 401");
     }
 }

@@ -169,6 +169,8 @@ impl World {
             before_ends: Mutex::default(),
             first_revision: Mutex::default(),
             then_revision: Mutex::default(),
+            first_lift: Mutex::default(),
+            blind: AtomicBool::new(false),
             reads: AtomicU64::new(0),
             entries_read: AtomicU64::new(0),
             facts_read: AtomicU64::new(0),
@@ -521,6 +523,9 @@ pub(crate) struct Door {
     before_ends: Mutex<Vec<Before>>,
     first_revision: Mutex<Option<Before>>,
     then_revision: Mutex<Option<Before>>,
+    first_lift: Mutex<Option<Before>>,
+    /// Whether nothing can be read.
+    blind: AtomicBool,
     reads: AtomicU64,
     entries_read: AtomicU64,
     facts_read: AtomicU64,
@@ -561,6 +566,23 @@ impl Door {
         *self.then_revision.lock().unwrap() = Some(Box::pin(then));
     }
 
+    /// Has nothing be read, or everything again.
+    pub(crate) fn fail_reads(&self, blind: bool) {
+        self.blind.store(blind, Ordering::SeqCst);
+    }
+
+    fn check_sight(&self) -> Result<(), Unavailable> {
+        if self.blind.load(Ordering::SeqCst) {
+            return Err(Unavailable("nothing can be read".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Before the next append that lifts a block, this goes.
+    pub(crate) fn before_lift(&self, first: impl Future<Output = ()> + Send + 'static) {
+        *self.first_lift.lock().unwrap() = Some(Box::pin(first));
+    }
+
     /// How often entries were read.
     pub(crate) fn reads(&self) -> u64 {
         self.reads.load(Ordering::SeqCst)
@@ -588,7 +610,10 @@ impl Door {
 
     fn before(&self, append: &Append) -> Option<Before> {
         let ends = |change: &Change| change.next.has_ended();
-        let next = if append.revises {
+        let lift = (!append.lifts.is_empty()).then(|| self.first_lift.lock().unwrap().take());
+        let next = if let Some(lift) = lift.flatten() {
+            Some(lift)
+        } else if append.revises {
             self.first_revision.lock().unwrap().take()
         } else if append.changes.is_empty() {
             None
@@ -646,6 +671,7 @@ impl Store for Door {
         if self.facts_fail.load(Ordering::SeqCst) {
             return Err(Unavailable("facts fail on demand".to_owned()));
         }
+        self.check_sight()?;
         self.inner.facts(tenant, query)
     }
 
@@ -656,6 +682,7 @@ impl Store for Door {
         cursor: Option<TaskId>,
         limit: usize,
     ) -> Result<Vec<OpenTask>, Unavailable> {
+        self.check_sight()?;
         self.inner.open(tenant, filter, cursor, limit)
     }
 
@@ -665,6 +692,7 @@ impl Store for Door {
         range: EntryRange,
         limit: usize,
     ) -> Result<Vec<StoredEntry>, Unavailable> {
+        self.check_sight()?;
         self.reads.fetch_add(1, Ordering::SeqCst);
         let reader = std::thread::current().id();
         self.readers.lock().unwrap().push(reader);
@@ -681,6 +709,7 @@ impl Store for Door {
         cursor: Option<u64>,
         limit: usize,
     ) -> Result<Vec<u64>, Unavailable> {
+        self.check_sight()?;
         self.inner.find(tenant, key, cursor, limit)
     }
 

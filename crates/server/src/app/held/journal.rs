@@ -13,6 +13,8 @@ pub const JOURNAL: &str = "containment.journal";
 /// Its size: some ten thousand ends. All of it is written when it is made, so that no disk that
 /// fills up later can stop it.
 pub const JOURNAL_BYTES: usize = 4 << 20;
+/// How much of it closes of runs may take that change no task; the rest is for ends.
+pub(super) const BARE_BYTES: usize = JOURNAL_BYTES / 4;
 /// The mode of the file: it names tasks, reasons and people.
 const MODE: u32 = 0o600;
 /// How much is written at a time when it is made.

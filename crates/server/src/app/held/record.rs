@@ -1,15 +1,22 @@
 //! One end as the journal has it: what happened to which tasks, and what stays blocked.
 
 use dayfly_domain::{Block, BlockOn, EpochOf, Event, Name, TaskId, Time};
+use dayfly_ledger::leaf::MAX_LEAF_BYTES;
 use dayfly_store::{Annex, Append, Document, Drafted};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::frame::{self, PAYLOAD};
 use crate::app::closing::Closing;
 use crate::declared::HandOvers;
 
 /// The version of the text.
 const VERSION: u8 = 1;
+
+/// What a leaf holds beside the data of its entry takes no more than this.
+const BESIDE: usize = 512;
+/// A text of an entry that is longer is cut to this where the entry does not fit otherwise.
+const SHORT: usize = 64;
 
 /// An end that the ledger has not taken yet. Its events hold cause and time as they were
 /// acknowledged.
@@ -102,6 +109,102 @@ impl Held {
         }
     }
 
+    /// The room in the journal of one that closes a run and changes no task: it would have no end
+    /// by itself, for nothing bounds how many runs a platform knows. None of any other.
+    pub(super) fn bare_room(&self) -> usize {
+        if self.closings.is_empty() || !self.ends.is_empty() || !self.blocks.is_empty() {
+            return 0;
+        }
+        frame::room(self.bytes().len())
+    }
+
+    /// Whether every entry of it fits into a leaf: what does not must not be held.
+    pub(super) fn fits(&self) -> bool {
+        let fits = |bytes: usize| bytes + BESIDE <= MAX_LEAF_BYTES;
+        let events = self.ends.iter().flat_map(|end| &end.events);
+        let mut events = events.map(|drafted| serde_json::to_vec(&drafted.event));
+        events.all(|bytes| bytes.is_ok_and(|bytes| fits(bytes.len())))
+            && self.blocks.iter().all(|held| fits(held.data.len()))
+            && self.moves.iter().all(|held| fits(held.data.len()))
+    }
+
+    /// The same with entries that fit into any leaf: their long texts are cut, and they say so. What
+    /// is blocked and moved stays as it is.
+    pub(super) fn shortened(&self) -> Self {
+        let mut short = self.clone();
+        for held in &mut short.blocks {
+            held.data = shortened(&held.data);
+        }
+        for held in &mut short.moves {
+            held.data = shortened(&held.data);
+        }
+        short
+    }
+
+    /// The same in parts, in their order, of which the journal keeps each: one where all of it fits
+    /// into a frame, else the blocks and moves first and then each end by itself, in as many as it
+    /// takes.
+    pub(super) fn parts(self) -> Vec<Self> {
+        if self.bytes().len() <= PAYLOAD {
+            return vec![self];
+        }
+        let empty = Self {
+            ends: Vec::new(),
+            blocks: Vec::new(),
+            moves: Vec::new(),
+            closings: Vec::new(),
+            ..self.clone()
+        };
+        let mut parts = Vec::new();
+        for block in self.blocks {
+            parts.push(Self {
+                blocks: vec![block],
+                ..empty.clone()
+            });
+        }
+        for moved in self.moves {
+            parts.push(Self {
+                moves: vec![moved],
+                ..empty.clone()
+            });
+        }
+        for end in self.ends {
+            let mut part = HeldEnd {
+                task: end.task,
+                events: Vec::new(),
+            };
+            let mut taken = 0;
+            for drafted in end.events {
+                let bytes = WireEvent::of(&drafted).bytes();
+                if taken + bytes > PAYLOAD - BESIDE && !part.events.is_empty() {
+                    let events = std::mem::take(&mut part.events);
+                    let full = HeldEnd {
+                        task: end.task,
+                        events,
+                    };
+                    parts.push(Self {
+                        ends: vec![full],
+                        ..empty.clone()
+                    });
+                    taken = 0;
+                }
+                taken += bytes + 1;
+                part.events.push(drafted);
+            }
+            parts.push(Self {
+                ends: vec![part],
+                ..empty.clone()
+            });
+        }
+        for closing in self.closings {
+            parts.push(Self {
+                closings: vec![closing],
+                ..empty.clone()
+            });
+        }
+        parts
+    }
+
     /// As the journal keeps it: JSON.
     pub(super) fn bytes(&self) -> Vec<u8> {
         let wire = Wire {
@@ -192,6 +295,28 @@ struct WireAnnex {
     data: String,
 }
 
+/// The data of an entry with its long texts cut.
+fn shortened(data: &str) -> String {
+    let Ok(Value::Object(mut members)) = serde_json::from_str(data) else {
+        return data.to_owned();
+    };
+    let mut cut = false;
+    for value in members.values_mut() {
+        if let Value::String(text) = value
+            && text.len() > 2 * SHORT
+        {
+            let end = text.floor_char_boundary(SHORT);
+            text.truncate(end);
+            text.push('…');
+            cut = true;
+        }
+    }
+    if cut {
+        members.insert("shortened".to_owned(), true.into());
+    }
+    Value::Object(members).to_string()
+}
+
 /// To whom these documents hand over what a block is on.
 fn handed_to(on: &BlockOn, documents: &[Document]) -> Option<Name> {
     let BlockOn::Owner(owner) = on else {
@@ -205,16 +330,26 @@ fn handed_to(on: &BlockOn, documents: &[Document]) -> Option<Name> {
     handed.of_owner(owner).map(|handed| handed.to.clone())
 }
 
-impl WireEnd {
-    fn of(end: &HeldEnd) -> Self {
-        let event = |drafted: &Drafted| WireEvent {
+impl WireEvent {
+    fn of(drafted: &Drafted) -> Self {
+        Self {
             kind: drafted.event.kind().to_owned(),
             data: serde_json::to_value(&drafted.event).unwrap_or_default(),
             annex: drafted.annex.as_ref().map(WireAnnex::of),
-        };
+        }
+    }
+
+    /// How many bytes it takes.
+    fn bytes(&self) -> usize {
+        serde_json::to_vec(self).map_or(0, |bytes| bytes.len())
+    }
+}
+
+impl WireEnd {
+    fn of(end: &HeldEnd) -> Self {
         Self {
             task: end.task,
-            events: end.events.iter().map(event).collect(),
+            events: end.events.iter().map(WireEvent::of).collect(),
         }
     }
 

@@ -112,12 +112,13 @@ impl ObeyingStore {
     /// Records ends of different tasks side by side. Each is decided on the state as it is now, so
     /// what is in the ledger already is not recorded again.
     async fn record(&self, batch: &[Arc<Held>]) -> Result<(), Unavailable> {
-        let mut left: Vec<&Arc<Held>> = batch.iter().collect();
+        let mut left: Vec<Arc<Held>> = batch.to_vec();
         for _ in 0..ROUNDS {
             let mut waiting = Vec::with_capacity(left.len());
             for held in left {
-                if let Some(append) = self.append_of(held)? {
-                    waiting.push((held, self.shared.inner.append(&held.tenant, append)));
+                if let Some(append) = self.append_of(&held)? {
+                    let answer = self.shared.inner.append(&held.tenant, append);
+                    waiting.push((held, answer));
                 }
             }
             left = Vec::new();
@@ -133,9 +134,9 @@ impl ObeyingStore {
                         | AppendError::Revised
                         | AppendError::Stale(_)
                         | AppendError::Claimed { .. }
-                        | AppendError::SpentKey { .. }
-                        | AppendError::TooLarge,
+                        | AppendError::SpentKey { .. },
                     ) => left.push(held),
+                    Err(AppendError::TooLarge) => left.push(Arc::new(short(&held)?)),
                 }
             }
             if left.is_empty() {
@@ -210,13 +211,19 @@ impl ObeyingStore {
         let tasks = closing.of_attempt(&claims);
         let query = FactsQuery {
             tasks: &tasks,
+            documents: Some(Moves::documents()),
             ..FactsQuery::default()
         };
-        let open = self.shared.inner.facts(&held.tenant, &query)?.tasks;
-        let open: Vec<_> = open
+        let facts = self.shared.inner.facts(&held.tenant, &query)?;
+        let moves = Moves::of(&facts.documents)?;
+        let open: Vec<_> = facts
+            .tasks
             .into_iter()
             .flatten()
-            .map(|open| (open, None))
+            .map(|open| {
+                let moved = moves.first(&open, held.at);
+                (open, moved)
+            })
             .collect();
         closing
             .add_to(append, &open)
@@ -285,6 +292,22 @@ async fn patiently(
     }
 }
 
+/// What was held although its entry does not fit: it is recorded with one that does, for nothing is
+/// granted before all of it is.
+fn short(held: &Held) -> Result<Held, Unavailable> {
+    let short = held.shortened();
+    if short.bytes() == held.bytes() {
+        return Err(Unavailable(
+            "what is held does not fit into an entry".to_owned(),
+        ));
+    }
+    tracing::error!(
+        tenant = %held.tenant, at = %held.at,
+        "a held entry does not fit: it is recorded with its long texts cut"
+    );
+    Ok(short)
+}
+
 /// How many from the first on may be recorded side by side: a containment alone, for it moves what
 /// others rely on, and of each task one.
 fn together(held: &[Arc<Held>]) -> usize {
@@ -302,10 +325,6 @@ fn together(held: &[Arc<Held>]) -> usize {
 fn block(append: &mut Append, held: &HeldBlock, facts: &Facts) -> Result<(), Unavailable> {
     let on: &BlockOn = &held.block.on;
     let stands = facts.blocks.iter().any(|block| block.on == *on);
-    let stop = match &held.to {
-        Some(to) => Stop::HandOver(to.clone()),
-        None => Stop::Block,
-    };
     let handed = match on {
         BlockOn::Owner(owner) => {
             let handed = HandOvers::of(&facts.documents)?;
@@ -321,7 +340,23 @@ fn block(append: &mut Append, held: &HeldBlock, facts: &Facts) -> Result<(), Una
     if stands && (held.to.is_none() || held.to == handed) {
         return Ok(());
     }
-    let note = stopped(&stop, held.data.clone(), held.annex.clone());
+    let mut data = held.data.clone();
+    let stop = match &held.to {
+        None => Stop::Block,
+        Some(to) => match no_heir(to, handed.as_ref(), facts) {
+            None => Stop::HandOver(to.clone()),
+            // Nobody could read this when it was acknowledged. The end of it stands all the same.
+            Some(why) => {
+                tracing::error!(%on, %to, %why, "a held hand-over is recorded as a block alone");
+                if stands {
+                    return Ok(());
+                }
+                data = without_heir(&data);
+                Stop::Block
+            }
+        },
+    };
+    let note = stopped(&stop, data, held.annex.clone());
     if let Some(what) = Contained::of(on) {
         *append = what.append(&stop, facts, held.block.since, note)?;
         return Ok(());
@@ -329,6 +364,27 @@ fn block(append: &mut Append, held: &HeldBlock, facts: &Facts) -> Result<(), Una
     append.notes.push(note);
     append.blocks.push(held.block.clone());
     Ok(())
+}
+
+/// Why workloads cannot be handed over to this owner now; none where they can.
+fn no_heir(to: &Name, handed: Option<&Name>, facts: &Facts) -> Option<String> {
+    if let Some(other) = handed {
+        return Some(format!("they were handed over to {other} before"));
+    }
+    let offboarded = BlockOn::Owner(to.clone());
+    let block = facts.blocks.iter().find(|block| block.on == offboarded)?;
+    Some(format!("{to} is offboarded since {}", block.since))
+}
+
+/// The data of an entry that hands over, without to whom.
+fn without_heir(data: &str) -> String {
+    match serde_json::from_str(data) {
+        Ok(serde_json::Value::Object(mut members)) => {
+            members.remove("to");
+            serde_json::Value::Object(members).to_string()
+        }
+        Ok(_) | Err(_) => data.to_owned(),
+    }
 }
 
 /// Has an append take rights that were not taken yet.

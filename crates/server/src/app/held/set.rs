@@ -2,10 +2,13 @@
 
 use std::collections::HashMap;
 
-use dayfly_domain::{Block, Epoch, EpochOf, Event, Moved, Name, Task, TaskEnded, TaskId, apply};
-use dayfly_store::{Drafted, OpenTask};
+use dayfly_domain::{
+    Block, Closed, Epoch, EpochOf, Event, Moved, Name, Task, TaskEnded, TaskId, apply,
+};
+use dayfly_store::{Drafted, OpenTask, Unavailable};
 
 use super::record::Held;
+use crate::app::closing::Closing;
 use crate::app::contain::{Contained as Stopped, Stop};
 
 /// The ends and blocks that are held, by tenant.
@@ -17,6 +20,8 @@ pub(super) struct Contained(HashMap<Name, OfTenant>);
 pub(super) struct OfTenant {
     ends: HashMap<TaskId, Vec<Drafted>>,
     blocks: Vec<Block>,
+    /// The runs that are over by the word of their platform, by issuer and series.
+    closings: HashMap<(Name, String), Vec<Closing>>,
     /// The epochs that move when it is recorded, each with why and when.
     moves: Vec<(EpochOf, Moved)>,
 }
@@ -55,6 +60,13 @@ impl Contained {
                 .moves
                 .push((moved.of.clone(), Moved { cause, at }));
         }
+        for closing in &held.closings {
+            if !of_tenant.is_closed(closing) {
+                let run = (closing.issuer.clone(), closing.series.clone());
+                let of_run = of_tenant.closings.entry(run).or_default();
+                of_run.push(closing.clone());
+            }
+        }
     }
 
     pub(super) fn of_tenant(&self, tenant: &Name) -> Option<&OfTenant> {
@@ -64,7 +76,7 @@ impl Contained {
 
 impl OfTenant {
     /// Makes of an open task what it is by what is held; its state may say that it has ended.
-    pub(super) fn cover(&self, open: &mut OpenTask) {
+    pub(super) fn cover(&self, open: &mut OpenTask) -> Result<(), Unavailable> {
         if let Some(events) = self.ends.get(&open.task.id) {
             let (_, task) = applied(&open.task, events);
             open.task = task;
@@ -86,6 +98,39 @@ impl OfTenant {
                 open.lost.push(epoch);
             }
         }
+        // What took its rights away ends it already, and names its end.
+        if open.stale.is_none() {
+            for closing in self.closings(&open.task.issuer, &open.task.series) {
+                closing.cover(open)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What of a series is closed by what is held, beside what the ledger has.
+    pub(super) fn closed_beside(&self, run: (&Name, &str), standing: &[Closed]) -> Vec<Closed> {
+        let mut beside: Vec<Closed> = Vec::new();
+        for Closing { closed, .. } in self.closings(run.0, run.1) {
+            if !standing
+                .iter()
+                .chain(&beside)
+                .any(|other| other.is_same(closed))
+            {
+                beside.push(closed.clone());
+            }
+        }
+        beside
+    }
+
+    /// Whether this is held already.
+    pub(super) fn is_closed(&self, closing: &Closing) -> bool {
+        let mut held = self.closings(&closing.issuer, &closing.series).iter();
+        held.any(|held| closing.is_same(held))
+    }
+
+    fn closings(&self, issuer: &Name, series: &str) -> &[Closing] {
+        let run = (issuer.clone(), series.to_owned());
+        self.closings.get(&run).map_or(&[], Vec::as_slice)
     }
 
     /// The blocks that are held and not among those that stand.

@@ -12,7 +12,7 @@ use dayfly_store::{
     OpenTask, SearchKey, Store, StoredEntry, Touch, TreeHead, Unavailable, Use,
 };
 
-use super::journal::{Backlog, Journal};
+use super::journal::{BARE_BYTES, Backlog, Journal};
 use super::jump::{Jump, JumpWatch};
 use super::record::Held;
 use super::resume::Retry;
@@ -52,6 +52,8 @@ pub(super) struct State {
     pub(super) stall: Option<Stall>,
     /// How many ledgers have the outage by now.
     pub(super) noted: usize,
+    /// How much of the journal closes take that change no task.
+    bare: usize,
 }
 
 impl ObeyingStore {
@@ -72,6 +74,7 @@ impl ObeyingStore {
             why: Unavailable("ends wait in the journal since before the start".to_owned()),
         });
         let state = State {
+            bare: held.iter().map(Held::bare_room).sum(),
             set: Contained::of(&held),
             held: held.into_iter().map(Arc::new).collect(),
             stall,
@@ -99,13 +102,17 @@ impl ObeyingStore {
     /// becomes of the ledger.
     ///
     /// # Errors
-    /// Only those that say that it has to be decided again.
+    /// Those that say that it has to be decided again, and [`AppendError::TooLarge`]: what no entry
+    /// can hold is not held either, for the ledger could never go on with it.
     pub(in crate::app) async fn end(
         &self,
         tenant: &Name,
         append: Append,
     ) -> Result<Acknowledged, AppendError> {
         let held = Held::of(tenant, &append);
+        if !held.fits() {
+            return Err(AppendError::TooLarge);
+        }
         match self.append(tenant, append).await {
             Ok(_) => Ok(Acknowledged::Recorded),
             Err(AppendError::Unavailable(why) | AppendError::Unknown(why)) => {
@@ -119,7 +126,7 @@ impl ObeyingStore {
     /// the ends when they are recorded.
     ///
     /// # Errors
-    /// Only those that say that it has to be decided again.
+    /// As [`ObeyingStore::end`].
     pub(in crate::app) async fn end_closing(
         &self,
         tenant: &Name,
@@ -127,13 +134,63 @@ impl ObeyingStore {
         closing: &Closing,
     ) -> Result<Acknowledged, AppendError> {
         let held = Held::closing(tenant, &append, closing);
+        if !held.fits() {
+            return Err(AppendError::TooLarge);
+        }
         match self.append(tenant, append).await {
             Ok(_) => Ok(Acknowledged::Recorded),
             Err(AppendError::Unavailable(why) | AppendError::Unknown(why)) => {
-                Ok(self.hold(held, why).await)
+                let held = self.hold_close(held, why).await;
+                held.map_err(AppendError::Unavailable)
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Holds what is over that cannot even be tried; none where that is held already.
+    ///
+    /// # Errors
+    /// There is no more room for closes that change no task.
+    pub(in crate::app) async fn hold_closing(
+        &self,
+        tenant: &Name,
+        now: Time,
+        closing: &Closing,
+        why: Unavailable,
+    ) -> Result<Option<Acknowledged>, Unavailable> {
+        let known = {
+            let state = self.shared.state();
+            let held = state.set.of_tenant(tenant);
+            held.is_some_and(|held| held.is_closed(closing))
+        };
+        if known {
+            return Ok(None);
+        }
+        let empty = Append {
+            now,
+            ..Append::default()
+        };
+        let held = Held::closing(tenant, &empty, closing);
+        self.hold_close(held, why).await.map(Some)
+    }
+
+    /// Holds a close, within the share of the journal that those have that change no task.
+    async fn hold_close(&self, held: Held, why: Unavailable) -> Result<Acknowledged, Unavailable> {
+        let room = held.bare_room();
+        let fits = {
+            let mut state = self.shared.state_mut();
+            let fits = state.bare + room <= BARE_BYTES;
+            state.bare += if fits { room } else { 0 };
+            fits
+        };
+        if fits {
+            return Ok(self.hold(held, why).await);
+        }
+        self.shared.begin_stall(why, &[]);
+        Err(Unavailable(
+            "the share of the containment journal for runs of which no task is known is full"
+                .to_owned(),
+        ))
     }
 
     /// Holds an end that cannot even be tried, because the store cannot be read.
@@ -148,10 +205,14 @@ impl ObeyingStore {
 
     /// Obeys an end from now on, and has the journal keep it.
     async fn hold(&self, held: Held, why: Unavailable) -> Acknowledged {
-        let held = Arc::new(held);
-        self.shared.begin_stall(why, Some(&held));
+        let parts: Vec<Arc<Held>> = held.parts().into_iter().map(Arc::new).collect();
+        self.shared.begin_stall(why, &parts);
         let shared = Arc::clone(&self.shared);
-        let kept = tokio::task::spawn_blocking(move || shared.journal(&held));
+        let kept = tokio::task::spawn_blocking(move || {
+            // Each of them, whatever becomes of those before it.
+            let parts = parts.iter().map(|part| shared.journal(part));
+            parts.fold(true, |all, kept| all & kept)
+        });
         let journaled = match tokio::time::timeout(PATIENCE, kept).await {
             Ok(Ok(journaled)) => journaled,
             Ok(Err(_)) | Err(_) => {
@@ -221,7 +282,7 @@ impl ObeyingStore {
         if let Err(AppendError::Unavailable(why) | AppendError::Unknown(why)) =
             self.shared.commit(tenant, empty).await
         {
-            self.shared.begin_stall(why, None);
+            self.shared.begin_stall(why, &[]);
         }
     }
 
@@ -275,7 +336,11 @@ impl ObeyingStore {
         facts: &mut Facts,
     ) -> Result<(), Unavailable> {
         for open in facts.tasks.iter_mut().flatten() {
-            held.cover(open);
+            held.cover(open)?;
+        }
+        if let Some(run) = query.series {
+            let closed = held.closed_beside(run, &facts.closed);
+            facts.closed.extend(closed);
         }
         let blocks = held.blocks_beside(&facts.blocks);
         facts.blocks.extend(blocks);
@@ -289,11 +354,13 @@ impl ObeyingStore {
         };
         let tasks = self.shared.inner.facts(tenant, &query)?.tasks;
         let standing = |open: Option<OpenTask>| {
-            let mut open = open?;
-            held.cover(&mut open);
-            (!open.task.has_ended()).then(|| open.standing())
+            let Some(mut open) = open else {
+                return Ok(None);
+            };
+            held.cover(&mut open)?;
+            Ok((!open.task.has_ended()).then(|| open.standing()))
         };
-        facts.standings = tasks.into_iter().map(standing).collect();
+        facts.standings = tasks.into_iter().map(standing).collect::<Result<_, _>>()?;
         Ok(())
     }
 }
@@ -321,7 +388,7 @@ impl Shared {
     }
 
     /// Closes the gate, and adds to what is held.
-    fn begin_stall(&self, why: Unavailable, held: Option<&Arc<Held>>) {
+    fn begin_stall(&self, why: Unavailable, held: &[Arc<Held>]) {
         let mut state = self.state_mut();
         if state.stall.is_none() {
             tracing::error!(%why, "the ledger is stalled: nothing is granted, ends go to the journal");
@@ -330,7 +397,7 @@ impl Shared {
                 why,
             });
         }
-        if let Some(held) = held {
+        for held in held {
             state.set.add(held);
             state.held.push(Arc::clone(held));
         }
@@ -372,6 +439,7 @@ impl Shared {
         let recorded = std::mem::take(&mut state.recorded);
         state.held.drain(..recorded);
         state.set = Contained::of(state.held.iter().map(AsRef::as_ref));
+        state.bare = state.held.iter().map(|held| held.bare_room()).sum();
         if !state.held.is_empty() {
             // They came while the journal was emptied, and will be in it.
             return Ok(false);
@@ -441,7 +509,7 @@ impl Store for ObeyingStore {
                     answer
                 }
                 Err(_) => {
-                    shared.begin_stall(late(), None);
+                    shared.begin_stall(late(), &[]);
                     Err(AppendError::Unknown(late()))
                 }
             }
@@ -483,7 +551,7 @@ impl Store for ObeyingStore {
                 |held, page| {
                     last = page.last().map(|open| open.task.id);
                     for open in page.iter_mut() {
-                        held.cover(open);
+                        held.cover(open)?;
                     }
                     page.retain(|open| !open.task.has_ended());
                     Ok(())

@@ -5,10 +5,13 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use dayfly_domain::{Block, BlockOn, Cause, ClientEnded, EpochOf, Event, TaskId, Time};
-use dayfly_store::{Annex, Drafted};
+use dayfly_domain::{Block, BlockOn, Cause, ClientEnded, EpochOf, Event, Name, TaskId, Time};
+use dayfly_store::clock::ManualClock;
+use dayfly_store::{Annex, Drafted, EntryRange, FactsQuery, MemoryStore, Store as _};
 
+use super::ObeyingStore;
 use super::journal::{Disk, JOURNAL, JOURNAL_BYTES, Journal, JournalError, Keeper};
 use super::record::{Held, HeldBlock, HeldEnd, HeldMove};
 
@@ -208,4 +211,85 @@ fn the_file_is_whole_and_private_from_the_first_start_and_a_damaged_one_is_refus
     );
     std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
     assert!(Journal::open(folder.path()).is_err(), "a cut file");
+}
+
+/// A block whose entry does not fit into a leaf, as an earlier build may have left one.
+fn too_long() -> Held {
+    let on = BlockOn::Instance {
+        issuer: "github".parse().unwrap(),
+        instance: "x".repeat(9 * 1024),
+    };
+    let mut held = held(1);
+    held.ends.clear();
+    held.moves.clear();
+    held.closings.clear();
+    held.blocks[0].to = None;
+    held.blocks[0].block.on = on.clone();
+    held.blocks[0].data = format!(r#"{{"on":"{on}","by":"{}"}}"#, "b".repeat(64));
+    held
+}
+
+#[tokio::test]
+async fn a_journal_with_an_entry_that_fits_nowhere_does_not_stop_the_ledger() {
+    let held = too_long();
+    assert!(!held.fits() && held.shortened().fits());
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, _) = Journal::open(folder.path()).unwrap();
+    journal.0.keep(&held).unwrap();
+    let clock = Arc::new(ManualClock::at(Time::from_seconds(100)));
+    let inner = Arc::new(MemoryStore::new(clock.clone()));
+    let opened = Journal::open(folder.path()).unwrap();
+    let store = ObeyingStore::new(inner.clone(), clock, Some(opened));
+    let acme: Name = "acme".parse().unwrap();
+    assert!(store.resume(std::slice::from_ref(&acme)).await);
+    let blocks = inner.facts(&acme, &FactsQuery::default()).unwrap().blocks;
+    assert_eq!(blocks, [held.blocks[0].block.clone()], "the block is whole");
+    let entries = inner.entries(&acme, EntryRange::From(0), 1).unwrap();
+    let leaf: serde_json::Value = serde_json::from_str(&entries[0].leaf).unwrap();
+    assert_eq!(leaf["data"]["shortened"], true);
+    assert_eq!(leaf["data"]["by"], "b".repeat(64));
+}
+
+#[test]
+fn an_end_of_much_is_kept_in_frames_that_fit() {
+    let mut whole = held(1);
+    let mut annex = whole.blocks[0].annex.clone().unwrap();
+    annex.data = "r".repeat(2048);
+    let first = whole.ends[0].events[0].clone();
+    let events = vec![
+        Drafted {
+            annex: Some(annex),
+            ..first
+        };
+        40
+    ];
+    whole.ends = (0..10)
+        .map(|task| HeldEnd {
+            task: TaskId([task; 16]),
+            events: events.clone(),
+        })
+        .collect();
+    let platter = Platter::new();
+    let (mut journal, _) = platter.open().unwrap();
+    assert!(journal.keep(&whole).is_err());
+    assert_eq!(held(2).parts().len(), 1, "what fits stays whole");
+    for part in whole.clone().parts() {
+        journal.keep(&part).unwrap();
+    }
+    let (_, read) = platter.open().unwrap();
+    let of = |held: &[Held], task: u8| {
+        let ends = held.iter().flat_map(|held| &held.ends);
+        let of_task = ends.filter(|end| end.task == TaskId([task; 16]));
+        of_task.map(|end| end.events.len()).sum::<usize>()
+    };
+    for task in 0..10 {
+        assert_eq!(of(&read, task), 40);
+    }
+    let first = &read[0];
+    assert_eq!(
+        (first.blocks.len(), first.ends.len()),
+        (1, 0),
+        "the block comes first"
+    );
+    assert_eq!(read.iter().map(|held| held.moves.len()).sum::<usize>(), 1);
 }

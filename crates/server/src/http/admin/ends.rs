@@ -55,10 +55,14 @@ pub(super) async fn client(
 ) -> Answered {
     let client: ClientId = parsed("client", &client)?;
     let body = body.0;
-    let dry_run = body.dry_run;
+    let (dry_run, block) = (body.dry_run, body.block);
     let would = admin
         .read(&tenant, move |app, tenant| {
             let scope = &caller.scope;
+            if block {
+                // Workloads of other owners may run in the same instance.
+                scope.check(tenant.name(), None, Route::ClientEnd)?;
+            }
             scope.check_task(app, tenant, client.task, Route::ClientEnd)?;
             Ok(dry_run
                 .then(|| app.client_would_end(tenant, client))

@@ -23,8 +23,10 @@ const SPAN: Span = Span::from_seconds(90 * 86_400);
 pub(super) struct Sign {
     /// From when on.
     since: Time,
-    /// The declared state that was looked at.
+    /// The declared state that was looked at, and its revision: who answers for what changes with
+    /// the revision alone.
     hash: Digest,
+    revision: u64,
     reason: String,
 }
 
@@ -49,6 +51,7 @@ pub(super) async fn sign(
     let Sign {
         since,
         hash,
+        revision,
         reason,
     } = body.0;
     let reason = checked(&reason)?;
@@ -56,7 +59,7 @@ pub(super) async fn sign(
     let member = !caller.scope.holds_all();
     let asks = (caller, Route::ReviewSign);
     let review = read(&admin, &tenant, owner, Some(since), asks).await?;
-    if review.hash != hash {
+    if (review.revision, review.hash) != (revision, hash) {
         return Err(changed());
     }
     let tenant = admin.tenant(&tenant)?;
@@ -86,8 +89,9 @@ async fn read(
         caller.scope.check(tenant.name(), Some(&owner), route)?;
         let now = app.now();
         let span = (since.unwrap_or(now - SPAN), now);
-        let declared = &tenant.loaded().declared;
-        let review = record::review(app.store(), tenant.name(), declared, &owner, span)?;
+        let loaded = tenant.loaded();
+        let of = (&*loaded.declared, (loaded.revision, loaded.source.hash()));
+        let review = record::review(app.store(), tenant.name(), of, &owner, span)?;
         review.ok_or_else(|| Problem::NotFound(format!("no owner is declared as `{owner}`")))
     };
     admin.read(tenant, read).await

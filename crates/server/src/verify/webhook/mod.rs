@@ -25,7 +25,7 @@ use crate::declared::{Issuer, IssuerKind};
 #[derive(Clone, Copy)]
 pub struct Delivery<'a> {
     /// The value of a header that stands once and is text.
-    pub header: &'a (dyn Fn(&'static str) -> Option<&'a str> + Sync),
+    pub header: &'a (dyn Fn(&'static str) -> Option<&'a str> + Sync + 'a),
     /// The body, byte by byte.
     pub body: &'a [u8],
 }
@@ -62,6 +62,17 @@ impl VerifiedWebhook {
     pub const fn over(&self) -> Option<&Over> {
         self.over.as_ref()
     }
+}
+
+/// Checks by the header alone that a delivery could be this issuer's, before its body is read.
+///
+/// # Errors
+/// [`Rule::Authentication`]: whatever its body is, it is not proven by this header.
+pub fn check_header<'a>(
+    issuer: &Issuer,
+    header: &(dyn Fn(&'static str) -> Option<&'a str> + Sync + 'a),
+) -> Result<(), Refusal> {
+    signature::check_header(issuer, header)
 }
 
 /// Verifies a webhook of this issuer, and reads it after that.

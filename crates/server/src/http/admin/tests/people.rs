@@ -420,6 +420,9 @@ async fn a_member_ends_what_is_of_the_own_owner_and_blocks_nothing() {
     let client = |task: &TaskId| format!("/admin/acme/clients/{}/end", client_of(task));
     assert_eq!(listener.post(&client(&others), &mona, reason).await.0, 403);
     assert_eq!(listener.post(&client(&own), &mona, "{}").await.0, 400);
+    // Others may share the instance: to block it takes the role.
+    let blocking = r#"{"reason":"leaked","block":true}"#;
+    assert_eq!(listener.post(&client(&own), &mona, blocking).await.0, 403);
     let (status, ended) = listener.post(&client(&own), &mona, reason).await;
     assert_eq!((status, &ended["cause"]), (200, &json!("operator")));
     let (status, over) = listener.post(&client(&own), &mona, reason).await;
@@ -428,7 +431,6 @@ async fn a_member_ends_what_is_of_the_own_owner_and_blocks_nothing() {
         (409, &json!("task_ended"))
     );
     let end_owner = "/admin/acme/owners/team-platform/end";
-    let blocking = r#"{"reason":"leaked","block":true}"#;
     for (token, body) in [(&dora, reason), (&nobody, reason), (&mona, blocking)] {
         assert_eq!(listener.post(end_owner, token, body).await.0, 403);
     }
@@ -519,14 +521,20 @@ async fn a_member_reviews_and_signs_off_the_own_owner_and_the_record_says_so() {
     assert_eq!(review["findings"].as_array().unwrap().len(), 1);
     assert_eq!(review.get("last"), None);
     assert_eq!(listener.get(path, &dora).await.0, 403);
-    let body = |hash: &Value, reason: &str| {
-        json!({"since": review["since"], "hash": hash, "reason": reason}).to_string()
+    let revision = review["revision"].as_u64().unwrap();
+    let over = |revision: u64, hash: &Value, reason: &str| {
+        let since = &review["since"];
+        json!({"since": since, "hash": hash, "revision": revision, "reason": reason}).to_string()
     };
+    let body = |hash: &Value, reason: &str| over(revision, hash, reason);
     let good = body(&review["hash"], "all still needed");
     assert_eq!(listener.post(&sign, &dora, &good).await.0, 403);
     assert_eq!(listener.post(&sign, &auditor, &good).await.0, 403);
     let other = body(&json!("A".repeat(43)), "all still needed");
     assert_eq!(listener.post(&sign, &mona, &other).await.0, 409);
+    // The same files under another revision: who answers for what may have changed.
+    let later = over(revision + 1, &review["hash"], "all still needed");
+    assert_eq!(listener.post(&sign, &mona, &later).await.0, 409);
     let silent = body(&review["hash"], " ");
     assert_eq!(listener.post(&sign, &mona, &silent).await.0, 400);
     let nobody = "/admin/acme/owners/nobody/review";

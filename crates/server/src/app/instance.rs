@@ -1,0 +1,148 @@
+//! Where a job, pod or process has active clients: found by the index, or by looking through everything open.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use dayfly_domain::{Name, Task, TaskId, Time};
+use dayfly_store::{EntryRange, FactsQuery, OpenFilter, OpenTask, SearchKey, Store, Unavailable};
+
+use super::sweep::LONGEST_OPEN;
+
+/// How many entries or tasks are looked at together.
+const PAGE: usize = 256;
+
+/// A job, pod or process, of one issuer or of whichever vouches for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceOf {
+    /// The issuer; none where the only one that is meant is found by what is open or declared.
+    pub issuer: Option<Name>,
+    /// The instance.
+    pub instance: String,
+}
+
+/// The clients of an instance in one open task; none where it asked for one that waits for people.
+pub(super) struct Held {
+    pub(super) open: OpenTask,
+    pub(super) clients: BTreeSet<u32>,
+}
+
+/// A look for the clients of an instance. It reads entries, so it belongs on a thread that may wait.
+pub(super) struct Looking {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) tenant: Name,
+    pub(super) what: InstanceOf,
+    pub(super) now: Time,
+}
+
+impl Looking {
+    /// The open tasks with active clients of the instance, and these, those above others only. The
+    /// index tells where to look, whatever is open; where it does not answer, everything open is
+    /// looked through.
+    pub(super) fn held(&self) -> Result<Vec<Held>, Unavailable> {
+        let Ok(tasks) = self.tasks() else {
+            return self.held_of_all();
+        };
+        let tasks: Vec<TaskId> = tasks.into_iter().collect();
+        let mut found = Vec::new();
+        for tasks in tasks.chunks(PAGE) {
+            let query = FactsQuery {
+                tasks,
+                ..FactsQuery::default()
+            };
+            let open = self.store.facts(&self.tenant, &query)?.tasks;
+            found.extend(open.into_iter().flatten().filter_map(|open| self.of(open)));
+        }
+        Ok(found)
+    }
+
+    fn held_of_all(&self) -> Result<Vec<Held>, Unavailable> {
+        let mut found = Vec::new();
+        let mut cursor = None;
+        loop {
+            let page = self
+                .store
+                .open(&self.tenant, &OpenFilter::All, cursor, PAGE)?;
+            let Some(last) = page.last() else {
+                return Ok(found);
+            };
+            cursor = Some(last.task.id);
+            found.extend(page.into_iter().filter_map(|open| self.of(open)));
+        }
+    }
+
+    /// The clients of the instance in a task; none where it has none there.
+    fn of(&self, open: OpenTask) -> Option<Held> {
+        let of_issuer = |issuer: &Name| *issuer == open.task.issuer;
+        if !self.what.issuer.as_ref().is_none_or(of_issuer) {
+            return None;
+        }
+        let clients = uppermost(&open.task, &self.what.instance);
+        let waits = open.task.pending();
+        let waits = waits.is_some_and(|pending| pending.instance == self.what.instance);
+        (waits || !clients.is_empty()).then_some(Held { open, clients })
+    }
+
+    /// The tasks in which the instance came in lately enough for them to be open.
+    fn tasks(&self) -> Result<BTreeSet<TaskId>, Unavailable> {
+        let key = SearchKey::Instance(self.what.instance.clone());
+        let since = self.now - LONGEST_OPEN;
+        let mut tasks = BTreeSet::new();
+        let mut cursor = None;
+        loop {
+            let page = self.store.find(&self.tenant, &key, cursor, PAGE)?;
+            for pos in &page {
+                let range = EntryRange::From(*pos);
+                let entries = self.store.entries(&self.tenant, range, 1)?;
+                let Some(leaf) = entries.first().and_then(|entry| read_leaf(&entry.leaf)) else {
+                    continue;
+                };
+                if leaf.at < since {
+                    return Ok(tasks);
+                }
+                tasks.extend(leaf.task);
+            }
+            match page.last() {
+                Some(last) => cursor = Some(*last),
+                None => return Ok(tasks),
+            }
+        }
+    }
+}
+
+/// What of a leaf says where to look.
+#[derive(serde::Deserialize)]
+struct Leaf {
+    task: Option<TaskId>,
+    at: Time,
+}
+
+fn read_leaf(leaf: &str) -> Option<Leaf> {
+    serde_json::from_str(leaf).ok()
+}
+
+/// The active clients of an instance in a task, without those below others of it.
+fn uppermost(task: &Task, instance: &str) -> BTreeSet<u32> {
+    let mut found = BTreeSet::new();
+    for (number, client) in (1u32..).zip(&task.clients) {
+        if client.instance == instance && client.is_active() && !is_under(task, number, &found) {
+            found.insert(number);
+        }
+    }
+    found
+}
+
+/// Whether a client is one of these or was delegated from one of them.
+pub(super) fn is_under(task: &Task, number: u32, of: &BTreeSet<u32>) -> bool {
+    let mut at = Some(number);
+    // INVARIANT: the walk goes on only to a lower number, so it ends.
+    while let Some(number) = at {
+        if of.contains(&number) {
+            return true;
+        }
+        at = task
+            .client(number)
+            .and_then(|client| client.parent)
+            .filter(|parent| *parent < number);
+    }
+    false
+}
