@@ -1,14 +1,17 @@
 //! What waits for people beside what ends otherwise: runs that are over, ends by hand, blocks, and hand-overs.
 
-use dayfly_domain::{BlockOn, ClientId, Name};
+use std::sync::Arc;
+
+use dayfly_domain::{BlockOn, ClientId, Closed, Name, Span, Time};
 use dayfly_server::app::{Actor, Contained, InstanceOf, Stop};
+use dayfly_store::{Append, CloseWrite, FactsQuery, Store};
 use serde_json::json;
 
 use super::approval::{APPROVALS, Asked, asked_of, world};
 use super::delegation::{AGENTS, scope};
 use super::job::{claims, new_key, signed, with};
 use super::webhooks::{declared, job_over, run_over};
-use super::world::{TENANT, World};
+use super::world::{TENANT, World, acme};
 
 const BY: Actor = Actor::Local { uid: 7 };
 
@@ -73,7 +76,7 @@ async fn a_pending_task_whose_run_is_cancelled_ends() {
     world.is_over(&approved, "upstream").await;
     assert_eq!(
         world.approve(&waits, "mona").await.unwrap_err(),
-        "task_ended"
+        "not_pending"
     );
     // The other run is untouched.
     world.approve(&other, "mona").await.unwrap();
@@ -94,6 +97,52 @@ async fn a_poll_after_the_upstream_job_ended_is_access_denied() {
     );
     world.is_over(&one, "upstream").await;
     assert_eq!(world.poll(&two).await.status, 200);
+}
+
+/// A close that has seen the task and left it open, as one before this build would: the redemption
+/// looks for itself, and what is closed between its look and its append is a conflict.
+#[tokio::test]
+async fn a_redemption_that_meets_the_close_of_its_run_grants_nothing() {
+    for meets in [false, true] {
+        let world = world().await;
+        let asked = world.asked_by(7, 70).await;
+        world.approve(&asked, "mona").await.unwrap();
+        let tasks = [asked.task.parse().unwrap()];
+        let query = FactsQuery {
+            tasks: &tasks,
+            ..FactsQuery::default()
+        };
+        let open = world.store.facts(&acme(), &query).unwrap().tasks;
+        let task = open.into_iter().flatten().next().unwrap().task;
+        let now = Time::from_seconds(world.now());
+        let close = Append {
+            now,
+            closes: vec![CloseWrite {
+                issuer: task.issuer.clone(),
+                series: task.series.clone(),
+                closed: Closed {
+                    attempt: task.attempt,
+                    part: Some("check_run_id=70".to_owned()),
+                    at: now,
+                },
+                seen: vec![(task.id, task.version)],
+                until: now + Span::from_seconds(3600),
+            }],
+            ..Append::default()
+        };
+        let store = Arc::clone(&world.store);
+        let closed = async move {
+            store.append(&acme(), close).await.unwrap();
+        };
+        if meets {
+            world.store.before_next(closed);
+        } else {
+            closed.await;
+        }
+        let reply = world.poll(&asked).await;
+        assert_eq!(reply.refusal(), (400, "access_denied", "approval_denied"));
+        assert_eq!(world.grants(), 0, "{meets}");
+    }
 }
 
 #[tokio::test]
@@ -199,6 +248,6 @@ async fn what_people_approve_is_not_handed_over_to() {
     let root = world.agent(1).await;
     let reply = world.scanner(&root, 22, &scope("artifacts:read")).await;
     assert_eq!(reply.refusal(), (400, "access_denied", "approval_needed"));
-    let hint = reply.body["refused"]["hint"].as_str().unwrap_or_default();
-    assert!(hint.contains("task of its own"), "{}", reply.text);
+    let got = reply.body["refused"]["got"].as_str();
+    assert_eq!(got, Some("a child that is handed to"), "{}", reply.text);
 }
