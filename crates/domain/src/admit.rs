@@ -6,15 +6,15 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::block::Block;
+use crate::block::{Asks, Block};
 use crate::cause::Cause;
 use crate::closed::Closed;
 use crate::command::NewClient;
 use crate::declared::{Repeat, TaskKey, Workload};
 use crate::id::TaskId;
 use crate::refusal::{Refusal, Rule};
-use crate::task::{Proof, Task};
-use crate::text::Name;
+use crate::task::{Pending, Proof, Task};
+use crate::text::{Digest, Name};
 use crate::time::Time;
 
 /// The facts by which a proof is admitted, all read at one position of the ledger.
@@ -105,6 +105,8 @@ pub enum Admission {
     },
     /// Join the open task.
     Join,
+    /// Say again that the request waits for approval: the answer got lost.
+    Wait,
     /// Answer the same client again: the answer got lost.
     Retry {
         /// The client's number.
@@ -122,7 +124,7 @@ pub enum Admission {
 /// # Errors
 /// A refusal of stage `task` or `proof`.
 pub fn admit(opening: &Opening<'_>) -> Result<Admission, Refusal> {
-    check_blocks(opening)?;
+    check_blocks(opening.blocks, &Asks::of(opening))?;
     check_closed(opening)?;
     check_attempt(opening)?;
     let claim = opening
@@ -131,7 +133,10 @@ pub fn admit(opening: &Opening<'_>) -> Result<Admission, Refusal> {
         .find(|claim| is_own(claim, opening) && !is_older(claim, opening.key));
     match claim.map(|claim| claim.state) {
         Some(ClaimState::Open) => match opening.task {
-            Some(task) => admit_to_open(opening, task),
+            Some(task) => match task.pending() {
+                None => admit_to_open(opening, task),
+                Some(pending) => admit_to_pending(opening, task.id, pending),
+            },
             None => Err(already_ended(opening, "just now")),
         },
         Some(ClaimState::Ended { cause, deadline }) => {
@@ -154,7 +159,7 @@ pub fn admit(opening: &Opening<'_>) -> Result<Admission, Refusal> {
 /// # Errors
 /// A refusal of stage `task` or `proof`.
 pub fn check_actor(opening: &Opening<'_>) -> Result<(), Refusal> {
-    check_blocks(opening)?;
+    check_blocks(opening.blocks, &Asks::of(opening))?;
     check_closed(opening)?;
     check_unspent(opening)
 }
@@ -232,9 +237,55 @@ fn admit_to_open(opening: &Opening<'_>, task: &Task) -> Result<Admission, Refusa
     }
 }
 
-fn check_blocks(opening: &Opening<'_>) -> Result<(), Refusal> {
-    let stops = |block: &&Block| block.on.stops(opening);
-    match opening.blocks.iter().find(stops) {
+/// The request that waits, asked again by the same key: its answer got lost. Nothing else comes in
+/// before it was approved.
+fn admit_to_pending(
+    opening: &Opening<'_>,
+    task: TaskId,
+    pending: &Pending,
+) -> Result<Admission, Refusal> {
+    let asks = opening.client;
+    let same_request = asks.digest == pending.request;
+    if opening.proof.digest == pending.proof {
+        if asks.jkt != Some(pending.jkt) {
+            return Err(other_key(asks.jkt));
+        }
+        if !same_request {
+            return Err(other_request());
+        }
+        return Ok(Admission::Wait);
+    }
+    check_unspent(opening)?;
+    if !opening.proof.one_time && asks.jkt == Some(pending.jkt) && same_request {
+        return Ok(Admission::Wait);
+    }
+    Err(Refusal::new(Rule::AlreadyOpen)
+        .field("task")
+        .wanted("no request of this run that waits for approval")
+        .got(opening.key.key.as_str())
+        .hint(format!(
+            "{task} waits for approval: its client asks on with its deferral code"
+        )))
+}
+
+/// The refusal for a proof that was first shown by another key.
+pub(crate) fn other_key(shown: Option<Digest>) -> Refusal {
+    Refusal::new(Rule::RetryOtherKey)
+        .field("DPoP")
+        .wanted("the key that the token was first used with")
+        .got(shown.map_or_else(|| "none".into(), |jkt| jkt.to_string()))
+}
+
+/// The refusal for a proof that was first shown with another request.
+pub(crate) fn other_request() -> Refusal {
+    Refusal::new(Rule::RetryDiffers)
+        .field("resource, scope, authorization_details")
+        .wanted("the request that the token was first used with")
+        .got("another")
+}
+
+pub(crate) fn check_blocks(blocks: &[Block], asks: &Asks<'_>) -> Result<(), Refusal> {
+    match blocks.iter().find(|block| block.on.stops(asks)) {
         None => Ok(()),
         Some(block) => Err(block.refusal()),
     }
@@ -242,14 +293,33 @@ fn check_blocks(opening: &Opening<'_>) -> Result<(), Refusal> {
 
 /// What the platform said is over asks for nothing any more; a newer attempt may.
 fn check_closed(opening: &Opening<'_>) -> Result<(), Refusal> {
-    let covers = |closed: &&Closed| closed.covers(opening.key.attempt, &opening.proof.instance);
-    match opening.closed.iter().find(covers) {
+    match over(opening.closed, opening.key.attempt, &opening.proof.instance) {
         None => Ok(()),
-        Some(closed) => Err(already_ended(
-            opening,
-            &format!("upstream: the platform said so, {}", closed.at),
-        )),
+        Some(why) => Err(already_ended(opening, &why)),
     }
+}
+
+/// The same for what people have approved meanwhile.
+pub(crate) fn check_not_over(
+    closed: &[Closed],
+    attempt: Option<u64>,
+    instance: &str,
+) -> Result<(), Refusal> {
+    match over(closed, attempt, instance) {
+        None => Ok(()),
+        Some(why) => Err(Refusal::new(Rule::ApprovalDenied)
+            .field("task")
+            .wanted("a run that is not over")
+            .got(why)),
+    }
+}
+
+/// How the platform said that a run is over.
+fn over(closed: &[Closed], attempt: Option<u64>, instance: &str) -> Option<String> {
+    let closed = closed
+        .iter()
+        .find(|closed| closed.covers(attempt, instance))?;
+    Some(format!("upstream: the platform said so, {}", closed.at))
 }
 
 fn check_attempt(opening: &Opening<'_>) -> Result<(), Refusal> {
@@ -276,20 +346,25 @@ fn check_unspent(opening: &Opening<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Checks that one more task may be open beside these.
+pub(crate) fn check_open_limit(workload: &Workload, open: u64) -> Result<(), Refusal> {
+    match workload.limits.open.filter(|most| open >= *most) {
+        None => Ok(()),
+        Some(most) => Err(Refusal::new(Rule::OpenLimit)
+            .field("limits.open")
+            .wanted(format!("fewer than {most} open tasks"))
+            .got("one more")
+            .hint(format!("{open} are open"))),
+    }
+}
+
 fn check_limits(opening: &Opening<'_>, freed: u64) -> Result<(), Refusal> {
     let Counts {
         open,
         starts_last_hour,
     } = opening.counts;
-    let open = open.saturating_sub(freed);
+    check_open_limit(opening.workload, open.saturating_sub(freed))?;
     let limits = opening.workload.limits;
-    if let Some(most) = limits.open.filter(|most| open >= *most) {
-        return Err(Refusal::new(Rule::OpenLimit)
-            .field("limits.open")
-            .wanted(format!("fewer than {most} open tasks"))
-            .got("one more")
-            .hint(format!("{open} are open")));
-    }
     if let Some(most) = limits
         .starts_per_hour
         .filter(|most| starts_last_hour >= *most)

@@ -1,12 +1,18 @@
 //! What an event changes: the one place where the state of a task is built.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::access::detail_covers;
 use crate::cause::Cause;
-use crate::event::{ClientDelegated, ClientEnded, CredentialIssued, Event, TaskStarted};
+use crate::declared::{Heartbeat, HeartbeatMode};
+use crate::event::{
+    ClientDelegated, ClientEnded, CredentialIssued, Event, TaskApproved, TaskEnded, TaskRequested,
+    TaskStarted,
+};
 use crate::id::TaskId;
-use crate::task::{Client, ClientState, Credential, Task, TaskState};
+use crate::task::{Client, ClientState, Credential, Pending, Task, TaskState};
+use crate::time::Span;
 
 /// The state after an event; `None` when the event does not fit the state, which replay treats as
 /// a damaged ledger and `decide` as a fault.
@@ -14,16 +20,140 @@ use crate::task::{Client, ClientState, Credential, Task, TaskState};
 pub fn apply(task: Option<Task>, id: TaskId, event: &Event) -> Option<Task> {
     match (task, event) {
         (None, Event::TaskStarted(started)) => Some(start(id, started)),
-        (None, _) | (Some(_), Event::TaskStarted(_)) => None,
+        (None, Event::TaskRequested(requested)) => Some(request(id, requested)),
+        (None, _) => None,
         (Some(mut task), event) => {
-            if !task.is_open() {
-                return None;
-            }
             task.version += 1;
-            change(&mut task, event)?;
+            match task.state {
+                TaskState::Pending(_) => change_pending(&mut task, event)?,
+                TaskState::Open => change(&mut task, event)?,
+                TaskState::Ended { .. } => return None,
+            }
             Some(task)
         }
     }
+}
+
+fn request(id: TaskId, requested: &TaskRequested) -> Task {
+    Task {
+        id,
+        version: 1,
+        workload: requested.workload.clone(),
+        owner: requested.owner.clone(),
+        issuer: requested.issuer.clone(),
+        key: requested.key.clone(),
+        series: requested.series.clone(),
+        attempt: requested.attempt,
+        opened: requested.requested,
+        deadline: requested.expires,
+        heartbeat: Heartbeat {
+            mode: HeartbeatMode::Off,
+            ..Heartbeat::default()
+        },
+        linger: Span::ZERO,
+        epochs: requested.epochs.clone(),
+        clients: Vec::new(),
+        state: TaskState::Pending(Box::new(Pending {
+            people: requested.people,
+            asked_by: requested.asked_by,
+            approvals: Vec::new(),
+            approved: None,
+            code: requested.code,
+            jkt: requested.jkt,
+            jwk: requested.jwk.clone(),
+            instance: requested.instance.clone(),
+            proof: requested.proof,
+            request: requested.request,
+            filled: requested.filled.clone(),
+            access: requested.access.clone(),
+            resource: requested.resource.clone(),
+            until: requested.until,
+        })),
+    }
+}
+
+/// What may happen to a task that waits: people say yes or no, it opens, or it ends. Replay checks
+/// by it that no approval counts twice and that nothing opened unapproved. That two approvals are
+/// of two people is decided when they are given, for each stands under a salt of its own.
+fn change_pending(task: &mut Task, event: &Event) -> Option<()> {
+    match event {
+        Event::TaskApproved(approved) => approve(task, approved),
+        Event::TaskDenied(denied) => {
+            // From here on it can only end.
+            task.deadline = denied.at;
+            Some(())
+        }
+        Event::TaskStarted(started) => open(task, started),
+        Event::TaskEnded(ended) => end(task, ended),
+        Event::TaskRequested(_)
+        | Event::ClientRegistered(_)
+        | Event::ClientDelegated(_)
+        | Event::CredentialIssued(_)
+        | Event::CredentialRevoked(_)
+        | Event::ClientEnded(_) => None,
+    }
+}
+
+fn approve(task: &mut Task, approved: &TaskApproved) -> Option<()> {
+    let TaskState::Pending(pending) = &mut task.state else {
+        return None;
+    };
+    let by = approved.by;
+    if pending.approved.is_some()
+        || pending.asked_by == Some(by)
+        || pending.approvals.contains(&by)
+        || approved.at >= task.deadline
+    {
+        return None;
+    }
+    pending.approvals.push(by);
+    let complete = pending.approvals.len() >= pending.people as usize;
+    match (complete, approved.fetch_by) {
+        (true, Some(fetch_by)) => {
+            pending.approved = Some(approved.at);
+            task.deadline = fetch_by;
+            Some(())
+        }
+        (false, None) => Some(()),
+        (true, None) | (false, Some(_)) => None,
+    }
+}
+
+/// Opens a task that was approved.
+fn open(task: &mut Task, started: &TaskStarted) -> Option<()> {
+    task.pending()?.approved?;
+    let same = (&task.workload, &task.owner, &task.issuer, &task.key)
+        == (
+            &started.workload,
+            &started.owner,
+            &started.issuer,
+            &started.key,
+        )
+        && (&task.series, task.attempt) == (&started.series, started.attempt);
+    if !same || started.opened >= task.deadline {
+        return None;
+    }
+    task.opened = started.opened;
+    task.deadline = started.deadline;
+    task.heartbeat = started.heartbeat;
+    task.linger = started.linger;
+    task.epochs.clone_from(&started.epochs);
+    task.state = TaskState::Open;
+    Some(())
+}
+
+fn end(task: &mut Task, ended: &TaskEnded) -> Option<()> {
+    if ended.count != task.version {
+        return None;
+    }
+    task.state = TaskState::Ended {
+        cause: ended.cause,
+        at: ended.at,
+    };
+    for client in &mut task.clients {
+        client.credentials.clear();
+    }
+    Some(())
 }
 
 fn start(id: TaskId, started: &TaskStarted) -> Task {
@@ -48,7 +178,10 @@ fn start(id: TaskId, started: &TaskStarted) -> Task {
 
 fn change(task: &mut Task, event: &Event) -> Option<()> {
     match event {
-        Event::TaskStarted(_) => None,
+        Event::TaskRequested(_)
+        | Event::TaskApproved(_)
+        | Event::TaskDenied(_)
+        | Event::TaskStarted(_) => None,
         Event::ClientRegistered(registered) => {
             if registered.client as usize != task.clients.len() + 1 {
                 return None;
@@ -83,19 +216,7 @@ fn change(task: &mut Task, event: &Event) -> Option<()> {
             (client.credentials.len() < before).then_some(())
         }
         Event::ClientEnded(ended) => end_subtree(task, ended),
-        Event::TaskEnded(ended) => {
-            if ended.count != task.version {
-                return None;
-            }
-            task.state = TaskState::Ended {
-                cause: ended.cause,
-                at: ended.at,
-            };
-            for client in &mut task.clients {
-                client.credentials.clear();
-            }
-            Some(())
-        }
+        Event::TaskEnded(ended) => end(task, ended),
     }
 }
 

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::admit::Opening;
+use crate::declared::Workload;
 use crate::id::TaskId;
 use crate::refusal::{Refusal, Rule};
 use crate::task::Task;
@@ -58,6 +59,28 @@ pub enum BlockOn {
     Workload(Name),
     /// The tenant, frozen.
     Tenant,
+}
+
+/// What may be blocked of whatever asks to come in: by its proof, or by what was recorded of it.
+pub(crate) struct Asks<'a> {
+    pub(crate) workload: &'a Workload,
+    pub(crate) issuer: &'a Name,
+    pub(crate) series: &'a str,
+    pub(crate) key: &'a str,
+    pub(crate) instance: &'a str,
+}
+
+impl<'a> Asks<'a> {
+    /// What a proof asks with.
+    pub(crate) fn of(opening: &Opening<'a>) -> Self {
+        Self {
+            workload: opening.workload,
+            issuer: &opening.proof.issuer,
+            series: &opening.key.series,
+            key: &opening.key.key,
+            instance: &opening.proof.instance,
+        }
+    }
 }
 
 impl Block {
@@ -119,21 +142,17 @@ impl BlockOn {
         all
     }
 
-    /// Whether the block stands in the way of a proof.
-    pub(crate) fn stops(&self, opening: &Opening<'_>) -> bool {
-        let (proof, key) = (opening.proof, opening.key);
+    /// Whether the block stands in the way of what a proof asks for.
+    pub(crate) fn stops(&self, asks: &Asks<'_>) -> bool {
         match self {
-            Self::Series { issuer, series } => *issuer == proof.issuer && *series == key.series,
-            Self::Key {
-                issuer,
-                key: blocked,
-            } => *issuer == proof.issuer && *blocked == key.key,
+            Self::Series { issuer, series } => issuer == asks.issuer && series == asks.series,
+            Self::Key { issuer, key } => issuer == asks.issuer && key == asks.key,
             Self::Instance { issuer, instance } => {
-                *issuer == proof.issuer && *instance == proof.instance
+                issuer == asks.issuer && instance == asks.instance
             }
-            Self::Issuer(issuer) => *issuer == proof.issuer,
-            Self::Owner(owner) => *owner == opening.workload.owner,
-            Self::Workload(workload) => *workload == opening.workload.name,
+            Self::Issuer(issuer) => issuer == asks.issuer,
+            Self::Owner(owner) => *owner == asks.workload.owner,
+            Self::Workload(workload) => *workload == asks.workload.name,
             Self::Tenant => true,
         }
     }

@@ -4,11 +4,15 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::access::{AccessRequest, Catalog};
+use crate::admit::Counts;
+use crate::block::Block;
 use crate::cause::Cause;
-use crate::declared::{Bounds, TaskKey, Workload};
+use crate::closed::Closed;
+use crate::declared::{Approval, Bounds, TaskKey, Workload};
 use crate::epoch::{Epoch, EpochOf, Moved};
 use crate::event::CredentialIssued;
 use crate::id::TaskId;
+use crate::matching::Claims;
 use crate::task::{Heard, Proof};
 use crate::text::Digest;
 use crate::time::Time;
@@ -17,6 +21,14 @@ use crate::time::Time;
 pub enum Command<'a> {
     /// Open a task and grant its first client a credential.
     Start(Start<'a>),
+    /// Ask for an approval to open a task.
+    Request(Request<'a>),
+    /// Approve it.
+    Approve(Approve),
+    /// Deny it.
+    Deny(Deny),
+    /// Open what was approved, and grant its first client a credential.
+    Redeem(Redeem<'a>),
     /// Add a root client to an open task and grant it a credential.
     Join(Join<'a>),
     /// Answer a request again whose answer got lost.
@@ -68,6 +80,70 @@ pub struct Start<'a> {
     pub until: Option<Time>,
     /// The tasks that end in the same append.
     pub supersedes: Vec<TaskId>,
+}
+
+/// Asks for an approval to open a task.
+pub struct Request<'a> {
+    /// What would be opened without it.
+    pub start: Start<'a>,
+    /// The approval that it needs.
+    pub approval: Approval,
+    /// SHA-256 of the code by which the client asks.
+    pub code: Digest,
+    /// The person who asks, hashed with the salt of the request; none where no person does.
+    pub asked_by: Option<Digest>,
+}
+
+/// Approves a pending task.
+///
+/// Each person stands in the ledger under a salt of their own, so that one who is erased cannot be
+/// guessed by what is left of the others. Whether two are one is told by hashing the person who
+/// approves now with the salts of those who stand there.
+#[derive(Clone, Debug)]
+pub struct Approve {
+    /// Now.
+    pub now: Time,
+    /// The first epoch the task relied on that has moved since.
+    pub stale: Option<EpochOf>,
+    /// Who, hashed with a salt of this approval alone.
+    pub by: Digest,
+    /// The same person, hashed with the salt of the person who asks.
+    pub as_asking: Digest,
+    /// The same person, hashed with the salt of each approval before, in their order.
+    pub as_approving: Vec<Digest>,
+}
+
+/// Denies a pending task.
+#[derive(Clone, Copy, Debug)]
+pub struct Deny {
+    /// Now.
+    pub now: Time,
+    /// Who, as a leaf may hold one.
+    pub by: Option<Digest>,
+}
+
+/// Opens a task that was approved. Everything is judged again by the present state.
+pub struct Redeem<'a> {
+    /// Now.
+    pub now: Time,
+    /// The first epoch the task relied on that has moved since.
+    pub stale: Option<EpochOf>,
+    /// The workload as it is declared now.
+    pub workload: &'a Workload,
+    /// Resources and types.
+    pub catalog: &'a Catalog,
+    /// The server's bounds.
+    pub bounds: &'a Bounds,
+    /// The claims of the proof that asked, as they were recorded.
+    pub claims: &'a Claims,
+    /// The blocks that stand.
+    pub blocks: &'a [Block],
+    /// What of the task's series is over.
+    pub closed: &'a [Closed],
+    /// How many tasks of the workload there are, this one among them.
+    pub counts: Counts,
+    /// Fixes key and hash of the token.
+    pub seal: &'a dyn Seal,
 }
 
 /// Adds a root client.

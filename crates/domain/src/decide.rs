@@ -7,7 +7,9 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::access::{AccessRequest, Catalog, Detail, detail_covers, first_access, token_access};
+use crate::admit::{other_key, other_request};
 use crate::apply::apply;
+use crate::approve::{decide_approve, decide_deny, decide_redeem, decide_request};
 use crate::cause::Cause;
 use crate::command::{
     Command, EndClient, EndTask, Issue, Join, Retry, Revoke, Root, Seal, Start, Sweep, Within,
@@ -33,6 +35,10 @@ use crate::time::{Span, Time};
 pub fn decide(task: Option<&Task>, command: &Command<'_>) -> Result<Vec<Event>, Refusal> {
     match (task, command) {
         (None, Command::Start(start)) => decide_start(start),
+        (None, Command::Request(request)) => decide_request(request),
+        (Some(task), Command::Approve(approve)) => decide_approve(task, approve),
+        (Some(task), Command::Deny(deny)) => decide_deny(task, deny),
+        (Some(task), Command::Redeem(redeem)) => decide_redeem(task, redeem),
         (Some(task), Command::Join(join)) => decide_join(task, join),
         (Some(task), Command::Retry(retry)) => decide_retry(task, retry),
         (Some(task), Command::Delegate(delegate)) => decide_delegate(task, delegate),
@@ -41,13 +47,16 @@ pub fn decide(task: Option<&Task>, command: &Command<'_>) -> Result<Vec<Event>, 
         (Some(task), Command::EndTask(end)) => decide_end_task(task, end),
         (Some(task), Command::Revoke(revoke)) => decide_revoke(task, revoke),
         (Some(task), Command::Sweep(sweep)) => Ok(decide_sweep(task, sweep)),
-        (Some(_), Command::Start(_)) => Err(Refusal::new(Rule::AlreadyOpen)
+        (Some(_), Command::Start(_) | Command::Request(_)) => Err(Refusal::new(Rule::AlreadyOpen)
             .field("task")
             .wanted("no task by this id")
             .got("one that exists")),
         (
             None,
-            Command::Join(_)
+            Command::Approve(_)
+            | Command::Deny(_)
+            | Command::Redeem(_)
+            | Command::Join(_)
             | Command::Retry(_)
             | Command::Delegate(_)
             | Command::Issue(_)
@@ -62,7 +71,7 @@ pub fn decide(task: Option<&Task>, command: &Command<'_>) -> Result<Vec<Event>, 
     }
 }
 
-fn decide_start(start: &Start<'_>) -> Result<Vec<Event>, Refusal> {
+pub(crate) fn decide_start(start: &Start<'_>) -> Result<Vec<Event>, Refusal> {
     let Root {
         now,
         workload,
@@ -169,20 +178,10 @@ fn decide_retry(task: &Task, retry: &Retry<'_>) -> Result<Vec<Event>, Refusal> {
     let granted = task.check_client(retry.client, now)?;
     // Without a key nothing tells the client from a thief of its proof.
     if granted.jkt != client.jkt || client.jkt.is_none() {
-        return Err(Refusal::new(Rule::RetryOtherKey)
-            .field("DPoP")
-            .wanted("the key that the token was first used with")
-            .got(
-                client
-                    .jkt
-                    .map_or_else(|| "none".into(), |jkt| jkt.to_string()),
-            ));
+        return Err(other_key(client.jkt));
     }
     if granted.request != client.digest {
-        return Err(Refusal::new(Rule::RetryDiffers)
-            .field("resource, scope, authorization_details")
-            .wanted("the request that the token was first used with")
-            .got("another"));
+        return Err(other_request());
     }
     let ceiling = workload.ceiling(&proof.claims)?;
     let links = [Link::root(retry.client, workload, ceiling)];
@@ -420,7 +419,7 @@ fn decide_revoke(task: &Task, revoke: &Revoke) -> Result<Vec<Event>, Refusal> {
 }
 
 fn decide_sweep(task: &Task, sweep: &Sweep<'_>) -> Vec<Event> {
-    if !task.is_open() {
+    if task.has_ended() {
         return Vec::new();
     }
     if let Some(cause) = task.over(sweep.now, sweep.heard, sweep.moved) {
@@ -455,7 +454,7 @@ fn ending_client(task: &Task, client: u32, cause: Cause, now: Time) -> ClientEnd
 
 /// The end that is due although nobody asked for it: the cause that came first names the end.
 fn lapsed(task: &Task, now: Time, heard: Heard) -> Result<Option<Event>, Refusal> {
-    if !task.is_open() {
+    if task.has_ended() {
         task.check_open(now, heard)?;
     }
     Ok(task
@@ -463,11 +462,11 @@ fn lapsed(task: &Task, now: Time, heard: Heard) -> Result<Option<Event>, Refusal
         .map(|cause| task_ended(task, cause, now)))
 }
 
-fn task_ended(task: &Task, cause: Cause, now: Time) -> Event {
+pub(crate) fn task_ended(task: &Task, cause: Cause, now: Time) -> Event {
     Event::TaskEnded(ending(task, cause, now))
 }
 
-fn ending(task: &Task, cause: Cause, now: Time) -> TaskEnded {
+pub(crate) fn ending(task: &Task, cause: Cause, now: Time) -> TaskEnded {
     TaskEnded {
         cause,
         at: now,

@@ -48,8 +48,34 @@ pub struct Workload {
     pub reopen: Reopen,
     /// How many tasks may be open or start.
     pub limits: Limits,
+    /// The approval that each of its tasks needs.
+    pub approval: Option<Approval>,
     /// What its clients may hand over; none hands nothing over.
     pub delegation: Option<Delegation>,
+}
+
+/// The approval that a request needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Approval {
+    /// How long it is waited for.
+    pub within: Span,
+    /// How many people must approve.
+    pub people: u32,
+}
+
+impl Approval {
+    /// What satisfies both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            within: if other.within < self.within {
+                other.within
+            } else {
+                self.within
+            },
+            people: self.people.max(other.people),
+        }
+    }
 }
 
 /// What the clients of a workload may hand over, and to whom.

@@ -148,6 +148,7 @@ pub(crate) fn decide_delegate(task: &Task, delegate: &Delegate<'_>) -> Result<Ve
     let (own, filled) = match &delegate.actor {
         None => (None, Claims::new()),
         Some(actor) => {
+            check_asks_nobody(actor.workload)?;
             links.insert(
                 0,
                 Link::root(
@@ -196,6 +197,21 @@ fn terms_of<'a>(delegate: &Delegate<'a>, links: &'a [Link<'a>]) -> Terms<'a> {
         within: None,
         seal: delegate.seal,
     }
+}
+
+/// Nobody is asked about a child, so what people would have to approve does not come in as one.
+fn check_asks_nobody(workload: &Workload) -> Result<(), Refusal> {
+    if workload.approval.is_none() {
+        return Ok(());
+    }
+    Err(Refusal::new(Rule::ApprovalNeeded)
+        .field("actor_token")
+        .wanted("a task of its own, which people can be asked about")
+        .got("a child that is handed to")
+        .hint(format!(
+            "workload {} declares `approval`, and a child comes in without anybody being asked: start it as a task of its own",
+            workload.name
+        )))
 }
 
 /// A hand-over is for the key that it names, and without one for a bearer alone.

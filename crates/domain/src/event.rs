@@ -3,6 +3,7 @@
 //! Events are append-only and versioned by addition: a field that is added has a default, a field
 //! is never renamed or given another meaning.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -21,6 +22,12 @@ use crate::time::{Span, Time};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Event {
+    /// A task was asked for that needs an approval.
+    TaskRequested(Box<TaskRequested>),
+    /// A person approved it.
+    TaskApproved(TaskApproved),
+    /// A person denied it; its end follows.
+    TaskDenied(TaskDenied),
     /// The task opened.
     TaskStarted(TaskStarted),
     /// A root client came in by proof.
@@ -35,6 +42,83 @@ pub enum Event {
     ClientEnded(ClientEnded),
     /// The task ended and all of it.
     TaskEnded(TaskEnded),
+}
+
+/// The data of `task.requested`: what people are asked about, and all that opening it will need.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskRequested {
+    /// What is to run.
+    pub workload: Name,
+    /// Who answers for it, and whose members may approve.
+    pub owner: Name,
+    /// Who vouched for it.
+    pub issuer: Name,
+    /// Which run it is.
+    pub key: String,
+    /// Which series the key belongs to.
+    pub series: String,
+    /// Which attempt it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u64>,
+    /// When it was asked for.
+    pub requested: Time,
+    /// When it ends without an approval.
+    pub expires: Time,
+    /// How many people must approve.
+    pub people: u32,
+    /// The person who asks, hashed with the salt that stands in the annex; none where a platform
+    /// vouches for no person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<Digest>,
+    /// SHA-256 of the code by which the client asks whether it was approved.
+    pub code: Digest,
+    /// The thumbprint of the client's key.
+    pub jkt: Digest,
+    /// The public key, as canonical JWK JSON.
+    pub jwk: String,
+    /// Which job, pod or process asks.
+    pub instance: String,
+    /// SHA-256 of the proof.
+    pub proof: Digest,
+    /// SHA-256 of the request.
+    pub request: Digest,
+    /// The claims of the proof that filled the ceiling, by name.
+    #[serde(default, skip_serializing_if = "Claims::is_empty")]
+    pub filled: Claims,
+    /// What its client will have.
+    pub access: Vec<Detail>,
+    /// The audience of its first credential.
+    pub resource: Name,
+    /// The deadline of the silent task that opens again by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
+    /// The epochs it relies on.
+    pub epochs: Vec<Epoch>,
+    /// The tasks it supersedes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub supersedes: Vec<TaskId>,
+}
+
+/// The data of `task.approved`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskApproved {
+    /// When.
+    pub at: Time,
+    /// Who, hashed with a salt of this approval, which stands in its annex.
+    pub by: Digest,
+    /// Until when it may be fetched; none while another approval is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetch_by: Option<Time>,
+}
+
+/// The data of `task.denied`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskDenied {
+    /// When.
+    pub at: Time,
+    /// Who, hashed as other changes are; none where no person did who is known by an issuer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Digest>,
 }
 
 /// The data of `task.started`.
@@ -258,6 +342,9 @@ impl Event {
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
+            Self::TaskRequested(_) => "task.requested",
+            Self::TaskApproved(_) => "task.approved",
+            Self::TaskDenied(_) => "task.denied",
             Self::TaskStarted(_) => "task.started",
             Self::ClientRegistered(_) => "client.registered",
             Self::ClientDelegated(_) => "client.delegated",
@@ -278,6 +365,9 @@ impl Event {
         data: D,
     ) -> Result<Result<Self, UnknownKind>, D::Error> {
         Ok(Ok(match kind {
+            "task.requested" => Self::TaskRequested(Box::new(TaskRequested::deserialize(data)?)),
+            "task.approved" => Self::TaskApproved(TaskApproved::deserialize(data)?),
+            "task.denied" => Self::TaskDenied(TaskDenied::deserialize(data)?),
             "task.started" => Self::TaskStarted(TaskStarted::deserialize(data)?),
             "client.registered" => Self::ClientRegistered(ClientRegistered::deserialize(data)?),
             "client.delegated" => Self::ClientDelegated(ClientDelegated::deserialize(data)?),

@@ -13,6 +13,7 @@ extern crate std;
 pub mod access;
 mod admit;
 mod apply;
+mod approve;
 mod block;
 mod cause;
 mod closed;
@@ -35,22 +36,24 @@ pub use block::{Block, BlockOn, check_unblocked};
 pub use cause::{Cause, Outcome};
 pub use closed::{Closed, has_part};
 pub use command::{
-    ActorProof, Command, Delegate, EndClient, EndTask, Handover, Issue, Join, NewClient, Retry,
-    Revoke, Root, Seal, Start, Sweep, Within,
+    ActorProof, Approve, Command, Delegate, Deny, EndClient, EndTask, Handover, Issue, Join,
+    NewClient, Redeem, Request, Retry, Revoke, Root, Seal, Start, Sweep, Within,
 };
 pub use decide::decide;
 pub use declared::{
-    Actor, Binding, Bounds, Delegation, Heartbeat, HeartbeatMode, KeyRule, Kind, Limits, Reopen,
-    Repeat, Run, TaskKey, Workload,
+    Actor, Approval, Binding, Bounds, Delegation, Heartbeat, HeartbeatMode, KeyRule, Kind, Limits,
+    Reopen, Repeat, Run, TaskKey, Workload,
 };
 pub use epoch::{Epoch, EpochOf, Moved, check_epochs, rights_removed};
 pub use event::{
     ChainLink, ClientDelegated, ClientEnded, ClientRegistered, CredentialIssued, CredentialRevoked,
-    Event, Own, TaskEnded, TaskStarted, UnknownKind,
+    Event, Own, TaskApproved, TaskDenied, TaskEnded, TaskRequested, TaskStarted, UnknownKind,
 };
 pub use id::{ClientId, CredentialId, IdError, RefusalId, TaskId};
 pub use matching::{Claims, Clause, ClauseFailure, Match};
 pub use refusal::{Refusal, Rule, Stage};
-pub use task::{Client, ClientState, Credential, Heard, Live, Proof, Task, TaskState};
+pub use task::{
+    Client, ClientState, Credential, FETCH, Heard, Live, Pending, Proof, Task, TaskState,
+};
 pub use text::{Digest, Name};
 pub use time::{Span, Time};

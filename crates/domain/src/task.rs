@@ -1,5 +1,6 @@
 //! The task: one run of a workload and the unit of everything.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -37,26 +38,32 @@ pub struct Task {
     /// Which attempt it is, where the platform counts them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u64>,
-    /// When it opened.
+    /// When it opened; while it is pending, when it was asked for.
     pub opened: Time,
-    /// When it ends at the latest.
+    /// When it ends at the latest; while it is pending, when the request expires.
     pub deadline: Time,
-    /// When silence ends it.
+    /// When silence ends it; off while it is pending, for there is nobody to be heard.
     pub heartbeat: Heartbeat,
     /// How long it stays open without an active root client.
     pub linger: Span,
     /// The epochs it relies on.
     pub epochs: Vec<Epoch>,
-    /// Its clients; the client with number `n` stands at `n - 1`.
+    /// Its clients, none while it is pending; the client with number `n` stands at `n - 1`.
     pub clients: Vec<Client>,
     /// Whether it is open.
     pub state: TaskState,
 }
 
+/// For how long an approved request may be fetched.
+pub const FETCH: Span = Span::from_seconds(300);
+
 /// Whether a task is open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TaskState {
+    /// It waits for an approval, or for its client to fetch what was approved. Nothing of it is
+    /// live.
+    Pending(Box<Pending>),
     /// It is open.
     Open,
     /// It has ended, and so have all its clients and credentials.
@@ -66,6 +73,52 @@ pub enum TaskState {
         /// When.
         at: Time,
     },
+}
+
+/// What a task that waits for approval holds: who approved, and what will be granted to whom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// How many people must approve.
+    pub people: u32,
+    /// The person who asks, hashed with the salt of the request; none where no person does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<Digest>,
+    /// Who has approved, each hashed with a salt of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvals: Vec<Digest>,
+    /// When the last of them did; none while approvals are missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved: Option<Time>,
+    /// SHA-256 of the code by which the client asks.
+    pub code: Digest,
+    /// The thumbprint of the key by which the client asks, and to which it will be bound.
+    pub jkt: Digest,
+    /// The key itself, as canonical JWK JSON.
+    pub jwk: String,
+    /// Which job, pod or process asks.
+    pub instance: String,
+    /// SHA-256 of the proof.
+    pub proof: Digest,
+    /// SHA-256 of the request.
+    pub request: Digest,
+    /// The claims of the proof that filled the ceiling.
+    #[serde(default, skip_serializing_if = "Claims::is_empty")]
+    pub filled: Claims,
+    /// What its client will have: what people were asked about.
+    pub access: Vec<Detail>,
+    /// The audience of its first credential.
+    pub resource: Name,
+    /// The deadline of the silent task that opens again by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
+}
+
+impl Pending {
+    /// How many people have approved.
+    #[must_use]
+    pub fn given(&self) -> u32 {
+        u32::try_from(self.approvals.len()).unwrap_or(u32::MAX)
+    }
 }
 
 /// One ephemeral identity inside a task.
@@ -184,6 +237,21 @@ impl Task {
         matches!(self.state, TaskState::Open)
     }
 
+    /// Whether it has ended, as recorded.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        matches!(self.state, TaskState::Ended { .. })
+    }
+
+    /// What it holds while it waits for approval.
+    #[must_use]
+    pub fn pending(&self) -> Option<&Pending> {
+        match &self.state {
+            TaskState::Pending(pending) => Some(pending),
+            TaskState::Open | TaskState::Ended { .. } => None,
+        }
+    }
+
     /// The client with this number.
     #[must_use]
     pub fn client(&self, number: u32) -> Option<&Client> {
@@ -267,6 +335,9 @@ impl Task {
 
     /// When the task is over by itself, and why.
     fn due(&self, heard: Heard) -> (Time, Cause) {
+        if self.pending().is_some() {
+            return (self.deadline, Cause::Expired);
+        }
         let mut due = (self.deadline, Cause::Deadline);
         if let Some(until) = self.silent_after(heard) {
             let silent = until + Span::from_millis(1);
@@ -287,11 +358,20 @@ impl Task {
     /// # Errors
     /// A refusal of stage `task`.
     pub fn check_open(&self, now: Time, heard: Heard) -> Result<(), Refusal> {
-        if let TaskState::Ended { cause, at } = self.state {
-            return Err(Refusal::new(Rule::TaskEnded)
-                .field("task")
-                .wanted("an open task")
-                .got(alloc::format!("ended {at}: {}", cause.word())));
+        match &self.state {
+            TaskState::Open => {}
+            TaskState::Pending(_) => {
+                return Err(Refusal::new(Rule::ApprovalPending)
+                    .field("task")
+                    .wanted("an open task")
+                    .got("one that waits for approval"));
+            }
+            TaskState::Ended { cause, at } => {
+                return Err(Refusal::new(Rule::TaskEnded)
+                    .field("task")
+                    .wanted("an open task")
+                    .got(alloc::format!("ended {at}: {}", cause.word())));
+            }
         }
         match self.lapsed(now, heard) {
             None => Ok(()),
@@ -307,6 +387,32 @@ impl Task {
                 .field("task")
                 .wanted("an open task")
                 .got(cause.word())),
+        }
+    }
+
+    /// Checks that the task waits for approval, or was approved, and has not expired.
+    ///
+    /// # Errors
+    /// A refusal of stage `task`.
+    pub fn check_pending(&self, now: Time) -> Result<&Pending, Refusal> {
+        let refuse = |got: String| {
+            Refusal::new(Rule::NotPending)
+                .field("task")
+                .wanted("a task that waits for approval")
+                .got(got)
+        };
+        match &self.state {
+            TaskState::Open => Err(refuse("an open one".into())),
+            TaskState::Ended { cause, at } => {
+                Err(refuse(alloc::format!("ended {at}: {}", cause.word())))
+            }
+            TaskState::Pending(_) if now >= self.deadline => {
+                Err(Refusal::new(Rule::ApprovalExpired)
+                    .field("approval")
+                    .wanted(alloc::format!("before {}", self.deadline))
+                    .got(alloc::format!("{now}")))
+            }
+            TaskState::Pending(pending) => Ok(pending),
         }
     }
 

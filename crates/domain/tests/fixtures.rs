@@ -17,7 +17,15 @@ use std::path::Path;
 use dayfly_domain::{Rule, Stage};
 
 /// The rules that `decide` and `admit` never say: others look at what these need.
-const ELSEWHERE: &[Rule] = &[Rule::RootOnly, Rule::RateLimit];
+const ELSEWHERE: &[Rule] = &[
+    Rule::RootOnly,
+    Rule::RateLimit,
+    Rule::ApprovalNeeded,
+    Rule::SlowDown,
+    Rule::PollFlood,
+    Rule::ApprovalDenied,
+    Rule::DeferralCode,
+];
 
 #[test]
 fn every_case_holds_and_every_rule_has_one() {

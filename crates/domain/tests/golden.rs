@@ -47,12 +47,107 @@ fn name(text: &str) -> Name {
 }
 
 fn events() -> Vec<(Event, &'static str, &'static str)> {
-    let mut events = started();
+    let mut events = asked();
+    events.extend(answered());
+    events.extend(started());
     events.extend(granted());
     events.extend(acting());
     events.extend(delegated());
     events.extend(ended());
     events
+}
+
+fn asked() -> Vec<(Event, &'static str, &'static str)> {
+    let requested = TaskRequested {
+        workload: name("release"),
+        owner: name("team-platform"),
+        issuer: name("github"),
+        key: "1/7/c1".into(),
+        series: "1/7".into(),
+        attempt: Some(2),
+        requested: Time::from_millis(1_767_225_600_123),
+        expires: Time::from_millis(1_767_227_400_123),
+        people: 2,
+        asked_by: Some(Digest([6; 32])),
+        code: Digest([7; 32]),
+        jkt: Digest([2; 32]),
+        jwk: r#"{"kty":"OKP"}"#.into(),
+        instance: "job-1".into(),
+        proof: Digest([3; 32]),
+        request: Digest([4; 32]),
+        filled: Claims::from([("repository".into(), "octo/hello".into())]),
+        access: access(),
+        resource: name("artifacts"),
+        until: Some(Time::from_millis(1_767_229_200_123)),
+        epochs: vec![Epoch {
+            of: EpochOf::Tenant,
+            at: 1,
+        }],
+        supersedes: vec![TaskId([1; 16])],
+    };
+    let plain = TaskRequested {
+        attempt: None,
+        people: 1,
+        asked_by: None,
+        filled: Claims::new(),
+        until: None,
+        supersedes: Vec::new(),
+        ..requested.clone()
+    };
+    vec![
+        (
+            Event::TaskRequested(Box::new(requested)),
+            "task.requested",
+            r#"{"workload":"release","owner":"team-platform","issuer":"github","key":"1/7/c1","series":"1/7","attempt":2,"requested":1767225600123,"expires":1767227400123,"people":2,"asked_by":"BgYGBgYGBgYGBgYGBgYGBgYGBgYGBgYGBgYGBgYGBgY","code":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc","jkt":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI","jwk":"{\"kty\":\"OKP\"}","instance":"job-1","proof":"AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM","request":"BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ","filled":{"repository":"octo/hello"},"access":ACCESS,"resource":"artifacts","until":1767229200123,"epochs":[{"of":"tenant","at":1}],"supersedes":["task_01040g2081040g2081040g2081"]}"#,
+        ),
+        (
+            Event::TaskRequested(Box::new(plain)),
+            "task.requested",
+            r#"{"workload":"release","owner":"team-platform","issuer":"github","key":"1/7/c1","series":"1/7","requested":1767225600123,"expires":1767227400123,"people":1,"code":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc","jkt":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI","jwk":"{\"kty\":\"OKP\"}","instance":"job-1","proof":"AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM","request":"BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ","access":ACCESS,"resource":"artifacts","epochs":[{"of":"tenant","at":1}]}"#,
+        ),
+    ]
+}
+
+fn answered() -> Vec<(Event, &'static str, &'static str)> {
+    let approved = TaskApproved {
+        at: Time::from_millis(1_767_225_700_000),
+        by: Digest([8; 32]),
+        fetch_by: Some(Time::from_millis(1_767_226_000_000)),
+    };
+    let first = TaskApproved {
+        fetch_by: None,
+        ..approved.clone()
+    };
+    let denied = TaskDenied {
+        at: Time::from_millis(1_767_225_700_000),
+        by: Some(Digest([8; 32])),
+    };
+    let local = TaskDenied {
+        by: None,
+        ..denied.clone()
+    };
+    vec![
+        (
+            Event::TaskApproved(approved),
+            "task.approved",
+            r#"{"at":1767225700000,"by":"CAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAg","fetch_by":1767226000000}"#,
+        ),
+        (
+            Event::TaskApproved(first),
+            "task.approved",
+            r#"{"at":1767225700000,"by":"CAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAg"}"#,
+        ),
+        (
+            Event::TaskDenied(denied),
+            "task.denied",
+            r#"{"at":1767225700000,"by":"CAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAg"}"#,
+        ),
+        (
+            Event::TaskDenied(local),
+            "task.denied",
+            r#"{"at":1767225700000}"#,
+        ),
+    ]
 }
 
 fn started() -> Vec<(Event, &'static str, &'static str)> {

@@ -4,6 +4,7 @@
 mod laws {
     mod access;
     mod admission;
+    mod approvals;
     mod delegation;
     mod runs;
     mod subtree;

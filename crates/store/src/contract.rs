@@ -29,7 +29,9 @@
 //! the `Conflict` reads again: the facts of a series hold what of it is closed, beside its claims.
 //!
 //! **Hot tables** hold open tasks, and claims and spent keys within their keep. The append that
-//! records a task's end takes it out of them; its history is in the entries.
+//! records a task's end takes it out of them; its history is in the entries. A task that waits for
+//! approval is held, listed, counted and ended like an open one, and its first entry is the start
+//! that limits count; whether it is live its state says.
 
 mod read;
 

@@ -60,12 +60,14 @@ struct Claims {
 struct Stored<'a> {
     #[serde(borrow, default)]
     kind: &'a str,
+    #[serde(default)]
+    seq: Option<u64>,
     #[serde(borrow, default)]
     data: Data<'a>,
 }
 
-/// The kind of a task's first entry.
-const STARTED: &str = "task.started";
+/// The kinds of a task's first entry; it starts once more where it was asked for first.
+const FIRST: [&str; 2] = ["task.started", "task.requested"];
 
 /// The keys of an entry. `issuer` tells who vouched for its task where its own data does not.
 pub(crate) fn keys_of(
@@ -73,7 +75,7 @@ pub(crate) fn keys_of(
     annex: Option<&str>,
     issuer: impl FnOnce() -> Option<Name>,
 ) -> Vec<SearchKey> {
-    let Stored { kind, data } = serde_json::from_str(leaf).unwrap_or_default();
+    let Stored { kind, seq, data } = serde_json::from_str(leaf).unwrap_or_default();
     let mut keys = Vec::with_capacity(8);
     keys.extend(value(data.owner).map(SearchKey::Owner));
     keys.extend(value(data.workload).map(SearchKey::Workload));
@@ -93,7 +95,7 @@ pub(crate) fn keys_of(
     }
     keys.extend(value(data.series).map(SearchKey::Run));
     keys.extend(value::<TaskId>(data.about).map(SearchKey::About));
-    if kind == STARTED {
+    if FIRST.contains(&kind) && seq == Some(1) {
         keys.extend(value(data.issuer).map(SearchKey::Issuer));
     }
     let own: Option<Own> = value(data.own);
@@ -146,8 +148,9 @@ mod tests {
     use super::*;
 
     fn keys(data: &str, annex: Option<&str>) -> Vec<SearchKey> {
-        let leaf =
-            format!(r#"{{"v":1,"tenant":"acme","kind":"task.started","data":{data},"h":null}}"#);
+        let leaf = format!(
+            r#"{{"v":1,"tenant":"acme","seq":1,"kind":"task.started","data":{data},"h":null}}"#
+        );
         keys_of(&leaf, annex, || "asked".parse().ok())
     }
 

@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 use dayfly_domain::access::AccessRequest;
 use dayfly_domain::{ClientId, Digest, Outcome};
 use dayfly_server::app::{
-    End, Ended, GrantRequest, Granted, KeyProof, NarrowRequest, Presented, Refused, RenewRequest,
-    Trail,
+    End, Ended, GrantRequest, Granted, KeyProof, NarrowRequest, Opened, Presented, Refused,
+    RenewRequest, Trail,
 };
 use dayfly_server::verify::Entrance;
 use dayfly_token::alg::Alg;
@@ -60,11 +60,16 @@ impl Caller {
             access: wanted(),
             digest: Digest([7; 32]),
             key_proof: header.as_deref().map(|header| at_token(header)),
+            deferrable: false,
         };
-        world
+        let opened = world
             .app
             .grant(&world.tenant, &request, &mut trail("token"))
-            .await
+            .await?;
+        match opened {
+            Opened::Granted(granted) => Ok(granted),
+            Opened::Deferred(deferred) => panic!("nobody asked for {deferred:?}"),
+        }
     }
 
     pub(crate) const fn client(&self, granted: &Granted) -> Client {

@@ -8,10 +8,11 @@ use dayfly_server::verify::Entrance;
 use serde_json::Value;
 
 /// The columns of the table: faces that answer alike, as the document's head says.
-const COLUMNS: [&[Face]; 5] = [
+const COLUMNS: [&[Face]; 6] = [
     &[Face::Grant(Entrance::Assertion), Face::Renewal],
     &[Face::Grant(Entrance::ClientAssertion)],
     &[Face::Grant(Entrance::SubjectToken), Face::Exchange],
+    &[Face::Deferred],
     &[Face::Introspection, Face::Revocation],
     &[Face::Task],
 ];

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use dayfly_domain::Name;
-use dayfly_server::record::{Filter, Standing, TaskLine, TaskPage, moment};
+use dayfly_server::record::{Filter, Standing, TaskLine, TaskPage, moment, waits_for};
 
 use super::place::{At, PlaceArgs};
 use super::record::now;
@@ -136,6 +136,24 @@ pub(super) fn state(standing: &Standing, now: dayfly_domain::Time) -> String {
             format!("over: {} {}", due_cause.word(), moment(*due, now))
         }
         Standing::Open { due, .. } => format!("open until {}", moment(*due, now)),
+        Standing::Pending {
+            rights_removed: Some(whose),
+            ..
+        } => format!("over: rights of {whose} removed"),
+        Standing::Pending { due, .. } if now >= *due => {
+            format!("over: expired {}", moment(*due, now))
+        }
+        Standing::Pending {
+            due,
+            people,
+            approvals,
+            approved,
+            ..
+        } => format!(
+            "{} for {} more",
+            waits_for(*people, *approvals, *approved),
+            due.since(now)
+        ),
     }
 }
 

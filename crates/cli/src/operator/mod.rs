@@ -1,5 +1,6 @@
 //! The operator's side: reads the record of a server or of its database, and changes what runs.
 
+mod approve;
 mod backup;
 mod bundles;
 mod change;
@@ -163,6 +164,10 @@ pub(crate) enum TaskCommand {
     List(list::TaskListArgs),
     /// Shows one task with its clients
     Show(show::TaskShowArgs),
+    /// Approves a task that waits for it, as a person who is logged in; who asks may not
+    Approve(approve::DecideArgs),
+    /// Denies a task that waits for an approval, and ends it
+    Deny(approve::DecideArgs),
     /// Ends a task; nothing of its series starts again until `dayfly unblock`
     End(change::TaskEndArgs),
 }
@@ -264,6 +269,8 @@ pub(crate) fn main(command: OperatorCommand, at: At<'_>) -> ExitCode {
         OperatorCommand::Apply(args) => block_on(change::apply(&args, at)),
         OperatorCommand::Task(TaskCommand::List(args)) => block_on(list::tasks(&args, at)),
         OperatorCommand::Task(TaskCommand::Show(args)) => block_on(show::task(&args, at)),
+        OperatorCommand::Task(TaskCommand::Approve(args)) => block_on(approve::approve(&args, at)),
+        OperatorCommand::Task(TaskCommand::Deny(args)) => block_on(approve::deny(&args, at)),
         OperatorCommand::Task(TaskCommand::End(args)) => block_on(change::end(&args, at)),
         OperatorCommand::Trace(args) => block_on(trace::trace(&args, at)),
         OperatorCommand::Reach(args) => block_on(reach::reach(&args, at)),

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::builder::PossibleValuesParser;
-use dayfly_domain::{CredentialId, Name, RefusalId, TaskId, Time};
+use dayfly_domain::{CredentialId, Name, RefusalId, Span, TaskId, Time};
 use dayfly_server::declared::{Declared, LoadError, Source, SourceFile, TenantContext, Warning};
 use dayfly_server::policy::{Hypothetical, Policies};
 use dayfly_server::record::{moment, one_line};
@@ -308,6 +308,7 @@ fn decided(decision: &Value) -> String {
         ),
     )]);
     let observed = member(decision, "observed");
+    let approval = member(decision, "approval");
     let mut lines = vec![
         ("by", plain(member(decision, "policies"))),
         ("types", plain(member(decision, "types"))),
@@ -321,6 +322,21 @@ fn decided(decision: &Value) -> String {
             plain(member(observed, "policies"))
         );
         lines.push(("observed", would));
+    }
+    if approval.is_object() {
+        let within = member(approval, "within").as_u64().map(Span::from_millis);
+        let needed = format!(
+            "{} of {} within {}{}",
+            plain(member(approval, "people")),
+            plain(member(approval, "policies")),
+            within.map(|within| within.to_string()).unwrap_or_default(),
+            if member(approval, "given").as_bool() == Some(true) {
+                ", given"
+            } else {
+                ", not given"
+            }
+        );
+        lines.push(("approval", needed));
     }
     for error in member(decision, "errors").as_array().into_iter().flatten() {
         let what = format!(

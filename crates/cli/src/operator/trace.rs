@@ -160,10 +160,13 @@ fn tasks(trace: &Trace, now: Time) -> String {
         "{} live, {} over, {} ended",
         counts.live, counts.over, counts.ended
     );
+    if counts.pending > 0 {
+        let _ = write!(text, ", {} waiting for approval", counts.pending);
+    }
     if counts.more {
         text.push_str(", and more that were not looked at");
     }
-    let all = counts.live + counts.over + counts.ended;
+    let all = counts.live + counts.pending + counts.over + counts.ended;
     if all > trace.tasks.len() as u64 {
         let _ = write!(text, "; the newest {}:", trace.tasks.len());
     }

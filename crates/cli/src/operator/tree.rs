@@ -18,11 +18,11 @@ pub(super) fn task(task: &TaskView, now: Time) -> String {
             note.by.clone().unwrap_or_default(),
             note.reason.clone().unwrap_or_default(),
         ),
-        Standing::Open { .. } => Default::default(),
+        Standing::Open { .. } | Standing::Pending { .. } => Default::default(),
     };
     let acceptance = match &task.standing {
         Standing::Ended { .. } => "last possible acceptance",
-        Standing::Open { .. } => "last expiry",
+        Standing::Open { .. } | Standing::Pending { .. } => "last expiry",
     };
     let mut text = pairs([
         ("task", task.task.to_string()),
@@ -47,6 +47,18 @@ pub(super) fn task(task: &TaskView, now: Time) -> String {
         ("issued", task.issued.to_string()),
         ("entries", task.entries.to_string()),
     ]);
+    if let Standing::Pending {
+        instance,
+        jkt,
+        access,
+        ..
+    } = &task.standing
+    {
+        text.push_str(&pairs([
+            ("asks", format!("{}, key {jkt}", one_line(instance))),
+            ("for", one_line(&access_line(access))),
+        ]));
+    }
     text.push_str("clients\n");
     for one in &task.clients {
         client(&mut text, one, now);

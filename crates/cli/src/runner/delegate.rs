@@ -53,6 +53,8 @@ pub(crate) fn main(args: DelegateArgs, server: ServerArgs) -> ExitCode {
         proxies: args.proxies,
         exports: Vec::new(),
         wait: args.wait,
+        // A hand-over waits for nobody.
+        wait_approval: Duration::ZERO,
         on_end: args.on_end,
         command: args.command,
     };

@@ -40,6 +40,9 @@ pub(crate) struct RunArgs {
     /// How long to wait for a server that is away
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = span::parse)]
     pub(crate) wait: Duration,
+    /// How long to wait for people, where the workload needs an approval
+    #[arg(long, value_name = "TIME", default_value = "30m", value_parser = span::parse)]
+    pub(crate) wait_approval: Duration,
     /// What to do with the command when the task is ended elsewhere
     #[arg(long, value_enum, default_value = "stop", value_name = "WHAT")]
     pub(crate) on_end: OnEnd,

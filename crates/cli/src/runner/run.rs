@@ -25,8 +25,9 @@ use crate::runner::plan::Plan;
 use crate::runner::proof_source::ProofSource;
 use crate::runner::proxy::Seat;
 use crate::runner::server::Server;
-use crate::runner::session::{Binding, Opening, Origin, Session};
+use crate::runner::session::{Begun, Binding, Opening, Origin, Session, TakenBack, Waiting};
 use crate::runner::signals::Signals;
+use crate::runner::span;
 use crate::runner::supervise::{Rules, Verdict, supervise};
 use crate::runner::surrounding::Surrounding;
 use crate::runner::wire::{Failure, Refusal};
@@ -83,16 +84,18 @@ async fn run(
         opened = open(args, server, given) => opened,
         signal = signals.next() => return Ok(stopped_by(signal)),
     };
-    let (session, plan) = match opened {
+    let (begun, plan) = match opened {
         Ok(opened) => opened,
-        Err(failure) => {
-            failure.say();
-            if let Failure::Refused(refusal) = &failure {
-                explain_binding(args, refusal);
-            }
-            return Ok(failure.exit_code());
-        }
+        Err(failure) => return Ok(not_opened(args, &failure)),
     };
+    let session = match begun {
+        Begun::Open(session) => session,
+        Begun::Waits(waiting) => match approved(args, waiting, &mut signals).await {
+            Ok(session) => session,
+            Err(code) => return Ok(code),
+        },
+    };
+    let session = Arc::new(session);
     say(format_args!(
         "{} is open until {} at the latest, as {}",
         session.task(),
@@ -110,12 +113,89 @@ async fn run(
     Ok(verdict.code)
 }
 
+fn not_opened(args: &RunArgs, failure: &Failure) -> u8 {
+    failure.say();
+    if let Failure::Refused(refusal) = failure {
+        explain_binding(args, refusal);
+    }
+    failure.exit_code()
+}
+
+/// Says who may approve and how, and waits. A run that stops waiting takes its request back.
+async fn approved(args: &RunArgs, waiting: Waiting, signals: &mut Signals) -> Result<Session, u8> {
+    let task = waiting.task().to_owned();
+    let limit = args.wait_approval.min(waiting.expires_in());
+    say(format_args!(
+        "{task} waits for an approval, up to {}; a member of its owner gives it with: dayfly task approve {task} --reason TEXT",
+        span::show(limit)
+    ));
+    let decided = tokio::select! {
+        decided = waiting.decided(limit) => decided,
+        signal = signals.next() => {
+            let code = stopped_by(signal);
+            take_back(waiting, signals).await;
+            return Err(code);
+        }
+    };
+    match decided {
+        Ok(granting) => Ok(waiting.session(granting)),
+        Err(Failure::Refused(refusal)) if refusal.error == "authorization_pending" => {
+            say(format_args!(
+                "nobody has approved {task} within {}",
+                span::show(limit)
+            ));
+            take_back(waiting, signals).await;
+            Err(output::REFUSED)
+        }
+        Err(failure) => {
+            let code = not_opened(args, &failure);
+            if !is_over(&failure) {
+                take_back(waiting, signals).await;
+            }
+            Err(code)
+        }
+    }
+}
+
+/// Cancels a request that nobody waits for any more, unless somebody cannot wait for that either.
+async fn take_back(waiting: Waiting, signals: &mut Signals) {
+    let task = waiting.task().to_owned();
+    let taken = tokio::select! {
+        taken = waiting.take_back() => taken,
+        signal = signals.next() => {
+            say(format_args!("{signal}: {task} is left to expire"));
+            return;
+        }
+    };
+    match taken {
+        Ok(TakenBack::Over) => say(format_args!("{task} is cancelled")),
+        Ok(TakenBack::Fetched(session)) => tokio::select! {
+            () = end(&session, Outcome::Cancelled) => {}
+            signal = signals.next() => say(format_args!(
+                "{signal}: not waiting for the end of {task} to be taken"
+            )),
+        },
+        Err(failure) => say(format_args!("{task} is left to expire: {failure}")),
+    }
+}
+
+/// Whether the server has said that nothing waits any more. What it refuses otherwise goes on waiting there.
+fn is_over(failure: &Failure) -> bool {
+    match failure {
+        Failure::Refused(refusal) => {
+            matches!(refusal.error.as_str(), "expired_token" | "invalid_grant")
+                || refusal.rule() == Some("approval_denied")
+        }
+        Failure::Away(_) | Failure::Fault(_) => false,
+    }
+}
+
 /// Everything up to the open task.
 async fn open(
     args: &RunArgs,
     server: &ServerArgs,
     given: Option<&Given>,
-) -> Result<(Arc<Session>, Plan), Failure> {
+) -> Result<(Begun, Plan), Failure> {
     args.check()?;
     let address = server.address()?;
     let address = address.context("name the server with --server or DAYFLY_SERVER")?;
@@ -131,7 +211,7 @@ async fn open(
         true => Binding::Bearer,
         false => Binding::key()?,
     };
-    let session = Session::open(Opening {
+    let begun = Session::open(Opening {
         server,
         origin,
         ask: plan.ask.clone(),
@@ -140,7 +220,7 @@ async fn open(
         wait: args.wait,
     })
     .await?;
-    Ok((Arc::new(session), plan))
+    Ok((begun, plan))
 }
 
 /// What happens while the task is open.

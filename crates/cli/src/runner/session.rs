@@ -21,13 +21,19 @@ use crate::runner::proof_source::{PlatformProof, ProofSource};
 use crate::runner::server::{Body, Call, Server, authorize};
 use crate::runner::surrounding::{HandOver, Surrounding};
 use crate::runner::tokens::{Need, Target, Token, Tokens};
-use crate::runner::wire::{Failure, Granted};
+use crate::runner::wire::{Deferral, Failure, Granted};
 
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const TYPE_HANDOVER: &str = "urn:dayfly:params:oauth:token-type:handover";
 const CLIENT_ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 const ASSERTION_SECONDS: u64 = 60;
+const DEFERRED: &str = "urn:ietf:params:oauth:grant-type:deferred";
+const DEFERRAL_CODE: &str = "urn:ietf:params:oauth:token-type:deferral-code";
+/// By how much a poll that came too soon makes the wait longer.
+const SLOWER: Duration = Duration::from_secs(5);
+/// The longest wait between two polls that a server is believed to want, in seconds.
+const LONGEST_INTERVAL: u64 = 60;
 
 /// What a run asks for with its first grant.
 #[derive(Clone, Debug, Default)]
@@ -107,12 +113,186 @@ impl Binding {
     }
 }
 
+/// A run that is let in, or has to wait for people.
+#[derive(Debug)]
+pub(crate) enum Begun {
+    /// Its task is open.
+    Open(Session),
+    /// Its task waits for an approval.
+    Waits(Waiting),
+}
+
+/// A run whose task waits for an approval.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    session: Parts,
+    deferral: Deferral,
+}
+
+/// What became of a request that was taken back.
+#[derive(Debug)]
+pub(crate) enum TakenBack {
+    /// It is over, and nobody is asked about it any more.
+    Over,
+    /// It was fetched before, by a poll whose answer was not heard: this is its client, who ends.
+    Fetched(Box<Session>),
+}
+
+/// A grant that people have approved.
+pub(crate) struct Granting(Token, Opened);
+
+/// What a session is made of, but for what the grant says.
+#[derive(Debug)]
+struct Parts {
+    server: Server,
+    origin: Origin,
+    ask: Ask,
+    binding: Binding,
+    resources: BTreeMap<String, String>,
+    wait: Duration,
+}
+
+impl Parts {
+    fn session(self, token: Token, granted: Opened) -> Session {
+        let tokens = Tokens::default();
+        tokens.put(&self.ask.target, Arc::new(token));
+        Session {
+            server: self.server,
+            origin: self.origin,
+            ask: self.ask,
+            binding: self.binding,
+            tokens,
+            resources: self.resources,
+            wait: self.wait,
+            task: granted.task,
+            client: granted.client,
+            expires_at: granted.expires_at,
+        }
+    }
+}
+
+impl Waiting {
+    /// The task that waits.
+    pub(crate) fn task(&self) -> &str {
+        &self.deferral.task
+    }
+
+    /// How long the server waits for people.
+    pub(crate) fn expires_in(&self) -> Duration {
+        Duration::from_secs(self.deferral.expires_in)
+    }
+
+    /// Asks, as often as the server lets it, until people have decided or `limit` is over. A server that is away is
+    /// asked on: what waits there goes on waiting.
+    pub(crate) async fn decided(&self, limit: Duration) -> Result<Granting, Failure> {
+        let until = clock::after(limit);
+        let mut interval = Duration::from_secs(self.deferral.interval.clamp(1, LONGEST_INTERVAL));
+        let mut unheard = false;
+        loop {
+            let next = clock::after(interval);
+            let last = next > until;
+            tokio::time::sleep_until(next.min(until)).await;
+            match self.poll().await {
+                Ok(granting) => return Ok(granting),
+                Err(Failure::Refused(refusal)) if refusal.error == "slow_down" && !last => {
+                    interval = interval.saturating_add(SLOWER);
+                }
+                Err(Failure::Refused(refusal))
+                    if refusal.error == "authorization_pending" && !last => {}
+                // The answer that opened the task may be the one that was not heard: the code is spent
+                // then, and the first client of the task renews by its key.
+                Err(Failure::Refused(refusal)) if refusal.error == "invalid_grant" && unheard => {
+                    return self.renewed().await;
+                }
+                Err(Failure::Away(_)) if !last => unheard = true,
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    async fn poll(&self) -> Result<Granting, Failure> {
+        let form = vec![
+            ("grant_type", DEFERRED.to_owned()),
+            ("deferral_code", self.deferral.code.expose().to_owned()),
+        ];
+        let (token, granted) = ask_token(&self.session.server, &self.session.binding, form).await?;
+        Ok(Granting(token, granted))
+    }
+
+    async fn renewed(&self) -> Result<Granting, Failure> {
+        let Parts {
+            server,
+            binding,
+            ask,
+            ..
+        } = &self.session;
+        let key = binding.signing_key().context("what waits has a key")?;
+        let id = self.deferral.task.strip_prefix("task_");
+        let client = format!("client_{}_1", id.unwrap_or_default());
+        let form = renewal_form(server, &client, key, &ask.target)?;
+        let (token, granted) = ask_token(server, binding, form).await?;
+        Ok(Granting(token, granted))
+    }
+
+    /// The session that was granted.
+    pub(crate) fn session(self, granting: Granting) -> Session {
+        let Granting(token, granted) = granting;
+        self.session.session(token, granted)
+    }
+
+    /// Takes the request back, so that nobody is asked about it any more. A poll that was under way may have fetched
+    /// it: asking once more tells, and then there is a client to end.
+    pub(crate) async fn take_back(self) -> Result<TakenBack, Failure> {
+        let cancelled = self.cancel().await;
+        let granting = match self.poll().await {
+            Ok(granting) => granting,
+            Err(Failure::Refused(refusal)) if refusal.error == "invalid_grant" => {
+                match self.renewed().await {
+                    Ok(granting) => granting,
+                    Err(Failure::Refused(refusal)) if refusal.means_ended() => {
+                        return Ok(TakenBack::Over);
+                    }
+                    Err(failure) => return Err(failure),
+                }
+            }
+            Err(failure) => {
+                cancelled?;
+                return match failure {
+                    Failure::Refused(refusal)
+                        if matches!(refusal.error.as_str(), "access_denied" | "expired_token") =>
+                    {
+                        Ok(TakenBack::Over)
+                    }
+                    failure @ (Failure::Refused(_) | Failure::Away(_) | Failure::Fault(_)) => {
+                        Err(failure)
+                    }
+                };
+            }
+        };
+        Ok(TakenBack::Fetched(Box::new(self.session(granting))))
+    }
+
+    async fn cancel(&self) -> Result<(), Failure> {
+        let call = Call {
+            method: Method::POST,
+            url: self.session.server.address().below("revoke"),
+            body: Body::Form(vec![
+                ("token", self.deferral.code.expose().to_owned()),
+                ("token_type_hint", DEFERRAL_CODE.to_owned()),
+            ]),
+            key: self.session.binding.signing_key(),
+            token: None,
+        };
+        self.session.server.send(&call).await.map(|_| ())
+    }
+}
+
 impl Session {
-    /// Opens the task.
+    /// Opens the task, or asks for the approval that it needs.
     ///
     /// A lost answer is asked for again with the same proof, key and request, which the server answers with the same
     /// client. A run without a key has no such retry and brings another proof; so does one whose proof has expired.
-    pub(crate) async fn open(opening: Opening) -> Result<Self, Failure> {
+    pub(crate) async fn open(opening: Opening) -> Result<Begun, Failure> {
         let Opening {
             server,
             origin,
@@ -122,30 +302,36 @@ impl Session {
             wait,
         } = opening;
         let mut held: Option<Shown> = None;
-        let (token, granted) = patiently(wait, "the server", async || {
+        let answer = patiently(wait, "the server", async || {
             let shown = match held.take() {
                 Some(shown) if binding.signing_key().is_some() && !shown.has_expired() => shown,
                 Some(_) | None => origin.show(&server, &binding).await?,
             };
-            let form = shown.form(&ask, &ask.target);
+            let mut form = shown.form(&ask, &ask.target);
+            if matches!(shown, Shown::Proof(_)) && binding.signing_key().is_some() {
+                // Only a key can fetch what was approved later, and a hand-over waits for nobody.
+                form.push(("completion_mode", "deferred".to_owned()));
+            }
             held = Some(shown);
             ask_token(&server, &binding, form).await
         })
-        .await?;
-        let tokens = Tokens::default();
-        tokens.put(&ask.target, Arc::new(token));
-        Ok(Self {
+        .await;
+        let session = Parts {
             server,
             origin,
             ask,
             binding,
-            tokens,
             resources,
             wait,
-            task: granted.task,
-            client: granted.client,
-            expires_at: granted.expires_at,
-        })
+        };
+        match answer {
+            Ok((token, granted)) => Ok(Begun::Open(session.session(token, granted))),
+            Err(Failure::Refused(refusal)) => match refusal.deferral {
+                Some(deferral) => Ok(Begun::Waits(Waiting { session, deferral })),
+                None => Err(Failure::Refused(refusal)),
+            },
+            Err(failure) => Err(failure),
+        }
     }
 
     /// The task's id.
@@ -286,7 +472,7 @@ impl Session {
 
     async fn renew(&self, target: &Target) -> Result<Token, Failure> {
         let form = match &self.binding {
-            Binding::Key(key) => self.renewal_form(key, target)?,
+            Binding::Key(key) => renewal_form(&self.server, &self.client, key, target)?,
             Binding::Bearer => {
                 let shown = self.origin.show(&self.server, &self.binding).await?;
                 shown.form(&self.ask, target)
@@ -295,25 +481,31 @@ impl Session {
         let (token, _) = ask_token(&self.server, &self.binding, form).await?;
         Ok(token)
     }
+}
 
-    fn renewal_form(&self, key: &SigningKey, target: &Target) -> Result<Form, Failure> {
-        let jti = random::name()?;
-        let request = AssertionRequest {
-            client_id: &self.client,
-            issuer: self.server.address().issuer(),
-            now: clock::now_seconds(),
-            jti: &jti,
-            lifetime_seconds: ASSERTION_SECONDS,
-        };
-        let assertion = client_assertion(key, &request).context("cannot make an assertion")?;
-        let mut form = vec![
-            ("grant_type", "client_credentials".to_owned()),
-            ("client_assertion_type", CLIENT_ASSERTION.to_owned()),
-            ("client_assertion", assertion),
-        ];
-        form.extend(target.clone().map(|target| ("resource", target)));
-        Ok(form)
-    }
+/// A request by the client's own key.
+fn renewal_form(
+    server: &Server,
+    client: &str,
+    key: &SigningKey,
+    target: &Target,
+) -> Result<Form, Failure> {
+    let jti = random::name()?;
+    let request = AssertionRequest {
+        client_id: client,
+        issuer: server.address().issuer(),
+        now: clock::now_seconds(),
+        jti: &jti,
+        lifetime_seconds: ASSERTION_SECONDS,
+    };
+    let assertion = client_assertion(key, &request).context("cannot make an assertion")?;
+    let mut form = vec![
+        ("grant_type", "client_credentials".to_owned()),
+        ("client_assertion_type", CLIENT_ASSERTION.to_owned()),
+        ("client_assertion", assertion),
+    ];
+    form.extend(target.clone().map(|target| ("resource", target)));
+    Ok(form)
 }
 
 type Form = Vec<(&'static str, String)>;

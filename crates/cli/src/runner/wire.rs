@@ -79,6 +79,30 @@ pub(crate) struct Refusal {
     description: Option<String>,
     id: Option<String>,
     refused: Map<String, Value>,
+    /// That people are asked first, where it is no refusal at all.
+    pub(crate) deferral: Option<Deferral>,
+}
+
+/// What a request that waits for an approval is asked about with (Deferred Token Response, draft 01).
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Deferral {
+    #[serde(rename = "deferral_code")]
+    pub(crate) code: Secret,
+    pub(crate) expires_in: u64,
+    pub(crate) interval: u64,
+    /// The task that waits.
+    pub(crate) task: String,
+}
+
+impl Deferral {
+    fn read(error: Option<&str>, body: &Map<String, Value>) -> Option<Self> {
+        if error != Some("authorization_pending") || !body.contains_key("deferral_code") {
+            return None;
+        }
+        // What lacks a member, or names its task in a way that is none of an id, is not waited for.
+        let read: Self = serde_json::from_value(Value::Object(body.clone())).ok()?;
+        is_id(&read.task).then_some(read)
+    }
 }
 
 impl Refusal {
@@ -87,6 +111,7 @@ impl Refusal {
         let text = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
         Some(Self {
             status,
+            deferral: Deferral::read(text("error").as_deref(), body),
             error: text("error")?,
             description: text("error_description"),
             id: text("refusal"),

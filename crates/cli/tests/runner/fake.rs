@@ -60,6 +60,8 @@ pub(crate) struct State {
     /// The nonce that the resource demands.
     pub(crate) resource_nonce: Option<String>,
     pub(crate) grants: VecDeque<Reply>,
+    /// What grants are answered with after a revocation, in place of what was left.
+    pub(crate) after_revocation: Option<VecDeque<Reply>>,
     pub(crate) beats: VecDeque<Reply>,
     pub(crate) ends: VecDeque<Reply>,
     /// Seconds between beats.
@@ -287,7 +289,12 @@ fn respond(inner: &Inner, call: &Call) -> Response<Body> {
             let usual = grant(&mut state, call);
             answer_as(state.grants.pop_front(), usual)
         }
-        "/acme/revoke" => Response::new(Body::empty()),
+        "/acme/revoke" => {
+            if let Some(replies) = state.after_revocation.take() {
+                state.grants = replies;
+            }
+            Response::new(Body::empty())
+        }
         "/acme/ledger/checkpoint" => Response::new(Body::from(HEAD)),
         path if path.ends_with("/heartbeat") => {
             let usual = json!({"every": state.every, "grace": 7_200});

@@ -7,6 +7,7 @@
     reason = "tests"
 )]
 
+mod approval;
 mod fake;
 mod harness;
 mod resource;

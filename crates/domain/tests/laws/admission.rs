@@ -81,6 +81,7 @@ fn workload(reopen: bool) -> Workload {
             Reopen::Never
         },
         limits: Limits::default(),
+        approval: None,
         delegation: None,
     }
 }

@@ -119,6 +119,7 @@ fn workload(of: &'static str) -> impl Strategy<Value = Workload> {
             linger: Span::from_seconds(600),
             reopen: Reopen::Never,
             limits: Limits::default(),
+            approval: None,
             delegation,
         }
     })
@@ -336,7 +337,10 @@ impl Run {
                 Event::CredentialIssued(issued) => self.check_credential(issued)?,
                 Event::ClientDelegated(delegated) => self.check_child(&before, delegated)?,
                 Event::ClientEnded(ended) => self.check_end(&before, ended.client)?,
-                Event::TaskStarted(_)
+                Event::TaskRequested(_)
+                | Event::TaskApproved(_)
+                | Event::TaskDenied(_)
+                | Event::TaskStarted(_)
                 | Event::ClientRegistered(_)
                 | Event::CredentialRevoked(_)
                 | Event::TaskEnded(_) => {}

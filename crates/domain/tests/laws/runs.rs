@@ -87,34 +87,53 @@ fn workload() -> impl Strategy<Value = Workload> {
         1_000u64..400_000,
         1_000u64..90_000,
     )
-        .prop_map(|(access, mode, linger, window, ttl)| Workload {
-            name: name("w"),
-            owner: name("o"),
-            issuer: name("i"),
-            kind: Kind::Ci,
-            purpose: String::new(),
-            matching: Match::default(),
-            key: KeyRule {
-                key: vec!["c".into()],
-                series: vec!["c".into()],
-                attempt: None,
-                hint: String::new(),
-            },
-            repeat: Repeat::Join,
-            window: Span::from_millis(window),
-            heartbeat: Heartbeat {
-                mode,
-                every: Span::from_seconds(10),
-                grace: Span::from_seconds(30),
-            },
-            ttl: Span::from_millis(ttl),
-            binding: Binding::Optional,
-            access,
-            linger: Span::from_millis(linger),
-            reopen: Reopen::Never,
-            limits: Limits::default(),
-            delegation: None,
+        .prop_map(|(access, mode, linger, window, ttl)| {
+            let plain = plain();
+            Workload {
+                window: Span::from_millis(window),
+                heartbeat: Heartbeat {
+                    mode,
+                    ..plain.heartbeat
+                },
+                ttl: Span::from_millis(ttl),
+                access,
+                linger: Span::from_millis(linger),
+                ..plain
+            }
         })
+}
+
+/// A workload with the plainest of everything.
+pub(super) fn plain() -> Workload {
+    Workload {
+        name: name("w"),
+        owner: name("o"),
+        issuer: name("i"),
+        kind: Kind::Ci,
+        purpose: String::new(),
+        matching: Match::default(),
+        key: KeyRule {
+            key: vec!["c".into()],
+            series: vec!["c".into()],
+            attempt: None,
+            hint: String::new(),
+        },
+        repeat: Repeat::Join,
+        window: Span::from_seconds(300),
+        heartbeat: Heartbeat {
+            mode: HeartbeatMode::Off,
+            every: Span::from_seconds(10),
+            grace: Span::from_seconds(30),
+        },
+        ttl: Span::from_seconds(60),
+        binding: Binding::Optional,
+        access: Vec::new(),
+        linger: Span::ZERO,
+        reopen: Reopen::Never,
+        limits: Limits::default(),
+        approval: None,
+        delegation: None,
+    }
 }
 
 /// A run on its way.
@@ -421,6 +440,9 @@ impl Run {
             prop_assert_eq!(&read, event);
             replayed = apply(replayed, ID, &read);
             let at = match event {
+                Event::TaskRequested(requested) => Some(requested.requested),
+                Event::TaskApproved(approved) => Some(approved.at),
+                Event::TaskDenied(denied) => Some(denied.at),
                 Event::TaskStarted(started) => Some(started.opened),
                 Event::ClientEnded(ended) => Some(ended.at),
                 Event::TaskEnded(ended) => Some(ended.at),

@@ -139,6 +139,7 @@ fn plain(text: &str) -> Workload {
         linger: Span::ZERO,
         reopen: Reopen::Never,
         limits: Limits::default(),
+        approval: None,
         delegation: None,
     };
     set(&mut workload, "task", "job");
@@ -162,6 +163,21 @@ fn set(workload: &mut Workload, key: &str, value: &str) {
                 "failed" => Reopen::SilentOrFailed,
                 _ => Reopen::Never,
             }
+        }
+        "approval" => {
+            workload.approval = value.split_once(',').map(|(people, within)| Approval {
+                people: people.parse().unwrap(),
+                within: span(within),
+            });
+        }
+        "owner" => workload.owner = name(value),
+        "match" => {
+            let (claim, value) = value.split_once(':').unwrap();
+            workload.matching.clauses.push(Clause {
+                claim: claim.into(),
+                any_of: vec![value.into()],
+                implied: false,
+            });
         }
         "delegation" if value == "none" => workload.delegation = None,
         "delegation" => workload.delegation = Some(delegation(&workload.name, value)),

@@ -86,6 +86,9 @@ impl World {
             "sweep" => self.sweep(step),
             "check" => self.check(step),
             "beat" => self.beat(step),
+            "approve" => self.approve(step),
+            "deny" => self.deny(step),
+            "redeem" => self.redeem(step),
             other => panic!("no step is called `{other}`"),
         };
         let text = match done {
@@ -103,7 +106,8 @@ impl World {
             })
     }
 
-    /// `show PROOF [by KEY] [workload NAME] [instance NAME] [reusable]`: the whole way of a proof.
+    /// `show PROOF [by KEY] [workload NAME] [instance NAME] [reusable] [person NAME]`: the whole way
+    /// of a proof.
     fn show(&mut self, step: &Step) -> Result<String, Refusal> {
         let workload = self.workload(step.after("workload")).clone();
         let proof = self.proof(step, &workload);
@@ -120,7 +124,11 @@ impl World {
         };
         let (admission, task) = self.admit(&root, &key)?;
         let (index, mut text) = match &admission {
+            Admission::Start { .. } if workload.approval.is_some() => {
+                (self.tasks.len(), "ask".to_string())
+            }
             Admission::Start { .. } => (self.tasks.len(), "start".to_string()),
+            Admission::Wait => return Ok("waits".into()),
             Admission::Join => (task.unwrap(), "join".to_string()),
             Admission::Retry { client } => (task.unwrap(), format!("retry {client}")),
             Admission::Renew { client } => (task.unwrap(), format!("renew {client}")),
@@ -128,14 +136,18 @@ impl World {
         let command = match &admission {
             Admission::Start {
                 supersedes, until, ..
-            } => Command::Start(Start {
-                root,
-                id: TaskId([index as u8 + 1; 16]),
-                key: &key,
-                epochs: Vec::new(),
-                until: *until,
-                supersedes: supersedes.clone(),
-            }),
+            } => {
+                let start = Start {
+                    root,
+                    id: TaskId([index as u8 + 1; 16]),
+                    key: &key,
+                    epochs: Vec::new(),
+                    until: *until,
+                    supersedes: supersedes.clone(),
+                };
+                start_of(step, &workload, start)
+            }
+            Admission::Wait => return Ok("waits".into()),
             Admission::Join => Command::Join(self.join_of(root, index)),
             Admission::Retry { client } => Command::Retry(self.retry_of(root, index, *client)),
             Admission::Renew { client } => {
@@ -159,7 +171,7 @@ impl World {
         if proof.one_time {
             let spent = Spent {
                 task: self.tasks[index].task.id,
-                client: self.tasks[index].task.clients.len() as u32,
+                client: self.tasks[index].task.clients.len().max(1) as u32,
             };
             self.spent.entry(proof.digest).or_insert(spent);
         }
@@ -184,7 +196,7 @@ impl World {
         let open = self
             .tasks
             .iter()
-            .filter(|running| running.task.workload == workload.name && running.task.is_open())
+            .filter(|running| running.task.workload == workload.name && !running.task.has_ended())
             .count();
         let admission = admit(&Opening {
             now: root.now,
@@ -203,6 +215,62 @@ impl World {
             },
         })?;
         Ok((admission, task))
+    }
+
+    /// `approve TASK by PERSON`.
+    fn approve(&mut self, step: &Step) -> Result<String, Refusal> {
+        let (index, _, _) = step.place(0);
+        let (running, who) = (&self.tasks[index], step.after("by").unwrap());
+        // Each approval has a salt of its own: here, how many there were before it.
+        let salted = |salt: usize| digest(&format!("{who}+{salt}"));
+        let before = running.task.pending();
+        let before = before.map_or(0, |pending| pending.approvals.len());
+        let command = Command::Approve(Approve {
+            now: step.now,
+            stale: running.stale.clone(),
+            by: salted(before),
+            as_asking: digest(who),
+            as_approving: (0..before).map(salted).collect(),
+        });
+        self.commit(index, &command)
+    }
+
+    /// `deny TASK`.
+    fn deny(&mut self, step: &Step) -> Result<String, Refusal> {
+        let (index, _, _) = step.place(0);
+        let command = Command::Deny(Deny {
+            now: step.now,
+            by: None,
+        });
+        self.commit(index, &command)
+    }
+
+    /// `redeem TASK`: what was approved is fetched.
+    fn redeem(&mut self, step: &Step) -> Result<String, Refusal> {
+        let (index, _, _) = step.place(0);
+        let open = self
+            .tasks
+            .iter()
+            .filter(|running| !running.task.has_ended());
+        let counts = Counts {
+            open: open.count() as u64,
+            starts_last_hour: self.starts,
+        };
+        let running = &self.tasks[index];
+        let command = Command::Redeem(Redeem {
+            now: step.now,
+            stale: running.stale.clone(),
+            workload: self.workload(Some(running.task.workload.as_str())),
+            catalog: &self.catalog,
+            bounds: &self.bounds,
+            claims: &step.claims,
+            blocks: &self.blocks,
+            closed: &self.closed,
+            counts,
+            seal: &NoSeal,
+        });
+        let events = decide(Some(&running.task), &command)?;
+        Ok(self.take(index, &events))
     }
 
     fn supersede(&mut self, now: Time, tasks: &[TaskId]) -> Result<String, Refusal> {
@@ -486,6 +554,10 @@ impl World {
         let mut text = String::new();
         for event in events {
             let ceiling = match (event, &task) {
+                (Event::TaskRequested(requested), _) => self
+                    .workload(Some(requested.workload.as_str()))
+                    .access
+                    .clone(),
                 (Event::TaskStarted(_), _) | (_, None) => Vec::new(),
                 (_, Some(task)) => self.workload(Some(task.workload.as_str())).access.clone(),
             };
@@ -562,7 +634,7 @@ impl Step {
     fn client(&self) -> NewClient {
         NewClient {
             jkt: self.after("by").map(digest),
-            jwk: None,
+            jwk: self.after("by").map(ToString::to_string),
             digest: self.request_digest(),
             request: self.request.clone(),
         }
@@ -576,6 +648,19 @@ impl Step {
 
     fn place(&self, arg: usize) -> (usize, u32, u32) {
         place(&self.args[arg])
+    }
+}
+
+/// Starts a task, or asks for the approval that its workload wants.
+fn start_of<'a>(step: &Step, workload: &Workload, start: Start<'a>) -> Command<'a> {
+    match workload.approval {
+        None => Command::Start(start),
+        Some(approval) => Command::Request(Request {
+            start,
+            approval,
+            code: digest("code"),
+            asked_by: step.after("person").map(digest),
+        }),
     }
 }
 

@@ -23,6 +23,16 @@ pub(crate) fn refusal(refusal: &Refusal) -> String {
 
 pub(crate) fn event(id: TaskId, event: &Event, ceiling: &[Detail]) -> String {
     match event {
+        Event::TaskRequested(requested) => asked(id, requested, ceiling),
+        Event::TaskApproved(approved) => match approved.fetch_by {
+            Some(until) => format!(
+                "{id} approved at {}, to be fetched until {}",
+                time(approved.at),
+                time(until)
+            ),
+            None => format!("{id} approved at {}, one is missing", time(approved.at)),
+        },
+        Event::TaskDenied(denied) => format!("{id} denied at {}", time(denied.at)),
         Event::TaskStarted(started) => {
             let attempt = started
                 .attempt
@@ -78,6 +88,21 @@ pub(crate) fn event(id: TaskId, event: &Event, ceiling: &[Detail]) -> String {
             last(ended.last_expiry)
         ),
     }
+}
+
+fn asked(id: TaskId, requested: &TaskRequested, ceiling: &[Detail]) -> String {
+    let mut text = format!(
+        "{id} requested {} by {} of {} until {}{}",
+        requested.key,
+        key(Some(requested.jkt)),
+        requested.people,
+        time(requested.expires),
+        details(&requested.access, ceiling)
+    );
+    for old in &requested.supersedes {
+        text += &format!(" supersedes {old}");
+    }
+    text
 }
 
 fn issued_text(id: TaskId, issued: &CredentialIssued) -> String {

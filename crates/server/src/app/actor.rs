@@ -78,7 +78,7 @@ impl Signature {
 
 /// A person in a leaf: SHA-256 of the salt, the length of `iss` in eight bytes, `iss` and `sub`.
 /// The salt stands in the annex alone, so that nobody can try names once the annex is erased.
-fn person_hash(salt: &[u8; 16], iss: &str, sub: &str) -> Digest {
+pub(super) fn person_hash(salt: &[u8; 16], iss: &str, sub: &str) -> Digest {
     let length = (iss.len() as u64).to_be_bytes();
     Digest(sha256_of_parts(&[
         salt,

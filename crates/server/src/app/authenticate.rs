@@ -268,7 +268,8 @@ impl App {
         Ok(Some(verified))
     }
 
-    /// The open task of this id.
+    /// The open task of this id, or one that waits for approval: what may be done to it, its state
+    /// says.
     pub(super) fn open_task(
         &self,
         tenant: &Tenant,
@@ -287,7 +288,7 @@ impl App {
             .map_err(|why| unavailable(&why))?;
         let found = facts.tasks.into_iter().flatten().next();
         // One whose end is held is read as it stands by that end.
-        Ok(found.filter(|open| open.task.is_open()))
+        Ok(found.filter(|open| !open.task.has_ended()))
     }
 
     /// The state of a task, open or ended, as the record has it.

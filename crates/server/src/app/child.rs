@@ -188,6 +188,7 @@ impl<'a> Deciding<'a> {
             claims: &claims,
             counts: self.app.facts_of(self.tenant, &acting.name)?.counts,
             now: self.app.now(),
+            approvals: 0,
             handed: Some(Handed {
                 depth: u32::try_from(task.chain(parent).count()).unwrap_or(u32::MAX),
                 parent: giver,

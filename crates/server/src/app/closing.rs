@@ -71,13 +71,16 @@ impl Closing {
                 None => open,
             };
             let task = &open.task;
-            if !task.is_open() {
+            if task.has_ended() {
                 continue;
             }
             let events = self.events(open, *moved, append.now)?;
             let ends = |event: &Event| match event {
                 Event::TaskEnded(_) => true,
-                Event::TaskStarted(_)
+                Event::TaskRequested(_)
+                | Event::TaskApproved(_)
+                | Event::TaskDenied(_)
+                | Event::TaskStarted(_)
                 | Event::ClientRegistered(_)
                 | Event::ClientDelegated(_)
                 | Event::CredentialIssued(_)
@@ -127,7 +130,7 @@ impl Closing {
         let concerned = task.issuer == self.issuer
             && task.series == self.series
             && task.attempt == self.closed.attempt
-            && task.is_open();
+            && !task.has_ended();
         if !concerned {
             return Ok(());
         }
@@ -160,7 +163,9 @@ impl Closing {
             return decide(Some(&open.task), &sweep);
         }
         match &self.closed.part {
-            Some(part) if !self.keys.contains(&open.task.key) => end_part(open, part, now),
+            Some(part) if !self.keys.contains(&open.task.key) && !waits_for(&open.task, part) => {
+                end_part(open, part, now)
+            }
             Some(_) | None => {
                 let end = Command::EndTask(EndTask {
                     now,
@@ -179,6 +184,12 @@ impl Closing {
             data: json!({ "reason": format!("{}: {}", self.issuer, self.said) }).to_string(),
         })
     }
+}
+
+/// Whether it is the job that asked for the approval that a task waits for: there is no other in it.
+fn waits_for(task: &Task, part: &str) -> bool {
+    task.pending()
+        .is_some_and(|pending| has_part(&pending.instance, part))
 }
 
 /// Ends the root clients of one job in a task that it shares with others.

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use dayfly_domain::{
-    Block, BlockOn, Cause, ClientId, Command, EndClient, Event, Name, Refusal, Rule, Sweep, Task,
-    TaskId, Time, apply, decide,
+    Block, BlockOn, Cause, ClientId, Command, EndClient, EndTask, Event, Name, Refusal, Rule,
+    Sweep, Task, TaskId, Time, apply, decide,
 };
 use dayfly_store::{Append, Change, Note, Unavailable};
 use serde_json::json;
@@ -45,7 +45,8 @@ impl InstanceEnded {
             let before = self.clients.len();
             self.clients
                 .extend(live.map(|number| task.client_id(*number)));
-            if self.clients.len() > before {
+            // What waits has no clients yet, and ends as a whole.
+            if self.clients.len() > before || task.pending().is_some() {
                 self.tasks = self.tasks.map(|tasks| tasks + 1);
             }
         }
@@ -348,6 +349,16 @@ impl App {
                 };
                 decide(Some(task), &Command::Sweep(sweep))?
             }
+            // No client has come in yet: what waits ends as a whole.
+            None if held.clients.is_empty() => decide(
+                Some(task),
+                &Command::EndTask(EndTask {
+                    now,
+                    heard,
+                    cause: Cause::Operator,
+                    by: signed.by(),
+                }),
+            )?,
             None => {
                 let mut events: Vec<Event> = Vec::new();
                 let mut state = task.clone();

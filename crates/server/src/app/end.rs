@@ -175,7 +175,7 @@ impl App {
         Err(unavailable(&"the task did not stand still"))
     }
 
-    fn decide_end(
+    pub(super) fn decide_end(
         &self,
         tenant: &Tenant,
         end: End,
@@ -231,10 +231,10 @@ impl App {
             End::Task(_) => (None, task.last_expiry()),
             End::Client(client) => (Some(client), task.last_expiry_under(client.number)),
         };
-        let task_ended = match task.state {
+        let task_ended = match &task.state {
             // What ended the task later is no part of the first answer.
-            TaskState::Ended { at: of_task, .. } => of_task <= at,
-            TaskState::Open => false,
+            TaskState::Ended { at: of_task, .. } => *of_task <= at,
+            TaskState::Open | TaskState::Pending(_) => false,
         };
         Ok(Ended {
             task: task.id,
@@ -296,9 +296,9 @@ impl App {
 
 /// Cause and time of an end as the record has it: a client ends with its task at the latest.
 fn ended_of(task: &Task, end: End) -> Option<(Cause, Time)> {
-    let of_task = match task.state {
-        TaskState::Ended { cause, at } => Some((cause, at)),
-        TaskState::Open => None,
+    let of_task = match &task.state {
+        TaskState::Ended { cause, at } => Some((*cause, *at)),
+        TaskState::Open | TaskState::Pending(_) => None,
     };
     match end {
         End::Task(_) => of_task,

@@ -52,7 +52,10 @@ pub(super) fn recorded(
 ) -> Result<Append, dayfly_domain::Refusal> {
     let by_policy = events.iter().any(|event| match event {
         Event::TaskEnded(ended) => ended.cause == Cause::Policy,
-        Event::TaskStarted(_)
+        Event::TaskRequested(_)
+        | Event::TaskApproved(_)
+        | Event::TaskDenied(_)
+        | Event::TaskStarted(_)
         | Event::ClientRegistered(_)
         | Event::ClientDelegated(_)
         | Event::CredentialIssued(_)

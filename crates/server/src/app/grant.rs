@@ -12,7 +12,8 @@ use dayfly_store::{AppendError, Committed, FactsQuery, OneTimeKey, Touch};
 use dayfly_token::dpop::VerifiedDpop;
 
 use super::authenticate::ended;
-use super::plan::{Planning, kept_by_proof};
+use super::deferral::Deferred;
+use super::plan::{Planned, Planning, kept_by_proof};
 use super::refuse::{Refused, Trail, unavailable};
 use super::replay::{KeyProof, replayed};
 use super::{App, Loaded, Tenant};
@@ -38,6 +39,17 @@ pub struct GrantRequest<'a> {
     pub digest: Digest,
     /// The DPoP proof, where one came.
     pub key_proof: Option<KeyProof<'a>>,
+    /// Whether the answer may wait for people (`completion_mode=deferred`).
+    pub deferrable: bool,
+}
+
+/// What a request for a first credential is answered with.
+#[derive(Clone, Debug)]
+pub enum Opened {
+    /// The credential.
+    Granted(Granted),
+    /// A code to ask again with, once people have approved.
+    Deferred(Deferred),
 }
 
 /// What a granted request is answered with.
@@ -87,9 +99,9 @@ impl App {
         tenant: &Tenant,
         request: &GrantRequest<'_>,
         trail: &mut Trail,
-    ) -> Result<Granted, Refused> {
+    ) -> Result<Opened, Refused> {
         match self.try_grant(tenant, request, trail).await {
-            Ok(granted) => Ok(granted),
+            Ok(opened) => Ok(opened),
             Err(refusal) => Err(self.refuse(tenant, trail, refusal)),
         }
     }
@@ -99,7 +111,7 @@ impl App {
         tenant: &Tenant,
         request: &GrantRequest<'_>,
         trail: &mut Trail,
-    ) -> Result<Granted, Refusal> {
+    ) -> Result<Opened, Refusal> {
         let mut verified = self.verify_request(tenant, request, trail).await?;
         self.check_asked(&request.access)?;
         let mut turn = None;
@@ -125,7 +137,13 @@ impl App {
             }
             .plan(trail);
             let plan = match planned {
-                Ok(plan) => plan,
+                Ok(Planned::Append(plan)) => *plan,
+                Ok(Planned::Waits(deferred)) => {
+                    if let Some(key_proof) = &verified.key_proof {
+                        self.accept_once(tenant, key_proof, self.now())?;
+                    }
+                    return Ok(Opened::Deferred(deferred));
+                }
                 Err(refusal) => {
                     if refusal.rule == Rule::Blocked && self.revised(tenant, &loaded)? {
                         // Who is blocked may have handed over what is asked for: it is decided anew.
@@ -144,7 +162,13 @@ impl App {
             }
             self.check_length(&sealer)?;
             match self.store.append(tenant.name(), plan.append).await {
-                Ok(committed) => return self.answer(tenant, &committed, plan.task, &sealer),
+                Ok(committed) => {
+                    if let Some(deferred) = plan.defers {
+                        return Ok(Opened::Deferred(deferred));
+                    }
+                    let granted = self.answer(tenant, &committed, plan.task, &sealer);
+                    return granted.map(Opened::Granted);
+                }
                 Err(error) => {
                     let proof_first = plan.spends_proof;
                     self.after_failure(tenant, error, proof_first).await?;

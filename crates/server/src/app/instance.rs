@@ -20,7 +20,7 @@ pub struct InstanceOf {
     pub instance: String,
 }
 
-/// The clients of an instance in one open task.
+/// The clients of an instance in one open task; none where it asked for one that waits for people.
 pub(super) struct Held {
     pub(super) open: OpenTask,
     pub(super) clients: BTreeSet<u32>,
@@ -77,7 +77,9 @@ impl Looking {
             return None;
         }
         let clients = uppermost(&open.task, &self.what.instance);
-        (!clients.is_empty()).then_some(Held { open, clients })
+        let waits = open.task.pending();
+        let waits = waits.is_some_and(|pending| pending.instance == self.what.instance);
+        (waits || !clients.is_empty()).then_some(Held { open, clients })
     }
 
     /// The tasks in which the instance came in lately enough for them to be open.

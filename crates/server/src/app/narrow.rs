@@ -160,6 +160,9 @@ fn issued_by(entry: &StoredEntry, own: &OwnToken) -> Option<CredentialIssued> {
     match record::event_of(entry)? {
         Event::CredentialIssued(issued) if issued.id(own.id.client.task) == own.id => Some(issued),
         Event::CredentialIssued(_)
+        | Event::TaskRequested(_)
+        | Event::TaskApproved(_)
+        | Event::TaskDenied(_)
         | Event::TaskStarted(_)
         | Event::ClientRegistered(_)
         | Event::ClientDelegated(_)

@@ -4,9 +4,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dayfly_domain::{
-    Claims, ClientId, Counts, Event, Name, Refusal, Rule, Task, TaskId, Time, Workload,
+    Approval, Claims, ClientId, Counts, Event, Name, Refusal, Rule, Task, TaskId, Time, Workload,
 };
 use dayfly_store::{Annex, Change, EntryRange, FactsQuery, StoredEntry};
+use dayfly_token::b64;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -14,7 +15,7 @@ use super::plan::drafted;
 use super::refuse::{Trail, unavailable};
 use super::tenant::Loaded;
 use super::{App, Tenant};
-use crate::policy::{Facts, Handed, Permitted, Recorded};
+use crate::policy::{Denied, Facts, Handed, Permitted, Recorded};
 use crate::random;
 use crate::record;
 
@@ -32,8 +33,18 @@ pub(super) struct Asking<'a> {
     pub(super) claims: &'a Claims,
     pub(super) counts: Counts,
     pub(super) now: Time,
+    /// How many people have approved the request.
+    pub(super) approvals: u32,
     /// Where the child stands, where one comes in.
     pub(super) handed: Option<Handed<'a>>,
+}
+
+/// What the policies say of a task that would open.
+pub(super) enum Opens {
+    /// It may.
+    Permitted(Box<Permitted>),
+    /// It may once people have approved it; where nobody can be asked it is refused by this.
+    Asks(Approval, Arc<Recorded>, Box<Refusal>),
 }
 
 /// Asks the policies about what these events would grant.
@@ -45,36 +56,134 @@ pub(super) fn permit(
     asking: &Asking<'_>,
     trail: &mut Trail,
 ) -> Result<Permitted, Refusal> {
+    ask(events, asking, trail).map_err(|denied| {
+        trail.policy = Some(Arc::clone(&denied.recorded));
+        denied.refusal
+    })
+}
+
+/// The same for a client that joins: nobody is asked about it, so what people would have to approve
+/// is refused.
+///
+/// # Errors
+/// The refusal of stage `policy`; what was said then stands in the trail.
+pub(super) fn permit_join(
+    events: Vec<Event>,
+    asking: &Asking<'_>,
+    trail: &mut Trail,
+) -> Result<Permitted, Refusal> {
+    match permit_start(events, asking, trail)? {
+        Opens::Permitted(permitted) => Ok(*permitted),
+        Opens::Asks(needed, recorded, refusal) => {
+            trail.policy = Some(recorded);
+            Err(Refusal::new(Rule::ApprovalNeeded)
+                .field("task")
+                .wanted("a task of its own, which people can be asked about")
+                .got("a client that joins an open one")
+                .hint(format!(
+                    "a client that joins comes in without anybody being asked, and this one {} ({} people): start it as a task of its own, with repeat = \"refuse\"",
+                    refusal.hint, needed.people
+                )))
+        }
+    }
+}
+
+/// The same for what people have approved: where more are wanted by now, it is refused.
+///
+/// # Errors
+/// The refusal; what was said then stands in the trail.
+pub(super) fn permit_approved(
+    events: Vec<Event>,
+    asking: &Asking<'_>,
+    trail: &mut Trail,
+) -> Result<Permitted, Refusal> {
+    match permit_start(events, asking, trail)? {
+        Opens::Permitted(permitted) => Ok(*permitted),
+        Opens::Asks(needed, recorded, refusal) => {
+            trail.policy = Some(recorded);
+            Err(Refusal::new(Rule::ApprovalShort)
+                .field("approval")
+                .wanted(format!("{} approvals", needed.people))
+                .got(asking.approvals.to_string())
+                .hint(format!("it {} by now", refusal.hint)))
+        }
+    }
+}
+
+/// The same for a task that would open, which may have to wait for people.
+///
+/// # Errors
+/// The refusal of stage `policy`; what was said then stands in the trail.
+pub(super) fn permit_start(
+    events: Vec<Event>,
+    asking: &Asking<'_>,
+    trail: &mut Trail,
+) -> Result<Opens, Refusal> {
+    match ask(events, asking, trail) {
+        Ok(permitted) => Ok(Opens::Permitted(Box::new(permitted))),
+        Err(denied) => match denied.approval {
+            Some(approval) => {
+                let refusal = Box::new(denied.refusal);
+                Ok(Opens::Asks(approval, denied.recorded, refusal))
+            }
+            None => {
+                trail.policy = Some(Arc::clone(&denied.recorded));
+                Err(denied.refusal)
+            }
+        },
+    }
+}
+
+fn ask(events: Vec<Event>, asking: &Asking<'_>, trail: &Trail) -> Result<Permitted, Box<Denied>> {
     let facts = Facts {
         claims: asking.claims,
         now: asking.now,
         address: trail.address,
         open_tasks: asking.counts.open,
         starts_last_hour: asking.counts.starts_last_hour,
+        approvals: asking.approvals,
     };
     let Loaded {
         policies, declared, ..
     } = asking.loaded;
-    policies
-        .permit(
-            events,
-            asking.workload,
-            &declared.catalog,
-            &facts,
-            asking.handed.as_ref(),
-        )
-        .map_err(|denied| {
-            trail.policy = Some(Arc::clone(&denied.recorded));
-            denied.refusal
-        })
+    policies.permit(
+        events,
+        asking.workload,
+        &declared.catalog,
+        &facts,
+        asking.handed.as_ref(),
+    )
 }
 
 /// What the annex of a client's registration says of its proof.
 #[derive(Clone, Copy)]
 pub(super) struct ProofAnnex<'a> {
     pub(super) claims: &'a Claims,
-    pub(super) entrance: &'static str,
+    pub(super) entrance: &'a str,
     pub(super) run_url: Option<&'a str>,
+}
+
+/// The annex of a request: the proof, what policies said of the start, and the salt under which the
+/// person who asks stands in its leaf.
+pub(super) fn requested(
+    proof: ProofAnnex<'_>,
+    policy: Recorded,
+    salt: [u8; 16],
+) -> Result<Annex, Refusal> {
+    written(&GrantAnnex {
+        claims: Some(proof.claims),
+        entrance: Some(proof.entrance),
+        run_url: Some(proof.run_url),
+        policy: Some(policy),
+        salt: Some(b64::encode(salt)),
+    })
+}
+
+fn written(data: &GrantAnnex<'_>) -> Result<Annex, Refusal> {
+    Ok(Annex {
+        salt: random::bytes().map_err(|why| unavailable(&why))?,
+        data: serde_json::to_string(data).map_err(|why| unavailable(&why))?,
+    })
 }
 
 /// An annex of a grant, written without a tree of values in between.
@@ -83,11 +192,13 @@ struct GrantAnnex<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     claims: Option<&'a Claims>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    entrance: Option<&'static str>,
+    entrance: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     run_url: Option<Option<&'a str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<Recorded>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    salt: Option<String>,
 }
 
 /// The change that a permitted grant makes. What policies said goes into the annex of the entry it
@@ -105,12 +216,16 @@ pub(super) fn granted(
     drafted(task, id, parts.events, |event| {
         let (proof, policy) = match event {
             Event::TaskStarted(_) => (None, start.take()),
-            Event::ClientRegistered(_) => (proof.take(), None),
+            // Where it joins, what was said of its start stands with it.
+            Event::ClientRegistered(_) => (proof.take(), start.take()),
             Event::ClientDelegated(_) => (proof.take(), delegate.take()),
             Event::CredentialIssued(_) => (proof.take(), issue.take()),
-            Event::CredentialRevoked(_) | Event::ClientEnded(_) | Event::TaskEnded(_) => {
-                (None, None)
-            }
+            Event::TaskRequested(_)
+            | Event::TaskApproved(_)
+            | Event::TaskDenied(_)
+            | Event::CredentialRevoked(_)
+            | Event::ClientEnded(_)
+            | Event::TaskEnded(_) => (None, None),
         };
         if proof.is_none() && policy.is_none() {
             return Ok(None);
@@ -120,11 +235,9 @@ pub(super) fn granted(
             entrance: proof.map(|proof| proof.entrance),
             run_url: proof.map(|proof| proof.run_url),
             policy,
+            salt: None,
         };
-        Ok(Some(Annex {
-            salt: random::bytes().map_err(|why| unavailable(&why))?,
-            data: serde_json::to_string(&data).map_err(|why| unavailable(&why))?,
-        }))
+        written(&data).map(Some)
     })
 }
 
@@ -241,7 +354,10 @@ fn came_in(entry: &StoredEntry) -> Option<u32> {
     match record::event_of(entry)? {
         Event::ClientRegistered(registered) => Some(registered.client),
         Event::ClientDelegated(delegated) => Some(delegated.client),
-        Event::TaskStarted(_)
+        Event::TaskRequested(_)
+        | Event::TaskApproved(_)
+        | Event::TaskDenied(_)
+        | Event::TaskStarted(_)
         | Event::CredentialIssued(_)
         | Event::CredentialRevoked(_)
         | Event::ClientEnded(_)
@@ -254,7 +370,7 @@ fn claims_in(annex: Option<&Annex>) -> Option<Claims> {
     serde_json::from_value(data.get_mut("claims")?.take()).ok()
 }
 
-fn erased() -> Refusal {
+pub(super) fn erased() -> Refusal {
     Refusal::new(Rule::PolicyFailed)
         .field("policy")
         .wanted("the claims of the client's proof, to ask the policies about")

@@ -1,17 +1,18 @@
 //! What a verified proof leads to: facts read, admission and decision made, an append ready to be recorded.
 
 use dayfly_domain::{
-    Admission, BlockOn, Cause, Claim, ClaimState, Command, Counts, EndTask, EpochOf, Event, Issue,
-    Join, Limits, Name, Opening, Refusal, Retry, Root, Spent, Start, Task, TaskId, TaskKey, Time,
-    Workload, admit, apply, decide,
+    Admission, BlockOn, Cause, Claim, ClaimState, Command, Counts, EndTask, EpochOf, Event, FETCH,
+    Issue, Join, Limits, Name, Opening, Refusal, Retry, Root, Spent, Start, Task, TaskId, TaskKey,
+    Time, Workload, admit, apply, decide,
 };
 use dayfly_store::{
     Annex, Append, Change, ClaimWrite, Drafted, Facts, FactsQuery, OneTimeKey, OpenTask, RunAsked,
     Spend,
 };
 
+use super::deferral::{Deferred, Needed};
 use super::grant::Verified;
-use super::permit::{Asking, ProofAnnex, granted, permit};
+use super::permit::{Asking, ProofAnnex, granted, permit, permit_join, permit_start};
 use super::refuse::{Trail, unavailable};
 use super::replay::one_time;
 use super::tenant::Loaded;
@@ -38,17 +39,27 @@ pub(super) struct Plan {
     /// Whether the first one-time key it spends is the platform's proof.
     pub(super) spends_proof: bool,
     pub(super) append: Append,
+    /// What is answered where the task waits for approval; a credential otherwise.
+    pub(super) defers: Option<Deferred>,
 }
 
-struct Starting {
-    supersedes: Vec<TaskId>,
-    until: Option<Time>,
-    replaces: Option<TaskId>,
+/// What a proof leads to.
+pub(super) enum Planned {
+    /// Something is recorded first.
+    Append(Box<Plan>),
+    /// The same request waits for approval already.
+    Waits(Deferred),
+}
+
+pub(super) struct Starting {
+    pub(super) supersedes: Vec<TaskId>,
+    pub(super) until: Option<Time>,
+    pub(super) replaces: Option<TaskId>,
 }
 
 impl Planning<'_> {
     /// Reads the facts, admits the proof and decides.
-    pub(super) fn plan(&self, trail: &mut Trail) -> Result<Plan, Refusal> {
+    pub(super) fn plan(&self, trail: &mut Trail) -> Result<Planned, Refusal> {
         let now = self.app.now();
         let facts = self.facts()?;
         let open = self.open_tasks(&facts.claims)?;
@@ -96,6 +107,9 @@ impl Planning<'_> {
                 },
                 trail,
             ),
+            (Admission::Wait, Some(held)) => {
+                return self.wait(held).map(Planned::Waits);
+            }
             (Admission::Join, Some(held)) => self.plan_join(&root, held, facts.counts, trail),
             (Admission::Retry { client }, Some(held)) => {
                 trail.client = Some(held.task.client_id(client));
@@ -104,10 +118,15 @@ impl Planning<'_> {
             (Admission::Renew { client }, Some(held)) => {
                 self.plan_renewal(&root, held, client, facts.counts, trail)
             }
-            (Admission::Join | Admission::Retry { .. } | Admission::Renew { .. }, None) => {
-                Err(unavailable(&"a task was admitted to that is not open"))
-            }
+            (
+                Admission::Join
+                | Admission::Wait
+                | Admission::Retry { .. }
+                | Admission::Renew { .. },
+                None,
+            ) => Err(unavailable(&"a task was admitted to that is not open")),
         }
+        .map(|plan| Planned::Append(Box::new(plan)))
     }
 
     fn facts(&self) -> Result<Facts, Refusal> {
@@ -175,28 +194,41 @@ impl Planning<'_> {
         let verified = self.verified;
         let now = root.now;
         let id = random::task_id(now).map_err(|why| unavailable(&why))?;
-        let events = decide(
-            None,
-            &Command::Start(Start {
-                root: *root,
-                id,
-                key: &verified.key,
-                epochs: facts.epochs.clone(),
-                until: starting.until,
-                supersedes: starting.supersedes.clone(),
-            }),
-        )?;
-        let permitted = self.permit(events, facts.counts, trail)?;
+        let start = || Start {
+            root: *root,
+            id,
+            key: &verified.key,
+            epochs: facts.epochs.clone(),
+            until: starting.until,
+            supersedes: starting.supersedes.clone(),
+        };
+        let events = decide(None, &Command::Start(start()))?;
+        let opens = permit_start(events, &self.asking(facts.counts), trail)?;
         let mut changes = Vec::with_capacity(1 + starting.supersedes.len());
         for superseded in &starting.supersedes {
             if let Some(open) = open.iter().find(|open| open.task.id == *superseded) {
                 changes.push(superseding(open, now)?);
             }
         }
-        changes.push(granted(None, id, permitted, Some(self.proof_annex()))?);
+        let mut defers = None;
+        let mut keep_until = verified.keep_until;
+        match self.approval_needed(opens) {
+            Needed::Nothing(permitted) => {
+                changes.push(granted(None, id, *permitted, Some(self.proof_annex()))?);
+            }
+            Needed::Approval(approval, recorded) => {
+                let (change, deferred) = self.request(start(), approval, recorded, trail)?;
+                changes.push(change);
+                // The claim outlives whatever window will begin at the approval.
+                let window = self.tenant.context().bounds.window_max;
+                keep_until = keep_until.max(now + approval.within + FETCH + window);
+                defers = Some(deferred);
+            }
+        }
         Ok(Plan {
             task: id,
             spends_proof: root.proof.one_time,
+            defers,
             append: Append {
                 now,
                 changes,
@@ -211,7 +243,7 @@ impl Planning<'_> {
                         state: ClaimState::Open,
                     },
                     replaces: starting.replaces,
-                    until: verified.keep_until,
+                    until: keep_until,
                 }],
                 spends: self.spends(root.proof.one_time, id, 1),
                 relies: facts.epochs.clone(),
@@ -231,15 +263,19 @@ impl Planning<'_> {
         counts: Counts,
         trail: &mut Trail,
     ) -> Result<Permitted, Refusal> {
-        let asking = Asking {
+        permit(events, &self.asking(counts), trail)
+    }
+
+    fn asking(&self, counts: Counts) -> Asking<'_> {
+        Asking {
             loaded: self.loaded,
             workload: self.workload,
             claims: &self.verified.proof.proof().claims,
             counts,
             now: self.app.now(),
+            approvals: 0,
             handed: None,
-        };
-        permit(events, &asking, trail)
+        }
     }
 
     fn plan_join(
@@ -256,7 +292,7 @@ impl Planning<'_> {
         });
         let client = u32::try_from(held.task.clients.len() + 1).unwrap_or(u32::MAX);
         let events = decide(Some(&held.task), &command)?;
-        let permitted = self.permit(events, counts, trail)?;
+        let permitted = permit_join(events, &self.asking(counts), trail)?;
         self.plan_change(held, permitted, client, Some(self.proof_annex()))
     }
 
@@ -318,6 +354,7 @@ impl Planning<'_> {
         Ok(Plan {
             task: held.task.id,
             spends_proof,
+            defers: None,
             append: Append {
                 now: self.app.now(),
                 changes: vec![granted(Some(&held.task), held.task.id, permitted, proof)?],
@@ -364,7 +401,7 @@ impl Planning<'_> {
     }
 
     /// The claims of the proof, kept apart from the leaf.
-    fn proof_annex(&self) -> ProofAnnex<'_> {
+    pub(super) fn proof_annex(&self) -> ProofAnnex<'_> {
         ProofAnnex {
             claims: &self.verified.proof.proof().claims,
             entrance: parameter(self.verified.request.entrance),
@@ -387,9 +424,12 @@ pub(super) fn change(
         | Event::ClientRegistered(_)
         | Event::ClientDelegated(_)
         | Event::CredentialIssued(_) => Err(unavailable(&"a grant that no policy was asked about")),
-        Event::CredentialRevoked(_) | Event::ClientEnded(_) | Event::TaskEnded(_) => {
-            Ok(annex.take())
-        }
+        Event::TaskRequested(_)
+        | Event::TaskApproved(_)
+        | Event::TaskDenied(_)
+        | Event::CredentialRevoked(_)
+        | Event::ClientEnded(_)
+        | Event::TaskEnded(_) => Ok(annex.take()),
     })
 }
 

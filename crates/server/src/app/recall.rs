@@ -63,7 +63,12 @@ impl Recalled {
                     .remove(&(revoked.client, revoked.credential));
             }
             // Only what came in by proof is asked about again: what was handed over ends with it.
-            Event::ClientDelegated(_) | Event::ClientEnded(_) | Event::TaskEnded(_) => {}
+            Event::TaskRequested(_)
+            | Event::TaskApproved(_)
+            | Event::TaskDenied(_)
+            | Event::ClientDelegated(_)
+            | Event::ClientEnded(_)
+            | Event::TaskEnded(_) => {}
         }
     }
 

@@ -309,7 +309,7 @@ impl Regrant {
 }
 
 /// Why a proof with these claims would not be accepted for the workload.
-fn proof_refused(
+pub(super) fn proof_refused(
     claims: &Claims,
     workload: &dayfly_domain::Workload,
     issuer: &Issuer,

@@ -223,6 +223,7 @@ impl App {
                 claims: &claims,
                 counts: facts.counts,
                 now,
+                approvals: 0,
                 handed: None,
             };
             let permitted = permit(events, &asking, trail)?;

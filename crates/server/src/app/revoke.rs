@@ -3,6 +3,7 @@
 use dayfly_domain::{Command, Digest, Refusal, Revoke, Rule, decide};
 use dayfly_store::{Append, Spend};
 
+use super::deferral::CODE;
 use super::end::ATTEMPTS;
 use super::plan::change;
 use super::refuse::{Refused, Trail, unavailable};
@@ -25,10 +26,13 @@ impl App {
         key_proof: Option<&KeyProof<'_>>,
         trail: &mut Trail,
     ) -> Result<bool, Refused> {
-        match self
-            .try_revoke(tenant, token, assertion, key_proof, trail)
-            .await
-        {
+        let revoked = if token.starts_with(CODE) {
+            self.cancel_deferral(tenant, token, key_proof, trail).await
+        } else {
+            self.try_revoke(tenant, token, assertion, key_proof, trail)
+                .await
+        };
+        match revoked {
             Ok(recorded) => Ok(recorded),
             Err(refusal) => Err(self.refuse(tenant, trail, refusal)),
         }

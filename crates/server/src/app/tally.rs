@@ -35,7 +35,11 @@ impl Tally {
                         let live = client.map_or(0, |client| client.credentials.len() as u64);
                         self.reached(tenant, &task.workload, Bound::Credentials, live, at);
                     }
-                    Event::CredentialRevoked(_) | Event::ClientEnded(_) => {}
+                    Event::TaskRequested(_)
+                    | Event::TaskApproved(_)
+                    | Event::TaskDenied(_)
+                    | Event::CredentialRevoked(_)
+                    | Event::ClientEnded(_) => {}
                 }
             }
         }

@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::authenticate::OwnTokens;
 use super::matching::MatchIndex;
+use super::polls::Polls;
 use super::pulse::Pulse;
 use super::replay::Replays;
 use super::revisions::{Activation, Revisions, kept_source};
@@ -68,6 +69,7 @@ pub struct Tenant {
     pub(super) own_tokens: OwnTokens,
     pub(super) replays: Replays,
     pub(super) pulse: Pulse,
+    pub(super) polls: Polls,
     pub(super) last_head: Mutex<Option<(u64, String)>>,
     /// One change of the declared state at a time.
     pub(super) applying: tokio::sync::Mutex<()>,
@@ -217,6 +219,7 @@ impl Tenant {
             own_tokens: OwnTokens::default(),
             replays: Replays::default(),
             pulse: Pulse::default(),
+            polls: Polls::default(),
             last_head: Mutex::default(),
             applying: tokio::sync::Mutex::default(),
             ending: AtomicBool::new(true),

@@ -39,6 +39,7 @@ pub use platform::IssuerKind;
 pub use resource::{Resource, ResourceAuth};
 pub use source::{Source, SourceError, SourceFile};
 pub use webhook::WebhookSecret;
+pub use workload::{LEAST_WAIT, MOST_WAIT};
 
 /// Everything that a tenant declares.
 #[derive(Clone, Debug)]

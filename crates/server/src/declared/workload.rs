@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use dayfly_domain::access::Catalog;
 use dayfly_domain::{
-    Binding, Heartbeat, HeartbeatMode, KeyRule, Kind, Limits, Name, Reopen, Repeat, Span, Workload,
+    Approval, Binding, Heartbeat, HeartbeatMode, KeyRule, Kind, Limits, Name, Reopen, Repeat, Span,
+    Workload,
 };
 
 use super::issuer::Issuer;
@@ -52,12 +53,8 @@ pub(super) fn read(
         .map(|issuer| issuer.kind);
     check_people(node, kind, proofs.as_ref(), report);
     let key = key(&mut table, kind, platform, report);
-    let repeat = table.get("repeat").and_then(|node| {
-        node.choice(
-            &[("refuse", Repeat::Refuse), ("join", Repeat::Join)],
-            report,
-        )
-    });
+    let repeat = table.get("repeat");
+    let repeat = repeat.and_then(|node| node.choice(&REPEATS, report));
     let (times, binding) = times(&mut table, against.context.bounds.window_max, report);
     let pins = proofs.as_ref().filter(|proofs| proofs.unfinished.is_none());
     let pins = pins.and_then(|proofs| Some((platform?, &proofs.matching)));
@@ -71,12 +68,11 @@ pub(super) fn read(
         .unwrap_or_default();
     let asks = rate(table.get("rate"), report);
     let client_rate = rate(table.get("client_rate"), report);
-    approval(&mut table, report);
+    let approval = approval(&mut table, repeat, report);
     let delegation = table.get("delegation");
     let delegation = delegation.and_then(|node| delegation::read(name, &node, against, report));
     table.finish(report);
     let proofs = proofs?;
-    let declared_issuer = proofs.declared;
     let workload = Workload {
         name: name.clone(),
         owner: owner?,
@@ -94,10 +90,13 @@ pub(super) fn read(
         linger: times.linger,
         reopen: platform.map_or_else(Reopen::default, |kind| kind.reopen(reopen)),
         limits,
+        approval,
         delegation,
     };
     advice::on_workload(node, &workload, platform, report);
-    let of_people = declared_issuer.is_some_and(|issuer| issuer.people.is_some());
+    let of_people = proofs
+        .declared
+        .is_some_and(|issuer| issuer.people.is_some());
     advice::on_people(node, &workload, of_people, report);
     Some(DeclaredWorkload {
         workload,
@@ -106,6 +105,8 @@ pub(super) fn read(
         client_rate,
     })
 }
+
+const REPEATS: [(&str, Repeat); 2] = [("refuse", Repeat::Refuse), ("join", Repeat::Join)];
 
 fn kind(node: &Node<'_>, report: &mut Report) -> Option<Kind> {
     let words = [
@@ -266,16 +267,44 @@ fn limits(node: &Node<'_>, report: &mut Report) -> Option<Limits> {
     Some(limits)
 }
 
-fn approval(table: &mut Table<'_>, report: &mut Report) {
-    let Some(node) = table.get("approval") else {
-        return;
-    };
-    if node.value().is_table() {
-        node.error(
-            "approval by people is not served by this build, only `approval = \"none\"`",
-            report,
-        );
-    } else {
+/// Shortest time that people are given.
+pub const LEAST_WAIT: Span = Span::from_seconds(60);
+/// Longest time: whoever asks still holds a place among the open tasks.
+pub const MOST_WAIT: Span = Span::from_seconds(86_400);
+
+/// `"none"`, or who approves within which time.
+fn approval(
+    table: &mut Table<'_>,
+    repeat: Option<Repeat>,
+    report: &mut Report,
+) -> Option<Approval> {
+    let node = table.get("approval")?;
+    if !node.value().is_table() {
         let _ = node.choice(&[("none", ())], report);
+        return None;
     }
+    if repeat == Some(Repeat::Join) {
+        let message = format!(
+            "`{}` and `repeat = \"join\"` exclude each other: who joins comes in without anybody being asked",
+            node.name_of()
+        );
+        node.error(message, report);
+    }
+    let mut table = node.table(report)?;
+    let by = table
+        .require("by", report)
+        .and_then(|node| node.choice(&[("owner", ())], report));
+    let within = table
+        .require("within", report)
+        .and_then(|node| node.span_between(LEAST_WAIT, MOST_WAIT, report));
+    let people = match table.get("people") {
+        None => Some(1),
+        Some(node) => node.count_between(1, 2, report),
+    };
+    table.finish(report);
+    by?;
+    Some(Approval {
+        within: within?,
+        people: u32::try_from(people?).ok()?,
+    })
 }

@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use dayfly_domain::{Rule, Span, Stage};
+use dayfly_domain::{Refusal, Rule, Span, Stage};
 use dayfly_token::alg::{Alg, names};
 use serde_json::{Value, json};
 
@@ -21,6 +21,8 @@ pub enum Face {
     Renewal,
     /// `/token` with an own token.
     Exchange,
+    /// `/token` with a deferral code.
+    Deferred,
     /// `/introspect`.
     Introspection,
     /// `/revoke`.
@@ -52,6 +54,34 @@ pub(super) struct Said {
 pub(super) const fn status(rule: Rule, face: Face) -> (StatusCode, &'static str) {
     const BAD: StatusCode = StatusCode::BAD_REQUEST;
     match rule {
+        Rule::ApprovalNeeded
+        | Rule::ApprovalDenied
+        | Rule::ApprovalLapsed
+        | Rule::ApprovalShort => (BAD, "access_denied"),
+        Rule::ApprovalPending => (BAD, "authorization_pending"),
+        Rule::SlowDown => (BAD, "slow_down"),
+        Rule::ApprovalExpired => (BAD, "expired_token"),
+        Rule::DeferralCode => (BAD, "invalid_grant"),
+        Rule::PollFlood | Rule::NotPending | Rule::ApprovalComplete => (BAD, "invalid_request"),
+        Rule::OwnRequest | Rule::ApprovedTwice => (StatusCode::FORBIDDEN, "access_denied"),
+        // Whatever does not hold any more at a redemption: what was approved has lapsed.
+        Rule::ScopeUnknown
+        | Rule::ScopeNotGranted
+        | Rule::DetailType
+        | Rule::DetailField
+        | Rule::DetailValue
+        | Rule::DetailsLimit
+        | Rule::NotCovered
+        | Rule::CeilingLowered
+        | Rule::CeilingClaim
+        | Rule::TargetUnknown
+        | Rule::TargetAmbiguous
+        | Rule::TargetNotGranted
+        | Rule::OpenLimit
+            if matches!(face, Face::Deferred) =>
+        {
+            (BAD, "access_denied")
+        }
         Rule::ContentType
         | Rule::Encoding
         | Rule::Repeated
@@ -90,6 +120,7 @@ pub(super) const fn status(rule: Rule, face: Face) -> (StatusCode, &'static str)
             Face::Grant(_)
             | Face::Renewal
             | Face::Exchange
+            | Face::Deferred
             | Face::Introspection
             | Face::Revocation
             | Face::Webhook => (BAD, "access_denied"),
@@ -99,6 +130,7 @@ pub(super) const fn status(rule: Rule, face: Face) -> (StatusCode, &'static str)
             Face::Grant(_)
             | Face::Renewal
             | Face::Exchange
+            | Face::Deferred
             | Face::Introspection
             | Face::Revocation
             | Face::Webhook => (BAD, "use_dpop_nonce"),
@@ -114,6 +146,7 @@ pub(super) const fn status(rule: Rule, face: Face) -> (StatusCode, &'static str)
             Face::Grant(_)
             | Face::Renewal
             | Face::Exchange
+            | Face::Deferred
             | Face::Introspection
             | Face::Revocation
             | Face::Webhook => (BAD, "invalid_dpop_proof"),
@@ -171,6 +204,8 @@ const fn of_evidence(stage: Stage, face: Face) -> (StatusCode, &'static str) {
         (Face::Grant(Entrance::ClientAssertion | Entrance::Assertion) | Face::Renewal, _) => {
             (BAD, "invalid_grant")
         }
+        // A poll shows no evidence but its code and its key: what else fails has lapsed.
+        (Face::Deferred, _) => (BAD, "access_denied"),
         (Face::Introspection | Face::Revocation, _) => (BAD, "invalid_client"),
         (Face::Webhook, _) => (BAD, "invalid_request"),
         (Face::Task, _) => (StatusCode::UNAUTHORIZED, "invalid_token"),
@@ -224,12 +259,27 @@ pub fn render(refused: &Refused, face: Face, nonce: &str) -> Response {
             Face::Grant(_)
             | Face::Renewal
             | Face::Exchange
+            | Face::Deferred
             | Face::Introspection
             | Face::Webhook => "Basic realm=\"dayfly\"".to_owned(),
         };
         if let Ok(challenge) = HeaderValue::from_str(&challenge) {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
+    }
+    response
+}
+
+/// The answer to one who waits as told, or asks too often: nothing that anybody has to look up, so it
+/// has no id.
+pub(super) fn unrecorded(refusal: &Refusal, face: Face, nonce: &str) -> Response {
+    let rule = refusal.rule;
+    let (status, error) = status(rule, face);
+    let body = json!({ "error": error, "error_description": rule.says() });
+    let mut response = json_response(status, body.to_string());
+    response.extensions_mut().insert(Said { rule, known: true });
+    if let Ok(nonce) = HeaderValue::from_str(nonce) {
+        response.headers_mut().insert("dpop-nonce", nonce);
     }
     response
 }

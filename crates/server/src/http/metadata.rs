@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::Named;
 use super::answer::json_response;
-use super::token::GRANT_TYPES;
+use super::token::{GRANT_TYPES, TYPE_ACCESS_TOKEN, TYPE_DEFERRAL_CODE};
 use crate::app::{App, Tenant};
 use crate::mint::JWKS_MAX_AGE;
 
@@ -118,6 +118,9 @@ fn document(tenant: &Tenant) -> Value {
         "introspection_endpoint_auth_signing_alg_values_supported": algs,
         "revocation_endpoint_auth_methods_supported": ["private_key_jwt", "none"],
         "revocation_endpoint_auth_signing_alg_values_supported": algs,
+        // Deferred Token Response, draft 01.
+        "deferred_token_response_supported": true,
+        "revocation_endpoint_token_type_values_supported": [TYPE_DEFERRAL_CODE, TYPE_ACCESS_TOKEN],
         "dpop_signing_alg_values_supported": algs,
         "authorization_details_types_supported": types,
         "scopes_supported": scopes,

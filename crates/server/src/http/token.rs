@@ -10,29 +10,46 @@ use dayfly_domain::{ClientId, Refusal, Rule, TaskId};
 use dayfly_token::b64;
 use dayfly_token::jwt::Jwt;
 use serde::Serialize;
+use serde_json::json;
 
 use super::Named;
-use super::answer::{Face, json_response, render};
+use super::answer::{Face, Said, json_response, render, unrecorded};
 use super::form::Form;
 use super::{headers, wanted};
 use crate::app::{
-    App, DelegateRequest, GrantRequest, Granted, NarrowRequest, Refused, RenewRequest, Tenant,
-    Trail,
+    App, Deferred, DelegateRequest, GrantRequest, Granted, NarrowRequest, Opened, POLL, Polled,
+    RedeemRequest, Refused, RenewRequest, Tenant, Trail,
 };
 use crate::mint::WireDetails;
 use crate::verify::Entrance;
 
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+const DEFERRED: &str = "urn:ietf:params:oauth:grant-type:deferred";
 pub(super) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-const TYPE_ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+pub(super) const TYPE_ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+pub(super) const TYPE_DEFERRAL_CODE: &str = "urn:ietf:params:oauth:token-type:deferral-code";
 const TYPE_JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 /// The type of a hand-over as a `subject_token` (docs/delegation.md).
 const TYPE_HANDOVER: &str = "urn:dayfly:params:oauth:token-type:handover";
 const TYPE_ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 
 /// The grant types served.
-pub(super) const GRANT_TYPES: [&str; 3] = ["client_credentials", JWT_BEARER, EXCHANGE];
+pub(super) const GRANT_TYPES: [&str; 4] = ["client_credentials", JWT_BEARER, EXCHANGE, DEFERRED];
+
+/// What a poll may not name: it asks for what was asked for (Deferred Token Response, draft 01).
+const FIXED: [&str; 10] = [
+    "completion_mode",
+    "scope",
+    "authorization_details",
+    "resource",
+    "audience",
+    "assertion",
+    "subject_token",
+    "subject_token_type",
+    "requested_token_type",
+    "client_notification_token",
+];
 
 pub(super) async fn token(
     State(app): State<Arc<App>>,
@@ -58,9 +75,23 @@ pub(super) async fn token(
     };
     let exchanged = matches!(face, Face::Exchange | Face::Grant(Entrance::SubjectToken));
     match asked.perform(&app, &tenant, &mut trail).await {
-        Ok(granted) => granted_response(&granted, exchanged, &app.nonce()),
+        Ok(Answer::Granted(granted, fetched)) => {
+            granted_response(&granted, exchanged || fetched, &app.nonce())
+        }
+        Ok(Answer::Deferred(deferred)) => deferred_response(&deferred, &app.nonce()),
+        Ok(Answer::Wait(refusal)) => unrecorded(&refusal, face, &app.nonce()),
         Err(refused) => render(&refused, face, &app.nonce()),
     }
+}
+
+/// What a request is answered with, where it is not refused.
+enum Answer {
+    /// The credential, and whether an exchange that waited is what it answers.
+    Granted(Box<Granted>, bool),
+    /// A code to poll with.
+    Deferred(Deferred),
+    /// Not yet.
+    Wait(Refusal),
 }
 
 /// What a request to the token endpoint asks, one variant for each way in.
@@ -69,6 +100,7 @@ enum Asked<'a> {
     Renew(RenewRequest<'a>),
     Narrow(NarrowRequest<'a>),
     Delegate(DelegateRequest<'a>),
+    Redeem(RedeemRequest<'a>),
 }
 
 impl<'a> Asked<'a> {
@@ -82,6 +114,7 @@ impl<'a> Asked<'a> {
             "client_credentials" => Face::Renewal,
             JWT_BEARER => Face::Grant(Entrance::Assertion),
             EXCHANGE => Face::Grant(Entrance::SubjectToken),
+            DEFERRED => Face::Deferred,
             other => {
                 let refusal = Refusal::new(Rule::GrantType)
                     .field("grant_type")
@@ -94,6 +127,7 @@ impl<'a> Asked<'a> {
         match face {
             Face::Grant(Entrance::Assertion) => Self::jwt_bearer(form, headers, tenant),
             Face::Grant(_) => Self::exchange(form, headers, tenant),
+            Face::Deferred => Self::deferred(form, headers),
             Face::Renewal
             | Face::Exchange
             | Face::Introspection
@@ -102,6 +136,27 @@ impl<'a> Asked<'a> {
             | Face::Task => Self::client_credentials(form, headers, tenant),
         }
         .map_err(at(face))
+    }
+
+    /// Deferred Token Response, draft 01: the code, and the key of the first request.
+    fn deferred(form: &'a Form, headers: &'a HeaderMap) -> Result<Self, Refusal> {
+        if form.get("client_assertion").is_some() {
+            return Err(Refusal::new(Rule::Authentication)
+                .field("client_assertion")
+                .wanted("none: a poll is authenticated by the dpop key of the first request")
+                .got("one"));
+        }
+        if let Some(fixed) = FIXED.into_iter().find(|name| form.get(name).is_some()) {
+            return Err(Refusal::new(Rule::Invalid)
+                .field(fixed)
+                .wanted("none: a poll asks for what the first request asked for")
+                .got("one"));
+        }
+        Ok(Self::Redeem(RedeemRequest {
+            code: form.need("deferral_code")?,
+            workload: form.get("client_id"),
+            key_proof: headers::key_proof(headers, "POST", "/token")?,
+        }))
     }
 
     /// RFC 7523, section 2.1: no client authentication is needed.
@@ -234,6 +289,10 @@ impl<'a> Asked<'a> {
             access: wanted::access(form, &tenant.loaded().declared)?,
             digest: wanted::digest(form),
             key_proof: headers::key_proof(headers, "POST", "/token")?,
+            // A list; what is not known in it is none of ours.
+            deferrable: form
+                .get("completion_mode")
+                .is_some_and(|modes| modes.split(' ').any(|mode| mode == "deferred")),
         }))
     }
 
@@ -242,6 +301,7 @@ impl<'a> Asked<'a> {
             Self::Grant(grant) => Face::Grant(grant.entrance),
             Self::Renew(_) => Face::Renewal,
             Self::Narrow(_) | Self::Delegate(_) => Face::Exchange,
+            Self::Redeem(_) => Face::Deferred,
         }
     }
 
@@ -250,12 +310,20 @@ impl<'a> Asked<'a> {
         app: &App,
         tenant: &Tenant,
         trail: &mut Trail,
-    ) -> Result<Granted, Refused> {
+    ) -> Result<Answer, Refused> {
+        let granted = |granted| Answer::Granted(Box::new(granted), false);
         match self {
-            Self::Grant(grant) => app.grant(tenant, grant, trail).await,
-            Self::Renew(renew) => app.renew(tenant, renew, trail).await,
-            Self::Narrow(narrow) => app.narrow(tenant, narrow, trail).await,
-            Self::Delegate(delegate) => app.delegate(tenant, delegate, trail).await,
+            Self::Grant(grant) => match app.grant(tenant, grant, trail).await? {
+                Opened::Granted(opened) => Ok(granted(opened)),
+                Opened::Deferred(deferred) => Ok(Answer::Deferred(deferred)),
+            },
+            Self::Renew(renew) => app.renew(tenant, renew, trail).await.map(granted),
+            Self::Narrow(narrow) => app.narrow(tenant, narrow, trail).await.map(granted),
+            Self::Delegate(delegate) => app.delegate(tenant, delegate, trail).await.map(granted),
+            Self::Redeem(redeem) => match app.redeem(tenant, redeem, trail).await? {
+                Polled::Granted(granted, exchanged) => Ok(Answer::Granted(granted, exchanged)),
+                Polled::Wait(refusal) => Ok(Answer::Wait(refusal)),
+            },
         }
     }
 }
@@ -338,6 +406,32 @@ fn refuse(app: &App, tenant: &Tenant, trail: &Trail, refusal: Refusal, face: Fac
     render(&app.refused(tenant, trail, refusal), face, &app.nonce())
 }
 
+/// The answer to a request that waits (Deferred Token Response, draft 01).
+fn deferred_response(deferred: &Deferred, nonce: &str) -> Response {
+    let says = Rule::ApprovalPending;
+    let body = json!({
+        "error": "authorization_pending",
+        "error_description": says.says(),
+        "deferral_code": deferred.code,
+        "expires_in": deferred.expires_in,
+        "interval": POLL.seconds(),
+        "task": deferred.task,
+    });
+    let mut response = json_response(StatusCode::BAD_REQUEST, body.to_string());
+    response.extensions_mut().insert(Said {
+        rule: says,
+        known: true,
+    });
+    with_nonce(response, nonce)
+}
+
+fn with_nonce(mut response: Response, nonce: &str) -> Response {
+    if let Ok(nonce) = HeaderValue::from_str(nonce) {
+        response.headers_mut().insert("dpop-nonce", nonce);
+    }
+    response
+}
+
 /// A token response (RFC 6749, section 5.1; RFC 8693, section 2.2.1; RFC 9396, section 7).
 #[derive(Serialize)]
 struct TokenResponse<'a> {
@@ -373,9 +467,5 @@ fn granted_response(granted: &Granted, exchanged: bool, nonce: &str) -> Response
         // Texts and numbers always have a JSON text; an empty answer would hide that one had none.
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
-    let mut response = json_response(StatusCode::OK, body);
-    if let Ok(nonce) = HeaderValue::from_str(nonce) {
-        response.headers_mut().insert("dpop-nonce", nonce);
-    }
-    response
+    with_nonce(json_response(StatusCode::OK, body), nonce)
 }

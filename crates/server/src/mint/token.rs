@@ -110,7 +110,10 @@ pub fn mint<'a>(
         .flat_map(|change| &change.events)
         .find_map(|drafted| match &drafted.event {
             Event::CredentialIssued(issued) => Some(issued),
-            Event::TaskStarted(_)
+            Event::TaskRequested(_)
+            | Event::TaskApproved(_)
+            | Event::TaskDenied(_)
+            | Event::TaskStarted(_)
             | Event::ClientRegistered(_)
             | Event::ClientDelegated(_)
             | Event::CredentialRevoked(_)

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use cedar_policy::{Authorizer, Decision as Cedar, Entities, Entity, PolicySet, Request, Response};
 use dayfly_domain::access::{Catalog, Detail};
-use dayfly_domain::{Event, Name, Refusal, Rule, Workload};
+use dayfly_domain::{Approval, Event, Name, Refusal, Rule, Workload};
 
 use super::explain;
 use super::facts::{Asked, Facts, Handed, Question};
 use super::load::{Held, Statement};
 use super::schema::{Action, TYPES, uid};
 use super::slice::{Decisive, Key, Slice, SliceError};
-use super::verdict::{Decision, ObservedVerdict, PolicyError, Recorded, Verdict};
+use super::verdict::{ApprovalVerdict, Decision, ObservedVerdict, PolicyError, Recorded, Verdict};
 use super::{Policies, State};
 
 /// How much a policy's error may say.
@@ -35,12 +35,14 @@ pub struct Denied {
     pub refusal: Refusal,
     /// What was asked and said.
     pub recorded: Arc<Recorded>,
+    /// The approval that is all that is missing; none where something else is.
+    pub approval: Option<Approval>,
 }
 
 /// The parts of a [`Permitted`].
 pub(crate) struct Parts {
     pub(crate) events: Vec<Event>,
-    /// What was said of the start, where a task starts.
+    /// What was said of the start, where a client comes in.
     pub(crate) start: Option<Recorded>,
     /// What was said of the hand-over, where a child comes in.
     pub(crate) delegate: Option<Recorded>,
@@ -61,8 +63,9 @@ impl Permitted {
 
 impl Policies {
     /// Asks for everything that these events would grant: `start` for each resource of the access
-    /// that an opening task's client gets, `delegate` for each that a child gets, `issue` for the
-    /// resource of each credential. `handed` says where the child stands.
+    /// that a client comes in with, be it the first of its task or one that joins, `delegate` for
+    /// each that a child gets, and `issue` for the resource of each credential. `handed` says where
+    /// the child stands.
     ///
     /// # Errors
     /// [`Denied`] by the first question that is not answered with a permit.
@@ -80,10 +83,11 @@ impl Policies {
             catalog,
             facts,
             proof: None,
+            needs: None,
         };
-        let opens = events
+        let enters = events
             .iter()
-            .any(|event| matches!(event, Event::TaskStarted(_)));
+            .any(|event| matches!(event, Event::TaskStarted(_) | Event::ClientRegistered(_)));
         let delegates = events
             .iter()
             .any(|event| matches!(event, Event::ClientDelegated(_)));
@@ -92,7 +96,7 @@ impl Policies {
         let mut issue = self.record(facts);
         for event in &events {
             match event {
-                Event::ClientRegistered(client) if opens => {
+                Event::ClientRegistered(client) => {
                     asking.ask_about(Action::Start, &client.access, None, &mut start)?;
                 }
                 // INVARIANT: without `handed` nothing is asked, and what was not asked is denied below.
@@ -103,8 +107,10 @@ impl Policies {
                     let asked = Asked::of(&issued.access, &issued.resource);
                     asking.ask(Action::Issue, &issued.resource, asked, None, &mut issue)?;
                 }
-                Event::TaskStarted(_)
-                | Event::ClientRegistered(_)
+                Event::TaskRequested(_)
+                | Event::TaskApproved(_)
+                | Event::TaskDenied(_)
+                | Event::TaskStarted(_)
                 | Event::ClientDelegated(_)
                 | Event::CredentialRevoked(_)
                 | Event::ClientEnded(_)
@@ -112,7 +118,7 @@ impl Policies {
             }
         }
         if issue.decisions.is_empty()
-            || (opens && start.decisions.is_empty())
+            || (enters && start.decisions.is_empty())
             || (delegates && delegate.decisions.is_empty())
         {
             // INVARIANT: nothing is permitted that no policy was asked about.
@@ -122,11 +128,19 @@ impl Policies {
                     .wanted("a credential to be asked about")
                     .got("none"),
                 recorded: Arc::new(issue),
+                approval: None,
+            }));
+        }
+        if let Some((approval, refusal)) = asking.needs {
+            return Err(Box::new(Denied {
+                refusal,
+                recorded: Arc::new(start),
+                approval: Some(approval),
             }));
         }
         Ok(Permitted {
             events,
-            start: opens.then_some(start),
+            start: enters.then_some(start),
             delegate: delegates.then_some(delegate),
             issue,
         })
@@ -182,6 +196,9 @@ struct Asking<'a> {
     facts: &'a Facts<'a>,
     /// The proof as an entity, made for the first question.
     proof: Option<Result<Entity, String>>,
+    /// The approval that is missing so far, and the refusal where nobody waits for it. Whatever else
+    /// denies comes before it: people are asked about what would be granted otherwise.
+    needs: Option<(Approval, Refusal)>,
 }
 
 impl Asking<'_> {
@@ -242,12 +259,26 @@ impl Asking<'_> {
                 Some(self.policies.refusal(&verdict, at))
             }
         };
+        let missing = verdict.approval.as_ref().filter(|needed| !needed.given);
+        let missing = missing.filter(|_| verdict.errors.is_empty());
+        let missing = missing.map(|needed| Approval {
+            within: needed.within,
+            people: needed.people,
+        });
         record.decisions.push(verdict);
-        match refusal {
-            None => Ok(()),
-            Some(refusal) => Err(Box::new(Denied {
+        match (refusal, missing) {
+            (None, _) => Ok(()),
+            (Some(refusal), Some(approval)) => {
+                self.needs = Some(match self.needs.take() {
+                    None => (approval, refusal),
+                    Some((needed, first)) => (needed.and(approval), first),
+                });
+                Ok(())
+            }
+            (Some(refusal), None) => Err(Box::new(Denied {
                 refusal,
                 recorded: Arc::new(record.clone()),
+                approval: None,
             })),
         }
     }
@@ -286,31 +317,45 @@ impl Held {
             .map_err(|why| why.to_string())?;
         let request = Request::new(key.workload, key.action.uid(), key.resource, context, None)
             .map_err(|why| why.to_string())?;
-        Ok(self.decide(question, &slice, &request, &entities))
+        Ok(self.decide(question, facts, &slice, (&request, &entities)))
     }
 
     fn decide(
         &self,
         question: &Question<'_>,
+        facts: &Facts<'_>,
         slice: &Slice,
-        request: &Request,
-        entities: &Entities,
+        (request, entities): (&Request, &Entities),
     ) -> Verdict {
         let response = authorize(request, &slice.enforced, entities);
-        let errors = errors_of(&response);
+        let mut errors = errors_of(&response);
+        let lifted = slice
+            .approvals
+            .as_ref()
+            .map(|approvals| authorize(request, approvals, entities));
+        errors.extend(lifted.iter().flat_map(errors_of));
+        let mut policies = reasons_of(&response);
+        let permitted = response.decision() == Cedar::Allow;
+        let approval = lifted
+            .filter(|_| permitted)
+            .and_then(|lifted| self.approval(reasons_of(&lifted), facts));
+        let missing = approval.as_ref().filter(|needed| !needed.given);
+        if let Some(missing) = missing {
+            policies.clone_from(&missing.policies);
+        }
         // Cedar passes over a policy that errors; a forbid that errs must not be passed over.
-        let decision = match response.decision() {
-            Cedar::Allow if errors.is_empty() => Decision::Allow,
-            Cedar::Allow | Cedar::Deny => Decision::Deny,
+        let decision = if permitted && errors.is_empty() && missing.is_none() {
+            Decision::Allow
+        } else {
+            Decision::Deny
         };
-        let policies = reasons_of(&response);
         let observed = slice.observed.as_ref().map(|observed| {
             let forbids = authorize(request, &observed.forbids, entities);
             let permits = authorize(request, &observed.permits, entities);
             let of = [&forbids, &permits];
             let failed: Vec<PolicyError> = of.iter().flat_map(|of| errors_of(of)).collect();
             let held: Vec<String> = of.iter().flat_map(|of| reasons_of(of)).collect();
-            let forbidden = response.decision() == Cedar::Deny && !policies.is_empty()
+            let forbidden = decision == Decision::Deny && !policies.is_empty()
                 || forbids.diagnostics().reason().next().is_some();
             let permitted =
                 response.decision() == Cedar::Allow || permits.decision() == Cedar::Allow;
@@ -336,10 +381,26 @@ impl Held {
             decision,
             policies,
             errors,
+            approval,
             observed,
             nearest,
             ..denied(question)
         }
+    }
+
+    /// What these policies together want before they are lifted; none where none of them holds.
+    fn approval(&self, policies: Vec<String>, facts: &Facts<'_>) -> Option<ApprovalVerdict> {
+        let each = policies.iter().filter_map(|id| {
+            let statement = self.statements.get(*self.by_id.get(id)?)?;
+            statement.approval
+        });
+        let Approval { within, people } = each.reduce(Approval::and)?;
+        Some(ApprovalVerdict {
+            policies,
+            within,
+            people,
+            given: facts.approvals >= people,
+        })
     }
 
     /// The declared entities of a chain of delegation, and of who answers for it.
@@ -414,6 +475,7 @@ fn denied(question: &Question<'_>) -> Verdict {
         decision: Decision::Deny,
         policies: Vec::new(),
         errors: Vec::new(),
+        approval: None,
         observed: None,
         asked: question.asked.clone(),
         handed: question.handed.as_ref().map(Into::into),

@@ -30,6 +30,9 @@ pub struct Facts<'a> {
     pub open_tasks: u64,
     /// How many of them started within the last hour.
     pub starts_last_hour: u64,
+    /// How many people have approved the request: where they are enough, what an approval lifts
+    /// does not forbid it.
+    pub approvals: u32,
 }
 
 /// The access that is asked for at one resource.

@@ -101,6 +101,7 @@ impl Hypothetical {
             address: self.address,
             open_tasks: self.open_tasks.unwrap_or_default(),
             starts_last_hour: self.starts_last_hour.unwrap_or_default(),
+            approvals: 0,
         };
         let question = Question {
             action,

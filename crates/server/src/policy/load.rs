@@ -5,19 +5,20 @@ use std::collections::{HashMap, HashSet};
 use std::sync::OnceLock;
 
 use cedar_policy::{
-    Entity, EntityUid, Policy, PolicyId, PolicySet, RestrictedExpression, ValidationMode, Validator,
+    Effect, Entity, EntityUid, Policy, PolicyId, PolicySet, RestrictedExpression, ValidationMode,
+    Validator,
 };
-use dayfly_domain::Digest;
+use dayfly_domain::{Approval, Digest};
 use miette::Diagnostic;
 use sha2::{Digest as _, Sha256};
 
 use super::Policies;
 use super::explain::Clause;
-use super::schema::{PARSED, TYPES, kind, uid};
-use super::slice::Slices;
+use super::schema::{Action, PARSED, TYPES, kind, uid};
+use super::slice::{Slices, names_action};
 use super::text::{ALL_BYTES, Extent, Lines, POLICIES, extents};
-use crate::config::{LoadError, Place, Report, Warning, nearest};
-use crate::declared::{Declared, Source, SourceFile};
+use crate::config::{LoadError, Place, Report, Warning, nearest, parse_span};
+use crate::declared::{Declared, LEAST_WAIT, MOST_WAIT, Source, SourceFile};
 
 /// Most bytes of an `@id`.
 const ID_BYTES: usize = 128;
@@ -29,6 +30,8 @@ pub(super) struct Statement {
     pub(super) policy: Policy,
     /// Whether it is only observed.
     pub(super) observe: bool,
+    /// The approval that lifts it, where people may lift it.
+    pub(super) approval: Option<Approval>,
     /// Where it stands.
     pub(super) place: Place,
     /// Declared workloads that its conditions name: their attributes may be read.
@@ -233,9 +236,17 @@ impl Reading<'_> {
                 return None;
             }
         };
+        let approval = match approval_of(policy, observe) {
+            Ok(approval) => approval,
+            Err(message) => {
+                report.error(LoadError::new(place, message));
+                return None;
+            }
+        };
         Some(Statement {
             policy: policy.new_id(PolicyId::new(id)),
             observe,
+            approval,
             place,
             mentions: Vec::new(),
             clauses: OnceLock::new(),
@@ -259,6 +270,45 @@ impl Reading<'_> {
         }
         LoadError::new(place, message)
     }
+}
+
+/// The approval that lifts a policy: `@approval("30m")`, and `@people("2")` where one is not enough.
+/// Only what forbids a start can be lifted, for a start alone waits.
+fn approval_of(policy: &Policy, observe: bool) -> Result<Option<Approval>, String> {
+    let people = match policy.annotation("people") {
+        None => None,
+        Some("1") => Some(1),
+        Some("2") => Some(2),
+        Some(other) => return Err(format!("`@people` wants `1` or `2`, and here is `{other}`")),
+    };
+    let Some(text) = policy.annotation("approval") else {
+        return match people {
+            None => Ok(None),
+            Some(_) => Err("`@people` goes with `@approval` alone".to_owned()),
+        };
+    };
+    let within = parse_span(text).filter(|span| (LEAST_WAIT..=MOST_WAIT).contains(span));
+    let Some(within) = within else {
+        return Err(format!(
+            "`@approval` wants a length of time from {LEAST_WAIT} to {MOST_WAIT} like `30m`, and here is `{text}`"
+        ));
+    };
+    if observe {
+        return Err("an observed policy forbids nothing that an approval could lift".to_owned());
+    }
+    let starts_alone = Action::ALL
+        .into_iter()
+        .all(|action| names_action(policy, action) == (action == Action::Start));
+    if policy.effect() != Effect::Forbid || !starts_alone {
+        return Err(
+            "`@approval` stands on a `forbid` whose action is `Dayfly::Action::\"start\"` alone: an approval lifts it, and a start is what waits for one"
+                .to_owned(),
+        );
+    }
+    Ok(Some(Approval {
+        within,
+        people: people.unwrap_or(1),
+    }))
 }
 
 fn is_name(id: &str) -> bool {

@@ -30,8 +30,8 @@ pub use facts::{Asked, Facts, Handed, Question};
 pub use hypothetical::Hypothetical;
 pub use schema::{Action, SCHEMA};
 pub use verdict::{
-    Decision, Nearest, ObservedVerdict, PolicyError, Recorded, RecordedFacts, RecordedHanded,
-    Verdict,
+    ApprovalVerdict, Decision, Nearest, ObservedVerdict, PolicyError, Recorded, RecordedFacts,
+    RecordedHanded, Verdict,
 };
 
 /// The policies of one revision.

@@ -20,6 +20,13 @@ impl Policies {
                 .wanted("policies that can be evaluated")
                 .hint(hint);
         }
+        if let Some(approval) = verdict.approval.as_ref().filter(|needed| !needed.given) {
+            let named: Vec<String> = approval.policies.iter().map(|id| self.named(id)).collect();
+            return refusal(Rule::ApprovalNeeded)
+                .field("approval")
+                .wanted(format!("{} approvals", approval.people))
+                .hint(format!("needs approval by {}", named.join(", ")));
+        }
         if !verdict.policies.is_empty() {
             let named: Vec<String> = verdict.policies.iter().map(|id| self.named(id)).collect();
             return refusal(Rule::PolicyDenied)

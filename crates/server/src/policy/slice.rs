@@ -38,6 +38,8 @@ pub(super) struct Slice {
     /// By their places among all statements, in order.
     pub(super) statements: Vec<usize>,
     pub(super) enforced: PolicySet,
+    /// Those that an approval lifts, all of them forbids; none where there are none.
+    pub(super) approvals: Option<PolicySet>,
     /// Those that are only observed, permits and forbids apart; none where there are none.
     pub(super) observed: Option<Observed>,
 }
@@ -161,7 +163,8 @@ impl Slice {
                 .filter(|statement| wanted(statement));
             set(policies.map(|statement| &statement.policy))
         };
-        let enforced = of(&|s| !s.observe)?;
+        let enforced = of(&|s| !s.observe && s.approval.is_none())?;
+        let approvals = of(&|s| s.approval.is_some())?;
         let permits = of(&|s| s.observe && s.policy.effect() == Effect::Permit)?;
         let forbids = of(&|s| s.observe && s.policy.effect() == Effect::Forbid)?;
         let observed =
@@ -169,6 +172,7 @@ impl Slice {
         Ok(Self {
             statements: places,
             enforced,
+            approvals: (!approvals.is_empty()).then_some(approvals),
             observed,
         })
     }
@@ -234,7 +238,7 @@ static GROUPS: LazyLock<Vec<(Action, Vec<EntityUid>)>> = LazyLock::new(|| {
 });
 
 /// Whether a policy's scope names an action, by itself or by a group that it is in.
-fn names_action(policy: &Policy, action: Action) -> bool {
+pub(super) fn names_action(policy: &Policy, action: Action) -> bool {
     let named = match policy.action_constraint() {
         ActionConstraint::Any => return true,
         ActionConstraint::Eq(named) => return named == action.uid(),

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use dayfly_domain::{Claims, Digest, Name, Time};
+use dayfly_domain::{Claims, Digest, Name, Span, Time};
 use serde::{Deserialize, Serialize};
 
 use super::facts::{Asked, Facts, Handed};
@@ -32,6 +32,9 @@ pub struct Verdict {
     /// The policies that could not be evaluated; one is enough to deny.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<PolicyError>,
+    /// The approval that lifts what else forbids it, where something does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalVerdict>,
     /// What policies that are only observed would have made of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed: Option<ObservedVerdict>,
@@ -74,6 +77,19 @@ pub struct PolicyError {
     pub policy: String,
     /// Why.
     pub message: String,
+}
+
+/// Policies that forbid a start until people approve it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ApprovalVerdict {
+    /// Those of them that hold.
+    pub policies: Vec<String>,
+    /// How long the approval is waited for.
+    pub within: Span,
+    /// How many people must approve.
+    pub people: u32,
+    /// Whether so many have: the answer is a no otherwise.
+    pub given: bool,
 }
 
 /// What policies that are only observed would have made of a question.
@@ -133,6 +149,15 @@ pub struct RecordedFacts {
     pub open_tasks: u64,
     /// `context.starts_last_hour`.
     pub starts_last_hour: u64,
+    /// How many people had approved the request.
+    #[serde(default, skip_serializing_if = "nobody")]
+    pub approvals: u32,
+}
+
+/// Left out where nobody has.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it so")]
+const fn nobody(approvals: &u32) -> bool {
+    *approvals == 0
 }
 
 impl RecordedFacts {
@@ -144,6 +169,7 @@ impl RecordedFacts {
             address: self.address,
             open_tasks: self.open_tasks,
             starts_last_hour: self.starts_last_hour,
+            approvals: self.approvals,
         }
     }
 }
@@ -155,6 +181,7 @@ impl From<&Facts<'_>> for RecordedFacts {
             address: facts.address,
             open_tasks: facts.open_tasks,
             starts_last_hour: facts.starts_last_hour,
+            approvals: facts.approvals,
         }
     }
 }

@@ -15,6 +15,8 @@ pub(super) struct Entry {
     pub(super) kind: String,
     /// The task whose chain it is in.
     pub(super) task: Option<TaskId>,
+    /// Which entry of that chain it is, from 1.
+    pub(super) seq: Option<u64>,
     pub(super) said: Said,
     pub(super) annex: Annexed,
 }
@@ -71,6 +73,7 @@ impl Entry {
             at: Time::from_millis(leaf.at),
             kind: leaf.kind.into_owned(),
             task,
+            seq: leaf.link.as_ref().map(|link| link.seq),
             said,
             annex,
         })

@@ -36,6 +36,8 @@ pub(super) struct Search<'a> {
 pub(super) struct Gathered {
     /// How many are live.
     pub(super) live: u64,
+    /// How many wait for approval.
+    pub(super) pending: u64,
     /// How many are over without a recorded end.
     pub(super) over: u64,
     /// How many have ended.
@@ -137,7 +139,7 @@ impl Search<'_> {
             }
             gathered.count(&view, self.now);
             match view.standing {
-                Standing::Open { .. } => open.add(view),
+                Standing::Open { .. } | Standing::Pending { .. } => open.add(view),
                 Standing::Ended { .. } => ended.add(view),
             }
         }
@@ -181,7 +183,7 @@ impl Search<'_> {
     /// Whether a task was open at some time of the window asked for.
     fn within(&self, task: &TaskView) -> bool {
         let ended = match task.standing {
-            Standing::Open { .. } => None,
+            Standing::Open { .. } | Standing::Pending { .. } => None,
             Standing::Ended { at, .. } => Some(at),
         };
         self.until.is_none_or(|until| task.opened <= until)
@@ -213,6 +215,10 @@ impl Gathered {
                 self.live_until = self.live_until.max(*until);
                 return;
             }
+            Stands::Pending { .. } => {
+                self.pending += 1;
+                return;
+            }
             Stands::Over { at, .. } => {
                 self.over += 1;
                 *at
@@ -235,7 +241,7 @@ impl Gathered {
 
     /// How many there are.
     pub(super) const fn all(&self) -> u64 {
-        self.live + self.over + self.ended
+        self.live + self.pending + self.over + self.ended
     }
 }
 

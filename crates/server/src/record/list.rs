@@ -119,7 +119,7 @@ impl Listing<'_> {
         }
     }
 
-    /// Every task has one `task.started`, so these are its places in the list.
+    /// Every task has one first entry, so these are its places in the list.
     fn all(&self, mut below: Option<u64>) -> Result<TaskPage, RecordError> {
         let mut tasks: Vec<TaskLine> = Vec::new();
         let mut last_pos = 0;
@@ -129,7 +129,7 @@ impl Listing<'_> {
                 return Ok(TaskPage { tasks, next: None });
             };
             below = Some(last.pos);
-            for entry in entries.iter().filter(|entry| entry.kind == "task.started") {
+            for entry in entries.iter().filter(|entry| entry.seq == Some(1)) {
                 let Some(found) = self.load(entry)? else {
                     continue;
                 };
@@ -143,8 +143,8 @@ impl Listing<'_> {
         }
     }
 
-    fn load(&self, started: &Entry) -> Result<Option<Found>, RecordError> {
-        let Some(id) = started.task else {
+    fn load(&self, first: &Entry) -> Result<Option<Found>, RecordError> {
+        let Some(id) = first.task else {
             return Ok(None);
         };
         Ok(load(self.store, self.tenant, id)?.filter(|found| self.wanted(found)))

@@ -51,6 +51,7 @@ pub use receipt::receipt;
 pub use related::{Related, Relation};
 pub(crate) use review::signed_document;
 pub use review::{Allowed, Review, SignedReview, WorkloadReview, in_force, review};
+pub use standing::waits_for;
 pub use task::{task_record, task_state, task_view};
 pub use timeline::{EntryLine, LedgerEntry, access_line, entries};
 pub use trace::{Trace, TraceQuery, trace};

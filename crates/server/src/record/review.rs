@@ -245,7 +245,10 @@ impl Reader<'_> {
                 }
                 Some(
                     // What is handed over was granted to the root above it.
-                    Event::TaskStarted(_)
+                    Event::TaskRequested(_)
+                    | Event::TaskApproved(_)
+                    | Event::TaskDenied(_)
+                    | Event::TaskStarted(_)
                     | Event::ClientDelegated(_)
                     | Event::CredentialIssued(_)
                     | Event::CredentialRevoked(_)

@@ -8,6 +8,13 @@ use super::view::{ClientStanding, ClientView, IssuedView, Standing, TaskView};
 /// How something stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Stands {
+    /// It waits for approval, or to be fetched.
+    Pending {
+        /// Until when.
+        until: Time,
+        /// What for.
+        why: String,
+    },
     /// It is accepted, until then by itself.
     Live {
         /// When it is over by itself.
@@ -47,6 +54,10 @@ pub(super) fn of_task(task: &TaskView, now: Time) -> Stands {
         Standing::Open {
             rights_removed: Some(whose),
             ..
+        }
+        | Standing::Pending {
+            rights_removed: Some(whose),
+            ..
         } => Stands::Over {
             at: None,
             why: format!("rights taken away: {whose}"),
@@ -56,6 +67,30 @@ pub(super) fn of_task(task: &TaskView, now: Time) -> Stands {
             why: due_cause.word().to_owned(),
         },
         Standing::Open { due, .. } => Stands::Live { until: *due },
+        Standing::Pending { due, .. } if now >= *due => Stands::Over {
+            at: Some(*due),
+            why: Cause::Expired.word().to_owned(),
+        },
+        Standing::Pending {
+            due,
+            people,
+            approvals,
+            approved,
+            ..
+        } => Stands::Pending {
+            until: *due,
+            why: waits_for(*people, *approvals, *approved),
+        },
+    }
+}
+
+/// What a pending task waits for.
+#[must_use]
+pub fn waits_for(people: u32, approvals: u64, approved: Option<Time>) -> String {
+    match approved {
+        Some(_) => "approved, to be fetched by its client".to_owned(),
+        None if people == 1 => "waits for an approval".to_owned(),
+        None => format!("waits for {people} approvals, has {approvals}"),
     }
 }
 
@@ -106,7 +141,9 @@ fn end_of(task: &TaskView, client: &ClientView) -> Option<Stands> {
             at: then,
             note,
         } if (*of_task, *then) == (cause, at) => note.clone(),
-        Standing::Ended { .. } | Standing::Open { .. } => EndNote::default(),
+        Standing::Ended { .. } | Standing::Open { .. } | Standing::Pending { .. } => {
+            EndNote::default()
+        }
     };
     Some(Stands::Ended { cause, at, note })
 }
@@ -119,6 +156,9 @@ fn bounded(task: Stands, expires: Time, now: Time) -> Stands {
         },
         Stands::Live { .. } => Stands::Expired { at: expires },
         Stands::Over { at: Some(at), .. } if expires < at => Stands::Expired { at: expires },
-        other @ (Stands::Over { .. } | Stands::Ended { .. } | Stands::Expired { .. }) => other,
+        other @ (Stands::Pending { .. }
+        | Stands::Over { .. }
+        | Stands::Ended { .. }
+        | Stands::Expired { .. }) => other,
     }
 }

@@ -122,11 +122,21 @@ fn step(before: Option<Found>, id: TaskId, stored: &StoredEntry) -> Result<Found
 impl Found {
     /// Whether it is open, as recorded.
     pub(super) fn standing(&self) -> Standing {
-        match self.task.state {
+        match &self.task.state {
             TaskState::Ended { cause, at } => Standing::Ended {
-                cause,
-                at,
+                cause: *cause,
+                at: *at,
                 note: self.note.clone(),
+            },
+            TaskState::Pending(pending) => Standing::Pending {
+                due: self.task.deadline,
+                people: pending.people,
+                approvals: pending.approvals.len() as u64,
+                approved: pending.approved,
+                instance: pending.instance.clone(),
+                jkt: pending.jkt,
+                access: pending.access.clone(),
+                rights_removed: self.stale.as_ref().map(ToString::to_string),
             },
             TaskState::Open => {
                 let due = self.task.next_due(self.heard);
@@ -144,9 +154,9 @@ impl Found {
     pub(super) fn view(&self) -> TaskView {
         let task = &self.task;
         let last_expiry = task.last_expiry();
-        let last_possible_acceptance = match task.state {
-            TaskState::Open => last_expiry,
-            TaskState::Ended { at, .. } => last_expiry.max(Some(at)),
+        let last_possible_acceptance = match &task.state {
+            TaskState::Open | TaskState::Pending(_) => last_expiry,
+            TaskState::Ended { at, .. } => last_expiry.max(Some(*at)),
         };
         TaskView {
             task: task.id,
@@ -220,11 +230,12 @@ impl Found {
 
 /// Whether a client is active: it ends with its task at the latest.
 fn client_standing(task: &Task, client: &Client) -> ClientStanding {
-    match (client.state, task.state) {
+    match (client.state, &task.state) {
         (ClientState::Ended { cause, at }, _) => ClientStanding::Ended { cause, at },
-        (ClientState::Active, TaskState::Ended { cause, at }) => {
-            ClientStanding::Ended { cause, at }
-        }
-        (ClientState::Active, TaskState::Open) => ClientStanding::Active,
+        (ClientState::Active, TaskState::Ended { cause, at }) => ClientStanding::Ended {
+            cause: *cause,
+            at: *at,
+        },
+        (ClientState::Active, TaskState::Open | TaskState::Pending(_)) => ClientStanding::Active,
     }
 }

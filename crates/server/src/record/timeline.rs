@@ -1,7 +1,7 @@
 //! What happened, a line an entry.
 
 use dayfly_domain::access::Detail;
-use dayfly_domain::{Event, Name, TaskId, Time};
+use dayfly_domain::{ClientDelegated, Event, Name, TaskId, TaskRequested, Time};
 use dayfly_store::{Annex, EntryRange, SearchKey, Store};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -10,6 +10,7 @@ use super::end::EndNote;
 use super::entry::{Annexed, Entry, Said, each_of, entry_at};
 use super::error::RecordError;
 use super::moment::moment;
+use super::standing::waits_for;
 
 /// One entry, in a line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +132,12 @@ fn event_line(event: &Event, task: Option<TaskId>, now: Time) -> String {
         None => format!("client {number}"),
     };
     match event {
+        Event::TaskRequested(requested) => requested_line(requested, now),
+        Event::TaskApproved(approved) => match approved.fetch_by {
+            Some(fetch_by) => format!("approved, to be fetched until {}", moment(fetch_by, now)),
+            None => "approved, another approval is missing".to_owned(),
+        },
+        Event::TaskDenied(_) => "denied".to_owned(),
         Event::TaskStarted(started) => format!(
             "workload {}, owner {}, issuer {}, key {}{}, until {}",
             started.workload,
@@ -153,21 +160,10 @@ fn event_line(event: &Event, task: Option<TaskId>, now: Time) -> String {
             },
             access_line(&registered.access)
         ),
-        Event::ClientDelegated(child) => format!(
-            "{} from {}{} by {}, {}, for {}",
-            client(child.client),
-            client(child.parent),
-            match &child.own {
-                Some(own) => format!(" as workload {}", own.workload),
-                None => String::new(),
-            },
-            child.instance,
-            match child.jkt {
-                Some(jkt) => format!("key {jkt}"),
-                None => "without a key".to_owned(),
-            },
-            access_line(&child.access)
-        ),
+        Event::ClientDelegated(child) => {
+            let (number, parent) = (client(child.client), client(child.parent));
+            format!("{number} from {parent}{}", delegated_line(child))
+        }
         Event::CredentialIssued(issued) => format!(
             "{} at {} until {}, {}, hash {}",
             match task {
@@ -196,6 +192,37 @@ fn event_line(event: &Event, task: Option<TaskId>, now: Time) -> String {
         Event::ClientEnded(ended) => format!("{}: {}", client(ended.client), ended.cause.word()),
         Event::TaskEnded(ended) => format!("{}, {} entries", ended.cause.word(), ended.count),
     }
+}
+
+fn delegated_line(child: &ClientDelegated) -> String {
+    format!(
+        "{} by {}, {}, for {}",
+        match &child.own {
+            Some(own) => format!(" as workload {}", own.workload),
+            None => String::new(),
+        },
+        child.instance,
+        match child.jkt {
+            Some(jkt) => format!("key {jkt}"),
+            None => "without a key".to_owned(),
+        },
+        access_line(&child.access)
+    )
+}
+
+fn requested_line(requested: &TaskRequested, now: Time) -> String {
+    format!(
+        "workload {}, owner {}, issuer {}, key {}, by {}, key {}, for {}; {} until {}",
+        requested.workload,
+        requested.owner,
+        requested.issuer,
+        requested.key,
+        requested.instance,
+        requested.jkt,
+        access_line(&requested.access),
+        waits_for(requested.people, 0, None),
+        moment(requested.expires, now)
+    )
 }
 
 /// The members of a note's data, but for the task it is about.

@@ -63,12 +63,21 @@ pub struct Trace {
 pub struct Counts {
     /// Live.
     pub live: u64,
+    /// Waiting for approval.
+    #[serde(default, skip_serializing_if = "none_waits")]
+    pub pending: u64,
     /// Over, their end not yet recorded.
     pub over: u64,
     /// Ended.
     pub ended: u64,
     /// Whether there are more that were not looked at.
     pub more: bool,
+}
+
+/// Left out where it is none, as it was before there was any.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it so")]
+const fn none_waits(pending: &u64) -> bool {
+    *pending == 0
 }
 
 /// How many lines of a timeline are shown.
@@ -241,6 +250,7 @@ impl Tracing<'_> {
         let mut trace = self.shown(gathered.shown, verdict)?;
         trace.counts = Counts {
             live: gathered.live,
+            pending: gathered.pending,
             over: gathered.over,
             ended: gathered.ended,
             more: gathered.more,
@@ -253,6 +263,7 @@ impl Tracing<'_> {
         let mut counts = Counts::default();
         match standing::of_task(&task, self.query.now) {
             Stands::Live { .. } => counts.live = 1,
+            Stands::Pending { .. } => counts.pending = 1,
             Stands::Over { .. } => counts.over = 1,
             Stands::Expired { .. } | Stands::Ended { .. } => counts.ended = 1,
         }

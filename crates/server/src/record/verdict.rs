@@ -24,6 +24,8 @@ pub struct Verdict {
 pub enum Word {
     /// At least one of what was asked for is accepted now.
     Live,
+    /// It waits for an approval, and nothing is accepted yet.
+    Pending,
     /// It has ended, and nothing is accepted any more but until the last possible acceptance.
     Gone,
     /// Its own time ran out.
@@ -77,6 +79,7 @@ pub(super) fn on_credential(task: &TaskView, issued: &IssuedView, now: Time) -> 
         }
         (
             Stands::Live { .. }
+            | Stands::Pending { .. }
             | Stands::Expired { .. }
             | Stands::Over { .. }
             | Stands::Ended { .. },
@@ -95,6 +98,13 @@ fn write(stands: &Stands, task: &TaskView, last_expiry: Option<Time>, now: Time)
         Stands::Live { until } => (
             Word::Live,
             format!("LIVE until {} ({whose})", moment(*until, now)),
+        ),
+        Stands::Pending { until, why } => (
+            Word::Pending,
+            format!(
+                "PENDING until {} ({why}; {whose}); no credential was issued",
+                moment(*until, now)
+            ),
         ),
         Stands::Expired { at } => (
             Word::Expired,
@@ -128,7 +138,7 @@ fn write(stands: &Stands, task: &TaskView, last_expiry: Option<Time>, now: Time)
 /// Cause and reason of an end: `operator: leaked`.
 pub(super) fn ended(stands: &Stands) -> String {
     match stands {
-        Stands::Live { .. } => String::new(),
+        Stands::Live { .. } | Stands::Pending { .. } => String::new(),
         Stands::Expired { .. } => "expired".to_owned(),
         Stands::Over { why, .. } => why.clone(),
         Stands::Ended { cause, note, .. } => match &note.reason {
@@ -157,6 +167,16 @@ pub(super) fn on_many(many: &Gathered, now: Time) -> Verdict {
         );
         return Verdict {
             word: Word::Live,
+            line,
+        };
+    }
+    if many.pending > 0 {
+        let line = format!(
+            "PENDING ({} of {all} tasks wait for approval, none is live, {what})",
+            many.pending
+        );
+        return Verdict {
+            word: Word::Pending,
             line,
         };
     }

@@ -27,7 +27,7 @@ pub struct TaskView {
     /// Which attempt it is, where the platform counts them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u64>,
-    /// When it opened.
+    /// When it opened, or was asked for while it is pending.
     pub opened: Time,
     /// When it ends at the latest.
     pub deadline: Time,
@@ -53,6 +53,27 @@ pub struct TaskView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum Standing {
+    /// It waits for approval, or for its client to fetch what was approved: nothing of it is live.
+    Pending {
+        /// When it ends by itself.
+        due: Time,
+        /// How many people must approve.
+        people: u32,
+        /// How many have.
+        approvals: u64,
+        /// When the last of them did; none while one is missing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        approved: Option<Time>,
+        /// Which job, pod or process asks.
+        instance: String,
+        /// The thumbprint of the key that it will be bound to.
+        jkt: Digest,
+        /// What it will have.
+        access: Vec<Detail>,
+        /// Whose rights it relied on that were taken away since: it is over already.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rights_removed: Option<String>,
+    },
     /// It is open.
     Open {
         /// When it is over by itself.

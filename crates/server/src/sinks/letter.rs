@@ -17,7 +17,7 @@ use crate::config::{Secret, SecretError};
 
 /// What of an entry's data is told. Task keys, series, instances and access are left out: they are
 /// made of claims. What is left are Dayfly's own ids, declared names, times and outcomes.
-const TOLD: [(&str, &[&str]); 20] = [
+const TOLD: [(&str, &[&str]); 23] = [
     ("annex.erased", &["positions"]),
     ("block.lifted", &[]),
     ("block.set", &[]),
@@ -69,7 +69,21 @@ const TOLD: [(&str, &[&str]); 20] = [
         ],
     ),
     ("rights.removed", &["owner", "workload", "issuer", "cause"]),
+    ("task.approved", &["at", "fetch_by"]),
+    ("task.denied", &["at"]),
     ("task.ended", &["cause", "at", "count", "last_expiry"]),
+    (
+        "task.requested",
+        &[
+            "workload",
+            "owner",
+            "issuer",
+            "requested",
+            "expires",
+            "people",
+            "resource",
+        ],
+    ),
     (
         "task.started",
         &["workload", "owner", "issuer", "opened", "deadline"],
@@ -191,7 +205,11 @@ impl Letter {
             None => data.get("about").and_then(Value::as_str),
         };
         let kept = |name: &&str| Some(((*name).to_owned(), data.get(*name)?.clone()));
-        let data: Map<String, Value> = told.iter().filter_map(kept).collect();
+        let asks = asks(&leaf.kind, task, &data);
+        let mut data: Map<String, Value> = told.iter().filter_map(kept).collect();
+        if let Some(text) = asks {
+            data.insert("text".to_owned(), text.into());
+        }
         let pos = entry.pos.to_be_bytes();
         let id = id(&[b"entry", origin.as_bytes(), &pos, &entry.hash.0]);
         let body = json!({
@@ -236,6 +254,52 @@ impl Letter {
             (named("webhook-signature"), signature.parse()?),
         ]);
         Ok((headers, self.body.clone()))
+    }
+}
+
+/// What the owner reads of a request for approval: declared names, types, actions and ids, of which
+/// none is made of claims, and what to do.
+fn asks(kind: &str, task: Option<&str>, data: &Map<String, Value>) -> Option<String> {
+    if kind != "task.requested" {
+        return None;
+    }
+    let text = |name: &str| data.get(name).and_then(Value::as_str).unwrap_or_default();
+    let task = task?;
+    let expires = data.get("expires")?.as_u64().map(Time::from_millis)?;
+    let people = match data.get("people").and_then(Value::as_u64) {
+        Some(2..) => "two approvals",
+        Some(_) | None => "an approval",
+    };
+    let access: Vec<String> = data
+        .get("access")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .map(detail)
+        .collect();
+    Some(format!(
+        "workload {} of {} asks for {people} until {expires}, to have {}: `dayfly task show {task}` shows it, `dayfly task approve {task} --reason …` or `dayfly task deny {task} --reason …` answers it",
+        text("workload"),
+        text("owner"),
+        access.join(", "),
+    ))
+}
+
+/// A detail by its type, its actions and its resource, which are all declared words.
+fn detail(detail: &Value) -> String {
+    let text = |name: &str| detail.get(name).and_then(Value::as_str).unwrap_or_default();
+    let actions: Vec<&str> = detail
+        .pointer("/fields/actions/set")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let (kind, resource) = (text("type"), text("resource"));
+    if actions.is_empty() {
+        format!("{kind} at {resource}")
+    } else {
+        format!("{kind} ({}) at {resource}", actions.join(", "))
     }
 }
 

@@ -34,7 +34,10 @@ impl Metrics {
             let cause = match &drafted.event {
                 Event::TaskEnded(ended) => ended.cause,
                 Event::ClientEnded(ended) => ended.cause,
-                Event::TaskStarted(_)
+                Event::TaskRequested(_)
+                | Event::TaskApproved(_)
+                | Event::TaskDenied(_)
+                | Event::TaskStarted(_)
                 | Event::ClientRegistered(_)
                 | Event::ClientDelegated(_)
                 | Event::CredentialIssued(_)

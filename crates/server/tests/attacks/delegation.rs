@@ -18,7 +18,7 @@ const BY: Actor = Actor::Local { uid: 7 };
 
 /// An agent that may hand over to itself and to a scanner; one that may not hand on; one whose
 /// children must prove themselves; one that knows no keys.
-const AGENTS: &str = r#"
+pub(crate) const AGENTS: &str = r#"
 [owner.scanners]
 name    = "Scanners"
 contact = "scanners@example.com"
@@ -133,7 +133,7 @@ impl World {
     }
 
     /// The same for a child of another workload, which proves itself.
-    async fn scanner(&self, parent: &Job, run: u64, given: &Given) -> Reply {
+    pub(crate) async fn scanner(&self, parent: &Job, run: u64, given: &Given) -> Reply {
         let key = new_key();
         let handover = self.handover(parent, Some(&key), given);
         let actor = signed(&claims(self, 12, run));

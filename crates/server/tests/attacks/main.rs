@@ -10,6 +10,11 @@
 mod access;
 mod adversary;
 mod applied;
+mod approval;
+mod approval_edges;
+mod approval_ends;
+mod approval_people;
+mod approval_races;
 mod audience;
 mod by_hand;
 mod clocks;

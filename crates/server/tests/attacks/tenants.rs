@@ -189,7 +189,6 @@ async fn metadata_names_what_is_served_and_stands_in_three_places() {
     let text = document.to_string();
     for absent in [
         "registration_endpoint",
-        "deferral",
         "device",
         "team",
         "secret of",

@@ -170,7 +170,7 @@ impl World {
         self.store.facts(&acme(), &query).unwrap().closed.len()
     }
 
-    fn ended_by(&self, task: &str) -> String {
+    pub(crate) fn ended_by(&self, task: &str) -> String {
         let ended = |leaf: &Value| leaf["kind"] == "task.ended" && leaf["task"] == task;
         let leaf = self.leaves().into_iter().find(ended).unwrap();
         leaf["data"]["cause"].as_str().unwrap().to_owned()

@@ -173,6 +173,8 @@ impl World {
             blind: AtomicBool::new(false),
             reads: AtomicU64::new(0),
             entries_read: AtomicU64::new(0),
+            facts_read: AtomicU64::new(0),
+            facts_fail: AtomicBool::new(false),
             appends: AtomicU64::new(0),
             readers: Mutex::default(),
         });
@@ -526,6 +528,8 @@ pub(crate) struct Door {
     blind: AtomicBool,
     reads: AtomicU64,
     entries_read: AtomicU64,
+    facts_read: AtomicU64,
+    facts_fail: AtomicBool,
     appends: AtomicU64,
     /// The threads that read entries.
     readers: Mutex<Vec<std::thread::ThreadId>>,
@@ -589,13 +593,23 @@ impl Door {
         self.entries_read.load(Ordering::SeqCst)
     }
 
+    /// How often facts were read.
+    pub(crate) fn facts_read(&self) -> u64 {
+        self.facts_read.load(Ordering::SeqCst)
+    }
+
+    /// Whether facts cannot be read from now on.
+    pub(crate) fn fail_facts(&self, fail: bool) {
+        self.facts_fail.store(fail, Ordering::SeqCst);
+    }
+
     /// How many appends were handed over.
     pub(crate) fn appends(&self) -> u64 {
         self.appends.load(Ordering::SeqCst)
     }
 
     fn before(&self, append: &Append) -> Option<Before> {
-        let ends = |change: &Change| !change.next.is_open();
+        let ends = |change: &Change| change.next.has_ended();
         let lift = (!append.lifts.is_empty()).then(|| self.first_lift.lock().unwrap().take());
         let next = if let Some(lift) = lift.flatten() {
             Some(lift)
@@ -653,6 +667,10 @@ impl Store for Door {
     }
 
     fn facts(&self, tenant: &Name, query: &FactsQuery<'_>) -> Result<Facts, Unavailable> {
+        self.facts_read.fetch_add(1, Ordering::SeqCst);
+        if self.facts_fail.load(Ordering::SeqCst) {
+            return Err(Unavailable("facts fail on demand".to_owned()));
+        }
         self.check_sight()?;
         self.inner.facts(tenant, query)
     }

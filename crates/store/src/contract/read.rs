@@ -10,7 +10,7 @@ use super::{Annex, OneTimeKey};
 /// What [`Store::facts`](super::Store::facts) reads.
 #[derive(Clone, Debug, Default)]
 pub struct FactsQuery<'a> {
-    /// Open tasks.
+    /// Open tasks, and those that wait for approval, here and below.
     pub tasks: &'a [TaskId],
     /// Open tasks of which only the standing is asked, which is cheaper.
     pub standings: &'a [TaskId],

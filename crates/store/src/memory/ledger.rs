@@ -206,7 +206,7 @@ impl Ledger {
             append
                 .changes
                 .iter()
-                .any(|c| c.task == task && !c.next.is_open())
+                .any(|c| c.task == task && c.next.has_ended())
         };
         for held in self.series(&write.issuer, &write.series) {
             let is_open = held.state == ClaimState::Open;
@@ -240,7 +240,7 @@ impl Ledger {
             }
             let mut changes = append.changes.iter();
             let change = changes.find(|change| change.task == held.task);
-            let goes_on = change.is_none_or(|change| change.next.is_open());
+            let goes_on = change.is_none_or(|change| !change.next.has_ended());
             let seen = |(task, version): &(TaskId, u64)| {
                 let open = self.tasks.get(task);
                 *task == held.task && open.is_some_and(|open| open.task.version == *version)
@@ -450,12 +450,12 @@ impl Ledger {
         let task = &change.next;
         if change.expected_version == 0 {
             self.starts.push((task.workload.clone(), at));
-            if task.hears_from_start() {
-                self.touched.seen.insert(task.id, task.opened);
-            }
+        }
+        if task.hears_from_start() && !task.has_ended() {
+            self.touched.seen.entry(task.id).or_insert(task.opened);
         }
         match task.state {
-            TaskState::Open => {
+            TaskState::Open | TaskState::Pending(_) => {
                 let last = self.chain(task.id).last();
                 if let Some(last) = last.map(|entry| entry.stored.hash) {
                     self.tasks.insert(

@@ -54,7 +54,7 @@ impl Place<'_> {
         for claim in open {
             let mut changes = append.changes.iter();
             let change = changes.find(|change| change.task == claim.task);
-            let goes_on = change.is_none_or(|change| change.next.is_open());
+            let goes_on = change.is_none_or(|change| !change.next.has_ended());
             let seen = |(task, version): &(TaskId, u64)| {
                 let held = self.draft.task(claim.task, self.view);
                 *task == claim.task && held.is_some_and(|held| held.version == *version)

@@ -190,7 +190,7 @@ impl Place<'_> {
         let day = claim_day(write.until.max(deadline).max(at), at);
         let ends = |task: TaskId| {
             let mut changes = append.changes.iter();
-            changes.any(|change| change.task == task && !change.next.is_open())
+            changes.any(|change| change.task == task && change.next.has_ended())
         };
         let mut replaced = None;
         for rival in self.rivals(write)? {

@@ -90,15 +90,17 @@ impl Desk<'_> {
             let at = self.draft.at;
             self.draft.tally(&task.workload, self.view).start(at);
         }
-        match (held, task.state) {
-            (None, TaskState::Open) => self.insert_task(task, last),
-            (Some(held), TaskState::Open) => self.update_task(task, &held, last),
+        match (held, &task.state) {
+            (None, TaskState::Open | TaskState::Pending(_)) => self.insert_task(task, last),
+            (Some(held), TaskState::Open | TaskState::Pending(_)) => {
+                self.update_task(task, &held, last)
+            }
             (held, TaskState::Ended { cause, .. }) => {
                 self.draft.tally(&task.workload, self.view).end();
                 if let Some(held) = held {
                     self.delete_task(task, &held)?;
                 }
-                self.end_claim(task, cause)
+                self.end_claim(task, *cause)
             }
         }
     }
@@ -184,8 +186,13 @@ impl Desk<'_> {
     fn update_task(&mut self, task: &Task, old: &Held, last: Recorded) -> rusqlite::Result<()> {
         let relied = self.number_epochs(task)?;
         let held = Held::new(old.row, task, relied, last);
-        if let Some(seen) = old.last_seen() {
-            held.hear(seen);
+        match (old.last_seen(), held.last_seen()) {
+            (Some(seen), _) => {
+                held.hear(seen);
+            }
+            // A pending task that opened is heard from then on.
+            (None, Some(seen)) => write_seen(self.db, held.row, seen)?,
+            (None, None) => {}
         }
         self.db
             .prepare_cached(

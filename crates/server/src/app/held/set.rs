@@ -175,7 +175,10 @@ fn counted(event: &Event, version: u64) -> Event {
             count: version + 1,
             ..ended.clone()
         }),
-        Event::TaskStarted(_)
+        Event::TaskRequested(_)
+        | Event::TaskApproved(_)
+        | Event::TaskDenied(_)
+        | Event::TaskStarted(_)
         | Event::ClientRegistered(_)
         | Event::ClientDelegated(_)
         | Event::CredentialIssued(_)

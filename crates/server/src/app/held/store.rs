@@ -358,7 +358,7 @@ impl ObeyingStore {
                 return Ok(None);
             };
             held.cover(&mut open)?;
-            Ok(open.task.is_open().then(|| open.standing()))
+            Ok((!open.task.has_ended()).then(|| open.standing()))
         };
         facts.standings = tasks.into_iter().map(standing).collect::<Result<_, _>>()?;
         Ok(())
@@ -463,15 +463,20 @@ impl State {
     }
 }
 
-/// Whether an append opens anything or issues a credential.
+/// Whether an append opens anything, issues a credential, or leads to that.
 fn grants(append: &Append) -> bool {
     let events = append.changes.iter().flat_map(|change| &change.events);
     events.into_iter().any(|drafted| match drafted.event {
-        Event::TaskStarted(_)
+        Event::TaskRequested(_)
+        | Event::TaskApproved(_)
+        | Event::TaskStarted(_)
         | Event::ClientRegistered(_)
         | Event::ClientDelegated(_)
         | Event::CredentialIssued(_) => true,
-        Event::CredentialRevoked(_) | Event::ClientEnded(_) | Event::TaskEnded(_) => false,
+        Event::TaskDenied(_)
+        | Event::CredentialRevoked(_)
+        | Event::ClientEnded(_)
+        | Event::TaskEnded(_) => false,
     })
 }
 
@@ -548,7 +553,7 @@ impl Store for ObeyingStore {
                     for open in page.iter_mut() {
                         held.cover(open)?;
                     }
-                    page.retain(|open| open.task.is_open());
+                    page.retain(|open| !open.task.has_ended());
                     Ok(())
                 },
             )?;

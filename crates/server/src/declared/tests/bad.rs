@@ -419,11 +419,31 @@ fn what_may_be_handed_over() {
 }
 
 #[test]
-fn what_this_build_does_not_serve() {
+fn approvals() {
     check(&[
         (
+            good_with("approval = { by = \"owner\", within = \"30m\" }\nrepeat = \"join\""),
+            "tenant.toml:18:1: `workload.release.approval` and `repeat = \"join\"` exclude each other: who joins comes in without anybody being asked",
+        ),
+        (
             good_with("approval = { by = \"owner\" }"),
-            "tenant.toml:18:1: approval by people is not served by this build, only `approval = \"none\"`",
+            "tenant.toml:18:1: `within` is missing in `workload.release.approval`",
+        ),
+        (
+            good_with("approval = { by = \"anybody\", within = \"30m\" }"),
+            "tenant.toml:18:14: `workload.release.approval.by` is `anybody`, wanted `owner`",
+        ),
+        (
+            good_with("approval = { by = \"owner\", within = \"30s\" }"),
+            "tenant.toml:18:28: `workload.release.approval.within` is 30s, wanted 1m to 24h",
+        ),
+        (
+            good_with("approval = { by = \"owner\", within = \"30m\", people = 3 }"),
+            "tenant.toml:18:44: `workload.release.approval.people` is 3, wanted 1 to 2",
+        ),
+        (
+            good_with("approval = { by = \"owner\", within = \"30m\", people = 2 }"),
+            "loads",
         ),
         (
             good_with("approval = \"owner\""),

@@ -190,6 +190,12 @@ fn of_rule(rule: Rule) -> (StatusCode, &'static str) {
     if rule == Rule::NotFound {
         return (StatusCode::NOT_FOUND, "not_found");
     }
+    if matches!(
+        rule,
+        Rule::NotAllowed | Rule::OwnRequest | Rule::ApprovedTwice
+    ) {
+        return (StatusCode::FORBIDDEN, "access_denied");
+    }
     match rule.stage() {
         Stage::Ledger => (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"),
         Stage::Request => (StatusCode::BAD_REQUEST, "invalid_request"),

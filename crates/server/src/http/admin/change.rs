@@ -108,6 +108,50 @@ pub(super) async fn end(
     acknowledged(said, ended.recorded)
 }
 
+pub(super) async fn approve(
+    State(admin): State<Admin>,
+    Path((tenant, task)): Path<(String, String)>,
+    by: Actor,
+    caller: Caller,
+    body: Wanted<End>,
+) -> Answered {
+    let task: TaskId = parsed("task", &task)?;
+    let reason = checked(&body.0.reason)?;
+    admin
+        .read(&tenant, move |app, tenant| {
+            caller
+                .scope
+                .check_task(app, tenant, task, Route::TaskApprove)
+        })
+        .await?;
+    let tenant = admin.tenant(&tenant)?;
+    let approved = admin.app.approve(&tenant, task, &by, reason).await?;
+    answer(&json!({
+        "task": approved.task, "people": approved.people, "approvals": approved.approvals,
+        "fetch_by": approved.fetch_by,
+    }))
+}
+
+pub(super) async fn deny(
+    State(admin): State<Admin>,
+    Path((tenant, task)): Path<(String, String)>,
+    by: Actor,
+    caller: Caller,
+    body: Wanted<End>,
+) -> Answered {
+    let task: TaskId = parsed("task", &task)?;
+    let reason = checked(&body.0.reason)?;
+    admin
+        .read(&tenant, move |app, tenant| {
+            caller.scope.check_task(app, tenant, task, Route::TaskDeny)
+        })
+        .await?;
+    let tenant = admin.tenant(&tenant)?;
+    let ended = admin.app.deny(&tenant, task, &by, reason).await?;
+    let said = json!({ "task": ended.task, "cause": ended.cause, "at": ended.at });
+    acknowledged(said, ended.recorded)
+}
+
 pub(super) async fn unblock(
     State(admin): State<Admin>,
     Path(tenant): Path<String>,

@@ -329,7 +329,8 @@ impl Scope {
         }
         let counts = &trace.counts;
         let shown = u64::try_from(trace.tasks.len()).unwrap_or(u64::MAX);
-        let all_shown = !counts.more && counts.live + counts.over + counts.ended == shown;
+        let all_shown =
+            !counts.more && counts.live + counts.pending + counts.over + counts.ended == shown;
         let mut tasks = trace.tasks.iter();
         if shown > 0 && all_shown && tasks.all(|task| owners.contains(&task.owner)) {
             return Ok(());

@@ -19,6 +19,10 @@ pub(super) enum Right {
     Look,
     /// To read everything, people's names included.
     Read,
+    /// To approve what people ask for.
+    Approve,
+    /// To say no to it.
+    Deny,
     /// To contain, and to let run again.
     Contain,
     /// To change what may be granted, or what signs, for good.
@@ -35,6 +39,16 @@ pub(super) const fn allows(role: Role, right: Right) -> bool {
         Right::Read => match role {
             Role::Admin | Role::Operator | Role::Auditor => true,
             Role::Approver => false,
+        },
+        // Nobody gives a right to what they want by running the server: an admin who approves is
+        // named as an approver too.
+        Right::Approve => match role {
+            Role::Approver => true,
+            Role::Admin | Role::Operator | Role::Auditor => false,
+        },
+        Right::Deny => match role {
+            Role::Admin | Role::Operator | Role::Approver => true,
+            Role::Auditor => false,
         },
         Right::Contain => match role {
             Role::Admin | Role::Operator => true,
@@ -100,6 +114,8 @@ routes! {
     Tasks           get  "/admin/{tenant}/tasks"                      Look       MayNot super::tasks;
     Task            get  "/admin/{tenant}/tasks/{task}"               Look       May    super::task;
     TaskEnd         post "/admin/{tenant}/tasks/{task}/end"           Contain    May    change::end;
+    TaskApprove     post "/admin/{tenant}/tasks/{task}/approve"       Approve    May    change::approve;
+    TaskDeny        post "/admin/{tenant}/tasks/{task}/deny"          Deny       May    change::deny;
     ClientEnd       post "/admin/{tenant}/clients/{client}/end"         Contain    May    ends::client;
     InstanceEnd     post "/admin/{tenant}/instances/end"              Contain    MayNot ends::instance;
     Why             get  "/admin/{tenant}/why/{refusal}"              Read       May    super::why;

@@ -40,6 +40,39 @@ fn a_mistake_is_told_with_its_place_and_a_hint() {
 }
 
 #[test]
+fn an_approval_lifts_a_forbid_of_a_start_and_nothing_else() {
+    let start = "(principal, action == Dayfly::Action::\"start\", resource);";
+    check(
+        &format!("@approval(\"30m\") @people(\"2\") forbid {start}"),
+        &[],
+    );
+    for (annotations, rule, message) in [
+        ("@approval(\"30m\")", format!("permit {start}"), "stands on a `forbid`"),
+        (
+            "@approval(\"30m\")",
+            "forbid (principal, action, resource);".to_owned(),
+            "`Dayfly::Action::\"start\"` alone",
+        ),
+        (
+            "@approval(\"30m\")",
+            "forbid (principal, action in [Dayfly::Action::\"start\", Dayfly::Action::\"issue\"], resource);".to_owned(),
+            "`Dayfly::Action::\"start\"` alone",
+        ),
+        ("@approval(\"soon\")", format!("forbid {start}"), "from 1m to 24h"),
+        ("@approval(\"30s\")", format!("forbid {start}"), "from 1m to 24h"),
+        ("@approval(\"30m\") @people(\"3\")", format!("forbid {start}"), "`1` or `2`"),
+        ("@people(\"2\")", format!("forbid {start}"), "goes with `@approval`"),
+        (
+            "@approval(\"30m\") @mode(\"observe\")",
+            format!("forbid {start}"),
+            "an observed policy forbids nothing",
+        ),
+    ] {
+        check(&format!("{annotations} {rule}"), &[message]);
+    }
+}
+
+#[test]
 fn names_are_one_policy_s_own() {
     check(
         "@id(\"a\") permit (principal, action, resource);\n@id(\"a\") forbid (principal, action, resource);",

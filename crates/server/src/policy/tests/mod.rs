@@ -135,6 +135,7 @@ impl Asks {
             address: self.address,
             open_tasks: self.open_tasks,
             starts_last_hour: 5,
+            approvals: 0,
         };
         let question = Question {
             action: self.action,

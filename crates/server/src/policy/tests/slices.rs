@@ -139,6 +139,7 @@ fn compare(
     let set = full_set(drawn, linked);
     let statement = |policy: &Policy| Statement {
         policy: policy.clone(),
+        approval: None,
         observe: false,
         place: Place::of_file("p".to_owned()),
         mentions: Vec::new(),
@@ -153,6 +154,7 @@ fn compare(
         address: None,
         open_tasks,
         starts_last_hour: 0,
+        approvals: 0,
     };
     let source = source(&[]);
     let declared = declared(&source);
@@ -247,6 +249,7 @@ fn a_slice_leaves_out_what_cannot_apply() {
     );
     let statement = |policy: &Policy| Statement {
         policy: policy.clone(),
+        approval: None,
         observe: false,
         place: Place::of_file("p".to_owned()),
         mentions: Vec::new(),

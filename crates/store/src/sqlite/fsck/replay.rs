@@ -1,4 +1,4 @@
-//! Replays the entries of a tenant into the tasks that are open at its end.
+//! Replays the entries of a tenant into the tasks that are open or pending at its end.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use dayfly_ledger::{Hash, Leaf, ReadLeaf, annex_hash};
 use super::FsckFailure;
 use crate::StoredEntry;
 
-/// The tasks that are open after the entries so far.
+/// The tasks that are open or pending after the entries so far.
 pub(super) struct Replay<'a> {
     tenant: &'a Name,
     open: Open,
@@ -88,7 +88,7 @@ impl<'a> Replay<'a> {
         let known = self.open.get(&id).map(|(task, _)| task.clone());
         match apply(known, id, &event) {
             None => Err(misfit(format!("`{}` out of place", leaf.kind))),
-            Some(next) if next.is_open() => {
+            Some(next) if !next.has_ended() => {
                 self.open.insert(id, (next, entry.hash));
                 Ok(())
             }

@@ -131,6 +131,8 @@ const TABLE: &str = "
     Tasks           admin operator approver auditor
     Task            admin operator approver auditor
     TaskEnd         admin operator
+    TaskApprove     approver
+    TaskDeny        admin operator approver
     ClientEnd       admin operator
     InstanceEnd     admin operator
     Why             admin operator auditor

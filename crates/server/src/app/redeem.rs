@@ -1,0 +1,353 @@
+//! Deferred polling: whether a request was approved, and the grant once it was (docs/decisions/0041).
+
+use dayfly_domain::{
+    BlockOn, Cause, Command, Counts, Digest, Pending, Redeem, Refusal, Rule, Spent, Task,
+    TaskState, Workload, decide,
+};
+use dayfly_store::{Append, FactsQuery, OpenTask, RunAsked, Spend};
+use dayfly_token::dpop::VerifiedDpop;
+
+use super::deferral::{Known, RequestAnnex, missing, unknown_code};
+use super::end::{ATTEMPTS, End};
+use super::grant::{Granted, too_large};
+use super::permit::{Asking, ProofAnnex, erased, granted, permit_approved};
+use super::plan::change;
+use super::refuse::{Refused, Trail, unavailable};
+use super::regrant::proof_refused;
+use super::replay::{KeyProof, one_time};
+use super::tenant::Loaded;
+use super::{App, Tenant};
+use crate::mint::Sealer;
+
+/// A poll.
+#[derive(Clone, Debug)]
+pub struct RedeemRequest<'a> {
+    /// The code of the first answer.
+    pub code: &'a str,
+    /// The workload, where the request names one: it must be the one that was asked for.
+    pub workload: Option<&'a str>,
+    /// The DPoP proof, where one came.
+    pub key_proof: Option<KeyProof<'a>>,
+}
+
+/// The answer to a poll.
+#[derive(Debug)]
+pub enum Polled {
+    /// The grant that was asked for, and whether it was asked for by an exchange.
+    Granted(Box<Granted>, bool),
+    /// Not yet, or not so often: nothing that anybody has to be told of.
+    Wait(Refusal),
+}
+
+/// What a redemption goes by.
+struct Redeeming<'a> {
+    app: &'a App,
+    tenant: &'a Tenant,
+    loaded: &'a Loaded,
+    annex: &'a RequestAnnex,
+    key_proof: &'a VerifiedDpop,
+}
+
+impl App {
+    /// Answers a poll by whoever holds the key that asked. What was approved is granted once, by
+    /// everything that holds now.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub async fn redeem(
+        &self,
+        tenant: &Tenant,
+        request: &RedeemRequest<'_>,
+        trail: &mut Trail,
+    ) -> Result<Polled, Refused> {
+        match self.try_redeem(tenant, request, trail).await {
+            Ok(polled) => Ok(polled),
+            // Who waits as told is not refused.
+            Err(refusal) if matches!(refusal.rule, Rule::ApprovalPending | Rule::SlowDown) => {
+                Ok(Polled::Wait(refusal))
+            }
+            Err(refusal) => Err(self.refuse(tenant, trail, refusal)),
+        }
+    }
+
+    async fn try_redeem(
+        &self,
+        tenant: &Tenant,
+        request: &RedeemRequest<'_>,
+        trail: &mut Trail,
+    ) -> Result<Polled, Refusal> {
+        let now = self.now();
+        let key_proof = self.poll_proof(tenant, request.key_proof.as_ref())?;
+        let jkt = Digest(key_proof.jkt().0);
+        trail.key = Some(jkt);
+        let mut known = self.known_deferral(tenant, request.code, jkt).await?;
+        self.check_nonce(tenant, &key_proof, now)?;
+        // It is spent in memory too, so that a proof of a poll does not redeem later.
+        self.accept_once(tenant, &key_proof, now)?;
+        let mut first = true;
+        for _ in 0..ATTEMPTS {
+            let open = match known {
+                Known::Ended(task) => return Err(ended(&task)),
+                Known::Pending(open) => open,
+            };
+            trail.task = Some(open.task.id);
+            trail.workload = Some(open.task.workload.clone());
+            if request
+                .workload
+                .is_some_and(|named| named != open.task.workload.as_str())
+            {
+                return Err(unknown_code());
+            }
+            if first {
+                tenant.polls.take(open.task.id, self.now())?;
+                first = false;
+            }
+            if let Some(polled) = self.redeem_once(tenant, &open, &key_proof, trail).await? {
+                return Ok(polled);
+            }
+            known = self.known_deferral(tenant, request.code, jkt).await?;
+        }
+        Err(unavailable(&"the task did not stand still"))
+    }
+
+    /// The proof of the key that asks; whose it is is looked at before its nonce.
+    fn poll_proof(
+        &self,
+        tenant: &Tenant,
+        key_proof: Option<&KeyProof<'_>>,
+    ) -> Result<VerifiedDpop, Refusal> {
+        let key_proof = key_proof.ok_or_else(|| {
+            Refusal::new(Rule::KeyProofMissing)
+                .field("DPoP")
+                .wanted("a proof by the key of the first request")
+                .got("none")
+        })?;
+        self.key_proof_whatever_nonce(tenant, key_proof, None, self.now())
+    }
+
+    /// One try; none where the state moved under it.
+    async fn redeem_once(
+        &self,
+        tenant: &Tenant,
+        open: &OpenTask,
+        key_proof: &VerifiedDpop,
+        trail: &mut Trail,
+    ) -> Result<Option<Polled>, Refusal> {
+        let pending = open.task.check_pending(self.now())?;
+        dayfly_domain::check_epochs(open.stale.as_ref())?;
+        if pending.approved.is_none() {
+            return Err(waiting(pending));
+        }
+        let annex = self
+            .request_annex(tenant, open.task.id)?
+            .ok_or_else(erased)?;
+        let loaded = tenant.loaded();
+        let keyring = tenant.keyring();
+        let sealer = Sealer::new(&keyring, tenant.issuer(), &loaded.algs);
+        let redeeming = Redeeming {
+            app: self,
+            tenant,
+            loaded: &loaded,
+            annex: &annex,
+            key_proof,
+        };
+        let append = redeeming.append(open, &sealer, trail)?;
+        if sealer.longest() > self.bounds.token_bytes {
+            return Err(too_large(self.bounds.token_bytes));
+        }
+        match self.store.append(tenant.name(), append).await {
+            Ok(committed) => {
+                let granted = self.answer(tenant, &committed, open.task.id, &sealer)?;
+                let exchanged = annex.entrance == "subject_token";
+                Ok(Some(Polled::Granted(Box::new(granted), exchanged)))
+            }
+            Err(error) => {
+                self.after_failure(tenant, error, false).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Cancels a request that waits, for whoever holds the key that asked (RFC 7009). A code that is
+    /// unknown, foreign or over changes nothing and is no error. Whether it outlives this process.
+    pub(super) async fn cancel_deferral(
+        &self,
+        tenant: &Tenant,
+        code: &str,
+        key_proof: Option<&KeyProof<'_>>,
+        trail: &mut Trail,
+    ) -> Result<bool, Refusal> {
+        let Some(key_proof) = key_proof else {
+            return Err(Refusal::new(Rule::Authentication)
+                .field("DPoP")
+                .wanted("a proof by the key of the first request")
+                .got("none"));
+        };
+        let verified = self.key_proof(tenant, key_proof, None, self.now())?;
+        let jkt = Digest(verified.jkt().0);
+        let open = match self.known_deferral(tenant, code, jkt).await {
+            Ok(Known::Pending(open)) => open,
+            Ok(Known::Ended(_)) => return Ok(true),
+            Err(refusal) if refusal.rule == Rule::DeferralCode => return Ok(true),
+            // Whether it waits is not known: an answer that all is well would leave it waiting.
+            Err(refusal) => return Err(refusal),
+        };
+        self.accept_once(tenant, &verified, self.now())?;
+        trail.task = Some(open.task.id);
+        trail.workload = Some(open.task.workload.clone());
+        self.cancel_pending(tenant, *open).await
+    }
+
+    async fn cancel_pending(&self, tenant: &Tenant, mut open: OpenTask) -> Result<bool, Refusal> {
+        let end = End::Task(open.task.id);
+        for _ in 0..ATTEMPTS {
+            // Who fetched it meanwhile holds a client, which ends by its own means.
+            if open.task.pending().is_none() {
+                return Ok(true);
+            }
+            let events = self.decide_end(tenant, end, Cause::Cancelled, &open, self.now())?;
+            let append = Append {
+                now: self.now(),
+                changes: vec![change(Some(&open.task), open.task.id, events, None)?],
+                ..Append::default()
+            };
+            match self.held.end(tenant.name(), append).await {
+                Ok(done) => return Ok(done.is_durable()),
+                Err(error) => self.after_failure(tenant, error, false).await?,
+            }
+            match self.open_task(tenant, open.task.id)? {
+                Some(again) => open = again,
+                None => return Ok(true),
+            }
+        }
+        Err(unavailable(&"the task did not stand still"))
+    }
+}
+
+impl Redeeming<'_> {
+    fn append(
+        &self,
+        open: &OpenTask,
+        sealer: &Sealer<'_>,
+        trail: &mut Trail,
+    ) -> Result<Append, Refusal> {
+        let (app, task) = (self.app, &open.task);
+        let workload = self.workload(task)?;
+        let query = FactsQuery {
+            series: Some((&task.issuer, &task.series)),
+            counts: Some(&workload.name),
+            ..FactsQuery::default()
+        };
+        let facts = app
+            .store
+            .facts(self.tenant.name(), &query)
+            .map_err(|why| unavailable(&why))?;
+        let now = app.now();
+        let events = decide(
+            Some(task),
+            &Command::Redeem(Redeem {
+                now,
+                stale: open.stale.clone(),
+                workload,
+                catalog: &self.loaded.declared.catalog,
+                bounds: &app.bounds.domain,
+                claims: &self.annex.claims,
+                blocks: &facts.blocks,
+                closed: &facts.closed,
+                counts: facts.counts,
+                seal: sealer,
+            }),
+        )?;
+        let asking = Asking {
+            loaded: self.loaded,
+            workload,
+            claims: &self.annex.claims,
+            counts: Counts {
+                // As they were asked about first: without this one.
+                open: facts.counts.open.saturating_sub(1),
+                ..facts.counts
+            },
+            now,
+            approvals: task.pending().map_or(0, Pending::given),
+            handed: None,
+        };
+        let permitted = permit_approved(events, &asking, trail)?;
+        let proof = ProofAnnex {
+            claims: &self.annex.claims,
+            entrance: &self.annex.entrance,
+            run_url: self.annex.run_url.as_deref(),
+        };
+        let by = Spent {
+            task: task.id,
+            client: 1,
+        };
+        let instance = task.pending().map_or("", |pending| &pending.instance);
+        Ok(Append {
+            now,
+            changes: vec![granted(Some(task), task.id, permitted, Some(proof))?],
+            spends: vec![Spend {
+                key: one_time(self.key_proof),
+                by,
+            }],
+            relies: task.epochs.clone(),
+            revision: Some(self.loaded.revision),
+            unblocked: BlockOn::of_proof(&task.issuer, &task.series, &task.key, instance),
+            asks: Some(RunAsked {
+                issuer: task.issuer.clone(),
+                series: task.series.clone(),
+                attempt: task.attempt,
+                instance: instance.to_owned(),
+            }),
+            ..Append::default()
+        })
+    }
+
+    /// The workload as it is declared now, which must still take the proof that asked.
+    fn workload(&self, task: &Task) -> Result<&Workload, Refusal> {
+        let lapsed = |field: &str, got: &str| {
+            Refusal::new(Rule::ApprovalLapsed)
+                .field(field)
+                .wanted("what was approved")
+                .got(got)
+        };
+        let declared = &self.loaded.declared;
+        let found = declared
+            .workloads
+            .get(&task.workload)
+            .ok_or_else(|| lapsed("workload", "none by its name"))?;
+        if found.unfinished.is_some() {
+            return Err(lapsed("workload", "an unfinished declaration"));
+        }
+        let issuer = declared
+            .issuers
+            .get(&task.issuer)
+            .ok_or_else(|| lapsed("issuer", "none by its name"))?;
+        match proof_refused(&self.annex.claims, &found.workload, issuer) {
+            None => Ok(&found.workload),
+            Some(why) => Err(lapsed("proof", &why)),
+        }
+    }
+}
+
+fn waiting(pending: &Pending) -> Refusal {
+    Refusal::new(Rule::ApprovalPending)
+        .field("approval")
+        .wanted("no approval missing")
+        .got(format!("{} missing", missing(pending)))
+}
+
+/// The answer to a poll for what ended before it opened.
+fn ended(task: &Task) -> Refusal {
+    let (rule, got) = match &task.state {
+        TaskState::Ended {
+            cause: Cause::Expired,
+            at,
+        } => (Rule::ApprovalExpired, format!("expired {at}")),
+        TaskState::Ended { cause, at } => (Rule::ApprovalDenied, format!("{} {at}", cause.word())),
+        TaskState::Pending(_) | TaskState::Open => return unknown_code(),
+    };
+    Refusal::new(rule)
+        .field("approval")
+        .wanted("a request that waits")
+        .got(got)
+}
