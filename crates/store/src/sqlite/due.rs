@@ -95,26 +95,43 @@ pub(super) fn due_ids(
 ) -> Vec<TaskId> {
     let hearing = lock(&tenant.hearing);
     let mut due = lock(&tenant.due);
-    let listed: Vec<TaskId> = due
-        .by_time
-        .range(..=(now, TaskId([u8::MAX; 16])))
-        .map(|(_, id)| *id)
-        .collect();
     // Rights taken away may concern every open task: only a page of them is looked at.
     let after = cursor.map_or(Bound::Unbounded, Bound::Excluded);
     let stale = due.stale.range((after, Bound::Unbounded));
     let mut found: Vec<TaskId> = stale.take(limit).copied().collect();
-    for id in listed {
-        let Some(held) = tenant.open.get(&id) else {
-            continue;
-        };
-        if held.next_due(&hearing) > now {
-            due.list(id, held, &hearing);
-        } else {
-            found.push(id);
+    let mut listed: Vec<TaskId> = due
+        .by_time
+        .range(..=(now, TaskId([u8::MAX; 16])))
+        .map(|(_, id)| *id)
+        .filter(|id| cursor.is_none_or(|cursor| *id > cursor))
+        .collect();
+    // A hundred thousand may come due in one second, and the writer waits for this lock: only a
+    // page of them is looked at, and the others only when some of it came up too early.
+    let rest = if listed.len() > limit {
+        listed.select_nth_unstable(limit);
+        listed.split_off(limit)
+    } else {
+        Vec::new()
+    };
+    let mut look = |ids: Vec<TaskId>| {
+        let mut early = false;
+        for id in ids {
+            let Some(held) = tenant.open.get(&id) else {
+                early = true;
+                continue;
+            };
+            if held.next_due(&hearing) > now {
+                due.list(id, held, &hearing);
+                early = true;
+            } else {
+                found.push(id);
+            }
         }
+        early
+    };
+    if look(listed) {
+        look(rest);
     }
-    found.retain(|id| cursor.is_none_or(|cursor| *id > cursor));
     found.sort_unstable();
     found.dedup();
     found.truncate(limit);

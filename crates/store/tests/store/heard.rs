@@ -155,4 +155,15 @@ pub(crate) fn open_tasks_come_in_pages<S: Subject>() {
         assert_eq!(page(Some(id(2)), 2), [3, 4].map(id));
         assert_eq!(page(Some(id(5)), 2), []);
     }
+    // A page is full of what is due, though those before it in their order were heard again.
+    for n in 1..=5 {
+        beat(&bench, n, after(0));
+    }
+    for n in 1..=2 {
+        beat(&bench, n, after(200));
+    }
+    let filter = OpenFilter::Due(after(301));
+    let open = bench.store().open(&acme(), &filter, None, 2).unwrap();
+    let page: Vec<TaskId> = open.iter().map(|open| open.task.id).collect();
+    assert_eq!(page, [3, 4].map(id));
 }
