@@ -83,6 +83,24 @@ async fn a_pending_task_whose_run_is_cancelled_ends() {
     assert_eq!(world.poll(&other).await.status, 200);
 }
 
+/// The task is the run's, and the job that asked for it is over: nobody is left to fetch it.
+#[tokio::test]
+async fn a_pending_task_of_a_run_ends_with_the_job_that_asked_and_with_no_other() {
+    let key = "repository_id = \"7\" }\n";
+    assert!(APPROVALS.contains(key));
+    let of_run = APPROVALS.replace(key, &format!("{key}task = \"run\"\n"));
+    let world = World::declared(&format!("{}{of_run}", declared())).await;
+    let asked = world.asked_by(7, 70).await;
+    world.approve(&asked, "mona").await.unwrap();
+    for (job, tasks) in [(71, 0), (70, 1)] {
+        assert!(world.is_open(&asked.task));
+        let reply = world.hub("workflow_job", &job_over(7, 7, 1, job)).await;
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        assert_eq!(reply.body["tasks"], tasks, "{}", reply.text);
+    }
+    world.is_over(&asked, "upstream").await;
+}
+
 #[tokio::test]
 async fn a_poll_after_the_upstream_job_ended_is_access_denied() {
     let world = with_webhooks().await;
