@@ -69,7 +69,6 @@ test('a client with huge headers is answered 431 and let go', async () => {
 
 test('a request that two programs could read in two ways is refused, and what hides in it is not read', async () => {
   // As a proxy would that goes by the one length while the server goes by the other.
-  const agent = new Agent({ keepAlive: true });
   const hidden = 'GET /plain/jwks HTTP/1.1\r\nHost: a\r\n\r\n';
   for (const headers of [
     { 'transfer-encoding': 'chunked', 'content-length': '4' },
@@ -79,7 +78,8 @@ test('a request that two programs could read in two ways is refused, and what hi
     const { hostname, port } = new URL(dayfly.url);
     const socket = connect(Number(port), hostname);
     let heard = '';
-    socket.setEncoding('utf8').on('data', (text) => { heard += text; });
+    // Bytes as they come: Node's own client reads them too, and takes no text.
+    socket.on('data', (bytes) => { heard += bytes.toString('latin1'); });
     socket.on('error', () => {});
     const closed = once(socket, 'close');
     const sent = http(`${dayfly.url}/plain/token`, {
@@ -92,7 +92,6 @@ test('a request that two programs could read in two ways is refused, and what hi
     assert.deepEqual(answers, ['HTTP/1.1 400'], JSON.stringify(headers));
     assert.ok(!heard.includes('"keys"'), heard);
   }
-  agent.destroy();
   await served();
 });
 
