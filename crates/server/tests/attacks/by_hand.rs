@@ -320,6 +320,23 @@ async fn who_joins_under_a_block_of_its_instance_is_ended_with_it() {
         assert!(!world.is_active(&job.token).await);
         assert_ne!(world.renew(job, &[]).await.status, 200);
     }
+
+    // One that opens a task nobody has seen meets no version: only the look after the block finds it.
+    let opened = Arc::new(std::sync::Mutex::new(None));
+    let (door, slot) = (Arc::clone(&world), Arc::clone(&opened));
+    world.store.before_block(async move {
+        let job = door.matrix(8, 1).await;
+        *slot.lock().unwrap() = Some(job);
+    });
+    let unseen = InstanceOf {
+        issuer: Some(name("github")),
+        instance: instance(8, 1),
+    };
+    let ended = world.end_instance(&unseen, true).await;
+    let opened = opened.lock().unwrap().take().unwrap();
+    assert_eq!(ended.len(), 1, "{ended:?}");
+    assert!(!world.is_active(&opened.token).await);
+    assert_ne!(world.renew(&opened, &[]).await.status, 200);
 }
 
 #[tokio::test]

@@ -170,6 +170,7 @@ impl World {
             first_revision: Mutex::default(),
             then_revision: Mutex::default(),
             first_lift: Mutex::default(),
+            first_block: Mutex::default(),
             blind: AtomicBool::new(false),
             reads: AtomicU64::new(0),
             entries_read: AtomicU64::new(0),
@@ -524,6 +525,7 @@ pub(crate) struct Door {
     first_revision: Mutex<Option<Before>>,
     then_revision: Mutex<Option<Before>>,
     first_lift: Mutex<Option<Before>>,
+    first_block: Mutex<Option<Before>>,
     /// Whether nothing can be read.
     blind: AtomicBool,
     reads: AtomicU64,
@@ -608,11 +610,17 @@ impl Door {
         self.appends.load(Ordering::SeqCst)
     }
 
+    /// Before the next append that sets a block, this goes.
+    pub(crate) fn before_block(&self, first: impl Future<Output = ()> + Send + 'static) {
+        *self.first_block.lock().unwrap() = Some(Box::pin(first));
+    }
+
     fn before(&self, append: &Append) -> Option<Before> {
         let ends = |change: &Change| change.next.has_ended();
         let lift = (!append.lifts.is_empty()).then(|| self.first_lift.lock().unwrap().take());
-        let next = if let Some(lift) = lift.flatten() {
-            Some(lift)
+        let block = (!append.blocks.is_empty()).then(|| self.first_block.lock().unwrap().take());
+        let next = if let Some(other) = lift.flatten().or(block.flatten()) {
+            Some(other)
         } else if append.revises {
             self.first_revision.lock().unwrap().take()
         } else if append.changes.is_empty() {

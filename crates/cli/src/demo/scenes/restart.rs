@@ -33,7 +33,7 @@ pub(in crate::demo) async fn play(scene: Scene<'_>) -> Result<String> {
     }
     let copy = format!("cp data/dayfly.db* {OLD}/data");
     paint.does(&format!(
-        "{copy}    # the ledger as it stands now, for scene 10"
+        "{copy}    # the ledger as it stands now, for scene 11"
     ));
     stage.configure_old()?;
     stage.shell(&copy).await?;
