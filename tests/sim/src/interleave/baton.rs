@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use dayfly_domain::{Name, TaskId};
 use dayfly_ledger::Hash;
@@ -14,6 +15,9 @@ use dayfly_store::{
     Observed, OpenFilter, OpenTask, SearchKey, Store, StoredEntry, Touch, TreeHead, Unavailable,
     Use,
 };
+
+/// After how long an actor that does not hand over is taken to be stuck: a step takes microseconds.
+const STUCK: Duration = Duration::from_secs(120);
 
 /// Who may run now, and where everybody stands.
 #[derive(Default)]
@@ -29,6 +33,8 @@ struct State {
     actors: Vec<Standing>,
     /// Whether store calls hand over at all.
     playing: bool,
+    /// Whether the play failed: nobody is given a turn any more.
+    failed: bool,
     log: Vec<(usize, Step)>,
 }
 
@@ -71,8 +77,21 @@ impl Baton {
             turn: None,
             actors: vec![Standing::Ready; actors],
             playing: true,
+            failed: false,
             log: Vec::new(),
         };
+    }
+
+    /// Lets nobody go on: whoever waits for a turn fails too, so that the failure is told rather
+    /// than waited for.
+    fn fail(&self) {
+        self.state().failed = true;
+        self.changed.notify_all();
+    }
+
+    /// Fails the play when what holds this fails.
+    pub(super) fn failing(&self) -> Failing<'_> {
+        Failing(self)
     }
 
     /// Ends the play: store calls go through. Gives what happened.
@@ -84,9 +103,17 @@ impl Baton {
 
     /// Waits until nobody runs; gives who may go on. Empty when all are done.
     pub(super) fn choices(&self) -> Vec<usize> {
-        let mut state = self.state();
-        while state.turn.is_some() {
-            state = self.wait(state);
+        let (state, waited) = self
+            .changed
+            .wait_timeout_while(self.state(), STUCK, |state| state.turn.is_some())
+            .unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() {
+            // Its thread cannot be ended from outside, and a test that waits for it tells nothing.
+            eprintln!(
+                "an actor does not hand over: turn {:?}, {:?}, {:?}",
+                state.turn, state.actors, state.log
+            );
+            std::process::abort();
         }
         let ready = |(at, standing): (usize, &Standing)| match standing {
             Standing::Ready => Some(at),
@@ -118,17 +145,20 @@ impl Baton {
             panic!("a step of nobody's: {step:?}");
         };
         self.changed.notify_all();
-        while state.turn != Some(me) {
-            state = self.wait(state);
-        }
+        let mut state = self.turn_of(me, state);
         state.log.push((me, step));
     }
 
     fn await_turn(&self, me: usize) {
-        let mut state = self.state();
+        drop(self.turn_of(me, self.state()));
+    }
+
+    fn turn_of<'g>(&self, me: usize, mut state: MutexGuard<'g, State>) -> MutexGuard<'g, State> {
         while state.turn != Some(me) {
+            assert!(!state.failed, "the play failed elsewhere");
             state = self.wait(state);
         }
+        state
     }
 
     fn leave(&self, me: usize, standing: Standing) {
@@ -168,6 +198,8 @@ impl Baton {
             if let Poll::Ready(answer) = act.as_mut().poll(&mut Context::from_waker(&waker)) {
                 drop(act);
                 drop(inside);
+                // What it began and did not wait for ends in its turn.
+                finish(&runtime);
                 self.leave(me, Standing::Done);
                 return answer;
             }
@@ -184,6 +216,24 @@ impl Baton {
                 self.leave(me, Standing::Blocked);
                 self.await_turn(me);
             }
+        }
+    }
+}
+
+/// Waits until nothing goes on by itself any more.
+pub(super) fn finish(runtime: &tokio::runtime::Runtime) {
+    while runtime.metrics().num_alive_tasks() > 0 {
+        runtime.block_on(tokio::time::sleep(Duration::from_millis(1)));
+    }
+}
+
+/// Lets everybody go who plays, when the one who gives the turns fails.
+pub(super) struct Failing<'b>(&'b Baton);
+
+impl Drop for Failing<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail();
         }
     }
 }

@@ -10,7 +10,7 @@ use dayfly_store::clock::ManualClock;
 use dayfly_store::{MemoryStore, Store};
 use serde_json::Value;
 
-use super::baton::{Baton, Step, SteppedStore};
+use super::baton::{Baton, Step, SteppedStore, finish};
 use crate::caller::{self, Client, is_active};
 use crate::record;
 use crate::world::{BEGIN, DECLARED, World, folder, workload};
@@ -106,11 +106,14 @@ impl Stage {
             self.world.app.sweep().await;
             scene.ready(self, n).await
         });
+        // What goes on by itself, as reading an issuer's keys does, would be nobody's in the play.
+        finish(&self.runtime);
         let size = self.store.inner.head(&crate::world::acme()).unwrap().size;
         let acts = scene.acts(self, &ready);
         self.baton.begin(acts.len());
         let mut made = Vec::new();
         let answers = std::thread::scope(|scope| {
+            let _failing = self.baton.failing();
             let playing: Vec<_> = acts
                 .into_iter()
                 .enumerate()
