@@ -136,8 +136,9 @@ impl Stage {
                 let choice = choices.get(made.len()).copied().unwrap_or(0);
                 assert!(
                     choice < able.len(),
-                    "{}: the same play differs",
-                    scene.name()
+                    "{}: the same play differs: {choices:?} of {made:?}, {:?}",
+                    scene.name(),
+                    self.baton.log()
                 );
                 made.push((choice, able.len()));
                 let actor = able[choice];
