@@ -223,7 +223,7 @@ impl Baton {
 /// Waits until nothing goes on by itself any more.
 pub(super) fn finish(runtime: &tokio::runtime::Runtime) {
     while runtime.metrics().num_alive_tasks() > 0 {
-        runtime.block_on(tokio::time::sleep(Duration::from_millis(1)));
+        runtime.block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
     }
 }
 
