@@ -31,6 +31,7 @@ mod input;
 mod job;
 mod keys;
 mod people;
+mod pods;
 mod policy;
 mod proofs;
 mod rates;
