@@ -126,6 +126,9 @@ test('helpers of a run hand on within it, each with less, and none with more', a
   const root = said('left').replace(/_2$/, '');
   assert.deepEqual([said('left'), said('middle'), said('deep')], [`${root}_2`, `${root}_3`, `${root}_4`]);
   assert.equal(said('wider'), '126', 'refused');
+  for (const who of [said('deep'), said('middle'), root.replace('client_', 'task_')]) {
+    assert.ok(done.stderr.includes(`${who} ended \`completed\``), done.stderr);
+  }
   const token = JSON.parse(lines.find((line) => line.startsWith('{')));
   assert.deepEqual(token.authorization_details, [detail]);
 

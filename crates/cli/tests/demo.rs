@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-const SCENES: [&str; 14] = [
+const SCENES: [&str; 16] = [
     " 1. A shell script publishes with plain curl",
     " 2. One token, before the end of its task and after it",
     " 3. The ended run proves itself again",
@@ -22,9 +22,11 @@ const SCENES: [&str; 14] = [
     " 9. A leaked token is found",
     "10. A run is cancelled, and its webhook ends it",
     "11. A receipt is verified offline, tampered with, and the ledger is cut off",
-    "12. Three jobs of one run share a task",
-    "13. A re-run supersedes the attempt before",
-    "14. An offboarding ends the rest",
+    "12. A person asks, and another approves",
+    "13. An agent hands work to helpers, and one of them is ended",
+    "14. Three jobs of one run share a task",
+    "15. A re-run supersedes the attempt before",
+    "16. An offboarding ends the rest",
 ];
 const NO_CURL: &str = "There is no curl on the PATH";
 

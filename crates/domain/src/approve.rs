@@ -157,6 +157,7 @@ pub(crate) fn decide_redeem(task: &Task, redeem: &Redeem<'_>) -> Result<Vec<Even
         series: &task.series,
         key: &task.key,
         instance: &pending.instance,
+        relies: &task.epochs,
     };
     check_blocks(redeem.blocks, &asks)?;
     check_not_over(redeem.closed, task.attempt, &pending.instance)?;

@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::admit::Opening;
 use crate::declared::Workload;
+use crate::epoch::Epoch;
 use crate::id::TaskId;
 use crate::refusal::{Refusal, Rule};
 use crate::task::Task;
-use crate::text::Name;
+use crate::text::{Digest, Name};
 use crate::time::Time;
 
 /// Containment that outlives a task.
@@ -51,6 +52,9 @@ pub enum BlockOn {
         /// The instance.
         instance: String,
     },
+    /// A person, by pseudonym: nothing starts or goes on by that person's authentication, however
+    /// new it is.
+    Person(Digest),
     /// An issuer, whose proofs count for nothing.
     Issuer(Name),
     /// An owner that was offboarded.
@@ -68,6 +72,8 @@ pub(crate) struct Asks<'a> {
     pub(crate) series: &'a str,
     pub(crate) key: &'a str,
     pub(crate) instance: &'a str,
+    /// What it relies on; of these, the people count here.
+    pub(crate) relies: &'a [Epoch],
 }
 
 impl<'a> Asks<'a> {
@@ -79,6 +85,7 @@ impl<'a> Asks<'a> {
             series: &opening.key.series,
             key: &opening.key.key,
             instance: &opening.proof.instance,
+            relies: opening.proof.person.as_slice(),
         }
     }
 }
@@ -104,8 +111,14 @@ impl BlockOn {
     /// What must not be blocked for a proof to start or join a task, beside what the epochs of
     /// owner, workload, issuer and tenant say.
     #[must_use]
-    pub fn of_proof(issuer: &Name, series: &str, key: &str, instance: &str) -> Vec<Self> {
-        vec![
+    pub fn of_proof(
+        issuer: &Name,
+        series: &str,
+        key: &str,
+        instance: &str,
+        relies: &[Epoch],
+    ) -> Vec<Self> {
+        let mut all = vec![
             Self::Series {
                 issuer: issuer.clone(),
                 series: series.to_string(),
@@ -118,11 +131,14 @@ impl BlockOn {
                 issuer: issuer.clone(),
                 instance: instance.to_string(),
             },
-        ]
+        ];
+        all.extend(relies.iter().filter_map(Epoch::person).map(Self::Person));
+        all
     }
 
     /// What must not be blocked for a client of an open task to get anything further: its task's
-    /// key, and its own instance and those it was delegated from. A series is not among them: what
+    /// key, its own instance and those it was delegated from, and the people whose authentication
+    /// any of them came of. A series is not among them: what
     /// an operator ends of one task keeps the others of its run from starting, not from ending.
     #[must_use]
     pub fn of_client(task: &Task, client: u32) -> Vec<Self> {
@@ -139,6 +155,11 @@ impl BlockOn {
                 all.push(on);
             }
         }
+        let own = task
+            .chain(client)
+            .filter_map(|(_, client)| client.own.as_ref());
+        let relies = task.epochs.iter().chain(own.flat_map(|own| &own.epochs));
+        all.extend(relies.filter_map(Epoch::person).map(Self::Person));
         all
     }
 
@@ -149,6 +170,10 @@ impl BlockOn {
             Self::Key { issuer, key } => issuer == asks.issuer && key == asks.key,
             Self::Instance { issuer, instance } => {
                 issuer == asks.issuer && instance == asks.instance
+            }
+            Self::Person(person) => {
+                let mut people = asks.relies.iter().filter_map(Epoch::person);
+                people.any(|of| of == *person)
             }
             Self::Issuer(issuer) => issuer == asks.issuer,
             Self::Owner(owner) => *owner == asks.workload.owner,
@@ -161,6 +186,7 @@ impl BlockOn {
     fn told(&self) -> String {
         match self {
             Self::Series { .. } | Self::Key { .. } | Self::Instance { .. } => self.to_string(),
+            Self::Person(_) => "the person is blocked".to_string(),
             Self::Issuer(_) => "the issuer is blocked".to_string(),
             Self::Owner(_) => "the owner of the workload is offboarded".to_string(),
             Self::Workload(_) => "the workload is disabled".to_string(),
@@ -172,9 +198,11 @@ impl BlockOn {
     #[must_use]
     pub fn lifted_by(&self) -> String {
         match self {
-            Self::Series { .. } | Self::Key { .. } | Self::Instance { .. } | Self::Issuer(_) => {
-                format!("`dayfly unblock {self}`")
-            }
+            Self::Series { .. }
+            | Self::Key { .. }
+            | Self::Instance { .. }
+            | Self::Person(_)
+            | Self::Issuer(_) => format!("`dayfly unblock {self}`"),
             Self::Owner(owner) => format!("`dayfly owner restore {owner}`"),
             Self::Workload(workload) => format!("`dayfly workload enable {workload}`"),
             Self::Tenant => "`dayfly unfreeze`".to_string(),
@@ -215,6 +243,7 @@ impl core::fmt::Display for BlockOn {
             Self::Series { issuer, series } => write!(f, "series:{issuer}:{series}"),
             Self::Key { issuer, key } => write!(f, "key:{issuer}:{key}"),
             Self::Instance { issuer, instance } => write!(f, "instance:{issuer}:{instance}"),
+            Self::Person(person) => write!(f, "person:{person}"),
             Self::Issuer(issuer) => write!(f, "issuer:{issuer}"),
             Self::Owner(owner) => write!(f, "owner:{owner}"),
             Self::Workload(workload) => write!(f, "workload:{workload}"),
@@ -226,7 +255,7 @@ impl core::fmt::Display for BlockOn {
 impl core::str::FromStr for BlockOn {
     type Err = &'static str;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const FORM: &str = "a block is written series:<issuer>:<series>, key:<issuer>:<key>, instance:<issuer>:<instance>, issuer:<name>, owner:<name>, workload:<name> or tenant";
+        const FORM: &str = "a block is written series:<issuer>:<series>, key:<issuer>:<key>, instance:<issuer>:<instance>, person:<pseudonym>, issuer:<name>, owner:<name>, workload:<name> or tenant";
         if text == "tenant" {
             return Ok(Self::Tenant);
         }
@@ -242,6 +271,7 @@ impl core::str::FromStr for BlockOn {
             "owner" => Ok(Self::Owner(rest.parse()?)),
             "workload" => Ok(Self::Workload(rest.parse()?)),
             "issuer" => Ok(Self::Issuer(rest.parse()?)),
+            "person" => Ok(Self::Person(rest.parse()?)),
             "series" => of_issuer().map(|(issuer, series)| Self::Series { issuer, series }),
             "key" => of_issuer().map(|(issuer, key)| Self::Key { issuer, key }),
             "instance" => of_issuer().map(|(issuer, instance)| Self::Instance { issuer, instance }),
@@ -261,6 +291,7 @@ mod tests {
             "key:github:1/7/9",
             "instance:github:repository_id=1,run_id=7,run_attempt=1",
             "issuer:github",
+            "person:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc",
             "owner:team",
             "workload:release",
             "tenant",
@@ -273,6 +304,7 @@ mod tests {
             "tenants",
             "series:github",
             "key:github:",
+            "person:mona",
             "instance:Not a name:x",
             "x:y",
         ] {

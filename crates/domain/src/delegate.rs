@@ -448,7 +448,7 @@ fn own_of(task: &Task, parent: u32, actor: &ActorProof<'_>) -> Own {
             .chain(parent)
             .filter_map(|(_, client)| client.own.as_ref());
         let mut above = above.flat_map(|own| &own.epochs).chain(&task.epochs);
-        above.any(|held| held.of == epoch.of)
+        above.any(|held| held.of == epoch.of && held.at <= epoch.at)
     };
     Own {
         workload: actor.workload.name.clone(),

@@ -202,6 +202,9 @@ pub struct Proof {
     pub instance: String,
     /// Whether the proof may be used once only.
     pub one_time: bool,
+    /// Of a person's token, the epoch of that person's authentication: whatever comes of the proof
+    /// relies on it.
+    pub person: Option<Epoch>,
 }
 
 /// What has been heard of a task's root clients.

@@ -28,6 +28,12 @@
 //! at, each with its version ([`CloseWrite::seen`]), or ends them in the same append. Whoever gets
 //! the `Conflict` reads again: the facts of a series hold what of it is closed, beside its claims.
 //!
+//! **People.** [`Append::people`] says of a person up to when what the person authenticated for is
+//! worth nothing: the value of [`EpochOf::Person`], which only grows. It makes no entry, and what
+//! relies on it is `Stale` from then on like on any epoch. Said again, or of an earlier time, it
+//! changes nothing but how long it is kept; after that the person counts as one of whom nothing
+//! was ever said.
+//!
 //! **Hot tables** hold open tasks, and claims and spent keys within their keep. The append that
 //! records a task's end takes it out of them; its history is in the entries. A task that waits for
 //! approval is held, listed, counted and ended like an open one, and its first entry is the start
@@ -154,9 +160,11 @@ pub struct Append {
     pub asks: Option<RunAsked>,
     /// Runs that their platform said are over.
     pub closes: Vec<CloseWrite>,
+    /// What people authenticated for and is worth nothing any more.
+    pub people: Vec<PersonWrite>,
     /// Blocks to lift.
     pub lifts: Vec<BlockOn>,
-    /// Epochs to move on by one.
+    /// Epochs to move on by one; no person's, which are not counted.
     pub moves: Vec<EpochOf>,
     /// Whether the revision of the declared state moves on by one.
     pub revises: bool,
@@ -261,6 +269,28 @@ pub struct CloseWrite {
     pub seen: Vec<(TaskId, u64)>,
     /// Until when it is kept at least.
     pub until: Time,
+}
+
+/// Says of a person up to when what that person authenticated for is worth nothing.
+#[derive(Clone, Debug)]
+pub struct PersonWrite {
+    /// The person, by pseudonym.
+    pub person: Digest,
+    /// What is said.
+    pub over: PersonOver,
+    /// Until when it is kept at least.
+    pub until: Time,
+}
+
+/// What was said of a person, of all that was said what reaches furthest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PersonOver {
+    /// Up to when what the person authenticated for is worth nothing: the value of the epoch.
+    pub upto: Time,
+    /// When it was first heard.
+    pub at: Time,
+    /// By whose word, for whoever explains the ends that follow.
+    pub said: String,
 }
 
 /// Spends a one-time key.

@@ -127,6 +127,7 @@ fn blocked_instance(on: Option<&RawValue>) -> Option<String> {
         BlockOn::Instance { instance, .. } => Some(instance),
         BlockOn::Series { .. }
         | BlockOn::Key { .. }
+        | BlockOn::Person(_)
         | BlockOn::Issuer(_)
         | BlockOn::Owner(_)
         | BlockOn::Workload(_)

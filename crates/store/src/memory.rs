@@ -158,6 +158,7 @@ impl Store for MemoryStore {
                 .series
                 .map_or_else(Vec::new, |(issuer, series)| ledger.closed(issuer, series)),
             spent: query.one_time.and_then(|key| ledger.spent(key)),
+            person: query.person.and_then(|person| ledger.person(person)),
             counts: query
                 .counts
                 .map_or_else(Default::default, |workload| ledger.counts(workload, now)),

@@ -1,11 +1,14 @@
 // An OAuth client of one task: `oauth4webapi`, with the nonce retried as RFC 9449 says.
 
+import { randomUUID } from 'node:crypto';
+import { SignJWT, exportJWK } from 'jose';
 import * as oauth from 'oauth4webapi';
 
 export const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer';
 export const EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
 export const ASSERTION_TYPE = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer';
 export const TYPE_JWT = 'urn:ietf:params:oauth:token-type:jwt';
+const TYPE_DEFERRAL_CODE = 'urn:ietf:params:oauth:token-type:deferral-code';
 export const TYPE_ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token';
 
 const insecure = { [oauth.allowInsecureRequests]: true };
@@ -89,6 +92,31 @@ export class Client {
     const client = { client_id: clientId };
     const response = await oauth.revocationRequest(this.as, client, oauth.PrivateKeyJwt(key), token, insecure);
     await oauth.processRevocationResponse(response);
+  }
+
+  /** Takes back a request that waits, by its code and a proof of the key that asked. */
+  async takeBack(code) {
+    const ask = async (nonce) => {
+      const headers = { DPoP: await this.proof('POST', this.as.revocation_endpoint, nonce) };
+      const response = await oauth.revocationRequest(
+        this.as, unnamed, nobody, code,
+        { ...insecure, headers, additionalParameters: { token_type_hint: TYPE_DEFERRAL_CODE } },
+      );
+      return { response, nonce: response.headers.get('dpop-nonce') };
+    };
+    let { response, nonce } = await ask();
+    if (response.status === 400 && nonce) ({ response } = await ask(nonce));
+    await oauth.processRevocationResponse(response);
+  }
+
+  /** A DPoP proof where the library makes none. */
+  async proof(method, url, nonce) {
+    const claims = { htm: method, htu: url, jti: randomUUID(), ...(nonce && { nonce }) };
+    const { kty, crv, x, y } = await exportJWK(this.keys.publicKey);
+    return new SignJWT(claims)
+      .setProtectedHeader({ alg: 'ES256', typ: 'dpop+jwt', jwk: { kty, crv, x, y } })
+      .setIssuedAt()
+      .sign(this.keys.privateKey);
   }
 }
 

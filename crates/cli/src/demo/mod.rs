@@ -4,6 +4,7 @@ mod fetch;
 mod guard;
 mod issuer;
 mod paint;
+mod people;
 mod present;
 mod process;
 mod scenes;
@@ -20,8 +21,8 @@ use crate::clock;
 use crate::output::say;
 use paint::Paint;
 use scenes::{
-    APP, Scene, again, batch, cancelled, ceiling, ended, killed, leaked, offboarded, publish,
-    receipt, rerun, restart, shared, stolen,
+    APP, Scene, again, approved, batch, cancelled, ceiling, delegated, ended, killed, leaked,
+    offboarded, publish, receipt, rerun, restart, shared, stolen,
 };
 use stage::{LOG_LINES, OFFLINE_SECONDS, Stage};
 
@@ -132,6 +133,13 @@ async fn introduce(stage: &Stage, paint: Paint) {
             stage.issuer.url()
         ),
     );
+    paint.fact(
+        "people",
+        &format!(
+            "{} (an OpenID provider, for whoever operates)",
+            stage.people.url()
+        ),
+    );
     for service in [&services.artifacts, &services.queue] {
         let text = format!("{} (asks the server at every request)", service.url());
         paint.fact(service.name(), &text);
@@ -177,6 +185,10 @@ async fn story(scene: Scene<'_>) -> Result<(usize, String)> {
     cancelled::play(scene).await?;
     begin("A receipt is verified offline, tampered with, and the ledger is cut off");
     receipt::play(scene, &over.task, &head).await?;
+    begin("A person asks, and another approves");
+    approved::play(scene).await?;
+    begin("An agent hands work to helpers, and one of them is ended");
+    delegated::play(scene).await?;
     begin("Three jobs of one run share a task");
     let shared = shared::play(scene).await?;
     begin("A re-run supersedes the attempt before");
@@ -200,6 +212,11 @@ fn invite(stage: &Stage, paint: Paint, task: &str) -> Result<()> {
     ] {
         paint.text(&format!("    {line}"));
     }
+    paint.text("or as a person, who may approve what waits; `dayfly login` says where to be whom:");
+    paint.text(&format!(
+        "    XDG_STATE_HOME=$PWD/logins/me dayfly login --server {}",
+        stage.admin_url
+    ));
     paint.text("or as a job of octo-org/app, of another run each time:");
     for line in [
         format!("export DAYFLY_SERVER={}", stage.tenant_url()),

@@ -93,15 +93,18 @@ impl Paint {
         }
     }
 
-    /// The text cut between words to the width of a terminal; elsewhere a line stays one line.
+    /// The text cut between words to the width of a terminal, each piece as far in as the whole; elsewhere a line
+    /// stays one line.
     fn pieces(self, text: &str) -> Vec<String> {
         if !self.terminal {
             return vec![text.to_owned()];
         }
+        let words = text.trim_start_matches(' ');
+        let indent = " ".repeat(text.len() - words.len());
         let mut pieces = Vec::new();
         let mut piece = String::new();
-        for word in text.split(' ') {
-            let length = piece.chars().count() + 1 + word.chars().count();
+        for word in words.split(' ') {
+            let length = indent.len() + piece.chars().count() + 1 + word.chars().count();
             if !piece.is_empty() && length > WIDTH - 2 * INDENT {
                 pieces.push(std::mem::take(&mut piece));
             }
@@ -112,6 +115,9 @@ impl Paint {
         }
         pieces.push(piece);
         pieces
+            .into_iter()
+            .map(|piece| format!("{indent}{piece}"))
+            .collect()
     }
 
     fn styled(self, style: &str, text: &str) -> String {
@@ -151,5 +157,8 @@ mod tests {
         assert_eq!(pieces.len(), 3);
         assert!(pieces.iter().all(|piece| piece.len() <= WIDTH - 2 * INDENT));
         assert_eq!(pieces.join(" "), long.trim_end());
+        assert_eq!(paint(true).pieces("  as it is"), ["  as it is"]);
+        let pieces = paint(true).pieces(&format!("  {}", long.trim_end()));
+        assert!(pieces.iter().all(|piece| piece.starts_with("  word")));
     }
 }

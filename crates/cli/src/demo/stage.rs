@@ -16,6 +16,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::Mutex;
 
 use super::issuer::{Issuer, Job};
+use super::people::People;
 use super::process::{Finished, Process, Running};
 use super::services::{Ports, Service, Services};
 use crate::clock;
@@ -38,7 +39,7 @@ const READY: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// The scripts that jobs run, as anybody could have written them.
-const SCRIPTS: [(&str, &str); 7] = [
+const SCRIPTS: [(&str, &str); 10] = [
     ("publish.sh", include_str!("scripts/publish.sh")),
     ("sign.sh", include_str!("scripts/sign.sh")),
     ("wait.sh", include_str!("scripts/wait.sh")),
@@ -46,16 +47,23 @@ const SCRIPTS: [(&str, &str); 7] = [
     ("leak.sh", include_str!("scripts/leak.sh")),
     ("nightly.sh", include_str!("scripts/nightly.sh")),
     ("parts.sh", include_str!("scripts/parts.sh")),
+    ("repair.sh", include_str!("scripts/repair.sh")),
+    ("agent.sh", include_str!("scripts/agent.sh")),
+    ("editor.sh", include_str!("scripts/editor.sh")),
 ];
 
 /// The stage while it stands.
 pub(super) struct Stage {
     /// Speaks as GitHub does.
     pub(super) issuer: Issuer,
+    /// Where people log in.
+    pub(super) people: People,
     /// What tokens are for.
     pub(super) services: Services,
     /// The server's public URL.
     pub(super) public_url: String,
+    /// The URL of its admin listener, where people come in.
+    pub(super) admin_url: String,
     /// Whether curl was found; else the demo's own stand-in is called by its name.
     pub(super) has_curl: bool,
     folder: TempDir,
@@ -73,21 +81,24 @@ impl Stage {
             .context("cannot make a temporary folder")?;
         let program = std::env::current_exe().context("cannot find this program")?;
         let issuer = Issuer::start().await?;
+        let people = People::start().await?;
         let ports = Ports::take().await?;
-        let listen = free_address().await?;
+        let [listen, admin] = free_addresses().await?;
         let public_url = format!("http://{listen}");
         let services = ports.serve(&format!("{public_url}/{TENANT}"))?;
         let stage = Self {
             has_curl: has_program("curl"),
             issuer,
+            people,
             services,
             public_url,
+            admin_url: format!("http://{admin}"),
             folder,
             program,
             server: Mutex::default(),
             running: Running::default(),
         };
-        stage.write_files(listen)?;
+        stage.write_files(listen, admin)?;
         let started = stage.start_server().await;
         started
             .with_context(|| format!("the server's log ends:\n{}", stage.log_tail(LOG_LINES)))?;
@@ -163,15 +174,42 @@ impl Stage {
 
     /// Runs a script as a job of the platform, within `dayfly run` with these options.
     pub(super) fn run(&self, job: &Job, options: &[&str], command: &[&str]) -> Result<Process> {
+        let mut run = self.run_command(options, command);
+        run.env("ACTIONS_ID_TOKEN_REQUEST_URL", &job.url)
+            .env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", &job.token);
+        Process::start(&mut run, &self.running)
+    }
+
+    /// The same for a person, by their ID token.
+    pub(super) fn run_as_person(
+        &self,
+        id_token: &str,
+        options: &[&str],
+        command: &[&str],
+    ) -> Result<Process> {
+        let mut run = self.run_command(options, command);
+        run.env("DAYFLY_ID_TOKEN", id_token);
+        Process::start(&mut run, &self.running)
+    }
+
+    fn run_command(&self, options: &[&str], command: &[&str]) -> Command {
         let mut run = self.command(&self.program);
         run.arg("run")
             .args(options)
             .arg("--")
             .args(command)
-            .env("DAYFLY_SERVER", self.tenant_url())
-            .env("ACTIONS_ID_TOKEN_REQUEST_URL", &job.url)
-            .env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", &job.token);
-        Process::start(&mut run, &self.running)
+            .env("DAYFLY_SERVER", self.tenant_url());
+        run
+    }
+
+    /// Starts a command at the admin listener, with this person's login.
+    pub(super) fn operate_as(&self, person: &str, arguments: &[&str]) -> Result<Process> {
+        let mut command = self.command(&self.program);
+        command
+            .args(arguments)
+            .args(["--server", &self.admin_url])
+            .env("XDG_STATE_HOME", self.path("logins").join(person));
+        Process::start(&mut command, &self.running)
     }
 
     /// Runs a command of an operator to its end.
@@ -246,7 +284,7 @@ impl Stage {
         command
     }
 
-    fn write_files(&self, listen: SocketAddr) -> Result<()> {
+    fn write_files(&self, listen: SocketAddr, admin: SocketAddr) -> Result<()> {
         let tenant = format!("tenants/{TENANT}");
         let policies = format!("{tenant}/policies");
         for folder in ["bin", &policies] {
@@ -255,9 +293,12 @@ impl Stage {
         let services = &self.services;
         let config = include_str!("dayfly.toml")
             .replace("@SERVER@", &self.public_url)
-            .replace("@LISTEN@", &listen.to_string());
+            .replace("@LISTEN@", &listen.to_string())
+            .replace("@ADMIN@", &admin.to_string())
+            .replace("@PEOPLE@", self.people.url());
         let declared = include_str!("tenant.toml")
             .replace("@ISSUER@", self.issuer.url())
+            .replace("@PEOPLE@", self.people.url())
             .replace("@ARTIFACTS@", services.artifacts.url())
             .replace("@QUEUE@", services.queue.url())
             .replace("@RESULTS@", services.results.url())
@@ -318,10 +359,11 @@ impl Stage {
     }
 }
 
-/// An address that nobody listens on. Somebody else could take it before the server does; then the server says so.
-async fn free_address() -> Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    Ok(listener.local_addr()?)
+/// Addresses that nobody listens on. Somebody else could take one before the server does; then the server says so.
+async fn free_addresses() -> Result<[SocketAddr; 2]> {
+    let any = (Ipv4Addr::LOCALHOST, 0);
+    let listeners = (TcpListener::bind(any).await?, TcpListener::bind(any).await?);
+    Ok([listeners.0.local_addr()?, listeners.1.local_addr()?])
 }
 
 fn has_program(name: &str) -> bool {

@@ -32,20 +32,25 @@ impl Outcome {
     }
 }
 
-/// Ends the run's client and says in one line how the task ended; a failure is said and changes nothing.
+/// Ends the run's client and says in one line how the task ended, or a helper alone; a failure is said and changes
+/// nothing.
 pub(crate) async fn end(session: &Session, outcome: Outcome) {
     let ended = patiently(WAIT, "the server", async || match session.key() {
         Some(_) => end_client(session, outcome).await,
         None => revoke(session).await,
     })
     .await;
+    // A helper's task goes on.
+    let what = match session.is_delegated() {
+        true => session.client(),
+        false => session.task(),
+    };
     match ended {
-        Ok(ended) => say(ended.line(session.task())),
+        Ok(ended) => say(ended.line(what)),
         Err(failure) => {
-            let task = session.task();
             let outcome = outcome.as_str();
             say(format_args!(
-                "the end of {task} ({outcome}) was not taken: {failure}"
+                "the end of {what} ({outcome}) was not taken: {failure}"
             ));
         }
     }

@@ -101,6 +101,7 @@ proptest! {
             digest: Digest([1; 32]),
             instance: "i".into(),
             one_time: true,
+            person: None,
         };
         let admission = admit(&Opening {
             now: NOW,

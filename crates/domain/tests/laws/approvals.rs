@@ -61,6 +61,7 @@ fn asked(workload: &Workload, request: &AccessRequest, now: Time, people: u32) -
         digest: person(100),
         instance: "instance".into(),
         one_time: true,
+        person: None,
     };
     let client = NewClient {
         jkt: Some(person(101)),

@@ -142,6 +142,7 @@ fn proof(n: u8) -> Proof {
         digest: digest(n),
         instance: format!("i{n}"),
         one_time: false,
+        person: None,
     }
 }
 

@@ -260,6 +260,7 @@ impl Run {
             digest: digest(proof),
             instance: format!("instance-{}", proof % 2),
             one_time: true,
+            person: None,
         };
         let client = NewClient {
             jkt: key.map(digest),

@@ -605,6 +605,7 @@ impl World {
             digest: digest(&step.args[at]),
             instance: step.after("instance").unwrap_or("job-1").into(),
             one_time: !step.args.iter().any(|arg| arg == "reusable"),
+            person: None,
         }
     }
 

@@ -127,10 +127,11 @@ impl<'a> Deciding<'a> {
             epochs: &relied_on(workload),
             ..FactsQuery::default()
         };
-        let facts = app
+        let mut facts = app
             .store
             .facts(tenant.name(), &query)
             .map_err(|why| unavailable(&why))?;
+        facts.epochs.extend(actor.proof.proof().person.clone());
         // The very hand-over that it was used with is answered again, and nothing else is.
         let same = |spent: Spent| {
             let task = app.open_task(tenant, spent.task).ok().flatten();

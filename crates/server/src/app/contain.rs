@@ -94,7 +94,10 @@ impl Contained {
     /// What a block contains; none when it stands on a run or an instance.
     pub(super) fn of(block: &BlockOn) -> Option<Self> {
         match block {
-            BlockOn::Series { .. } | BlockOn::Key { .. } | BlockOn::Instance { .. } => None,
+            BlockOn::Series { .. }
+            | BlockOn::Key { .. }
+            | BlockOn::Instance { .. }
+            | BlockOn::Person(_) => None,
             BlockOn::Owner(name) => Some(Self::Owner(name.clone())),
             BlockOn::Workload(name) => Some(Self::Workload(name.clone())),
             BlockOn::Issuer(name) => Some(Self::Issuer(name.clone())),
@@ -102,13 +105,14 @@ impl Contained {
         }
     }
 
-    /// Whose epoch this is.
-    pub(super) fn of_epoch(epoch: &EpochOf) -> Self {
+    /// Whose epoch this is; none where nobody here can contain it.
+    pub(super) fn of_epoch(epoch: &EpochOf) -> Option<Self> {
         match epoch {
-            EpochOf::Owner(name) => Self::Owner(name.clone()),
-            EpochOf::Workload(name) => Self::Workload(name.clone()),
-            EpochOf::Issuer(name) => Self::Issuer(name.clone()),
-            EpochOf::Tenant => Self::Tenant,
+            EpochOf::Owner(name) => Some(Self::Owner(name.clone())),
+            EpochOf::Workload(name) => Some(Self::Workload(name.clone())),
+            EpochOf::Issuer(name) => Some(Self::Issuer(name.clone())),
+            EpochOf::Tenant => Some(Self::Tenant),
+            EpochOf::Person(_) => None,
         }
     }
 

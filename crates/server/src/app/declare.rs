@@ -336,6 +336,8 @@ fn check_agreed(open: u64, request: ApplyRequest) -> Result<(), ApplyError> {
 const fn removal_cause(of: &EpochOf) -> Cause {
     match of {
         EpochOf::Issuer(_) => Cause::IssuerRemoved,
-        EpochOf::Tenant | EpochOf::Owner(_) | EpochOf::Workload(_) => Cause::Policy,
+        EpochOf::Tenant | EpochOf::Owner(_) | EpochOf::Workload(_) | EpochOf::Person(_) => {
+            Cause::Policy
+        }
     }
 }

@@ -172,6 +172,8 @@ fn document(of: &EpochOf) -> String {
         EpochOf::Issuer(name) => format!("{MOVED}issuer/{name}"),
         EpochOf::Owner(name) => format!("{MOVED}owner/{name}"),
         EpochOf::Workload(name) => format!("{MOVED}workload/{name}"),
+        // Only of what is held: what is recorded of people is no document.
+        EpochOf::Person(person) => format!("{MOVED}person/{person}"),
     }
 }
 
@@ -182,6 +184,7 @@ const fn usual_cause(of: &EpochOf) -> Cause {
         EpochOf::Issuer(_) => Cause::IssuerRemoved,
         EpochOf::Owner(_) => Cause::OwnerOffboarded,
         EpochOf::Workload(_) => Cause::WorkloadDisabled,
+        EpochOf::Person(_) => Cause::Upstream,
     }
 }
 

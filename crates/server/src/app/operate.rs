@@ -196,11 +196,12 @@ impl App {
             BlockOn::Series { .. }
             | BlockOn::Key { .. }
             | BlockOn::Instance { .. }
+            | BlockOn::Person(_)
             | BlockOn::Issuer(_) => {}
             BlockOn::Owner(_) | BlockOn::Workload(_) | BlockOn::Tenant => {
                 return Err(Refusal::new(Rule::Invalid)
                     .field("block")
-                    .wanted("a block on a run, an instance or an issuer")
+                    .wanted("a block on a run, an instance, a person or an issuer")
                     .got(on.to_string())
                     .hint(format!("it is lifted by {}", on.lifted_by())));
             }
@@ -279,6 +280,7 @@ fn check_blockable(tenant: &Tenant, on: &BlockOn) -> Result<(), Refusal> {
                 .wanted("a declared issuer")
                 .got(issuer.as_str()));
         }
+        BlockOn::Person(_) => return Ok(()),
         BlockOn::Issuer(name) => format!("`dayfly issuer end {name} --block`"),
         BlockOn::Owner(name) => format!("`dayfly owner offboard {name}`"),
         BlockOn::Workload(name) => format!("`dayfly workload disable {name}`"),

@@ -140,10 +140,12 @@ impl Planning<'_> {
             epochs: &relied_on(self.workload),
             ..FactsQuery::default()
         };
-        self.app
-            .store
-            .facts(self.tenant.name(), &query)
-            .map_err(|why| unavailable(&why))
+        let facts = self.app.store.facts(self.tenant.name(), &query);
+        let mut facts = facts.map_err(|why| unavailable(&why))?;
+        facts
+            .epochs
+            .extend(self.verified.proof.proof().person.clone());
+        Ok(facts)
     }
 
     /// The open tasks that hold claims of the series.
@@ -371,7 +373,14 @@ impl Planning<'_> {
     /// What must not be blocked when the append is made.
     fn unblocked(&self) -> Vec<BlockOn> {
         let (proof, key) = (self.verified.proof.proof(), &self.verified.key);
-        BlockOn::of_proof(&proof.issuer, &key.series, &key.key, &proof.instance)
+        let relies = proof.person.as_slice();
+        BlockOn::of_proof(
+            &proof.issuer,
+            &key.series,
+            &key.key,
+            &proof.instance,
+            relies,
+        )
     }
 
     /// The run that must not be closed when the append is made.
@@ -489,7 +498,7 @@ pub(super) const fn kept_by_proof(kind: IssuerKind) -> bool {
     }
 }
 
-/// The epochs that a task of this workload relies on.
+/// The epochs that a task of this workload relies on, beside that of the person whose proof it is.
 pub(super) fn relied_on(workload: &Workload) -> Vec<EpochOf> {
     vec![
         EpochOf::Tenant,

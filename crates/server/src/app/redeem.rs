@@ -291,7 +291,7 @@ impl Redeeming<'_> {
             }],
             relies: task.epochs.clone(),
             revision: Some(self.loaded.revision),
-            unblocked: BlockOn::of_proof(&task.issuer, &task.series, &task.key, instance),
+            unblocked: unblocked(task, instance),
             asks: Some(RunAsked {
                 issuer: task.issuer.clone(),
                 series: task.series.clone(),
@@ -350,4 +350,15 @@ fn ended(task: &Task) -> Refusal {
         .field("approval")
         .wanted("a request that waits")
         .got(got)
+}
+
+/// What must not be blocked when it opens.
+fn unblocked(task: &Task, instance: &str) -> Vec<BlockOn> {
+    BlockOn::of_proof(
+        &task.issuer,
+        &task.series,
+        &task.key,
+        instance,
+        &task.epochs,
+    )
 }

@@ -207,6 +207,7 @@ fn of_blocks(about: &Circumstances<'_>) -> Vec<What> {
             BlockOn::Series { issuer, .. } => (format!("series:{issuer}"), None),
             BlockOn::Key { issuer, .. } => (format!("key:{issuer}"), None),
             BlockOn::Instance { issuer, .. } => (format!("instance:{issuer}"), None),
+            BlockOn::Person(_) => ("person".to_owned(), None),
             BlockOn::Issuer(name) if declared.issuers.contains_key(name) => {
                 (block.on.to_string(), None)
             }

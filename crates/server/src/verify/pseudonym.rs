@@ -1,8 +1,7 @@
 //! What people stand under in leaves that must name them alike each time: a pseudonym that only the key file can make.
 
 use aws_lc_rs::hmac;
-use dayfly_domain::{Refusal, Rule, Span, Time};
-use dayfly_token::b64;
+use dayfly_domain::{Digest, Refusal, Rule, Span, Time};
 use dayfly_token::claims::Claims;
 use dayfly_token::times::SKEW_SECONDS;
 
@@ -24,12 +23,17 @@ impl Pseudonyms {
     }
 
     /// The pseudonym of a person: always the same, and nobody without the secret can try names.
-    pub(super) fn of(&self, iss: &str, sub: &str) -> String {
+    pub(crate) fn of(&self, iss: &str, sub: &str) -> Digest {
         let mut context = hmac::Context::with_key(&self.0);
         context.update(&(iss.len() as u64).to_be_bytes());
         context.update(iss.as_bytes());
         context.update(sub.as_bytes());
-        b64::encode(context.sign().as_ref())
+        let mut digest = Digest([0; 32]);
+        // INVARIANT: HMAC-SHA256 makes as many bytes.
+        for (byte, made) in digest.0.iter_mut().zip(context.sign().as_ref()) {
+            *byte = *made;
+        }
+        digest
     }
 }
 
@@ -46,8 +50,9 @@ pub(super) fn subject(claims: &Claims) -> Result<&str, Refusal> {
         .map_err(|error| explain::claim(&error))
 }
 
-/// Checks that a person authenticated at most `auth_age` ago (OpenID Connect Core 1.0, section 2).
-pub(super) fn check_auth(claims: &Claims, auth_age: Span, now: Time) -> Result<(), Refusal> {
+/// Checks that a person authenticated at most `auth_age` ago (OpenID Connect Core 1.0, section 2);
+/// answers when.
+pub(super) fn check_auth(claims: &Claims, auth_age: Span, now: Time) -> Result<Time, Refusal> {
     const WANTED: &str = "whole seconds since 1970";
     const HINT: &str = "have the provider say `auth_time` (`require_auth_time` of its client, or `max_age`), and log in anew";
     let at = claims
@@ -75,5 +80,5 @@ pub(super) fn check_auth(claims: &Claims, auth_age: Span, now: Time) -> Result<(
             .got(got())
             .hint("log in anew at the provider (`prompt=login`): a token that was refreshed does not help"));
     }
-    Ok(())
+    Ok(Time::from_seconds(at))
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dayfly_domain::{Digest, Name, Proof, Refusal, Rule, Span, Time};
+use dayfly_domain::{Digest, Epoch, Name, Proof, Refusal, Rule, Span, Time};
 use dayfly_token::alg;
 use dayfly_token::claims::Claims;
 use dayfly_token::jws::{JwsError, MAX_TOKEN_BYTES};
@@ -119,11 +119,14 @@ impl Verifier {
                 digest,
             },
         )?;
+        let mut person = None;
         if let Some(auth_age) = trusted.issuer.people {
-            check_auth(claims, auth_age, now)?;
-            let person = self.pseudonyms.of(trusted.url(), subject(claims)?);
+            let at = check_auth(claims, auth_age, now)?;
+            let pseudonym = self.pseudonyms.of(trusted.url(), subject(claims)?);
             // What the token itself calls so is not ours.
-            reading.claims.insert(PERSON.to_owned(), person);
+            let claim = pseudonym.to_string();
+            reading.claims.insert(PERSON.to_owned(), claim);
+            person = Some(Epoch::of_person(pseudonym, at));
         }
         let claims = Arc::new(reading.claims);
         let pod = || PodToken::new(token, &trusted.issuer.name, audience, &claims, times);
@@ -135,6 +138,7 @@ impl Verifier {
                 digest,
                 instance: reading.instance,
                 one_time: reading.one_time,
+                person,
             },
             kind: trusted.issuer.kind,
             issuer_url: trusted.issuer.url.clone(),

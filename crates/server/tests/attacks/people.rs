@@ -1,9 +1,11 @@
 //! People who start tasks: a fresh authentication opens one task, once, and no leaf names anybody.
 
+use dayfly_domain::{Epoch, Time};
+use dayfly_store::{Append, PersonOver, PersonWrite};
 use serde_json::{Value, json};
 
 use super::job::{Job, new_key, signed, with};
-use super::world::{ARTIFACTS, TENANT, World, unique};
+use super::world::{ARTIFACTS, TENANT, World, acme, unique};
 
 const PEOPLE: &str = r#"
 [issuer.staff]
@@ -111,4 +113,68 @@ async fn a_stale_future_or_untold_authentication_proves_nothing() {
     }
     let last = with(mona(&world), json!({"auth_time": now - 1800 - 60}));
     assert_eq!(rule(&world, &last).await.0, 200);
+}
+
+/// The person that the newest task relies on, and the leaf that says so.
+fn relied_on(world: &World) -> Epoch {
+    let leaves = world.leaves();
+    let mut started = leaves.iter().rev();
+    let started = started.find(|leaf| leaf["kind"] == "task.started").unwrap();
+    let epochs: Vec<Epoch> = serde_json::from_value(started["data"]["epochs"].clone()).unwrap();
+    let person = epochs.into_iter().find(|epoch| epoch.person().is_some());
+    person.unwrap()
+}
+
+#[tokio::test]
+async fn what_is_over_by_the_persons_provider_ends_the_task_and_nothing_starts_by_it() {
+    let world = world().await;
+    let first = mona(&world);
+    let ask = async |claims: &Value| {
+        let (key, token) = (new_key(), signed(claims));
+        let reply = world
+            .ask(&token, Some(&key), &[("resource", ARTIFACTS)])
+            .await;
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        Job::of(key, token, &reply)
+    };
+    let job = ask(&first).await;
+    let relies = relied_on(&world);
+    let dora = with(first.clone(), json!({"jti": unique(), "sub": "dora"}));
+    let other = ask(&dora).await;
+    let append = Append {
+        now: Time::from_seconds(world.now()),
+        people: vec![PersonWrite {
+            person: relies.person().unwrap(),
+            over: PersonOver {
+                upto: Time::from_seconds(world.now() - 30),
+                at: Time::from_seconds(world.now()),
+                said: String::new(),
+            },
+            until: Time::from_seconds(world.now() + 86_400),
+        }],
+        ..Append::default()
+    };
+    world.app.store().append(&acme(), append).await.unwrap();
+    assert!(!world.is_active(&job.token).await);
+    assert_eq!(world.renew(&job, &[]).await.rule(), "rights_removed");
+    let refreshed = with(
+        first.clone(),
+        json!({"jti": unique(), "auth_time": world.now() - 50}),
+    );
+    assert_eq!(rule(&world, &refreshed).await.1, "rights_removed");
+    assert!(world.is_active(&other.token).await);
+    // Whoever authenticated after it is let in, and the sweep records what is over.
+    let anew = with(
+        first,
+        json!({"jti": unique(), "auth_time": world.now() - 29}),
+    );
+    let anew = ask(&anew).await;
+    assert!(world.is_active(&anew.token).await);
+    assert_eq!(world.app.sweep().await, 1);
+    let ended = world.leaves();
+    let ended = ended
+        .iter()
+        .find(|leaf| leaf["kind"] == "task.ended")
+        .unwrap();
+    assert_eq!(ended["data"]["cause"], "upstream");
 }

@@ -5,7 +5,7 @@ use dayfly_domain::{
 };
 use dayfly_ledger::Hash;
 
-use super::{Annex, OneTimeKey};
+use super::{Annex, OneTimeKey, PersonOver};
 
 /// What [`Store::facts`](super::Store::facts) reads.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +18,8 @@ pub struct FactsQuery<'a> {
     pub series: Option<(&'a Name, &'a str)>,
     /// Who spent a one-time key.
     pub one_time: Option<&'a OneTimeKey>,
+    /// What was said of a person.
+    pub person: Option<&'a Digest>,
     /// How many tasks of a workload there are.
     pub counts: Option<&'a Name>,
     /// The present values of these epochs.
@@ -39,6 +41,8 @@ pub struct Facts {
     pub closed: Vec<Closed>,
     /// Who spent the one-time key asked for.
     pub spent: Option<Spent>,
+    /// What was said of the person asked for.
+    pub person: Option<PersonOver>,
     /// The counts asked for.
     pub counts: Counts,
     /// The epochs asked for, in the order asked.

@@ -17,7 +17,8 @@ use super::touched::Touched;
 use crate::keys::{issuer_of, keys_of};
 use crate::{
     Annex, Append, AppendError, Change, ClaimWrite, CloseWrite, Committed, ERASED, Note,
-    OneTimeKey, OpenTask, RunAsked, SearchKey, Spend, StoredEntry, TreeHead, Unavailable,
+    OneTimeKey, OpenTask, PersonOver, PersonWrite, RunAsked, SearchKey, Spend, StoredEntry,
+    TreeHead, Unavailable,
 };
 
 const DAY_MILLIS: u64 = 86_400_000;
@@ -36,6 +37,7 @@ pub(super) struct Ledger {
     pub(super) closed: Vec<ClosedRun>,
     spent: BTreeMap<(Time, Digest), (Time, Spent)>,
     epochs: BTreeMap<EpochOf, u64>,
+    people: BTreeMap<Digest, PersonWrite>,
     pub(super) revision: u64,
     pub(super) blocks: Vec<Block>,
     documents: BTreeMap<String, Vec<u8>>,
@@ -93,6 +95,7 @@ impl Ledger {
             closed: Vec::new(),
             spent: BTreeMap::new(),
             epochs: BTreeMap::new(),
+            people: BTreeMap::new(),
             revision: 0,
             blocks: Vec::new(),
             documents: BTreeMap::new(),
@@ -133,6 +136,13 @@ impl Ledger {
             self.check_claim(claim, &append)?;
         }
         self.check_spends(&append.spends, at)?;
+        if append
+            .moves
+            .iter()
+            .any(|of| matches!(of, EpochOf::Person(_)))
+        {
+            return Err(unfit(&"the epoch of a person is not counted"));
+        }
         let size = self.entries.len() as u64;
         if append.erases.len() > ERASED || append.erases.iter().any(|pos| *pos >= size) {
             return Err(unfit(
@@ -364,6 +374,9 @@ impl Ledger {
         for close in &append.closes {
             self.record_close(close);
         }
+        for write in &append.people {
+            self.record_person(write);
+        }
         for entry in sealed {
             self.push(entry, at);
         }
@@ -418,6 +431,21 @@ impl Ledger {
                 until: close.until,
             }),
         }
+    }
+
+    /// What reaches furthest stands, and is kept as long as anybody asked.
+    fn record_person(&mut self, write: &PersonWrite) {
+        let held = self.people.entry(write.person);
+        let held = held.or_insert_with(|| write.clone());
+        let until = held.until.max(write.until);
+        if held.over.upto < write.over.upto {
+            *held = write.clone();
+        }
+        held.until = until;
+    }
+
+    pub(super) fn person(&self, person: &Digest) -> Option<PersonOver> {
+        self.people.get(person).map(|held| held.over.clone())
     }
 
     pub(super) fn push(&mut self, (leaf, hash, annex, link): Sealed, at: Time) {
@@ -489,6 +517,7 @@ impl Ledger {
         let passed = now.min(self.at);
         self.claims.retain(|held| held.until > passed);
         self.closed.retain(|held| held.until > passed);
+        self.people.retain(|_, held| held.until > passed);
         self.spent.retain(|_, (until, _)| *until > passed);
     }
 
@@ -509,7 +538,7 @@ impl Ledger {
             stale: self.moved_since(&task.epochs),
             lost: task
                 .relied_below()
-                .filter(|epoch| self.epoch(&epoch.of) != epoch.at)
+                .filter(|epoch| epoch.is_lost(self.epoch(&epoch.of)))
                 .cloned()
                 .collect(),
             task,
@@ -517,13 +546,17 @@ impl Ledger {
     }
 
     pub(super) fn epoch(&self, of: &EpochOf) -> u64 {
+        if let EpochOf::Person(person) = of {
+            let upto = self.people.get(person).map(|held| held.over.upto);
+            return upto.unwrap_or_default().millis();
+        }
         self.epochs.get(of).copied().unwrap_or_default()
     }
 
     pub(super) fn moved_since(&self, relies: &[Epoch]) -> Option<EpochOf> {
         let moved = relies
             .iter()
-            .find(|epoch| self.epoch(&epoch.of) != epoch.at)?;
+            .find(|epoch| epoch.is_lost(self.epoch(&epoch.of)))?;
         Some(moved.of.clone())
     }
 

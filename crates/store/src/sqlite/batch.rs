@@ -328,6 +328,11 @@ impl Outcome {
                     known.keep(&self.partitions);
                 }
             }
+            if !Arc::ptr_eq(&view.partitions, &self.partitions) {
+                for tenant in &mut view.tenants {
+                    tenant.people.keep(&self.partitions);
+                }
+            }
             view.partitions = self.partitions;
             for (number, draft) in self.drafts {
                 if draft.is_new {

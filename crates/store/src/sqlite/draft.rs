@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use dayfly_domain::{Block, Counts, Epoch, EpochOf, Name, TaskId, Time};
+use dayfly_domain::{Block, Counts, Digest, Epoch, EpochOf, Name, TaskId, Time};
 use dayfly_ledger::TileWriter;
 
+use super::people::{Known, People};
 use super::tally::Tally;
 use super::view::{Epochs, Held, TenantView, lock};
 
@@ -21,6 +22,8 @@ pub(super) struct Draft {
     /// Tasks that changed; none is one that ended.
     pub(super) tasks: BTreeMap<TaskId, Option<Arc<Held>>>,
     pub(super) epochs: Arc<Epochs>,
+    /// People of whom something was said.
+    pub(super) people: HashMap<Digest, Known>,
     /// Whether an epoch has moved.
     pub(super) moved: bool,
     /// Whether annexes were erased.
@@ -31,6 +34,15 @@ pub(super) struct Draft {
     pub(super) tallies: HashMap<Name, Tally>,
     /// Uses counted, by task, client and name.
     pub(super) counters: HashMap<TaskId, HashMap<(u32, String), u64>>,
+}
+
+/// What is known of people by a draft and the view behind it.
+pub(super) struct DraftedPeople<'a>(pub(super) &'a Draft, pub(super) Option<&'a TenantView>);
+
+impl People for DraftedPeople<'_> {
+    fn upto(&self, person: &Digest) -> u64 {
+        self.0.person(person, self.1).map_or(0, |known| known.upto)
+    }
 }
 
 impl Draft {
@@ -51,6 +63,7 @@ impl Draft {
             at: from.at,
             tasks: BTreeMap::new(),
             epochs: Arc::clone(&from.epochs),
+            people: HashMap::new(),
             moved: false,
             erased: false,
             revision: from.revision,
@@ -68,12 +81,26 @@ impl Draft {
         }
     }
 
-    /// The first of these that has another value by now.
-    pub(super) fn moved_since(&self, relies: &[Epoch]) -> Option<EpochOf> {
-        relies
-            .iter()
-            .find(|epoch| self.epochs.value(&epoch.of) != epoch.at)
-            .map(|epoch| epoch.of.clone())
+    /// What is known of a person.
+    pub(super) fn person(&self, person: &Digest, view: Option<&TenantView>) -> Option<Known> {
+        let drafted = self.people.get(person).copied();
+        drafted.or_else(|| view?.people.get(person))
+    }
+
+    /// The first of these that is lost by now.
+    pub(super) fn moved_since(
+        &self,
+        relies: &[Epoch],
+        view: Option<&TenantView>,
+    ) -> Option<EpochOf> {
+        let people = DraftedPeople(self, view);
+        let present = |epoch: &Epoch| match epoch.person() {
+            Some(person) => people.upto(&person),
+            None => self.epochs.value(&epoch.of),
+        };
+        let mut relies = relies.iter();
+        let lost = relies.find(|epoch| epoch.is_lost(present(epoch)));
+        lost.map(|epoch| epoch.of.clone())
     }
 
     pub(super) fn counts(&self, workload: &Name, view: Option<&TenantView>, now: Time) -> Counts {
@@ -99,6 +126,7 @@ impl Draft {
         view.tree = self.tree;
         view.at = self.at;
         view.epochs = self.epochs;
+        view.people.extend(self.people);
         view.revision = self.revision;
         view.blocks = self.blocks;
         view.tallies.extend(self.tallies);
@@ -113,7 +141,7 @@ impl Draft {
                         due.unlist(id, old);
                     }
                     due.list(id, &new, &hearing);
-                    if view.epochs.any_moved(&new.relied) {
+                    if new.relied.any_lost(&view.epochs, &view.people) {
                         due.mark_stale(id);
                     } else {
                         due.forget(id);
@@ -141,6 +169,7 @@ impl Draft {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sqlite::relied::Relied;
     use dayfly_ledger::Hash;
 
     #[test]
@@ -154,7 +183,10 @@ mod tests {
             deadline: Time::from_seconds(deadline),
             grace: None,
             linger: None,
-            relied: [(0, 0)].into(),
+            relied: Relied {
+                counted: [(0, 0)].into(),
+                ..Relied::default()
+            },
             seen: 0.into(),
             listed: 0.into(),
             snapshot: [].into(),

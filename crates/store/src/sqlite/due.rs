@@ -78,7 +78,7 @@ pub(super) fn compare_epochs(published: &Published, tenant: &Name) {
         let Some(from) = due.compare else { return };
         let mut next = tenant.open.range(from..);
         for (id, held) in next.by_ref().take(SCAN) {
-            if tenant.epochs.any_moved(&held.relied) {
+            if held.relied.any_lost(&tenant.epochs, &tenant.people) {
                 due.stale.insert(*id);
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use dayfly_domain::{BlockOn, Name, TaskId, Time};
+use dayfly_domain::{BlockOn, EpochOf, Name, TaskId, Time};
 use dayfly_ledger::leaf::LeafError;
 use dayfly_ledger::{Hash, Leaf, Link, leaf_hash};
 use rusqlite::{Connection, Row};
@@ -84,7 +84,7 @@ impl Place<'_> {
         {
             return Err(AppendError::Revised.into());
         }
-        if let Some(of) = self.draft.moved_since(&append.relies) {
+        if let Some(of) = self.draft.moved_since(&append.relies, self.view) {
             return Err(AppendError::Stale(of).into());
         }
         let blocked = |on: &BlockOn| self.draft.blocks.iter().any(|block| block.on == *on);
@@ -108,6 +108,13 @@ impl Place<'_> {
             .any(|spend| day(spend.key.until) < day(at))
         {
             return Err(unfit(&"a one-time key is past its keep").into());
+        }
+        if append
+            .moves
+            .iter()
+            .any(|of| matches!(of, EpochOf::Person(_)))
+        {
+            return Err(unfit(&"the epoch of a person is not counted").into());
         }
         let size = self.draft.tree.size();
         if append.erases.len() > ERASED || append.erases.iter().any(|pos| *pos >= size) {

@@ -14,6 +14,8 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::hearing::Hearing;
 use super::known::{Known, Print};
 use super::partition::Partitions;
+use super::people;
+use super::relied::Relied;
 use super::schema::open_reader;
 use super::value::{count, entry_id, parsed, position, task, time, uint};
 use super::view::{Held, TenantView, View, lock};
@@ -47,6 +49,7 @@ pub(super) fn load(db: &Connection) -> Result<(View, Keep), OpenError> {
     };
     load_tenants(&snapshot, &mut view)?;
     load_small(&snapshot, &mut view)?;
+    people::load(&snapshot, &mut view)?;
     let next_row = load_tasks(&snapshot, &mut view)?;
     for tenant in &view.tenants {
         let hearing = lock(&tenant.hearing);
@@ -294,32 +297,11 @@ pub(super) fn read_held(row: &Row<'_>) -> rusqlite::Result<Held> {
         deadline: time(row, 5)?,
         grace: at(6)?.map(Span::from_millis),
         linger: at(7)?.map(Time::from_millis),
-        relied: relied_from(row.get_ref(8)?.as_blob()?),
+        relied: Relied::from_bytes(row.get_ref(8)?.as_blob()?),
         seen: 0.into(),
         listed: 0.into(),
         snapshot: row.get_ref(9)?.as_blob()?.into(),
     })
-}
-
-/// The bytes of the epochs that a task relies on: number and value, twelve bytes each.
-pub(super) fn relied_bytes(relied: &[(u32, u64)]) -> Vec<u8> {
-    relied
-        .iter()
-        .flat_map(|(number, at)| number.to_le_bytes().into_iter().chain(at.to_le_bytes()))
-        .collect()
-}
-
-fn relied_from(bytes: &[u8]) -> Box<[(u32, u64)]> {
-    let (parts, _) = bytes.as_chunks::<12>();
-    parts
-        .iter()
-        .map(|[a, b, c, d, at @ ..]| {
-            (
-                u32::from_le_bytes([*a, *b, *c, *d]),
-                u64::from_le_bytes(*at),
-            )
-        })
-        .collect()
 }
 
 fn load_counters(db: &Connection) -> rusqlite::Result<Counters> {
@@ -352,14 +334,7 @@ pub(super) fn keep_heard(old: &View, new: &View) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::sqlite::view::Epochs;
-
-    #[test]
-    fn relied_epochs_there_and_back() {
-        let relied = [(0, 0), (7, u64::MAX), (u32::MAX, 1)];
-        assert_eq!(*relied_from(&relied_bytes(&relied)), relied);
-    }
 
     #[test]
     fn epochs_keep_their_numbers() {

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::batch::Batch;
 use super::body::ReadyUse;
-use super::draft::Draft;
+use super::draft::{Draft, DraftedPeople};
 use super::entries::{COLUMNS, Entries, bundle_error};
 use super::judge::{Failure, Place, Sealed};
 use super::record::Desk;
@@ -98,13 +98,14 @@ impl Bench<'_> {
         if let Some(cause) = self.over(&held, used, at)? {
             return Ok(Err(Observed::Ended(cause)));
         }
-        let epochs = &self.place.draft.epochs;
-        let relied = epochs.moved_since(&held.relied).cloned().or_else(|| {
-            let lost = epochs.moved_below(&held.relied);
+        let (draft, view) = (self.place.draft, self.place.view);
+        let people = DraftedPeople(draft, view);
+        let relied = held.relied.stale(&draft.epochs, &people).or_else(|| {
+            let lost = held.relied.lost(&draft.epochs, &people);
             let task = self.tasks.get(&used.client.task)?;
             task.lost_by(used.client.number, &lost).cloned()
         });
-        if let Some(of) = self.place.draft.moved_since(&used.relies).or(relied) {
+        if let Some(of) = draft.moved_since(&used.relies, view).or(relied) {
             return Ok(Err(Observed::Stale(of)));
         }
         if let Some(limit) = &used.limit

@@ -1,4 +1,4 @@
-//! Claims, closed runs and spent keys in tables by the day they expire, dropped whole.
+//! Claims, closed runs, what was said of people, and spent keys in tables by the day they expire, dropped whole.
 
 use std::collections::BTreeSet;
 
@@ -16,6 +16,7 @@ const COARSE_DAYS: u64 = 8;
 pub(super) struct Partitions {
     claims: BTreeSet<u64>,
     closed: BTreeSet<u64>,
+    people: BTreeSet<u64>,
     spent: BTreeSet<u64>,
     /// The statement that finds a series' claims; none while there is no table to look through.
     pub(super) series: Option<String>,
@@ -23,6 +24,8 @@ pub(super) struct Partitions {
     pub(super) rivals: Option<String>,
     /// The statement that finds what of a series is closed; none while there is no table.
     pub(super) closes: Option<String>,
+    /// The statement that finds what was said of a person; none while there is no table.
+    pub(super) people_sql: Option<String>,
 }
 
 /// The day a time lies in, from 1970.
@@ -58,6 +61,11 @@ impl Partitions {
                 .and_then(|day| day.parse().ok())
             {
                 found.closed.insert(day);
+            } else if let Some(day) = name
+                .strip_prefix("people_")
+                .and_then(|day| day.parse().ok())
+            {
+                found.people.insert(day);
             } else if let Some(day) = name.strip_prefix("spent_").and_then(|day| day.parse().ok()) {
                 found.spent.insert(day);
             }
@@ -83,6 +91,14 @@ impl Partitions {
         self.closed.iter().copied()
     }
 
+    pub(super) fn has_people(&self, day: u64) -> bool {
+        self.people.contains(&day)
+    }
+
+    pub(super) fn people(&self) -> impl Iterator<Item = u64> {
+        self.people.iter().copied()
+    }
+
     pub(super) fn has_spent(&self, day: u64) -> bool {
         self.spent.contains(&day)
     }
@@ -103,7 +119,7 @@ impl Partitions {
     /// Whether a table is over on this day.
     pub(super) fn has_passed(&self, day: u64) -> bool {
         let passed = |days: &BTreeSet<u64>| days.first().is_some_and(|first| *first < day);
-        passed(&self.claims) || passed(&self.closed) || passed(&self.spent)
+        passed(&self.claims) || passed(&self.closed) || passed(&self.people) || passed(&self.spent)
     }
 
     /// Makes the table for claims of that day.
@@ -133,6 +149,18 @@ impl Partitions {
         Ok(())
     }
 
+    /// Makes the table for what was said of people and is kept until that day.
+    pub(super) fn add_people(&mut self, db: &Connection, day: u64) -> rusqlite::Result<()> {
+        db.execute_batch(&format!(
+            "CREATE TABLE people_{day} (tenant INTEGER NOT NULL, person BLOB NOT NULL,
+               upto INTEGER NOT NULL, at INTEGER NOT NULL, said TEXT NOT NULL,
+               PRIMARY KEY (tenant, person)) STRICT, WITHOUT ROWID"
+        ))?;
+        self.people.insert(day);
+        self.write_lookups();
+        Ok(())
+    }
+
     /// Makes the table for keys of that day. Keys of one second lie together, so that the pages
     /// that many proofs of now are written to are few.
     pub(super) fn add_spent(&mut self, db: &Connection, day: u64) -> rusqlite::Result<()> {
@@ -153,11 +181,15 @@ impl Partitions {
         for passed in self.closed.range(..day) {
             db.execute_batch(&format!("DROP TABLE closed_{passed}"))?;
         }
+        for passed in self.people.range(..day) {
+            db.execute_batch(&format!("DROP TABLE people_{passed}"))?;
+        }
         for passed in self.spent.range(..day) {
             db.execute_batch(&format!("DROP TABLE spent_{passed}"))?;
         }
         self.claims = self.claims.split_off(&day);
         self.closed = self.closed.split_off(&day);
+        self.people = self.people.split_off(&day);
         self.spent = self.spent.split_off(&day);
         self.write_lookups();
         Ok(())
@@ -194,6 +226,14 @@ impl Partitions {
             })
             .collect();
         self.closes = (!parts.is_empty()).then(|| parts.join(" UNION ALL "));
+        let people: Vec<String> = self
+            .people
+            .iter()
+            .map(|day| {
+                format!("SELECT upto, at, said FROM people_{day} WHERE tenant = ?1 AND person = ?2")
+            })
+            .collect();
+        self.people_sql = (!people.is_empty()).then(|| people.join(" UNION ALL "));
         self.series = series;
         self.rivals = rivals;
     }

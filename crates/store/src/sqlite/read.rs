@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dayfly_domain::{Cause, Claim, ClaimState, Epoch, Name, TaskId};
+use dayfly_domain::{Cause, Claim, ClaimState, Digest, Epoch, EpochOf, Name, TaskId};
 use dayfly_ledger::tile::{TILE_WIDTH, width_at};
 use dayfly_ledger::{Hash, ReadTiles};
 use rusqlite::{Connection, Row};
@@ -16,6 +16,7 @@ use super::due::{compare_epochs, due_ids};
 use super::entries::{COLUMNS, Entries, said};
 use super::load::{Tiles, commits, load};
 use super::partition::Partitions;
+use super::people;
 use super::schema::open_reader;
 use super::spend::spent;
 use super::value::{count, entry_id, int, parsed, task, uint};
@@ -104,7 +105,7 @@ impl Reader {
         known: Option<(u32, &TenantView)>,
         query: &FactsQuery<'_>,
     ) -> (Facts, Vec<Option<Peeked>>) {
-        let epoch = |at: u64, of: &dayfly_domain::EpochOf| Epoch { of: of.clone(), at };
+        let epoch = |at: u64, of: &EpochOf| Epoch { of: of.clone(), at };
         let Some((_, tenant)) = known else {
             let facts = Facts {
                 standings: query.standings.iter().map(|_| None).collect(),
@@ -128,7 +129,7 @@ impl Reader {
             epochs: query
                 .epochs
                 .iter()
-                .map(|of| epoch(tenant.epochs.value(of), of))
+                .map(|of| epoch(tenant.value(of), of))
                 .collect(),
             blocks: tenant.blocks.to_vec(),
             revision: tenant.revision,
@@ -357,11 +358,13 @@ impl Drop for Snapshot<'_> {
 
 /// Whether an answer may lie in a row; where not, the memory alone has all of it.
 fn wants_rows(view: &View, known: Option<(u32, &TenantView)>, query: &FactsQuery<'_>) -> bool {
-    let Some((number, _)) = known else {
+    let Some((number, tenant)) = known else {
         return false;
     };
+    let said = |person: &Digest| tenant.people.get(person).is_some();
     let claims = |(issuer, series): (&Name, &str)| view.may_hold_series(number, issuer, series);
     query.documents.is_some()
+        || query.person.is_some_and(said)
         || query.series.is_some_and(claims)
         || query.one_time.is_some_and(|key| view.may_hold_key(key))
 }
@@ -391,6 +394,9 @@ fn read_rows(
     }
     if let Some(key) = query.one_time {
         facts.spent = spent(db, partitions, tenant, key)?;
+    }
+    if let Some(person) = query.person {
+        facts.person = people::read(db, partitions, tenant, person)?;
     }
     if let Some(prefix) = query.documents {
         // Names that begin so lie together; the bytes of the prefix are compared, no pattern.

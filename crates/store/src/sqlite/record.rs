@@ -10,11 +10,12 @@ use super::body::Ready;
 use super::draft::Draft;
 use super::judge::{Judged, Sealed};
 use super::known::{Print, series_print};
-use super::load::{Keep, relied_bytes};
+use super::load::Keep;
 use super::partition::Partitions;
+use super::relied::Relied;
 use super::tally::first_minute;
 use super::value::{entry_id, int, millis};
-use super::view::{BELOW, Held, Recorded, TenantView};
+use super::view::{Held, Recorded, TenantView};
 use crate::{Annex, Append, Change, ClaimWrite, Committed, Note};
 
 /// Where an append is written.
@@ -39,6 +40,9 @@ impl Desk<'_> {
         }
         for close in &append.closes {
             self.write_close(close, judged.at)?;
+        }
+        for person in &append.people {
+            self.write_person(person, judged.at)?;
         }
         let changes = append.changes.iter().zip(judged.changes).zip(ready.changes);
         for ((change, (held, leaves)), (_, snapshot)) in changes {
@@ -153,7 +157,7 @@ impl Desk<'_> {
     }
 
     fn insert_task(&mut self, task: &Task, last: Recorded) -> rusqlite::Result<()> {
-        let relied = self.number_epochs(task)?;
+        let relied = self.relied(task)?;
         let row = self.keep.next_row;
         self.keep.next_row += 1;
         let held = Held::new(row, task, relied, last);
@@ -173,7 +177,7 @@ impl Desk<'_> {
                 millis(held.deadline),
                 held.grace.map(|grace| int(grace.millis())),
                 held.linger.map(millis),
-                relied_bytes(&held.relied),
+                held.relied.bytes(),
                 &*held.snapshot,
             ))?;
         if let Some(seen) = held.last_seen() {
@@ -184,7 +188,7 @@ impl Desk<'_> {
     }
 
     fn update_task(&mut self, task: &Task, old: &Held, last: Recorded) -> rusqlite::Result<()> {
-        let relied = self.number_epochs(task)?;
+        let relied = self.relied(task)?;
         let held = Held::new(old.row, task, relied, last);
         match (old.last_seen(), held.last_seen()) {
             (Some(seen), _) => {
@@ -206,7 +210,7 @@ impl Desk<'_> {
                 millis(held.deadline),
                 held.grace.map(|grace| int(grace.millis())),
                 held.linger.map(millis),
-                relied_bytes(&held.relied),
+                held.relied.bytes(),
                 &*held.snapshot,
                 task.workload.as_str(),
             ))?;
@@ -259,16 +263,9 @@ impl Desk<'_> {
         Ok(())
     }
 
-    /// The numbers of the epochs a task relies on; one that is new is numbered for good.
-    fn number_epochs(&mut self, task: &Task) -> rusqlite::Result<Box<[(u32, u64)]>> {
-        let mut relied = Vec::with_capacity(task.epochs.len());
-        for epoch in &task.epochs {
-            relied.push((self.number_of(&epoch.of)?, epoch.at));
-        }
-        for epoch in task.relied_below() {
-            relied.push((self.number_of(&epoch.of)? | BELOW, epoch.at));
-        }
-        Ok(relied.into())
+    /// What a task relies on; an epoch that is new is numbered for good.
+    fn relied(&mut self, task: &Task) -> rusqlite::Result<Relied> {
+        Relied::of(task, |of| self.number_of(of))
     }
 
     fn number_of(&mut self, of: &dayfly_domain::EpochOf) -> rusqlite::Result<u32> {

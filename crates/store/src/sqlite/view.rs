@@ -12,6 +12,8 @@ use super::due::Due;
 use super::hearing::Hearing;
 use super::known::{Known, series_print};
 use super::partition::Partitions;
+use super::people::{KnownPeople, People as _};
+use super::relied::Relied;
 use super::tally::Tally;
 use crate::{OneTimeKey, OpenTask, Standing, Unavailable};
 
@@ -46,6 +48,7 @@ pub(super) struct TenantView {
     pub(super) at: Time,
     pub(super) open: BTreeMap<TaskId, Arc<Held>>,
     pub(super) epochs: Arc<Epochs>,
+    pub(super) people: KnownPeople,
     pub(super) revision: u64,
     pub(super) blocks: Arc<Vec<Block>>,
     pub(super) tallies: HashMap<Name, Tally>,
@@ -67,9 +70,8 @@ pub(super) struct Held {
     pub(super) grace: Option<Span>,
     /// When its linger runs out; none while a root client is active.
     pub(super) linger: Option<Time>,
-    /// The epochs it relies on, by their numbers, with the values they had; those that its active
-    /// delegated clients rely on beside it are marked by [`BELOW`].
-    pub(super) relied: Box<[(u32, u64)]>,
+    /// What it relies on.
+    pub(super) relied: Relied,
     /// When it was heard last, in milliseconds; 0 is never.
     pub(super) seen: AtomicU64,
     /// Under which time [`Due`] lists it; read and written under that lock only.
@@ -156,13 +158,23 @@ impl View {
 }
 
 impl TenantView {
+    /// The present value of an epoch; 0 for one that has never moved.
+    pub(super) fn value(&self, of: &EpochOf) -> u64 {
+        match of {
+            EpochOf::Person(person) => self.people.upto(person),
+            EpochOf::Tenant | EpochOf::Issuer(_) | EpochOf::Owner(_) | EpochOf::Workload(_) => {
+                self.epochs.value(of)
+            }
+        }
+    }
+
     /// How an open task stands.
     pub(super) fn standing(&self, held: &Held, hearing: &Hearing) -> Standing {
         Standing {
             version: held.version,
             heard: held.heard(hearing),
-            stale: self.epochs.moved_since(&held.relied).cloned(),
-            lost: self.epochs.moved_below(&held.relied),
+            stale: held.relied.stale(&self.epochs, &self.people),
+            lost: held.relied.lost(&self.epochs, &self.people),
         }
     }
 
@@ -171,8 +183,8 @@ impl TenantView {
         Peeked {
             held: Arc::clone(held),
             heard: held.heard(hearing),
-            stale: self.epochs.moved_since(&held.relied).cloned(),
-            lost: self.epochs.moved_below(&held.relied),
+            stale: held.relied.stale(&self.epochs, &self.people),
+            lost: held.relied.lost(&self.epochs, &self.people),
         }
     }
 }
@@ -198,7 +210,7 @@ impl Peeked {
 
 impl Held {
     /// An open task as the writer holds it.
-    pub(super) fn new(row: i64, task: &Task, relied: Box<[(u32, u64)]>, last: Recorded) -> Self {
+    pub(super) fn new(row: i64, task: &Task, relied: Relied, last: Recorded) -> Self {
         let seen = if task.hears_from_start() {
             task.opened.millis()
         } else {
@@ -302,11 +314,6 @@ impl Epochs {
                 (value != at).then_some(Epoch { of, at: *at })
             })
             .collect()
-    }
-
-    /// Whether any of these has moved since, whoever relies on it.
-    pub(super) fn any_moved(&self, relied: &[(u32, u64)]) -> bool {
-        self.moved_since(relied).is_some() || !self.moved_below(relied).is_empty()
     }
 
     /// The first of these that the task itself relies on and that has moved since.

@@ -19,6 +19,8 @@ mod memory;
 #[cfg(test)]
 mod order;
 #[cfg(test)]
+mod people;
+#[cfg(test)]
 mod races;
 #[cfg(test)]
 mod sqlite;
@@ -49,6 +51,11 @@ macro_rules! conformance {
             a_close_sees_every_open_task_of_its_attempt, a_close_said_again_changes_nothing,
             closed_runs_are_kept_as_long_as_asked_and_then_forgotten,
             closes_and_starts_race_to_nothing_open
+        }
+        conformance! { $subject, people:
+            what_was_authenticated_before_is_stale, a_start_after_it_is_refused,
+            a_delegated_client_loses_its_own_person, what_is_said_only_grows,
+            people_are_kept_as_long_as_asked_and_then_forgotten
         }
         conformance! { $subject, declared:
             a_moved_epoch_is_stale, tasks_on_a_moved_epoch_are_due,

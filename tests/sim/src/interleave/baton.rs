@@ -101,6 +101,11 @@ impl Baton {
         std::mem::take(&mut state.log)
     }
 
+    /// What happened so far.
+    pub(super) fn log(&self) -> Vec<(usize, Step)> {
+        self.state().log.clone()
+    }
+
     /// Waits until nobody runs; gives who may go on. Empty when all are done.
     pub(super) fn choices(&self) -> Vec<usize> {
         let (state, waited) = self
@@ -223,7 +228,7 @@ impl Baton {
 /// Waits until nothing goes on by itself any more.
 pub(super) fn finish(runtime: &tokio::runtime::Runtime) {
     while runtime.metrics().num_alive_tasks() > 0 {
-        runtime.block_on(tokio::time::sleep(Duration::from_millis(1)));
+        runtime.block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
     }
 }
 

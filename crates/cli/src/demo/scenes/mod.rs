@@ -1,9 +1,11 @@
 //! The scenes, each of which does something real and fails where it does not go as promised.
 
 pub(super) mod again;
+pub(super) mod approved;
 pub(super) mod batch;
 pub(super) mod cancelled;
 pub(super) mod ceiling;
+pub(super) mod delegated;
 pub(super) mod ended;
 pub(super) mod killed;
 pub(super) mod leaked;
@@ -46,6 +48,13 @@ const REPORTS: Repository = Repository {
     event: "schedule",
 };
 
+/// Whose jobs are the workload `agent`.
+const AGENT: Repository = Repository {
+    name: "agent",
+    id: "1296273",
+    workflow: "notes",
+    event: "schedule",
+};
 /// Whose jobs are the workload `pipeline`.
 const PIPELINE: Repository = Repository {
     name: "pipeline",
@@ -64,7 +73,7 @@ pub(super) struct Scene<'a> {
 impl Scene<'_> {
     /// Runs a command of an operator, which must end with this code, and shows it.
     async fn operate(&self, arguments: &[&str], code: i32) -> Result<Finished> {
-        self.paint.does(&format!("dayfly {}", arguments.join(" ")));
+        self.paint.does(&format!("dayfly {}", typed(arguments)));
         self.stage.operate(arguments).await?.with_code(code)
     }
 
@@ -82,6 +91,15 @@ impl Scene<'_> {
     }
 }
 
+/// A command's words as they are typed into a shell.
+fn typed(arguments: &[&str]) -> String {
+    let words = arguments.iter().map(|word| match word.contains(' ') {
+        true => format!("'{word}'"),
+        false => (*word).to_owned(),
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
 /// The first words of the lines of `dayfly why` that a scene shows.
 const SAY_WHY: [&str; 3] = ["field", "wanted", "got"];
 
@@ -96,16 +114,24 @@ fn refusal_of(run: &Finished) -> Result<&str> {
 }
 
 fn named<'a>(run: &'a Finished, prefix: &str) -> Result<&'a str> {
-    run.line(prefix)?
-        .text
-        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+    named_in(&run.line(prefix)?.text, prefix)
+}
+
+/// The first id of its kind in a line.
+fn named_in<'a>(text: &'a str, prefix: &str) -> Result<&'a str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
         .find(|word| word.starts_with(prefix))
         .with_context(|| format!("no id begins with `{prefix}`"))
 }
 
 /// What a run says at its end, without the head, which is for machines.
 fn end_of(run: &Finished) -> Result<&str> {
-    let line = &run.line(" ended ")?.text;
+    end_said(run, " ended ")
+}
+
+/// The same of one of several ends, by a text that only its line has.
+fn end_said<'a>(run: &'a Finished, mark: &str) -> Result<&'a str> {
+    let line = &run.line(mark)?.text;
     let line = line.strip_prefix("dayfly: ").unwrap_or(line);
     Ok(line.split("; head ").next().unwrap_or(line))
 }

@@ -333,6 +333,7 @@ fn block(append: &mut Append, held: &HeldBlock, facts: &Facts) -> Result<(), Una
         BlockOn::Series { .. }
         | BlockOn::Key { .. }
         | BlockOn::Instance { .. }
+        | BlockOn::Person(_)
         | BlockOn::Issuer(_)
         | BlockOn::Workload(_)
         | BlockOn::Tenant => None,
@@ -394,7 +395,9 @@ fn take_rights(
     at: Time,
     facts: &Facts,
 ) -> Result<(), Unavailable> {
-    let what = Contained::of_epoch(&held.of);
+    let Some(what) = Contained::of_epoch(&held.of) else {
+        return Ok(());
+    };
     // The moves that are kept say when: it was recorded before its answer came, or before a fall.
     if Moves::of(&facts.documents)?.holds(&held.of, what.cause(&Stop::End), at) {
         return Ok(());

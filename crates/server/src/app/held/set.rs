@@ -54,8 +54,10 @@ impl Contained {
             }
         }
         for moved in &held.moves {
-            let cause = Stopped::of_epoch(&moved.of).cause(&Stop::End);
-            let at = held.at;
+            let Some(what) = Stopped::of_epoch(&moved.of) else {
+                continue;
+            };
+            let (cause, at) = (what.cause(&Stop::End), held.at);
             of_tenant
                 .moves
                 .push((moved.of.clone(), Moved { cause, at }));

@@ -11,6 +11,7 @@ use super::replay::Open;
 use crate::sqlite::load::{json, read_held};
 use crate::sqlite::partition::Partitions;
 use crate::sqlite::read::read_claim;
+use crate::sqlite::relied::OnPerson;
 use crate::sqlite::value::task;
 use crate::sqlite::view::BELOW;
 
@@ -70,10 +71,10 @@ impl Hot<'_> {
     ) -> Result<(), FsckFailure> {
         let held = read_held(row)?;
         let of = |number: u32| epochs.get((number & !BELOW) as usize).cloned();
-        let relied = held
-            .relied
-            .iter()
-            .map(|(number, at)| (number & BELOW != 0, of(*number), *at));
+        let relied = held.relied.counted.iter();
+        let relied = relied.map(|(number, at)| (number & BELOW != 0, of(*number), *at));
+        let on_person = |on: &OnPerson| (on.below, Some(EpochOf::Person(on.person)), on.at);
+        let relied = relied.chain(held.relied.people.iter().map(on_person));
         let beside = (
             (held.version, held.hash, row.get::<_, String>(10)?),
             (held.deadline, held.grace, held.linger),
@@ -85,10 +86,13 @@ impl Hot<'_> {
         let relies = |below: bool, epoch: &Epoch| (below, Some(epoch.of.clone()), epoch.at);
         let of_task = wanted.epochs.iter().map(|epoch| relies(false, epoch));
         let relies = of_task.chain(wanted.relied_below().map(|epoch| relies(true, epoch)));
+        // People stand after what is counted.
+        let mut relies: Vec<_> = relies.collect();
+        relies.sort_by_key(|(_, of, _)| matches!(of, Some(EpochOf::Person(_))));
         let fits = (
             (wanted.version, last, wanted.workload.to_string()),
             (wanted.deadline, grace, linger),
-            relies.collect::<Vec<_>>(),
+            relies,
         );
         let differs = |wanted: String, got: String, id| Err(self.differs("tasks", id, wanted, got));
         if beside != fits {
