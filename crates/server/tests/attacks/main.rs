@@ -33,6 +33,7 @@ mod job;
 mod keys;
 mod people;
 mod platforms;
+mod pods;
 mod policy;
 mod proofs;
 mod rates;
