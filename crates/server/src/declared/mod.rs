@@ -13,6 +13,7 @@ mod platform;
 mod resource;
 mod sections;
 mod source;
+mod subject;
 mod task;
 #[cfg(test)]
 pub(crate) mod tests;
