@@ -271,6 +271,15 @@ pub(super) const GUARDS: &[Guard] = &[
         test: "interleave::attempts::of_two_claimants_of_one_attempt_one_is_open_afterwards",
     },
     Guard {
+        promise: "P2",
+        what: "the check that no higher attempt was there and every lower one ends, with many at once",
+        file: "crates/store/src/sqlite/judge.rs",
+        guard: "} else if rival.attempt > claim.attempt || !ends(rival.task) {",
+        without: "} else if false && !ends(rival.task) {",
+        target: SIMULATION,
+        test: "threads::of_many_attempts_at_once_the_newest_stays",
+    },
+    Guard {
         promise: "P3",
         what: "the look at epochs before a signature",
         file: "crates/server/src/app/grant.rs",
