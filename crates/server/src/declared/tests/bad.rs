@@ -494,7 +494,7 @@ fn for_whom_a_workload_acts() {
         ),
         (
             with(r#"{ from = ["stuff"] }"#),
-            "tenant.toml:18:21: there is no issuer `stuff`: did you mean `staff`?",
+            "tenant.toml:18:21: `workload.release.subject.from[0]` names the issuer `stuff`, which is not declared: did you mean `staff`?",
         ),
         (
             with(r#"{ from = ["github"] }"#),
