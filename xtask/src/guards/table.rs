@@ -209,6 +209,15 @@ pub(super) const GUARDS: &[Guard] = &[
     },
     Guard {
         promise: "P3",
+        what: "the end of what a pod has open that its cluster says is gone",
+        file: "crates/server/src/app/pods/mod.rs",
+        guard: "Some(declared) => self.is_over(tenant, declared, &over).await,",
+        without: "Some(_) => Ok(Heard::Nothing),",
+        target: ATTACKS,
+        test: "pods::a_deleted_pod_ends_within_one_period_and_does_not_start_again",
+    },
+    Guard {
+        promise: "P3",
         what: "a renewal's word that its instance is not blocked, at its append",
         file: "crates/server/src/app/renew.rs",
         guard: "unblocked: BlockOn::of_client(&open.task, number),",

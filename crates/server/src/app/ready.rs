@@ -53,7 +53,8 @@ impl App {
     /// What somebody should look at although the server is ready.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        self.space.low().into_iter().collect()
+        let low = self.space.low().into_iter();
+        low.chain(self.pod_warnings()).collect()
     }
 
     /// Has the writer commit an append that holds nothing, about once a second, and where it cannot,

@@ -26,8 +26,8 @@ use crate::policy::Policies;
 use crate::random;
 use crate::restore::{Lineage, without_scheme};
 use crate::verify::{
-    KeyCache, KeyStatus, ProofBounds, Pseudonyms, Recipient, VerifiedProof, VerifiedSubject,
-    Verifier,
+    KeyCache, KeyStatus, ProofBounds, Pseudonyms, Recipient, ReviewStatus, VerifiedProof,
+    VerifiedSubject, Verifier,
 };
 
 /// The document that holds the source of the declared state.
@@ -308,6 +308,12 @@ impl Tenant {
     #[must_use]
     pub fn issuer_keys(&self) -> Vec<KeyStatus> {
         self.setup.keys.status()
+    }
+
+    /// How it stands with the clusters that are asked about tokens, whichever tenant asks.
+    #[must_use]
+    pub fn token_reviews(&self) -> Vec<ReviewStatus> {
+        self.setup.keys.reviews()
     }
 
     /// What its declared state is read against.
