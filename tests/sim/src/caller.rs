@@ -62,6 +62,7 @@ impl Caller {
         let request = GrantRequest {
             entrance: Entrance::Assertion,
             token: &self.token,
+            subject: None,
             workload: None,
             access: wanted(),
             digest: Digest([7; 32]),

@@ -333,4 +333,13 @@ pub(super) const GUARDS: &[Guard] = &[
         target: SIMULATION,
         test: "simulate::tests::a_hundred_thousand_operations_agree_with_the_model",
     },
+    Guard {
+        promise: "P3",
+        what: "that a task relies on the authentication of the person for whom it runs",
+        file: "crates/server/src/app/plan.rs",
+        guard: "        facts.epochs.extend(subject.map(Subject::epoch));",
+        without: "        let _ = subject;",
+        target: ATTACKS,
+        test: "subject_life::the_end_of_a_session_ends_the_task_and_all_that_it_handed_on",
+    },
 ];

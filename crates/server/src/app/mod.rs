@@ -44,6 +44,7 @@ mod revoke;
 mod show;
 mod sinks;
 mod space;
+mod subject;
 mod survey;
 mod sweep;
 mod tally;
@@ -89,6 +90,7 @@ pub use replay::KeyProof;
 pub use retain::Retention;
 pub use review::SignedOff;
 pub use sinks::HeadSinks;
+pub use subject::SubjectRequest;
 pub use tenant::{Loaded, OpenError, Tenant, TenantSetup, check_overlaps};
 pub use upstream::Heard;
 
