@@ -7,9 +7,6 @@ use crate::clock;
 use crate::demo::present::is_active;
 use crate::http::Clients;
 
-/// The exit code of a run that was ended elsewhere.
-const ENDED_ELSEWHERE: i32 = 124;
-
 pub(in crate::demo) async fn play(scene: Scene<'_>) -> Result<()> {
     let Scene { stage, paint } = scene;
     let clients = Clients::new().context("cannot make HTTP requests")?;
