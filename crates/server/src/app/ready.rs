@@ -53,7 +53,9 @@ impl App {
     /// What somebody should look at although the server is ready.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        self.space.low().into_iter().collect()
+        let mut warnings: Vec<String> = self.space.low().into_iter().collect();
+        warnings.extend(self.outages.told());
+        warnings
     }
 
     /// Has the writer commit an append that holds nothing, about once a second, and where it cannot,

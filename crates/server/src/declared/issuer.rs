@@ -49,6 +49,8 @@ pub struct Issuer {
 pub enum JwksSource {
     /// From the `jwks_uri` of the issuer's metadata.
     Discovery,
+    /// From the `jwks_uri` of the transmitter's metadata.
+    Transmitter,
     /// From a file.
     File {
         /// The file.
@@ -232,7 +234,7 @@ fn url(
     Some(text.to_string())
 }
 
-fn check_private(node: &Node<'_>, url: &str, allow_private: bool, report: &mut Report) {
+pub(super) fn check_private(node: &Node<'_>, url: &str, allow_private: bool, report: &mut Report) {
     if url.starts_with("http:") && !allow_private {
         node.error(
             format!("`{url}` is http, wanted https, or `allow_private = true`"),
@@ -241,7 +243,7 @@ fn check_private(node: &Node<'_>, url: &str, allow_private: bool, report: &mut R
     }
 }
 
-fn audience(node: &Node<'_>, report: &mut Report) -> Vec<String> {
+pub(super) fn audience(node: &Node<'_>, report: &mut Report) -> Vec<String> {
     let items = node.one_or_more(report);
     items
         .iter()
@@ -250,7 +252,7 @@ fn audience(node: &Node<'_>, report: &mut Report) -> Vec<String> {
         .collect()
 }
 
-fn algs(table: &mut Table<'_>, report: &mut Report) -> Vec<Alg> {
+pub(super) fn algs(table: &mut Table<'_>, report: &mut Report) -> Vec<Alg> {
     let Some(items) = table.get("algs").and_then(|node| node.list(report)) else {
         return Alg::DEFAULT.to_vec();
     };
@@ -347,7 +349,7 @@ fn key_file(node: &Node<'_>, algs: &[Alg], base: &Path, report: &mut Report) -> 
     None
 }
 
-fn existing(node: &Node<'_>, base: &Path, report: &mut Report) -> Option<PathBuf> {
+pub(super) fn existing(node: &Node<'_>, base: &Path, report: &mut Report) -> Option<PathBuf> {
     let path = node.path(base, report)?;
     if !path.is_file() {
         node.error(format!("there is no file `{}`", path.display()), report);

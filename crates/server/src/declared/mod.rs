@@ -12,6 +12,7 @@ mod owner;
 mod platform;
 mod resource;
 mod sections;
+mod signals;
 mod source;
 mod task;
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use overlap::{Neighbour, overlaps, usual_audiences};
 pub use owner::Owner;
 pub use platform::IssuerKind;
 pub use resource::{Resource, ResourceAuth};
+pub use signals::{Delivery, Poll, Transmitter};
 pub use source::{Source, SourceError, SourceFile};
 pub use webhook::WebhookSecret;
 pub use workload::{LEAST_WAIT, MOST_WAIT};
@@ -54,6 +56,8 @@ pub struct Declared {
     pub resources: BTreeMap<Name, Resource>,
     /// Resources and types as the domain reads requests against them.
     pub catalog: Catalog,
+    /// Who says of people that their sessions are over.
+    pub transmitters: BTreeMap<Name, Transmitter>,
     /// What may run.
     pub workloads: BTreeMap<Name, DeclaredWorkload>,
     /// The workloads that another owner answers for than their files name, and whom these name.
@@ -91,6 +95,8 @@ pub struct TenantContext {
     pub issuer: String,
     /// The server's bounds.
     pub bounds: Bounds,
+    /// The issuer of those who operate the server, where it has some.
+    pub operators: Option<String>,
 }
 
 impl TenantContext {
@@ -100,6 +106,7 @@ impl TenantContext {
         Self {
             issuer: config.issuer(tenant),
             bounds: config.bounds,
+            operators: config.operators.as_ref().map(|of| of.issuer.clone()),
         }
     }
 }
@@ -160,6 +167,14 @@ fn read(
 ) -> Option<Declared> {
     let dpop_nonce = sections.dpop_nonce(report);
     let issuers = issuer::read_all(&sections.issuers, source.base(), context, report);
+    let transmitters = {
+        let against = signals::Against {
+            issuers: &issuers,
+            base: source.base(),
+            context,
+        };
+        signals::read_all(sections, &against, report)
+    };
     let owners = sections.owners.read(report, owner::read);
     let resources = resource::read_all(&sections.resources, source.base(), context, report);
     let catalog = Catalog {
@@ -184,6 +199,7 @@ fn read(
         owners,
         resources,
         catalog,
+        transmitters,
         workloads,
         handed: BTreeMap::new(),
     })

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Certificate, Client, Response, StatusCode, redirect, retry};
 use tokio::io::AsyncReadExt as _;
 use url::{Host, Url};
@@ -96,10 +96,26 @@ pub(crate) enum FetchError {
 /// client lives for one request: fetches are rare, so a renewed `ca_file` counts at once and no
 /// connection outlives the check of its address.
 pub(super) async fn get(request: Request<'_>) -> Result<Vec<u8>, FetchError> {
+    send(request, None).await
+}
+
+/// Fetches what is answered to a POST of this JSON, within the same bounds.
+pub(super) async fn post(request: Request<'_>, body: String) -> Result<Vec<u8>, FetchError> {
+    send(request, Some(body)).await
+}
+
+async fn send(request: Request<'_>, json: Option<String>) -> Result<Vec<u8>, FetchError> {
     let (url, reach) = check(request)?;
     let client = client(reach, request.ca_file).await?;
     let failed = |source: reqwest::Error| explain(request.url, source);
-    let mut outgoing = client.get(url).header(ACCEPT, "application/json");
+    let outgoing = match json {
+        None => client.get(url),
+        Some(json) => client
+            .post(url)
+            .header(CONTENT_TYPE, "application/json")
+            .body(json),
+    };
+    let mut outgoing = outgoing.header(ACCEPT, "application/json");
     if let Some(file) = request.token_file {
         outgoing = outgoing.header(AUTHORIZATION, bearer(file).await?);
     }

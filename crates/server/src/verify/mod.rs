@@ -14,6 +14,7 @@
 //! | a flood of unknown `kid`s | one attempt at a time and one within the floor, for each origin ([`KeyCache`]) |
 //! | an issuer that is down | keys count for a day after they were read |
 
+pub mod signal;
 mod verifier;
 pub mod webhook;
 
@@ -49,5 +50,6 @@ pub use preview::{Preview, preview};
 pub use proof::VerifiedProof;
 pub(crate) use pseudonym::PERSON;
 pub use pseudonym::Pseudonyms;
+pub use signal::{Receiver, VerifiedSignal};
 pub use verifier::{ProofBounds, Verifier};
 pub use webhook::VerifiedWebhook;
