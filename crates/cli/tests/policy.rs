@@ -147,3 +147,47 @@ fn a_request_that_nobody_made_is_explained() {
         Some(2)
     );
 }
+
+/// Where a child would stand is a fact as well.
+#[test]
+fn a_hand_over_that_nobody_made_is_explained() {
+    let folder = fresh();
+    write(
+        &folder,
+        "deep.cedar",
+        "@id(\"flat\") forbid (principal, action == Dayfly::Action::\"delegate\", resource)\nwhen { context.depth > 1 };\n",
+    );
+    let explain = |more: &[&str]| {
+        let asked = [
+            "policy",
+            "explain",
+            "--workload",
+            "release",
+            "--resource",
+            "artifacts",
+            "--action",
+            "delegate",
+        ];
+        said(&dayfly(folder.path(), &[&asked, more].concat()))
+    };
+    let (code, stdout, stderr) = explain(&["--parent", "release", "--depth", "1"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(
+        stdout.starts_with("allow  delegate at artifacts\n"),
+        "{stdout}"
+    );
+    let (_, stdout, _) = explain(&["--parent", "release", "--depth", "2", "--json"]);
+    let found: Value = serde_json::from_str(&stdout).unwrap();
+    let decision = &found["decisions"][0];
+    assert_eq!(decision["decision"], "deny", "{stdout}");
+    assert_eq!(decision["policies"][0], "flat");
+    assert_eq!(
+        (&decision["parent"], &decision["depth"]),
+        (&"release".into(), &2.into())
+    );
+    let (code, _, stderr) = explain(&[]);
+    assert_eq!(code, Some(1), "a hand-over has a parent: {stderr}");
+    let (code, _, stderr) = explain(&["--parent", "nobody"]);
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("nobody"), "{stderr}");
+}

@@ -188,6 +188,8 @@ rules! {
     ProofAge = Proof "proof_age" "the token was made too long ago";
     ClaimMissing = Proof "claim_missing" "the token lacks a claim that is needed";
     ClaimForm = Proof "claim_form" "a claim of the token has a form that cannot be used";
+    TokenReview = Proof "token_review" "the cluster does not vouch for the token";
+    TokenReviewUnavailable = Proof "token_review_unavailable" "the cluster cannot be asked about the token now";
     BeforeRestore = Proof "before_restore" "the token was made before the ledger was restored from a backup";
     ProofSpent = Proof "proof_spent" "the token was used already";
     Assertion = Proof "assertion" "the client's assertion does not hold";

@@ -96,7 +96,7 @@ fn database(folder: &Path, number: u32) -> PathBuf {
     folder.join(format!("data-{number}")).join("dayfly.db")
 }
 
-fn open_sqlite(path: &Path, clock: &Arc<ManualClock>) -> Arc<SqliteStore> {
+pub(crate) fn open_sqlite(path: &Path, clock: &Arc<ManualClock>) -> Arc<SqliteStore> {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let mut options = SqliteOptions::new(path);
     options.clock = clock.clone();

@@ -19,6 +19,8 @@ mod record;
 mod run;
 mod shrink;
 mod simulate;
+#[cfg(test)]
+mod threads;
 mod world;
 
 use std::process::ExitCode;

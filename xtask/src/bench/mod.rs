@@ -18,7 +18,7 @@ use options::Options;
 
 use crate::step::{Invocation, root};
 
-const USAGE: &str = "usage: cargo xtask bench [--quick] [--policies N] [--row issuance|introspection|memory|start|policy|backup|record]
+const USAGE: &str = "usage: cargo xtask bench [--quick] [--policies N] [--row issuance|introspection|memory|start|policy|backup|record|ends|sweep|delegation|hot]
 
   --quick   smaller numbers, a few seconds a row
   --policies  by how many policies issuance is permitted, 20 of them unconstrained; 1 if not named

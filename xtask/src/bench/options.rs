@@ -20,10 +20,14 @@ pub(super) enum Row {
     Policy,
     Backup,
     Record,
+    Ends,
+    Sweep,
+    Delegation,
+    Hot,
 }
 
 impl Row {
-    const WORDS: [(&'static str, Self); 7] = [
+    const WORDS: [(&'static str, Self); 11] = [
         ("issuance", Self::Issuance),
         ("introspection", Self::Introspection),
         ("memory", Self::Memory),
@@ -31,6 +35,10 @@ impl Row {
         ("policy", Self::Policy),
         ("backup", Self::Backup),
         ("record", Self::Record),
+        ("ends", Self::Ends),
+        ("sweep", Self::Sweep),
+        ("delegation", Self::Delegation),
+        ("hot", Self::Hot),
     ];
 }
 
@@ -88,6 +96,26 @@ impl Options {
     /// How many entries to ask for answers about.
     pub(super) const fn history(&self) -> u64 {
         if self.quick { 100_000 } else { 10_000_000 }
+    }
+
+    /// How many open tasks an offboarding or a deadline ends.
+    pub(super) const fn ended_at_once(&self) -> u64 {
+        if self.quick { 10_000 } else { 100_000 }
+    }
+
+    /// How many seconds recording as many may take, on a machine with busy neighbours.
+    pub(super) const fn filling_seconds(&self) -> u64 {
+        if self.quick { 15 } else { 90 }
+    }
+
+    /// How many tasks hand over.
+    pub(super) const fn parents(&self) -> u64 {
+        if self.quick { 200 } else { 2_000 }
+    }
+
+    /// How many tasks come and go.
+    pub(super) const fn passed(&self) -> u64 {
+        if self.quick { 50_000 } else { 2_000_000 }
     }
 
     /// How many open tasks to start with.

@@ -209,6 +209,15 @@ pub(super) const GUARDS: &[Guard] = &[
     },
     Guard {
         promise: "P3",
+        what: "the end of what a pod has open that its cluster says is gone",
+        file: "crates/server/src/app/pods/mod.rs",
+        guard: "Some(declared) => self.is_over(tenant, declared, &over).await,",
+        without: "Some(_) => Ok(Heard::Nothing),",
+        target: ATTACKS,
+        test: "pods::a_deleted_pod_ends_within_one_period_and_does_not_start_again",
+    },
+    Guard {
+        promise: "P3",
         what: "a renewal's word that its instance is not blocked, at its append",
         file: "crates/server/src/app/renew.rs",
         guard: "unblocked: BlockOn::of_client(&open.task, number),",
@@ -269,6 +278,15 @@ pub(super) const GUARDS: &[Guard] = &[
         without: "if false {",
         target: SIMULATION,
         test: "interleave::attempts::of_two_claimants_of_one_attempt_one_is_open_afterwards",
+    },
+    Guard {
+        promise: "P2",
+        what: "the check that no higher attempt was there and every lower one ends, with many at once",
+        file: "crates/store/src/sqlite/judge.rs",
+        guard: "} else if rival.attempt > claim.attempt || !ends(rival.task) {",
+        without: "} else if false && !ends(rival.task) {",
+        target: SIMULATION,
+        test: "threads::of_many_attempts_at_once_the_newest_stays",
     },
     Guard {
         promise: "P3",

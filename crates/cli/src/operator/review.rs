@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use dayfly_domain::{Digest, Name, Time};
-use dayfly_server::record::{Review, WorkloadReview, moment, one_line};
+use dayfly_server::record::{HandsOver, Review, WorkloadReview, moment, one_line};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -167,5 +167,26 @@ fn lines(workload: &WorkloadReview, now: Time) -> String {
         };
         let _ = writeln!(lines, "  may {}{granted}", one_line(&allowed.allowed));
     }
+    if let Some(gives) = &workload.hands_over {
+        let _ = writeln!(lines, "  {}", hands_over(&workload.workload, gives));
+    }
+    for giver in &workload.handed_by {
+        let _ = writeln!(lines, "  may be handed to by workload {giver}");
+    }
     lines
+}
+
+fn hands_over(own: &Name, gives: &HandsOver) -> String {
+    let to = gives.to.iter().map(|to| match (to == own, gives.proven) {
+        (true, false) => "helpers of its own".to_owned(),
+        (true, true) => "helpers of its own that prove themselves".to_owned(),
+        (false, _) => format!("workload {to}"),
+    });
+    let to: Vec<String> = to.collect();
+    format!(
+        "may hand over to {}: {} deep, {} in all",
+        to.join(", "),
+        gives.depth,
+        gives.clients
+    )
 }

@@ -346,6 +346,8 @@ async fn sweep(app: Arc<App>, stopping: watch::Receiver<bool>) {
             _ = round.tick() => {
                 app.sweep().await;
                 app.survey().await;
+                // Nobody waits for clusters: the next round begins what this one could not.
+                drop(app.review_pods());
             }
             () = &mut stopped => return,
         }

@@ -19,6 +19,7 @@ mod findings;
 mod front;
 mod keys;
 mod offboarding;
+mod pods;
 mod policy;
 mod proof;
 

@@ -138,12 +138,7 @@ impl App {
             .plan(trail);
             let plan = match planned {
                 Ok(Planned::Append(plan)) => *plan,
-                Ok(Planned::Waits(deferred)) => {
-                    if let Some(key_proof) = &verified.key_proof {
-                        self.accept_once(tenant, key_proof, self.now())?;
-                    }
-                    return Ok(Opened::Deferred(deferred));
-                }
+                Ok(Planned::Waits(deferred)) => return self.waits(tenant, &verified, deferred),
                 Err(refusal) => {
                     if refusal.rule == Rule::Blocked && self.revised(tenant, &loaded)? {
                         // Who is blocked may have handed over what is asked for: it is decided anew.
@@ -163,6 +158,7 @@ impl App {
             self.check_length(&sealer)?;
             match self.store.append(tenant.name(), plan.append).await {
                 Ok(committed) => {
+                    self.keep_pod(tenant, &verified, plan.task);
                     if let Some(deferred) = plan.defers {
                         return Ok(Opened::Deferred(deferred));
                     }
@@ -183,6 +179,20 @@ impl App {
             .field("task")
             .wanted("a state that stands still for a moment")
             .got(format!("{ATTEMPTS} changes under this request")))
+    }
+
+    /// Says again that a request waits: nothing is appended.
+    fn waits(
+        &self,
+        tenant: &Tenant,
+        verified: &Verified<'_>,
+        deferred: Deferred,
+    ) -> Result<Opened, Refusal> {
+        if let Some(key_proof) = &verified.key_proof {
+            self.accept_once(tenant, key_proof, self.now())?;
+        }
+        self.keep_pod(tenant, verified, deferred.task);
+        Ok(Opened::Deferred(deferred))
     }
 
     /// Whether another declared state is in force than this one.

@@ -26,6 +26,7 @@ mod narrow;
 mod operate;
 mod permit;
 mod plan;
+mod pods;
 mod polls;
 mod pulse;
 mod rates;

@@ -53,9 +53,9 @@ impl App {
     /// What somebody should look at although the server is ready.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let mut warnings: Vec<String> = self.space.low().into_iter().collect();
-        warnings.extend(self.outages.told());
-        warnings
+        let low = self.space.low().into_iter();
+        let outages = self.outages.told();
+        low.chain(self.pod_warnings()).chain(outages).collect()
     }
 
     /// Has the writer commit an append that holds nothing, about once a second, and where it cannot,

@@ -26,7 +26,8 @@ use crate::policy::Policies;
 use crate::random;
 use crate::restore::{Lineage, without_scheme};
 use crate::verify::{
-    KeyCache, KeyStatus, ProofBounds, Pseudonyms, Receiver, Recipient, VerifiedProof, Verifier,
+    KeyCache, KeyStatus, ProofBounds, Pseudonyms, Receiver, Recipient, ReviewStatus, VerifiedProof,
+    Verifier,
 };
 
 /// The document that holds the source of the declared state.
@@ -297,6 +298,12 @@ impl Tenant {
     #[must_use]
     pub fn issuer_keys(&self) -> Vec<KeyStatus> {
         self.setup.keys.status()
+    }
+
+    /// How it stands with the clusters that are asked about tokens, whichever tenant asks.
+    #[must_use]
+    pub fn token_reviews(&self) -> Vec<ReviewStatus> {
+        self.setup.keys.reviews()
     }
 
     /// What its declared state is read against.

@@ -45,11 +45,12 @@ impl App {
         let Some(over) = webhook.over() else {
             return Ok(Heard::Ignored);
         };
-        let heard = self.try_upstream(tenant, issuer, over).await;
+        let heard = self.is_over(tenant, issuer, over).await;
         heard.map_err(|refusal| self.refuse(tenant, trail, refusal))
     }
 
-    async fn try_upstream(
+    /// Ends what is over, whoever of the platform said so.
+    pub(super) async fn is_over(
         &self,
         tenant: &Tenant,
         issuer: &Issuer,

@@ -1,4 +1,4 @@
-//! A secret read from a file: never shown, wiped from memory when dropped.
+//! A secret, read from a file or held for a while: never shown, wiped from memory when dropped.
 
 use std::fmt;
 use std::path::Path;
@@ -7,11 +7,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-/// The bytes of a secret file, without one trailing newline.
+/// The bytes of a secret; of a file, without one trailing newline.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
+    /// A secret that somebody showed.
+    pub(crate) fn of(text: &str) -> Self {
+        Self(Zeroizing::new(text.as_bytes().to_vec()))
+    }
+
     /// Reads a secret file; one trailing newline is dropped.
     ///
     /// # Errors

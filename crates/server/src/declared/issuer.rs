@@ -9,6 +9,7 @@ use dayfly_token::jwks::KeySet;
 
 use super::TenantContext;
 use super::platform::{GITHUB_URL, GITLAB_URL, IssuerKind, NOT_SERVED, SERVED};
+use super::review::{self, TokenReview};
 use super::sections::Items;
 use super::webhook::{self, WebhookSecret};
 use crate::config::{Node, Place, Rate, Report, Table, is_world_readable, rate, web_url};
@@ -31,7 +32,7 @@ pub struct Issuer {
     pub jwks: JwksSource,
     /// The accepted algorithms.
     pub algs: Vec<Alg>,
-    /// Whether its keys may be fetched from loopback and private addresses.
+    /// Whether its keys may be fetched from, and its cluster asked at, loopback and private addresses.
     pub allow_private: bool,
     /// How long the claim of a task key is kept after the last proof of it.
     pub keep: Span,
@@ -42,6 +43,8 @@ pub struct Issuer {
     pub people: Option<Span>,
     /// What its webhooks are proven by; without any it has none.
     pub webhooks: Vec<WebhookSecret>,
+    /// Where its cluster is asked about the tokens of pods; none where nobody asks.
+    pub review: Option<TokenReview>,
 }
 
 /// Where keys come from.
@@ -120,6 +123,7 @@ fn read(name: &Name, node: &Node<'_>, base: &Path, report: &mut Report) -> Optio
     let asks = rate(table.get("rate"), report);
     let people = people(&mut table, kind, audience.is_some(), report);
     let webhooks = webhook::read(&mut table, kind, people.is_some(), base, report);
+    let review = review::read(&mut table, kind, allow_private, base, report);
     table.finish(report);
     let kind = kind?;
     Some(Issuer {
@@ -135,6 +139,7 @@ fn read(name: &Name, node: &Node<'_>, base: &Path, report: &mut Report) -> Optio
         rate: asks,
         people,
         webhooks,
+        review,
     })
 }
 

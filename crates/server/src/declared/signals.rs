@@ -78,6 +78,7 @@ impl Transmitter {
             keep: Span::ZERO,
             rate: None,
             people: None,
+            review: None,
             webhooks: Vec::new(),
         }
     }

@@ -160,6 +160,13 @@ fn of_runs(about: &Circumstances<'_>, workload: &Workload) -> Vec<What> {
             refusal,
         });
     }
+    if let Some(last) = seen.counted.bearer_child {
+        all.push(What::BearerChild {
+            workload: name.clone(),
+            owner: owner.clone(),
+            last,
+        });
+    }
     for (bound, used) in &seen.counted.used {
         let most = most(*bound, workload, about.bounds);
         let Some(most) = most.filter(|most| is_near(used.most, *most)) else {

@@ -69,6 +69,15 @@ pub enum What {
         /// Who answers for it.
         owner: Name,
     },
+    /// A client handed a part of its access to a helper that has no key.
+    BearerChild {
+        /// The workload of the task.
+        workload: Name,
+        /// Who answers for it.
+        owner: Name,
+        /// The day of the last of them.
+        last: Time,
+    },
     /// A resource authenticates by a secret that is the same every day.
     StaticSecret {
         /// The resource.
@@ -177,6 +186,7 @@ impl What {
             Self::OnePersonOwner { .. } => "one_person_owner",
             Self::NamesOnly { .. } => "names_only",
             Self::BearerAllowed { .. } => "bearer_allowed",
+            Self::BearerChild { .. } => "bearer_child",
             Self::StaticSecret { .. } => "static_secret",
             Self::Unused { .. } => "unused",
             Self::NearBound { .. } => "near_bound",
@@ -193,6 +203,7 @@ impl What {
             Self::NeverClosed { workload, .. }
             | Self::NamesOnly { workload, .. }
             | Self::BearerAllowed { workload, .. }
+            | Self::BearerChild { workload, .. }
             | Self::Unused { workload, .. }
             | Self::ProofByTwoKeys { workload, .. } => format!("workload:{workload}"),
             Self::NearBound {
@@ -222,6 +233,7 @@ impl What {
             | Self::OnePersonOwner { owner, .. }
             | Self::NamesOnly { owner, .. }
             | Self::BearerAllowed { owner, .. }
+            | Self::BearerChild { owner, .. }
             | Self::Unused { owner, .. }
             | Self::NearBound { owner, .. }
             | Self::ProofByTwoKeys { owner, .. } => Some(owner),

@@ -33,6 +33,10 @@ impl What {
             Self::BearerAllowed { workload, .. } => format!(
                 "{workload} may have credentials that are bound to no key: whoever reads one in a log can use it"
             ),
+            Self::BearerChild { workload, last, .. } => format!(
+                "a client of {workload} handed a part of its access to a helper without a key, the last time on {}: whoever reads that credential can use it",
+                to_the_day(*last)
+            ),
             Self::StaticSecret { resource } => format!(
                 "the resource {resource} authenticates by a secret that stays the same until somebody changes it"
             ),
@@ -95,6 +99,9 @@ impl What {
             Self::BearerAllowed { workload, .. } => format!(
                 "take `binding = \"optional\"` out of [workload.{workload}] once its jobs use `dayfly run` or another client with DPoP"
             ),
+            Self::BearerChild { workload, .. } => format!(
+                "give helpers of {workload} a key of their own, as `dayfly delegate` does, and take `binding = \"optional\"` out of [workload.{workload}]. It closes a week after the last of these"
+            ),
             Self::StaticSecret { resource } => format!(
                 "declare `jwks` instead of `secret_file` in [resource.{resource}], and let it sign assertions"
             ),
@@ -122,20 +129,7 @@ impl What {
             } => format!(
                 "find out who showed it, with `dayfly why {refusal}` while the server remembers and `dayfly trace {workload}`; it closes after a week without another"
             ),
-            Self::OldBlock { on, .. } => match on.split_once(':') {
-                Some(("series" | "key" | "instance" | "issuer", _)) => {
-                    "`dayfly block list`, and `dayfly unblock` what has been dealt with".to_owned()
-                }
-                Some(("owner", owner)) => format!(
-                    "take [owner.{owner}] and its workloads out and `dayfly apply`, or `dayfly owner restore {owner}`"
-                ),
-                Some(("workload", workload)) => format!(
-                    "take [workload.{workload}] out and `dayfly apply`, or `dayfly workload enable {workload}`"
-                ),
-                Some(_) | None => {
-                    "`dayfly unfreeze`, when what it was frozen for is over".to_owned()
-                }
-            },
+            Self::OldBlock { on, .. } => lift(on),
             Self::LowDisk { .. } => {
                 "make room, or have `ledger.retain` move old entries into bundles that you keep elsewhere"
                     .to_owned()
@@ -189,6 +183,22 @@ fn old_block(on: &str, count: u64, oldest: Time) -> String {
     };
     let oldest = to_the_day(oldest);
     format!("{blocks} on {on} for more than 30 days, the oldest since {oldest}")
+}
+
+/// How a block is dealt with.
+fn lift(on: &str) -> String {
+    match on.split_once(':') {
+        Some(("series" | "key" | "instance" | "issuer", _)) => {
+            "`dayfly block list`, and `dayfly unblock` what has been dealt with".to_owned()
+        }
+        Some(("owner", owner)) => format!(
+            "take [owner.{owner}] and its workloads out and `dayfly apply`, or `dayfly owner restore {owner}`"
+        ),
+        Some(("workload", workload)) => format!(
+            "take [workload.{workload}] out and `dayfly apply`, or `dayfly workload enable {workload}`"
+        ),
+        Some(_) | None => "`dayfly unfreeze`, when what it was frozen for is over".to_owned(),
+    }
 }
 
 fn counted(count: u64, of: &str) -> String {

@@ -16,7 +16,7 @@ const DAY: Span = Span::from_seconds(86_400);
 /// How long after the last task that said nothing the finding stays, and how long a bound that was
 /// come near is remembered.
 const QUIET: Span = DAY;
-/// How long a proof that was shown by two keys is remembered.
+/// How long a proof that was shown by two keys is remembered, and a helper without a key.
 const WEEK: Span = Span::from_seconds(7 * 86_400);
 
 /// What happened to a workload.
@@ -34,6 +34,9 @@ pub(crate) struct Counted {
     /// Proofs that were shown by two keys, with the last refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) two_keys: Option<(Times, RefusalId)>,
+    /// When a helper without a key came in last, to the day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) bearer_child: Option<Time>,
     /// How much of its bounds was used.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) used: BTreeMap<Bound, Used>,
@@ -92,6 +95,11 @@ impl Counted {
     /// A task started.
     pub(crate) fn started(&mut self, at: Time) {
         self.started = self.started.max(Some(floor(at, DAY)));
+    }
+
+    /// A client handed over to a helper that has no key.
+    pub(crate) fn handed_to_bearer(&mut self, at: Time) {
+        self.bearer_child = self.bearer_child.max(Some(floor(at, DAY)));
     }
 
     /// A task ended. Only ends by its own word or by no word at all say something of the workload.
@@ -162,6 +170,7 @@ impl Counted {
             started: self.started.max(later.started),
             orderly: later.orderly || (self.orderly && later.silent.is_none()),
             silent: both(self.silent, later.silent),
+            bearer_child: self.bearer_child.max(later.bearer_child),
             two_keys,
             used,
         }
@@ -177,6 +186,7 @@ impl Counted {
         self.two_keys = self
             .two_keys
             .filter(|(times, _)| now.since(times.last) < WEEK);
+        self.bearer_child = self.bearer_child.filter(|last| now.since(*last) < WEEK);
         self.used.retain(|_, used| now.since(used.at) < QUIET);
         self
     }

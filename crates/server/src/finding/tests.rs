@@ -384,6 +384,23 @@ fn a_low_disk_is_a_finding_until_there_is_more_room_than_low() {
 }
 
 #[test]
+fn a_helper_without_a_key_is_a_finding_for_a_week() {
+    let mut counted = Counted::default();
+    counted.handed_to_bearer(at(DAY / 2));
+    let case = Case::of(GOOD).counted(&counted);
+    assert_eq!(case.ids(), "bearer_child/workload:release");
+    let said = case.found()["bearer_child/workload:release"].says();
+    assert!(said.contains("without a key"), "{said}");
+    // To the day: what comes in later the same day changes nothing that is kept.
+    let mut later = counted.clone();
+    later.handed_to_bearer(at(DAY / 2 + 60));
+    assert_eq!(later, counted);
+    let quiet = Case::of(GOOD).counted(&counted).at(9 * DAY);
+    let quiet = quiet.counted(&Counted::default());
+    assert_eq!(quiet.ids(), "");
+}
+
+#[test]
 fn a_proof_of_two_keys_is_a_finding_for_a_week() {
     let mut counted = Counted::default();
     counted.shown_by_two_keys(RefusalId([1; 16]), at(0));
@@ -581,6 +598,14 @@ fn happened_bytes() -> Vec<(What, &'static str)> {
             r#"{"finding":"proof_by_two_keys","workload":"w","owner":"o","count":1,"last":1800000000000,"refusal":"ref_00000000000000000000000000"}"#,
         ),
         (
+            What::BearerChild {
+                workload: workload(),
+                owner: owner(),
+                last: at(0),
+            },
+            r#"{"finding":"bearer_child","workload":"w","owner":"o","last":1800000000000}"#,
+        ),
+        (
             What::OldBlock {
                 on: "tenant".to_owned(),
                 owner: None,
@@ -616,12 +641,13 @@ fn golden_bytes() {
     counted.started(at(0));
     counted.ended(Cause::Deadline, at(1));
     counted.uses(Bound::Clients, 250, at(2));
+    counted.handed_to_bearer(at(4));
     counted.shown_by_two_keys(RefusalId([0; 16]), at(3));
     seen = seen.then(counted, at(3) + Span::from_seconds(1));
     let text = serde_json::to_string(&seen).unwrap();
     assert_eq!(
         text,
-        r#"{"since":1800000000000,"started":1799971200000,"silent":{"count":1,"first":1800000001000,"last":1800000001000},"two_keys":[{"count":1,"first":1800000003000,"last":1800000003000},"ref_00000000000000000000000000"],"used":{"clients":{"most":250,"at":1800000000000}}}"#
+        r#"{"since":1800000000000,"started":1799971200000,"silent":{"count":1,"first":1800000001000,"last":1800000001000},"two_keys":[{"count":1,"first":1800000003000,"last":1800000003000},"ref_00000000000000000000000000"],"bearer_child":1799971200000,"used":{"clients":{"most":250,"at":1800000000000}}}"#
     );
     assert_eq!(serde_json::from_str::<Seen>(&text).unwrap(), seen);
 }

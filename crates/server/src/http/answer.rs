@@ -93,7 +93,7 @@ pub(super) const fn status(rule: Rule, face: Face) -> (StatusCode, &'static str)
         Rule::Authentication => (StatusCode::UNAUTHORIZED, "invalid_client"),
         Rule::NotAllowed | Rule::RootOnly => (StatusCode::FORBIDDEN, "access_denied"),
         Rule::NotFound => (StatusCode::NOT_FOUND, "invalid_request"),
-        Rule::KeysUnavailable | Rule::Unavailable | Rule::Busy => {
+        Rule::KeysUnavailable | Rule::TokenReviewUnavailable | Rule::Unavailable | Rule::Busy => {
             (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable")
         }
         Rule::OpenLimit | Rule::StartsLimit | Rule::RateLimit | Rule::AddressRate => {
@@ -165,6 +165,7 @@ pub(super) const fn status(rule: Rule, face: Face) -> (StatusCode, &'static str)
         | Rule::ProofAge
         | Rule::ClaimMissing
         | Rule::ClaimForm
+        | Rule::TokenReview
         | Rule::BeforeRestore
         | Rule::ProofSpent
         | Rule::Credential

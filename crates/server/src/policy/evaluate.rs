@@ -65,7 +65,8 @@ impl Policies {
     /// Asks for everything that these events would grant: `start` for each resource of the access
     /// that a client comes in with, be it the first of its task or one that joins, `delegate` for
     /// each that a child gets, and `issue` for the resource of each credential. `handed` says where
-    /// the child stands.
+    /// the child stands. A child that comes in by a proof of its own is refused what people would be
+    /// asked about if it started by itself.
     ///
     /// # Errors
     /// [`Denied`] by the first question that is not answered with a permit.
@@ -102,6 +103,9 @@ impl Policies {
                 // INVARIANT: without `handed` nothing is asked, and what was not asked is denied below.
                 Event::ClientDelegated(child) if handed.is_some() => {
                     asking.ask_about(Action::Delegate, &child.access, handed, &mut delegate)?;
+                    if child.own.is_some() {
+                        asking.asks_nobody(&child.access, &delegate)?;
+                    }
                 }
                 Event::CredentialIssued(issued) => {
                     let asked = Asked::of(&issued.access, &issued.resource);
@@ -223,14 +227,49 @@ impl Asking<'_> {
         Ok(())
     }
 
-    fn ask(
+    /// Whether people would be asked about a start with this access: nobody is asked about a child.
+    /// Whatever else stands in the way of a start says nothing of a hand-over, but what cannot be
+    /// evaluated might have asked.
+    fn asks_nobody(&mut self, access: &[Detail], record: &Recorded) -> Result<(), Box<Denied>> {
+        let resources: BTreeSet<&Name> = access.iter().map(|detail| &detail.resource).collect();
+        for resource in resources {
+            let asked = Asked::of(access, resource);
+            let verdict = self.answer(Action::Start, resource, asked, None);
+            let asks = verdict.approval.as_ref().is_some_and(|asks| !asks.given);
+            if !asks && verdict.errors.is_empty() {
+                continue;
+            }
+            let mut refusal = self
+                .policies
+                .refusal(&verdict, self.catalog.url_of(resource));
+            if refusal.rule == Rule::ApprovalNeeded {
+                refusal = Refusal::new(Rule::ApprovalNeeded)
+                    .field("actor_token")
+                    .wanted("a task of its own, which people can be asked about")
+                    .got("a child that is handed to")
+                    .hint(format!(
+                        "a start of workload {} {}, and a child comes in without anybody being asked: start it as a task of its own",
+                        self.workload.name, refusal.hint
+                    ));
+            }
+            let mut recorded = record.clone();
+            recorded.decisions.push(verdict);
+            return Err(Box::new(Denied {
+                refusal,
+                recorded: Arc::new(recorded),
+                approval: None,
+            }));
+        }
+        Ok(())
+    }
+
+    fn answer(
         &mut self,
         action: Action,
         resource: &Name,
         asked: Asked,
         handed: Option<&Handed<'_>>,
-        record: &mut Recorded,
-    ) -> Result<(), Box<Denied>> {
+    ) -> Verdict {
         let question = Question {
             action,
             workload: self.workload,
@@ -242,7 +281,18 @@ impl Asking<'_> {
         let proof = self
             .proof
             .get_or_insert_with(|| facts.proof().map_err(|why| why.to_string()));
-        let verdict = self.policies.answer(&question, facts, proof.as_ref());
+        self.policies.answer(&question, facts, proof.as_ref())
+    }
+
+    fn ask(
+        &mut self,
+        action: Action,
+        resource: &Name,
+        asked: Asked,
+        handed: Option<&Handed<'_>>,
+        record: &mut Recorded,
+    ) -> Result<(), Box<Denied>> {
+        let verdict = self.answer(action, resource, asked, handed);
         if let Some(observed) = &verdict.observed
             && observed.decision != verdict.decision
         {

@@ -50,7 +50,7 @@ pub use reading::Known;
 pub use receipt::receipt;
 pub use related::{Related, Relation};
 pub(crate) use review::signed_document;
-pub use review::{Allowed, Review, SignedReview, WorkloadReview, in_force, review};
+pub use review::{Allowed, HandsOver, Review, SignedReview, WorkloadReview, in_force, review};
 pub use standing::waits_for;
 pub use task::{task_record, task_state, task_view};
 pub use timeline::{EntryLine, LedgerEntry, access_line, entries};

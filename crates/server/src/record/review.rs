@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use dayfly_domain::access::{Detail, Field, detail_covers};
-use dayfly_domain::{Cause, Digest, Event, Kind, Name, TaskId, Time, Workload};
+use dayfly_domain::{Actor, Cause, Delegation, Digest, Event, Kind, Name, TaskId, Time, Workload};
 use dayfly_store::{FactsQuery, SearchKey, Store, Unavailable};
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +61,12 @@ pub struct WorkloadReview {
     pub purpose: String,
     /// What it may have.
     pub access: Vec<Allowed>,
+    /// To whom its clients may hand that over; none where to nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hands_over: Option<HandsOver>,
+    /// The other workloads whose clients may hand over to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub handed_by: Vec<Name>,
     /// How many tasks of it started.
     pub runs: u64,
     /// How many of these ended by deadline or silence.
@@ -70,6 +76,19 @@ pub struct WorkloadReview {
     pub last_run: Option<Time>,
     /// Whether all of the time was looked at; where not, there are older runs that are not counted.
     pub complete: bool,
+}
+
+/// What a workload's clients may hand over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandsOver {
+    /// The workloads that may become a child; its own name stands for helpers of its own.
+    pub to: Vec<Name>,
+    /// How many clients may stand below one another.
+    pub depth: u32,
+    /// How often may be handed over.
+    pub clients: u32,
+    /// Whether helpers of its own prove themselves too.
+    pub proven: bool,
 }
 
 /// One detail of its ceiling.
@@ -121,7 +140,9 @@ pub fn review(
             since,
             until,
         };
-        workloads.push(reader.review(&found.workload, budget)?);
+        let mut view = reader.review(&found.workload, budget)?;
+        view.handed_by = handed_by(declared, &found.workload.name);
+        workloads.push(view);
     }
     let (revision, hash) = in_force;
     let mut found = findings(store, tenant, false)?.findings;
@@ -136,6 +157,16 @@ pub fn review(
         findings: found,
         last: last(store, tenant, owner)?,
     }))
+}
+
+/// The other workloads whose clients may hand over to this one.
+fn handed_by(declared: &Declared, workload: &Name) -> Vec<Name> {
+    let all = declared.workloads.values().map(|found| &found.workload);
+    let gives = |giver: &&Workload| {
+        let delegation = giver.delegation.as_ref();
+        giver.name != *workload && delegation.is_some_and(|gives| gives.to.contains(workload))
+    };
+    all.filter(gives).map(|giver| giver.name.clone()).collect()
 }
 
 /// The name of the document of an owner's last review.
@@ -267,6 +298,17 @@ impl Reader<'_> {
     }
 }
 
+impl HandsOver {
+    fn of(delegation: &Delegation) -> Self {
+        Self {
+            to: delegation.to.clone(),
+            depth: delegation.depth,
+            clients: delegation.clients,
+            proven: delegation.actor == Actor::Required,
+        }
+    }
+}
+
 /// What is told of a workload, and what it is made of.
 struct Told {
     view: WorkloadReview,
@@ -293,6 +335,8 @@ impl Told {
                 kind: workload.kind,
                 purpose: workload.purpose.clone(),
                 access: workload.access.iter().map(allowed).collect(),
+                hands_over: workload.delegation.as_ref().map(HandsOver::of),
+                handed_by: Vec::new(),
                 runs: 0,
                 silent: 0,
                 last_run: None,

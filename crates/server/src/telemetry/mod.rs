@@ -51,6 +51,9 @@ pub struct Metrics {
     key_age: Family<Key, Gauge>,
     issuer_keys_age: Family<Origin, Gauge>,
     issuer_keys_failing: Family<Origin, Gauge>,
+    token_reviews: Family<Reviewed, Counter>,
+    token_reviews_failing: Family<Origin, Gauge>,
+    watched_pods: Family<OfIssuer, Gauge>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -136,6 +139,19 @@ struct Origin {
     origin: String,
 }
 
+/// A cluster that is asked, and what it said.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reviewed {
+    origin: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfIssuer {
+    tenant: String,
+    issuer: String,
+}
+
 fn histogram() -> Histogram {
     Histogram::new(SECONDS)
 }
@@ -163,6 +179,9 @@ impl Default for Metrics {
             key_age: Family::default(),
             issuer_keys_age: Family::default(),
             issuer_keys_failing: Family::default(),
+            token_reviews: Family::default(),
+            token_reviews_failing: Family::default(),
+            watched_pods: Family::default(),
         };
         metrics.register_counts();
         metrics.register_states();
@@ -232,6 +251,11 @@ impl Metrics {
             "Rounds of requests to transmitters whose events are fetched, by outcome",
             self.asked.clone(),
         );
+        registry.register(
+            "token_reviews",
+            "Questions to a cluster about a token, at proofs and while a task is open, by what it said",
+            self.token_reviews.clone(),
+        );
     }
 
     fn register_states(&mut self) {
@@ -264,6 +288,16 @@ impl Metrics {
             "issuer_keys_failing",
             "1 where the last attempt to read an issuer's keys failed",
             self.issuer_keys_failing.clone(),
+        );
+        registry.register(
+            "token_reviews_failing",
+            "1 where the last question to a cluster about a token was not answered",
+            self.token_reviews_failing.clone(),
+        );
+        registry.register(
+            "watched_pods",
+            "Pods with something open, about which their cluster is asked again and again",
+            self.watched_pods.clone(),
         );
     }
 
@@ -363,6 +397,7 @@ impl Metrics {
         self.key_age.clear();
         self.issuer_keys_age.clear();
         self.issuer_keys_failing.clear();
+        self.look_at_pods(app);
         for tenant in app.tenants() {
             let label = Tenant {
                 tenant: tenant.name().to_string(),
@@ -401,6 +436,40 @@ impl Metrics {
                     self.issuer_keys_age.get_or_create(&label).set(count(age));
                 }
             }
+        }
+    }
+
+    fn look_at_pods(&self, app: &App) {
+        // They are counted where they are asked, and read here like a state.
+        self.token_reviews.clear();
+        self.token_reviews_failing.clear();
+        self.watched_pods.clear();
+        for status in app.token_reviews() {
+            for (outcome, count) in [
+                ("stands", status.stands),
+                ("fell", status.fell),
+                ("unanswered", status.unanswered),
+            ] {
+                let origin = status.origin.clone();
+                let counted = self
+                    .token_reviews
+                    .get_or_create(&Reviewed { origin, outcome });
+                counted.inc_by(count);
+            }
+            let label = Origin {
+                origin: status.origin,
+            };
+            let failing = i64::from(status.failure.is_some());
+            let gauge = self.token_reviews_failing.get_or_create(&label);
+            gauge.set(gauge.get().max(failing));
+        }
+        for watched in app.watched_pods() {
+            let label = OfIssuer {
+                tenant: watched.tenant.to_string(),
+                issuer: watched.issuer.to_string(),
+            };
+            let pods = i64::try_from(watched.pods).unwrap_or(i64::MAX);
+            self.watched_pods.get_or_create(&label).set(pods);
         }
     }
 }

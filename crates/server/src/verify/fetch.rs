@@ -5,10 +5,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use axum::body::Bytes;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Certificate, Client, Response, StatusCode, redirect, retry};
+use reqwest::{Certificate, Client, RequestBuilder, Response, StatusCode, redirect, retry};
 use tokio::io::AsyncReadExt as _;
 use url::{Host, Url};
+use zeroize::Zeroizing;
 
 use super::address::{AddressRefused, Reach, Resolver};
 
@@ -21,7 +23,7 @@ pub(super) const MAX_BYTES: usize = 256 * 1024;
 /// How many bytes of a token file are read.
 const MAX_SECRET_BYTES: usize = 16 * 1024;
 
-/// A document to fetch.
+/// A document to fetch, or a place to ask at.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Request<'a> {
     /// Its URL: https, or http on a loopback host where `allow_private`.
@@ -64,7 +66,7 @@ pub(crate) enum FetchError {
         /// What it should hold.
         wanted: &'static str,
     },
-    /// Answered with another status than 200.
+    /// Answered with another status than 200, or 201 where something was posted.
     #[error("`{url}` answers with status {status}{}", if status.is_redirection() { ", and redirects are not followed" } else { "" })]
     Status {
         /// The URL.
@@ -96,37 +98,50 @@ pub(crate) enum FetchError {
 /// client lives for one request: fetches are rare, so a renewed `ca_file` counts at once and no
 /// connection outlives the check of its address.
 pub(super) async fn get(request: Request<'_>) -> Result<Vec<u8>, FetchError> {
-    send(request, None).await
-}
-
-/// Fetches what is answered to a POST of this JSON, within the same bounds.
-pub(super) async fn post(request: Request<'_>, body: String) -> Result<Vec<u8>, FetchError> {
-    send(request, Some(body)).await
-}
-
-async fn send(request: Request<'_>, json: Option<String>) -> Result<Vec<u8>, FetchError> {
     let (url, reach) = check(request)?;
     let client = client(reach, request.ca_file).await?;
-    let failed = |source: reqwest::Error| explain(request.url, source);
-    let outgoing = match json {
-        None => client.get(url),
-        Some(json) => client
-            .post(url)
-            .header(CONTENT_TYPE, "application/json")
-            .body(json),
-    };
+    let response = send(request, client.get(url)).await?;
+    match response.status() {
+        StatusCode::OK => body(request.url, response).await,
+        status => Err(other_status(request, status)),
+    }
+}
+
+/// Asks with a POST of JSON, under the same bounds. Question and answer may hold a secret: both are
+/// wiped when they are dropped.
+pub(super) async fn post(
+    request: Request<'_>,
+    question: Zeroizing<Vec<u8>>,
+) -> Result<Zeroizing<Vec<u8>>, FetchError> {
+    let (url, reach) = check(request)?;
+    let client = client(reach, request.ca_file).await?;
+    let outgoing = client
+        .post(url)
+        .header(CONTENT_TYPE, "application/json")
+        .body(Bytes::from_owner(question));
+    let response = send(request, outgoing).await?;
+    match response.status() {
+        StatusCode::OK | StatusCode::CREATED => {
+            body(request.url, response).await.map(Zeroizing::new)
+        }
+        status => Err(other_status(request, status)),
+    }
+}
+
+async fn send(request: Request<'_>, outgoing: RequestBuilder) -> Result<Response, FetchError> {
     let mut outgoing = outgoing.header(ACCEPT, "application/json");
     if let Some(file) = request.token_file {
         outgoing = outgoing.header(AUTHORIZATION, bearer(file).await?);
     }
-    let response = outgoing.send().await.map_err(failed)?;
-    if response.status() != StatusCode::OK {
-        return Err(FetchError::Status {
-            url: request.url.to_owned(),
-            status: response.status(),
-        });
+    let sent = outgoing.send().await;
+    sent.map_err(|source| explain(request.url, source))
+}
+
+fn other_status(request: Request<'_>, status: StatusCode) -> FetchError {
+    FetchError::Status {
+        url: request.url.to_owned(),
+        status,
     }
-    body(request.url, response).await
 }
 
 /// How far a sink may be that `dayfly.toml` names. Who writes that file runs this server, and sinks
@@ -266,14 +281,14 @@ async fn bearer(file: &Path) -> Result<HeaderValue, FetchError> {
         path: file.to_owned(),
         wanted: "bearer token",
     };
-    let bytes = zeroize::Zeroizing::new(read(file, MAX_SECRET_BYTES).await?);
+    let bytes = Zeroizing::new(read(file, MAX_SECRET_BYTES).await?);
     let token = std::str::from_utf8(&bytes)
         .map_err(|_| content())?
         .trim_end();
     if token.is_empty() {
         return Err(content());
     }
-    let line = zeroize::Zeroizing::new(format!("Bearer {token}"));
+    let line = Zeroizing::new(format!("Bearer {token}"));
     let mut value = HeaderValue::from_str(&line).map_err(|_| content())?;
     value.set_sensitive(true);
     Ok(value)

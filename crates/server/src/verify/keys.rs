@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::origin::Origin;
+use super::review::{ReviewStatus, Reviewer, Reviewers};
 use crate::declared::Issuer;
 
 /// How long one attempt may take, metadata and keys together.
@@ -29,11 +30,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long keys count while they cannot be read anew.
 const STALE: Span = Span::from_seconds(24 * 3600);
 
-/// What was read of all issuers of all tenants. It outlives the verifiers, so that a reload of
-/// declared state keeps the keys of every issuer whose origin stays the same.
+/// What was read of all issuers of all tenants, and who is asked about their tokens. It outlives the
+/// verifiers, so that a reload of declared state keeps the keys of every issuer whose origin stays
+/// the same.
 #[derive(Clone, Debug, Default)]
 pub struct KeyCache {
     sources: Arc<Mutex<Vec<Weak<KeySource>>>>,
+    reviewers: Reviewers,
 }
 
 /// How it stands with the keys of one origin, for a person and for readiness.
@@ -63,6 +66,17 @@ impl KeyCache {
             .filter_map(Weak::upgrade)
             .map(|source| source.status())
             .collect()
+    }
+
+    /// How it stands with every cluster that is asked about tokens.
+    #[must_use]
+    pub fn reviews(&self) -> Vec<ReviewStatus> {
+        self.reviewers.status()
+    }
+
+    /// Who is asked about the tokens of an issuer; none where nobody is.
+    pub(super) fn reviewer(&self, issuer: &Issuer) -> Option<Arc<Reviewer>> {
+        self.reviewers.of(issuer)
     }
 
     /// The source of an issuer's keys, shared with everyone who uses the same origin.

@@ -12,6 +12,7 @@
 //! | a claim that stands in another's place | claims are laid flat under names that cannot meet |
 //! | keys fetched from inside the network | addresses are judged after resolving, redirects are not followed |
 //! | a flood of unknown `kid`s | one attempt at a time and one within the floor, for each origin ([`KeyCache`]) |
+//! | the token of a pod that is gone | the cluster itself is asked, where its issuer says so |
 //! | an issuer that is down | keys count for a day after they were read |
 
 pub mod signal;
@@ -30,6 +31,7 @@ mod proof;
 mod keys;
 mod origin;
 mod preview;
+mod review;
 
 mod address;
 mod fetch;
@@ -50,6 +52,8 @@ pub use preview::{Preview, preview};
 pub use proof::VerifiedProof;
 pub(crate) use pseudonym::PERSON;
 pub use pseudonym::Pseudonyms;
+pub(crate) use review::PodToken;
+pub use review::ReviewStatus;
 pub use signal::{Receiver, VerifiedSignal};
 pub use verifier::{ProofBounds, Verifier};
 pub use webhook::VerifiedWebhook;

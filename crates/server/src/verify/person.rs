@@ -61,6 +61,7 @@ impl People {
             rate: None,
             people: None,
             webhooks: Vec::new(),
+            review: None,
         };
         Some(Self {
             provider: Trusted::new(&issuer, cache),

@@ -1,10 +1,13 @@
 //! What a verified platform token is: a value that only this module makes.
 
+use std::sync::Arc;
+
 use dayfly_domain::{Digest, Proof, Span, Time};
 use dayfly_store::OneTimeKey;
 use dayfly_token::hash::sha256_of_parts;
 use dayfly_token::times::{SKEW_SECONDS, Times};
 
+use super::review::PodToken;
 use crate::declared::IssuerKind;
 
 /// The oldest that any server may let a proof be, whatever its configuration says.
@@ -15,7 +18,8 @@ const FORGET_MARGIN: Span = Span::from_seconds(3600);
 /// A platform's token that passed every check, and what it says.
 ///
 /// It is made in one place, at the end of [`super::Verifier::verify`], so whoever holds one knows
-/// that signature, type, issuer, algorithm, times, age, audience and the rules of its kind hold.
+/// that signature, type, issuer, algorithm, times, age, audience and the rules of its kind hold,
+/// and that its cluster vouches for it where that is asked.
 #[derive(Clone, Debug)]
 pub struct VerifiedProof {
     proof: Proof,
@@ -26,6 +30,7 @@ pub struct VerifiedProof {
     expires: Time,
     keep: Span,
     run_url: Option<String>,
+    pod: Option<Arc<PodToken>>,
 }
 
 /// What the checks found out, to be made into a [`VerifiedProof`].
@@ -36,6 +41,7 @@ pub(super) struct Findings {
     pub(super) times: Times,
     pub(super) keep: Span,
     pub(super) run_url: Option<String>,
+    pub(super) pod: Option<Arc<PodToken>>,
 }
 
 impl VerifiedProof {
@@ -49,6 +55,7 @@ impl VerifiedProof {
             issuer_url: found.issuer_url,
             keep: found.keep,
             run_url: found.run_url,
+            pod: found.pod,
         }
     }
 
@@ -134,6 +141,11 @@ impl VerifiedProof {
     #[must_use]
     pub fn run_url(&self) -> Option<&str> {
         self.run_url.as_deref()
+    }
+
+    /// The token itself, where its cluster vouched for it and may be asked again.
+    pub(crate) const fn pod(&self) -> Option<&Arc<PodToken>> {
+        self.pod.as_ref()
     }
 }
 

@@ -20,6 +20,7 @@ use dayfly_token::jwt::Jwt;
 use dayfly_token::times::SKEW_SECONDS;
 use dayfly_token::typ::TypRule;
 use serde_json::{Map, Value};
+use zeroize::Zeroizing;
 
 use super::explain;
 use super::fetch::{self, FetchError};
@@ -178,14 +179,18 @@ impl Receiver {
 
     /// Asks the transmitter for events by this request (RFC 8936), under the bounds of the keys of
     /// issuers.
-    pub(crate) async fn ask(&self, poll: &Poll, body: String) -> Result<Vec<u8>, FetchError> {
+    pub(crate) async fn ask(
+        &self,
+        poll: &Poll,
+        question: String,
+    ) -> Result<Zeroizing<Vec<u8>>, FetchError> {
         let request = fetch::Request {
             url: &poll.url,
             allow_private: self.allow_private,
             token_file: Some(&poll.token_file),
             ca_file: poll.ca_file.as_deref(),
         };
-        fetch::post(request, body).await
+        fetch::post(request, Zeroizing::new(question.into_bytes())).await
     }
 
     /// Checks that whoever sends events shows the transmitter's bearer token, before anything of

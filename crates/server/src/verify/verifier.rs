@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dayfly_domain::{Digest, Epoch, Proof, Refusal, Rule, Span, Time};
+use dayfly_domain::{Digest, Epoch, Name, Proof, Refusal, Rule, Span, Time};
 use dayfly_token::alg;
 use dayfly_token::claims::Claims;
 use dayfly_token::jws::{JwsError, MAX_TOKEN_BYTES};
@@ -17,6 +17,7 @@ use super::keys::{KeyCache, KeySource, Needed};
 use super::kind;
 use super::proof::{Findings, LONGEST_AGE, VerifiedProof};
 use super::pseudonym::{PERSON, Pseudonyms, check_auth, subject};
+use super::review::{PodToken, Reviewer};
 use crate::declared::Issuer;
 
 /// How large and how old a platform's token may be.
@@ -52,6 +53,7 @@ pub struct Verifier {
 pub(super) struct Trusted {
     issuer: Issuer,
     keys: Arc<KeySource>,
+    reviewer: Option<Arc<Reviewer>>,
 }
 
 impl Verifier {
@@ -86,10 +88,12 @@ impl Verifier {
     ///
     /// The order matters: nothing is fetched and nothing computed with keys before the token has
     /// the right form and type and names a declared issuer and an algorithm allowed for it; no
-    /// claim but `iss` is read before the signature holds.
+    /// claim but `iss` is read before the signature holds; and no cluster is asked about a token that
+    /// is refused without it.
     ///
     /// # Errors
-    /// A refusal of stage `proof`; [`Rule::KeysUnavailable`] alone may pass by itself.
+    /// A refusal of stage `proof`; [`Rule::KeysUnavailable`] and [`Rule::TokenReviewUnavailable`]
+    /// alone may pass by themselves.
     pub async fn verify(
         &self,
         token: &str,
@@ -105,7 +109,7 @@ impl Verifier {
         let jwt = trusted.verify_signature(jwt, now).await?;
         let claims = jwt.claims();
         let times = self.check_times(&trusted.issuer, claims, now)?;
-        self.check_audience(&trusted.issuer, claims, entrance)?;
+        let audience = self.check_audience(&trusted.issuer, claims, entrance)?;
         let digest = Digest(jwt.signing_input_hash());
         let mut reading = kind::read(
             trusted.issuer.kind,
@@ -124,10 +128,13 @@ impl Verifier {
             reading.claims.insert(PERSON.to_owned(), claim);
             person = Some(Epoch::of_person(pseudonym, at));
         }
+        let claims = Arc::new(reading.claims);
+        let pod = || PodToken::new(token, &trusted.issuer.name, audience, &claims, times);
+        let pod = trusted.vouched(now, pod).await?;
         Ok(VerifiedProof::new(Findings {
             proof: Proof {
                 issuer: trusted.issuer.name.clone(),
-                claims: Arc::new(reading.claims),
+                claims,
                 digest,
                 instance: reading.instance,
                 one_time: reading.one_time,
@@ -138,7 +145,15 @@ impl Verifier {
             times,
             keep: trusted.issuer.keep,
             run_url: reading.run_url,
+            pod,
         }))
+    }
+
+    /// Who is asked about the tokens of an issuer; none where nobody is.
+    pub(crate) fn reviewer(&self, issuer: &Name) -> Option<&Arc<Reviewer>> {
+        let mut trusted = self.trusted.values();
+        let trusted = trusted.find(|trusted| trusted.issuer.name == *issuer)?;
+        trusted.reviewer.as_ref()
     }
 
     /// The declared issuer, compared byte for byte (RFC 8414, section 3.3).
@@ -194,11 +209,11 @@ impl Verifier {
         issuer: &Issuer,
         claims: &Claims,
         entrance: Entrance,
-    ) -> Result<(), Refusal> {
+    ) -> Result<String, Refusal> {
         let accepted = self.recipient.audiences(issuer, entrance);
         let listed: Vec<&str> = accepted.iter().map(String::as_str).collect();
         match claims.sole_audience_of(&listed) {
-            Ok(_) => Ok(()),
+            Ok(audience) => Ok(audience.to_owned()),
             Err(error) => {
                 let first = accepted
                     .first()
@@ -214,7 +229,22 @@ impl Trusted {
         Self {
             issuer: issuer.clone(),
             keys: cache.source(issuer),
+            reviewer: cache.reviewer(issuer),
         }
+    }
+
+    /// The token once its cluster has vouched for it; none where nobody is asked.
+    async fn vouched(
+        &self,
+        now: Time,
+        pod: impl FnOnce() -> PodToken,
+    ) -> Result<Option<Arc<PodToken>>, Refusal> {
+        let Some(reviewer) = &self.reviewer else {
+            return Ok(None);
+        };
+        let pod = pod();
+        reviewer.ask(&pod, now).await?;
+        Ok(Some(Arc::new(pod)))
     }
 
     /// Its URL.

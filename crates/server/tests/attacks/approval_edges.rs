@@ -7,9 +7,9 @@ use dayfly_token::b64;
 use dayfly_token::hash::sha256_of_parts;
 use serde_json::{Value, json};
 
-use super::approval::{APPROVALS, Asked, person, waits, world};
+use super::approval::{APPROVALS, Asked, asked_of, person, waits, world};
 use super::job::{claims, new_key, signed, with};
-use super::world::{ARTIFACTS, TENANT, World, acme};
+use super::world::{ARTIFACTS, QUEUE, TENANT, World, acme};
 
 const HOTFIX: &str = "@id(\"hotfix\") @approval(\"10m\")\nforbid (principal == Dayfly::Workload::\"matrix\", action == Dayfly::Action::\"start\", resource)\nunless { context.proof.hasTag(\"ref\") && context.proof.getTag(\"ref\") == \"refs/heads/main\" };";
 const TWO: &str = "@id(\"two\") @approval(\"10m\") @people(\"2\")\nforbid (principal == Dayfly::Workload::\"deploy\", action == Dayfly::Action::\"start\", resource);";
@@ -296,4 +296,56 @@ async fn what_would_be_too_large_is_refused_before_people_are_asked() {
             .all(|leaf| leaf["kind"] != "task.requested")
     );
     assert!(world.size() <= size + 1, "at most the refusal");
+}
+
+/// Workloads of repositories 100 and on, each with a little more access, around what a leaf holds.
+fn growing() -> (String, u64) {
+    let detail = |long: usize| {
+        let long = "x".repeat(long);
+        format!(
+            "  {{ resource = \"artifacts\", type = \"artifact\", actions = [\"read\"], identifier = \"octo/{long}/*\" }},\n"
+        )
+    };
+    let workload = |n: u64| {
+        let base: String = (0..24).map(|k| detail(150 + k)).collect();
+        let more = detail(usize::try_from(n * 25 + 1).unwrap());
+        format!(
+            "\n[workload.grows-{n}]\nowner = \"team\"\nkind = \"ci\"\npurpose = \"much at once\"\nmatch = {{ issuer = \"github\", repository_id = \"{}\" }}\napproval = {{ by = \"owner\", within = \"30m\" }}\naccess = [\n{base}{more}  {{ resource = \"queue\", type = \"message\", actions = [\"read\"], identifier = \"jobs/*\" }},\n]\n",
+            100 + n
+        )
+    };
+    const STEPS: u64 = 40;
+    ((0..STEPS).map(workload).collect(), STEPS)
+}
+
+/// The first credential is small and what the client may have is not: a leaf is what is too small.
+/// Whatever is asked about is granted once it is approved.
+#[tokio::test]
+async fn what_fits_when_it_is_asked_for_fits_when_it_is_granted() {
+    let (workloads, steps) = growing();
+    let world = World::declared(&format!("{TENANT}{APPROVALS}{workloads}")).await;
+    let (mut granted, mut refused) = (0, 0);
+    for n in 0..steps {
+        let (key, proof) = (new_key(), signed(&claims(&world, 100 + n, 1)));
+        let more = [("resource", QUEUE), ("completion_mode", "deferred")];
+        let reply = world.ask(&proof, Some(&key), &more).await;
+        if reply.rule() == "too_large" {
+            refused += 1;
+            continue;
+        }
+        let asked = asked_of(key, proof, &reply);
+        world.approve(&asked, "mona").await.unwrap();
+        let reply = world.poll(&asked).await;
+        assert_eq!(reply.status, 200, "{n}: {}", reply.text);
+        granted += 1;
+    }
+    assert!(
+        granted > 0 && refused > 0,
+        "{granted} granted, {refused} refused"
+    );
+    let sizes = world
+        .leaves()
+        .into_iter()
+        .map(|leaf| leaf.to_string().len());
+    assert!(sizes.max() > Some(8000), "none came near the bound");
 }

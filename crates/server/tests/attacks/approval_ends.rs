@@ -269,3 +269,54 @@ async fn what_people_approve_is_not_handed_over_to() {
     let got = reply.body["refused"]["got"].as_str();
     assert_eq!(got, Some("a child that is handed to"), "{}", reply.text);
 }
+
+/// A policy that asks people about a start asks them about nothing else: what it would ask about is
+/// not handed over to either, and the rest is.
+#[tokio::test]
+async fn what_a_policy_has_people_approve_is_not_handed_over_to() {
+    let world = World::of_agents().await;
+    let policy = |when: &str| {
+        format!(
+            "@id(\"asks\") @approval(\"30m\")\nforbid (principal == Dayfly::Workload::\"scan\", action == Dayfly::Action::\"start\", resource)\nwhen {{ {when} }};\n"
+        )
+    };
+    let apply = async |text: &str| {
+        world.write_policy("asks.cedar", text);
+        let request = dayfly_server::app::ApplyRequest::default();
+        let by = Actor::Local { uid: 7 };
+        let tenant = world.tenant();
+        let applied = world.app.apply(&tenant, request, &by, "a test");
+        assert!(applied.await.unwrap().applied);
+    };
+    apply(&policy(
+        "context.proof.hasTag(\"run_id\") && context.proof.getTag(\"run_id\") == \"22\"",
+    ))
+    .await;
+    let root = world.agent(1).await;
+    let reply = world.scanner(&root, 22, &scope("artifacts:read")).await;
+    assert_eq!(reply.refusal(), (400, "access_denied", "approval_needed"));
+    let got = reply.body["refused"]["got"].as_str();
+    assert_eq!(got, Some("a child that is handed to"), "{}", reply.text);
+    let id = reply.str("refusal").parse().unwrap();
+    let why = world.app.why(id).unwrap();
+    assert!(why.hint.contains("asks"), "{}", why.hint);
+    let reply = world.scanner(&root, 23, &scope("artifacts:read")).await;
+    assert_eq!(
+        reply.status, 200,
+        "nobody is asked about it: {}",
+        reply.text
+    );
+    // A helper of the agent's own proves nothing, and is of the task that nobody had to approve.
+    world.child(&root, &scope("artifacts:read")).await;
+    // What cannot be evaluated might have asked.
+    apply(&policy(
+        "context.open_tasks - 9223372036854775807 - 9223372036854775807 < 0",
+    ))
+    .await;
+    let reply = world.scanner(&root, 24, &scope("artifacts:read")).await;
+    assert_eq!(reply.rule(), "policy_failed", "{}", reply.text);
+    // One that forbids a start and asks nobody says nothing of a hand-over.
+    apply("@id(\"never\") forbid (principal == Dayfly::Workload::\"scan\", action == Dayfly::Action::\"start\", resource);\n").await;
+    let reply = world.scanner(&root, 25, &scope("artifacts:read")).await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+}

@@ -1,13 +1,17 @@
 //! What is found while a server runs: opened once, counted, kept over restarts, closed when it is mended.
 
+use std::collections::BTreeMap;
+
 use dayfly_domain::{
     Event, Heartbeat, HeartbeatMode, Repeat, Span, Task, TaskId, TaskStarted, Time, apply,
 };
 use dayfly_server::app::{Actor, ApplyRequest, Contained};
-use dayfly_server::record::{FindingView, Findings, findings, review};
+use dayfly_server::record::{FindingView, Findings, findings, review, task_view};
+use dayfly_server::telemetry::Metrics;
 use dayfly_store::clock::Clock;
 use dayfly_store::{Append, Change, Drafted, Fault, Store};
 
+use super::delegation::scope;
 use super::job::new_key;
 use super::world::{ARTIFACTS, TENANT, World, acme, write_tenant};
 
@@ -417,6 +421,91 @@ async fn a_review_holds_what_is_allowed_against_what_was_granted() {
     // What is older is not counted.
     let later = reviewed(begin + Span::from_seconds(1), world.clock.now());
     assert!(later.workloads.iter().all(|of| of.runs == 0), "{later:?}");
+}
+
+#[tokio::test]
+async fn a_review_says_who_may_hand_over_to_whom() {
+    let world = World::of_agents().await;
+    let reviewed = |owner: &str| {
+        let tenant = world.tenant();
+        let loaded = tenant.loaded();
+        let of = (&*loaded.declared, (loaded.revision, loaded.source.hash()));
+        let (owner, now) = (owner.parse().unwrap(), world.clock.now());
+        let seen = review(world.store.as_ref(), &acme(), of, &owner, (now, now));
+        let seen = seen.unwrap().unwrap().workloads.into_iter();
+        seen.map(|of| (of.workload.to_string(), of))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let team = reviewed("team");
+    let gives = team["agent"].hands_over.as_ref().unwrap();
+    let to: Vec<&str> = gives.to.iter().map(|to| to.as_str()).collect();
+    assert_eq!(
+        (to.as_slice(), gives.depth, gives.clients),
+        (["agent", "scan"].as_slice(), 2, 200)
+    );
+    assert!(!gives.proven && team["strict"].hands_over.as_ref().unwrap().proven);
+    assert_eq!(team["release"].hands_over, None);
+    assert!(
+        team["agent"].handed_by.is_empty(),
+        "helpers of its own are no others"
+    );
+    let scan = &reviewed("scanners")["scan"];
+    assert_eq!(scan.handed_by, ["agent".parse().unwrap()]);
+    assert_eq!(scan.hands_over, None);
+}
+
+/// Where binding is optional, a child without a key is marked and found, and counted in the metrics
+/// like every open finding.
+#[tokio::test]
+async fn a_child_without_a_key_is_marked_and_is_a_finding() {
+    let world = World::of_agents().await;
+    world.app.survey().await;
+    let loose = world.job_of(13, 2, &[]).await;
+    let bound = world.child(&loose, &scope("artifacts:read")).await;
+    world.look(60).await;
+    let id = "bearer_child/workload:loose".to_owned();
+    assert!(!world.found().contains(&id), "one with a key is none");
+    let handover = world.handover(&loose, None, &scope("artifacts:read"));
+    let reply = world.come_in(&handover, None, &[]).await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    world.look(60).await;
+    assert!(world.found().contains(&id), "{:?}", world.found());
+    assert_eq!(
+        world.finding(&id).what.owner(),
+        Some(&"team".parse().unwrap())
+    );
+    assert_eq!(world.told("finding.opened", "bearer_child"), 1);
+    // In the ledger it is the one that names no key, and people see that it has none.
+    let leaves = world.leaves().into_iter();
+    let children = leaves.filter(|leaf| leaf["kind"] == "client.delegated");
+    let keys: Vec<_> = children
+        .map(|leaf| leaf["data"]["jkt"].is_string())
+        .collect();
+    assert_eq!(keys, [true, false]);
+    let task = loose.task.parse().unwrap();
+    let seen = task_view(world.store.as_ref(), &acme(), task)
+        .unwrap()
+        .unwrap();
+    let keys: Vec<_> = seen
+        .clients
+        .iter()
+        .map(|client| client.jkt.is_some())
+        .collect();
+    assert_eq!(keys, [true, true, false]);
+    let gauge = |world: &World| {
+        let text = Metrics::default().render(&world.app).unwrap();
+        let mut lines = text.lines().map(ToOwned::to_owned);
+        lines.find(|line| line.starts_with("dayfly_findings{") && line.contains("bearer_child"))
+    };
+    let line = gauge(&world).unwrap();
+    assert!(
+        line.contains("tenant=\"acme\"") && line.ends_with("} 1"),
+        "{line}"
+    );
+    assert_eq!(world.end(&bound).await.status, 200);
+    world.look(8 * DAY).await;
+    assert!(!world.found().contains(&id), "{:?}", world.found());
+    assert_eq!(gauge(&world), None, "what closed is counted no more");
 }
 
 /// A review reads so much and no more, and says so.

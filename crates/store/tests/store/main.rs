@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod again;
 #[cfg(test)]
+mod asked;
+#[cfg(test)]
 mod bundles;
 #[cfg(test)]
 mod closes;
@@ -79,6 +81,12 @@ macro_rules! conformance {
             a_use_under_a_moved_epoch_is_stale,
             a_use_by_a_delegated_client_that_lost_its_rights_is_stale, uses_are_counted_to_their_bound,
             a_note_too_large_records_no_use, uses_and_ends_race_to_one_order
+        }
+        conformance! { $subject, asked:
+            what_waits_is_open_and_counted_and_claims_its_key,
+            of_two_approvals_at_once_one_is_decided_anew,
+            what_was_asked_for_starts_under_its_own_id_once,
+            what_nobody_approved_is_due_and_ends_without_a_client
         }
         conformance! { $subject, again: a_store_opened_again_is_the_same }
     };

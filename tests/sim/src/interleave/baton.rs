@@ -101,6 +101,11 @@ impl Baton {
         std::mem::take(&mut state.log)
     }
 
+    /// What happened so far.
+    pub(super) fn log(&self) -> Vec<(usize, Step)> {
+        self.state().log.clone()
+    }
+
     /// Waits until nobody runs; gives who may go on. Empty when all are done.
     pub(super) fn choices(&self) -> Vec<usize> {
         let (state, waited) = self

@@ -20,6 +20,10 @@ const PLAYS: u64 = 200;
 /// How much time lies between two plays: what is counted a minute begins anew.
 const BETWEEN: Span = Span::from_seconds(61);
 
+/// How much time a step takes: ids of tasks are in the order in which these were opened, and what
+/// goes by that order is the same in each play.
+const STEP: Span = Span::from_millis(1);
+
 /// A world whose store hands over at each call, made anew from time to time.
 pub(super) struct Stage {
     pub(super) world: World,
@@ -136,13 +140,15 @@ impl Stage {
                 let choice = choices.get(made.len()).copied().unwrap_or(0);
                 assert!(
                     choice < able.len(),
-                    "{}: the same play differs",
-                    scene.name()
+                    "{}: the same play differs: {choices:?} of {made:?}, {:?}",
+                    scene.name(),
+                    self.baton.log()
                 );
                 made.push((choice, able.len()));
                 let actor = able[choice];
                 changes += usize::from(goes_on && last != Some(actor));
                 last = Some(actor);
+                self.world.clock.advance(STEP);
                 self.baton.give(actor);
             }
             playing

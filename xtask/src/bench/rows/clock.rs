@@ -21,6 +21,12 @@ impl Watch {
         self.0.elapsed()
     }
 
+    /// Whole microseconds since a moment after the start.
+    pub(super) fn micros_since(self, at: Duration) -> u32 {
+        let since = self.0.elapsed().saturating_sub(at);
+        u32::try_from(since.as_micros()).unwrap_or(u32::MAX)
+    }
+
     /// Whole microseconds, at most an hour's.
     pub(super) fn micros(self) -> u32 {
         u32::try_from(self.0.elapsed().as_micros()).unwrap_or(u32::MAX)

@@ -1,6 +1,7 @@
 //! Fills a database with open tasks through the store, as that many grants would have left it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
@@ -33,7 +34,42 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Opens tasks in the database of a server that is not running.
 pub(super) fn open_tasks(database: &Path, issuer: &str, tasks: u64) -> Result<(), Failure> {
-    fill(database, issuer, tasks, After::Open).map(drop)
+    open_tasks_for(database, issuer, tasks, WINDOW).map(drop)
+}
+
+/// Opens tasks that end in so much time from now on, all of them at once; gives when.
+pub(super) fn open_tasks_for(
+    database: &Path,
+    issuer: &str,
+    tasks: u64,
+    window: Span,
+) -> Result<Time, Failure> {
+    let filler = Filler::new(issuer, window)?;
+    fill(database, &filler, 0..tasks, Filler::append)?;
+    Ok(filler.now + window)
+}
+
+/// A task of many credentials.
+#[derive(Clone, Copy)]
+pub(super) struct Large {
+    pub(super) clients: u32,
+    /// Of each client.
+    pub(super) credentials: u32,
+}
+
+/// Opens large tasks, one for each job; gives their ids.
+pub(super) fn large_tasks(
+    database: &Path,
+    issuer: &str,
+    jobs: Range<u64>,
+    size: Large,
+) -> Result<Vec<TaskId>, Failure> {
+    let filler = Filler::new(issuer, WINDOW)?;
+    let ids = jobs.clone().map(|job| filler.id(job)).collect();
+    fill(database, &filler, jobs, |filler, jobs| {
+        filler.large(jobs, size)
+    })?;
+    Ok(ids)
 }
 
 /// Records tasks that came and went, four entries each, and gives the store that holds them.
@@ -42,46 +78,23 @@ pub(super) fn ended_tasks(
     issuer: &str,
     tasks: u64,
 ) -> Result<SqliteStore, Failure> {
-    fill(database, issuer, tasks, After::Ended)
+    let filler = Filler::new(issuer, WINDOW)?;
+    fill(database, &filler, 0..tasks, Filler::ended)
 }
 
-/// What becomes of the tasks.
-#[derive(Clone, Copy)]
-enum After {
-    Open,
-    Ended,
-}
-
-fn fill(database: &Path, issuer: &str, tasks: u64, after: After) -> Result<SqliteStore, Failure> {
+fn fill(
+    database: &Path,
+    filler: &Filler,
+    jobs: Range<u64>,
+    append: impl Fn(&Filler, Range<u64>) -> Result<Append, Failure>,
+) -> Result<SqliteStore, Failure> {
     let options = SqliteOptions {
         batch_max: 8,
         cache_mib: 256,
         ..SqliteOptions::new(database)
     };
     let store = SqliteStore::open(options).context("the database cannot be opened")?;
-    let filler = Filler::new(issuer)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("no runtime")?;
-    runtime.block_on(async {
-        let mut under_way: VecDeque<Answer<Result<Committed, AppendError>>> = VecDeque::new();
-        for first in (0..tasks).step_by(TASKS) {
-            if under_way.len() >= UNDER_WAY {
-                settle(&mut under_way).await?;
-            }
-            let jobs = first..(first + TASKS as u64).min(tasks);
-            let append = match after {
-                After::Open => filler.append(jobs)?,
-                After::Ended => filler.ended(jobs)?,
-            };
-            under_way.push_back(store.append(&filler.tenant, append));
-        }
-        while !under_way.is_empty() {
-            settle(&mut under_way).await?;
-        }
-        Ok::<_, Failure>(())
-    })?;
+    feed(&store, filler, jobs, append)?;
     // The search index follows the commits; a server that is started finds it nearly caught up.
     let watch = Watch::start();
     while let Err(why) = store.find(&filler.tenant, &SearchKey::Instance("none".into()), None, 1) {
@@ -94,6 +107,33 @@ fn fill(database: &Path, issuer: &str, tasks: u64, after: After) -> Result<Sqlit
     Ok(store)
 }
 
+/// Records what these jobs have to say, many in an append.
+pub(super) fn feed(
+    store: &SqliteStore,
+    filler: &Filler,
+    jobs: Range<u64>,
+    append: impl Fn(&Filler, Range<u64>) -> Result<Append, Failure>,
+) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("no runtime")?;
+    runtime.block_on(async {
+        let mut under_way: VecDeque<Answer<Result<Committed, AppendError>>> = VecDeque::new();
+        for first in jobs.clone().step_by(TASKS) {
+            if under_way.len() >= UNDER_WAY {
+                settle(&mut under_way).await?;
+            }
+            let next = first..(first + TASKS as u64).min(jobs.end);
+            under_way.push_back(store.append(&filler.tenant, append(filler, next)?));
+        }
+        while !under_way.is_empty() {
+            settle(&mut under_way).await?;
+        }
+        Ok(())
+    })
+}
+
 async fn settle(
     under_way: &mut VecDeque<Answer<Result<Committed, AppendError>>>,
 ) -> Result<(), Failure> {
@@ -104,7 +144,7 @@ async fn settle(
 }
 
 /// What all the tasks share.
-struct Filler {
+pub(super) struct Filler {
     tenant: Name,
     owner: Name,
     issuer: Name,
@@ -114,11 +154,14 @@ struct Filler {
     callers: Callers,
     /// The tenant's issuer identifier.
     url: String,
-    now: Time,
+    /// When they open and end.
+    pub(super) now: Time,
+    /// How long the tasks may be open.
+    window: Span,
 }
 
 impl Filler {
-    fn new(url: &str) -> Result<Self, Failure> {
+    pub(super) fn new(url: &str, window: Span) -> Result<Self, Failure> {
         let name = |text: &str| text.parse::<Name>().context("an odd name");
         let workloads = (0..WORKLOADS).map(|workload| name(&workload_name(workload)));
         Ok(Self {
@@ -131,16 +174,22 @@ impl Filler {
             callers: Callers::new(256)?,
             url: url.to_owned(),
             now: clock::now(),
+            window,
         })
     }
 
-    fn append(&self, jobs: std::ops::Range<u64>) -> Result<Append, Failure> {
+    fn id(&self, job: u64) -> TaskId {
+        TaskId::new(self.now.millis() + job / 10, random(job))
+    }
+
+    /// Opens tasks, with the claims and spent keys of grants.
+    pub(super) fn append(&self, jobs: Range<u64>) -> Result<Append, Failure> {
         let mut append = Append {
             now: self.now,
             ..Append::default()
         };
         for job in jobs {
-            let id = TaskId::new(self.now.millis() + job / 10, random(job));
+            let id = self.id(job);
             let task = self.opening(job, id)?;
             append.claims.push(ClaimWrite {
                 issuer: self.issuer.clone(),
@@ -163,14 +212,25 @@ impl Filler {
         Ok(append)
     }
 
+    /// Ends tasks that [`Self::append`] opened.
+    pub(super) fn ends(&self, jobs: Range<u64>) -> Result<Append, Failure> {
+        let mut append = self.ended(jobs)?;
+        for change in &mut append.changes {
+            let before = change.events.len().saturating_sub(1);
+            change.events.drain(..before);
+            change.expected_version = before as u64;
+        }
+        Ok(append)
+    }
+
     /// Tasks whose end is recorded with their start: what history holds of them.
-    fn ended(&self, jobs: std::ops::Range<u64>) -> Result<Append, Failure> {
+    fn ended(&self, jobs: Range<u64>) -> Result<Append, Failure> {
         let mut append = Append {
             now: self.now,
             ..Append::default()
         };
         for job in jobs {
-            let id = TaskId::new(self.now.millis() + job / 10, random(job));
+            let id = self.id(job);
             let mut change = self.opening(job, id)?;
             let event = Event::TaskEnded(TaskEnded {
                 cause: Cause::Completed,
@@ -183,6 +243,33 @@ impl Filler {
             change.next = next.context("an end does not fit its task")?;
             change.events.push(Drafted { event, annex: None });
             append.changes.push(change);
+        }
+        Ok(append)
+    }
+
+    /// Tasks that more clients joined, each with credentials of its own.
+    fn large(&self, jobs: Range<u64>, size: Large) -> Result<Append, Failure> {
+        let mut append = self.append(jobs.clone())?;
+        for (change, job) in append.changes.iter_mut().zip(jobs) {
+            let mut more = Vec::new();
+            for client in 1..=size.clients {
+                if client > 1 {
+                    more.push(Event::ClientRegistered(self.registered(job, client)?));
+                }
+                let first = if client > 1 { 1 } else { 2 };
+                for credential in first..=size.credentials {
+                    more.push(Event::CredentialIssued(
+                        self.issued(job, client, credential)?,
+                    ));
+                }
+            }
+            let mut next = change.next.clone();
+            for event in more {
+                next = apply(Some(next), change.task, &event)
+                    .context("an event does not fit its task")?;
+                change.events.push(Drafted { event, annex: None });
+            }
+            change.next = next;
         }
         Ok(append)
     }
@@ -254,8 +341,6 @@ impl Filler {
             series,
             attempt,
         } = read.map_err(|_| Failure::new("a job without a task key"))?;
-        let deadline = self.now + WINDOW;
-        let jkt = Digest(self.callers.thumbprint(job)?.0);
         let started = TaskStarted {
             workload: workload.clone(),
             owner: self.owner.clone(),
@@ -265,46 +350,55 @@ impl Filler {
             attempt,
             repeat: Repeat::Refuse,
             opened: self.now,
-            deadline,
+            deadline: self.now + self.window,
             heartbeat: Heartbeat::default(),
             linger: Span::ZERO,
             epochs: self.epochs(workload),
             supersedes: Vec::new(),
         };
-        let registered = ClientRegistered {
-            client: 1,
-            jkt: Some(jkt),
+        Ok([
+            Event::TaskStarted(started),
+            Event::ClientRegistered(self.registered(job, 1)?),
+            Event::CredentialIssued(self.issued(job, 1, 1)?),
+        ])
+    }
+
+    fn registered(&self, job: u64, client: u32) -> Result<ClientRegistered, Failure> {
+        let (repository, run) = (repository_id(job % WORKLOADS), run_id(job));
+        // Each client is another job of the run.
+        let check = check_run_id(job) + u64::from(client - 1);
+        Ok(ClientRegistered {
+            client,
+            jkt: Some(Digest(self.callers.thumbprint(job)?.0)),
             jwk: Some(self.callers.jwk(job)?.to_owned()),
             instance: format!(
                 "repository_id={repository},run_id={run},run_attempt=1,check_run_id={check}"
             ),
-            proof: digest("proof", job),
-            request: digest("request", job),
+            proof: digest("proof", check),
+            request: digest("request", check),
             filled: BTreeMap::new(),
             access: self.access.clone(),
-            expires: deadline,
-        };
-        let issued = CredentialIssued {
-            client: 1,
-            credential: 1,
+            expires: self.now + self.window,
+        })
+    }
+
+    fn issued(&self, job: u64, client: u32, credential: u32) -> Result<CredentialIssued, Failure> {
+        Ok(CredentialIssued {
+            client,
+            credential,
             resource: RESOURCE.parse().context("an odd name")?,
             audience: RESOURCE_URL.to_owned(),
             access: self.access.clone(),
             scope: vec!["artifacts:read".to_owned(), "artifacts:publish".to_owned()],
             issued: self.now,
-            expires: self.now + Span::from_seconds(1800),
-            jkt: Some(jkt),
+            expires: self.now + self.window.min(Span::from_seconds(1800)),
+            jkt: Some(Digest(self.callers.thumbprint(job)?.0)),
             act: Vec::new(),
             may_act: Vec::new(),
             alg: "ES256".to_owned(),
             kid: "aqPFiXQ3b0LMeQ6hMTSQNzWmcSy4zzbvSYNn3OXoz9U".to_owned(),
-            hash: digest("token", job),
-        };
-        Ok([
-            Event::TaskStarted(started),
-            Event::ClientRegistered(registered),
-            Event::CredentialIssued(issued),
-        ])
+            hash: digest(&format!("token {client} {credential}"), job),
+        })
     }
 
     fn epochs(&self, workload: &Name) -> Vec<Epoch> {

@@ -29,6 +29,8 @@ pub(super) struct Fired {
     pub(super) elapsed: Duration,
     /// Microseconds from writing a request to the last byte of its good answer, sorted.
     latencies: Vec<u32>,
+    /// When each of those was to be sent, where they were sent at an even pace.
+    sent: Vec<(Duration, u32)>,
     /// The bodies of good answers with the numbers of their requests, where they were kept.
     pub(super) bodies: Vec<(usize, Vec<u8>)>,
     /// Answers that were not good.
@@ -60,6 +62,19 @@ impl Fired {
         f64::from(found.copied().unwrap_or(0)) / 1000.0
     }
 
+    /// What was to be sent between two moments after the start, of requests at an even pace.
+    pub(super) fn between(&self, from: Duration, until: Duration) -> Self {
+        let within =
+            |(at, micros): &(Duration, u32)| (from <= *at && *at < until).then_some(*micros);
+        let mut latencies: Vec<u32> = self.sent.iter().filter_map(within).collect();
+        latencies.sort_unstable();
+        Self {
+            elapsed: until.saturating_sub(from),
+            latencies,
+            ..Self::default()
+        }
+    }
+
     /// An error when any answer was not good: a bench of wrong answers measures nothing.
     pub(super) fn demand_good(&self, what: &str) -> Result<(), Failure> {
         match self.bad.first() {
@@ -76,23 +91,58 @@ impl Fired {
 
     fn add(&mut self, other: Self) {
         self.latencies.extend(other.latencies);
+        self.sent.extend(other.sent);
         self.bodies.extend(other.bodies);
         self.bad.extend(other.bad);
     }
 }
 
+/// Requests at an even pace, however long their answers take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Paced {
+    pub(super) every: Duration,
+    pub(super) connections: usize,
+}
+
+impl Paced {
+    /// How many requests there are in this time.
+    pub(super) fn requests_in(self, time: Duration) -> u64 {
+        u64::try_from(time.as_micros() / self.every.as_micros().max(1)).unwrap_or(u64::MAX)
+    }
+}
+
+/// When a connection sends its next request.
+#[derive(Clone, Copy)]
+enum Pace {
+    /// As soon as it has its answer.
+    Eager,
+    /// Each request at its own time from the start, late ones at once; how late it is counts as
+    /// time that its answer took.
+    Even { every: Duration },
+}
+
 impl Load {
     /// Sends every request once, each connection the next one as soon as it has its answer.
     pub(super) fn fire(&self, connections: usize) -> Result<Fired, Failure> {
+        self.fire_so(connections, Pace::Eager)
+    }
+
+    /// Sends every request once, at an even pace.
+    pub(super) fn fire_paced(&self, pace: Paced) -> Result<Fired, Failure> {
+        let Paced { every, connections } = pace;
+        self.fire_so(connections, Pace::Even { every })
+    }
+
+    fn fire_so(&self, connections: usize, pace: Pace) -> Result<Fired, Failure> {
         // One thread: on few cores a second one would only take time from the server.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("no runtime")?;
-        runtime.block_on(self.fire_all(connections))
+        runtime.block_on(self.fire_all(connections, pace))
     }
 
-    async fn fire_all(&self, connections: usize) -> Result<Fired, Failure> {
+    async fn fire_all(&self, connections: usize, pace: Pace) -> Result<Fired, Failure> {
         let mut streams = Vec::with_capacity(connections);
         for _ in 0..connections {
             let stream = TcpStream::connect(self.address)
@@ -105,7 +155,7 @@ impl Load {
         let mut running = JoinSet::new();
         let watch = Watch::start();
         for stream in streams {
-            running.spawn(self.clone().on(stream, Arc::clone(&next)));
+            running.spawn(self.clone().on(stream, Arc::clone(&next), watch, pace));
         }
         let mut fired = Fired::default();
         while let Some(done) = running.join_next().await {
@@ -116,7 +166,13 @@ impl Load {
         Ok(fired)
     }
 
-    async fn on(self, mut stream: TcpStream, next: Arc<AtomicUsize>) -> Result<Fired, Failure> {
+    async fn on(
+        self,
+        mut stream: TcpStream,
+        next: Arc<AtomicUsize>,
+        start: Watch,
+        pace: Pace,
+    ) -> Result<Fired, Failure> {
         let mut fired = Fired::default();
         let mut buffer = Vec::with_capacity(16 * 1024);
         loop {
@@ -124,13 +180,14 @@ impl Load {
             let Some(request) = self.requests.get(number) else {
                 return Ok(fired);
             };
-            let watch = Watch::start();
+            let (at, watch) = pace.wait(number, start).await;
             stream
                 .write_all(request)
                 .await
                 .context("a request cannot be sent")?;
             let (status, body) = answer(&mut stream, &mut buffer).await?;
-            let micros = watch.micros();
+            let late = watch.micros();
+            let micros = at.map_or(late, |at| start.micros_since(at));
             if status != 200 || !contains(body, self.holds.as_bytes()) {
                 fired.bad.push(Bad {
                     status,
@@ -139,8 +196,25 @@ impl Load {
                 continue;
             }
             fired.latencies.push(micros);
+            if let Some(at) = at {
+                fired.sent.push((at, micros));
+            }
             if self.keeps {
                 fired.bodies.push((number, body.to_vec()));
+            }
+        }
+    }
+}
+
+impl Pace {
+    /// Waits until a request is to be sent; gives its time from the start where it has one.
+    async fn wait(self, number: usize, start: Watch) -> (Option<Duration>, Watch) {
+        match self {
+            Self::Eager => (None, Watch::start()),
+            Self::Even { every } => {
+                let at = every.saturating_mul(u32::try_from(number).unwrap_or(u32::MAX));
+                tokio::time::sleep(at.saturating_sub(start.elapsed())).await;
+                (Some(at), Watch::start())
             }
         }
     }
@@ -256,6 +330,25 @@ mod tests {
             (200, Some(&b"ok"[..]))
         );
         assert!(Head::read(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
+    }
+
+    #[test]
+    fn what_was_sent_at_a_time_is_found_by_it() {
+        let second = Duration::from_secs;
+        let fired = Fired {
+            sent: (0..10)
+                .map(|n| (second(n), 1000 * (10 - n as u32)))
+                .collect(),
+            ..Fired::default()
+        };
+        let found = fired.between(second(2), second(5));
+        assert_eq!(found.latencies, [6000, 7000, 8000]);
+        assert_eq!(fired.between(second(10), second(20)).good(), 0);
+        let pace = Paced {
+            every: Duration::from_millis(10),
+            connections: 1,
+        };
+        assert_eq!(pace.requests_in(second(2)), 200);
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use dayfly_token::alg::Alg;
 use dayfly_token::b64;
+use dayfly_token::client::{self, HandoverRequest};
+use dayfly_token::handover::Given;
 use dayfly_token::hash::Thumbprint;
 use dayfly_token::sign::{SigningKey, signing_input};
 use serde_json::json;
@@ -142,21 +144,54 @@ impl Callers {
         first: u64,
         tokens: &[String],
     ) -> Result<Vec<Vec<u8>>, Failure> {
-        let htu = format!("{issuer}/token");
         let iat = clock::now().seconds();
         in_parallel(0..tokens.len() as u64, |at| {
             let token = usize::try_from(at).ok().and_then(|at| tokens.get(at));
             let token = token.context("a token is missing")?;
-            self.request(first + at, token, &htu, iat)
+            self.request(first + at, token, issuer, iat)
         })
     }
 
-    fn request(&self, job: u64, token: &str, htu: &str, iat: u64) -> Result<Vec<u8>, Failure> {
+    /// A request by which a helper with its own key takes what a client hands over. Both are named
+    /// by the job whose key they have.
+    pub(super) fn exchange(
+        &self,
+        issuer: &str,
+        parent: (u64, &str),
+        helper: u64,
+        iat: u64,
+    ) -> Result<Vec<u8>, Failure> {
+        let (key, header) = self.key(helper)?;
+        let (of, client_id) = parent;
+        let jti = format!("{client_id}-{helper:x}");
+        let handover = client::handover(
+            &self.key(of)?.0,
+            &HandoverRequest {
+                parent: client_id,
+                issuer,
+                jkt: Some(key.thumbprint()),
+                given: &Given::Scope("artifacts:read".to_owned()),
+                now: iat,
+                jti: &jti,
+            },
+        );
+        let handover = handover.context("no hand-over")?;
+        let proof = proof(key, header, &jti, issuer, iat)?;
+        let form = format!(
+            "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange\
+             &subject_token_type=urn%3Adayfly%3Aparams%3Aoauth%3Atoken-type%3Ahandover\
+             &subject_token={handover}"
+        );
+        Ok(load::post(
+            &format!("/{TENANT}/token"),
+            &format!("dpop: {proof}\r\n"),
+            &form,
+        ))
+    }
+
+    fn request(&self, job: u64, token: &str, issuer: &str, iat: u64) -> Result<Vec<u8>, Failure> {
         let (key, header) = self.key(job)?;
-        let claims =
-            format!(r#"{{"jti":"{job:012x}-{iat:x}","htm":"POST","htu":"{htu}","iat":{iat}}}"#);
-        let input = format!("{header}.{}", b64::encode(claims));
-        let proof = key.sign_compact(&input).context("no EC signature")?;
+        let proof = proof(key, header, &format!("{job:012x}"), issuer, iat)?;
         let mut form = String::with_capacity(token.len() + 256);
         form.push_str("grant_type=client_credentials&client_assertion_type=");
         form.push_str("urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer");
@@ -174,8 +209,22 @@ impl Callers {
     }
 }
 
+/// A DPoP proof for the token endpoint.
+fn proof(
+    key: &SigningKey,
+    header: &str,
+    jti: &str,
+    issuer: &str,
+    iat: u64,
+) -> Result<String, Failure> {
+    let claims =
+        format!(r#"{{"jti":"{jti}-{iat:x}","htm":"POST","htu":"{issuer}/token","iat":{iat}}}"#);
+    let input = format!("{header}.{}", b64::encode(claims));
+    key.sign_compact(&input).context("no EC signature")
+}
+
 /// Makes one thing for each number, on every core, in their order.
-fn in_parallel<T: Send>(
+pub(super) fn in_parallel<T: Send>(
     numbers: std::ops::Range<u64>,
     make: impl Fn(u64) -> Result<T, Failure> + Sync,
 ) -> Result<Vec<T>, Failure> {

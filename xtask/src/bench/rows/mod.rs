@@ -2,8 +2,11 @@
 
 mod backup;
 mod clock;
+mod ends;
 mod failure;
 mod fill;
+mod helpers;
+mod hot;
 mod introspection;
 mod issuance;
 mod load;
@@ -94,6 +97,18 @@ fn measure(options: &Options, binary: &Path, folder: &Path) -> Result<(), Failur
     }
     if options.wants(Row::Record) {
         record::run(&bench, &mut report)?;
+    }
+    if options.wants(Row::Ends) {
+        ends::run(&bench, &mut report)?;
+    }
+    if options.wants(Row::Sweep) {
+        ends::sweep(&bench, &mut report)?;
+    }
+    if options.wants(Row::Delegation) {
+        helpers::run(&bench, &mut report)?;
+    }
+    if options.wants(Row::Hot) {
+        hot::run(&bench, &mut report)?;
     }
     if options.wants(Row::Memory) || options.wants(Row::Start) {
         start::run(&bench, &mut report)?;

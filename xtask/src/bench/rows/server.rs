@@ -94,6 +94,44 @@ impl Server {
         }
     }
 
+    /// Asks the local admin face; gives status and body.
+    pub(super) fn admin(
+        &self,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> Result<(u16, String), Failure> {
+        let socket = self.world.data().join("admin.sock");
+        let mut socket = UnixStream::connect(socket).context("no admin socket")?;
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        socket
+            .write_all(request.as_bytes())
+            .context("the admin face does not listen")?;
+        let mut answer = String::new();
+        socket
+            .read_to_string(&mut answer)
+            .context("the admin face does not answer")?;
+        let status = answer.get(9..12).and_then(|status| status.parse().ok());
+        let (_, body) = answer
+            .split_once("\r\n\r\n")
+            .context("an answer without a body")?;
+        Ok((status.context("an odd answer")?, body.to_owned()))
+    }
+
+    /// How many tasks are open, by its own count.
+    pub(super) fn open_tasks(&self) -> Result<u64, Failure> {
+        let (_, metrics) = self.admin("GET", "/metrics", "")?;
+        let mut lines = metrics.lines();
+        let line = lines.find(|line| line.starts_with("dayfly_open_tasks{"));
+        let number = line.and_then(|line| line.rsplit_once(' '));
+        let (_, number) = number.context("no count of open tasks")?;
+        number.parse().context("an odd count of open tasks")
+    }
+
     /// How many entries the tenant's ledger has, by the head it hands out.
     pub(super) fn ledger_size(&self) -> Result<u64, Failure> {
         let note = self.get("/ledger/checkpoint")?;

@@ -35,6 +35,16 @@ impl World {
         platform: &Platform,
         policies: usize,
     ) -> Result<Self, Failure> {
+        Self::write_with(folder, platform, policies, "")
+    }
+
+    /// The same with more lines in each workload.
+    pub(super) fn write_with(
+        folder: PathBuf,
+        platform: &Platform,
+        policies: usize,
+        more: &str,
+    ) -> Result<Self, Failure> {
         let failed = || format!("{} cannot be written", folder.display());
         let tenant = folder.join("tenants").join(TENANT);
         fs::create_dir_all(tenant.join("policies")).with_context(failed)?;
@@ -44,7 +54,7 @@ impl World {
              store = \"sqlite\"\ntenants = \"tenants\"\n"
         );
         fs::write(folder.join("dayfly.toml"), config).with_context(failed)?;
-        fs::write(tenant.join("tenant.toml"), declared()).with_context(failed)?;
+        fs::write(tenant.join("tenant.toml"), declared(more)).with_context(failed)?;
         policy::write(&tenant, policies)?;
         fs::write(tenant.join("github-jwks.json"), platform.jwks()).with_context(failed)?;
         let secret = tenant.join("artifacts.secret");
@@ -93,12 +103,12 @@ pub(super) fn workload_name(workload: u64) -> String {
 
 /// The declared state without what its keys and secrets name.
 pub(super) fn declared_without_files() -> String {
-    declared()
+    declared("")
         .replace("jwks = { file = \"github-jwks.json\" }\n", "")
         .replace("secret_file = \"artifacts.secret\"\n", "")
 }
 
-fn declared() -> String {
+fn declared(more: &str) -> String {
     let mut text = format!(
         r#"[issuer.github]
 kind = "github"
@@ -131,7 +141,7 @@ access = [
   {{ resource = "{RESOURCE}", type = "artifact", actions = ["read"], identifier = "octo-repo/*", scope = "artifacts:read" }},
   {{ resource = "{RESOURCE}", type = "artifact", actions = ["read", "publish"], identifier = "octo-repo/*", scope = "artifacts:publish" }},
 ]
-"#
+{more}"#
         );
     }
     text

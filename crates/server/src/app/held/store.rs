@@ -19,6 +19,7 @@ use super::resume::Retry;
 use super::set::{Contained, OfTenant};
 use super::{Acknowledged, PATIENCE, Stall};
 use crate::app::closing::Closing;
+use crate::app::pods::Pods;
 use crate::app::tally::Tally;
 
 /// A store in front of another one. See the module's text.
@@ -39,6 +40,7 @@ pub(super) struct Shared {
     pub(super) resuming: tokio::sync::Mutex<Retry>,
     watch: JumpWatch,
     tally: Tally,
+    pods: Arc<Pods>,
 }
 
 /// What is held, and why.
@@ -94,6 +96,7 @@ impl ObeyingStore {
             resuming: tokio::sync::Mutex::default(),
             watch: JumpWatch::default(),
             tally: Tally::default(),
+            pods: Arc::default(),
         };
         Self {
             shared: Arc::new(shared),
@@ -322,6 +325,11 @@ impl ObeyingStore {
     /// What was recorded of workloads since somebody looked.
     pub(in crate::app) fn tally(&self) -> &Tally {
         &self.shared.tally
+    }
+
+    /// The tokens of pods that have something open.
+    pub(in crate::app) fn pods(&self) -> &Arc<Pods> {
+        &self.shared.pods
     }
 
     /// The folder of the journal.
@@ -577,6 +585,7 @@ impl Store for ObeyingStore {
                 Ok(answer) => {
                     if let (Some(tenant), Ok(committed)) = (&counted, &answer) {
                         shared.tally.committed(tenant, committed);
+                        shared.pods.committed(tenant, committed);
                     }
                     answer
                 }

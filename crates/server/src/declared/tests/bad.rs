@@ -568,13 +568,13 @@ fn transmitters() {
             signals(&format!(
                 "{people}\npush = {{ secret_file = \"artifacts.secret\" }}"
             )),
-            "tenant.toml:30:10: the secret file `FOLDER/artifacts.secret` holds no bearer token, wanted 16 or more characters that a header can hold",
+            "tenant.toml:30:10: the secret file `artifacts.secret` holds no bearer token, wanted 16 or more characters that a header can hold",
         ),
         (
             signals(&format!(
-                "{people}\npoll = {{ url = \"http://hr.example/e\", token_file = \"no.token\", every = \"0s\" }}"
+                "{people}\npoll = {{ url = \"http://127.0.0.1/e\", token_file = \"no.token\", every = \"0s\" }}"
             )),
-            "tenant.toml:30:10: `http://hr.example/e` is http, wanted https, or `allow_private = true`\ntenant.toml:30:40: there is no file `FOLDER/no.token`\ntenant.toml:30:65: `signals.hr.poll.every` is 0s, wanted 1s to 1h",
+            "tenant.toml:30:10: `http://127.0.0.1/e` is http, wanted https, or `allow_private = true`\ntenant.toml:30:38: there is no file `no.token`\ntenant.toml:30:63: `signals.hr.poll.every` is 0s, wanted 1s to 1h",
         ),
     ]);
 }

@@ -106,6 +106,70 @@ fn webhooks_of_issuers() {
     ]);
 }
 
+fn reviewed(keys: &str) -> String {
+    let line = format!("kind = \"kubernetes\"\nreview = {{ {keys} }}\n");
+    good_but("kind = \"kubernetes\"\n", &line)
+}
+
+#[test]
+fn reviews_of_tokens() {
+    const URL: &str = "url = \"https://api.cluster.example:6443\"";
+    const FILE: &str = "token_file = \"artifacts.secret\"";
+    check(&[
+        (reviewed(&format!("{URL}, {FILE}")), "loads"),
+        (
+            reviewed(&format!(
+                "{URL}, {FILE}, ca_file = \"github-jwks.json\", every = \"4m\""
+            )),
+            "loads",
+        ),
+        (
+            with(&format!("review = {{ {URL}, {FILE} }}")),
+            "tenant.toml:3:1: `issuer.gitlab.review` is for issuers of kind `kubernetes`",
+        ),
+        (
+            reviewed(FILE),
+            "tenant.toml:5:1: `url` is missing in `issuer.cluster.review`",
+        ),
+        (
+            reviewed(URL),
+            "tenant.toml:5:1: `token_file` is missing in `issuer.cluster.review`",
+        ),
+        (
+            reviewed(&format!("{URL}, token_file = \"x\"")),
+            "tenant.toml:5:54: there is no file `x`",
+        ),
+        (
+            reviewed(&format!("{URL}, {FILE}, ca_file = \"x\"")),
+            "tenant.toml:5:87: there is no file `x`",
+        ),
+        (
+            reviewed(&format!("{URL}, {FILE}, every = \"4s\"")),
+            "tenant.toml:5:87: `issuer.cluster.review.every` is 4s, wanted 5s to 4m",
+        ),
+        (
+            reviewed(&format!("{URL}, {FILE}, every = \"5m\"")),
+            "tenant.toml:5:87: `issuer.cluster.review.every` is 5m, wanted 5s to 4m",
+        ),
+        (
+            reviewed(&format!("{URL}, {FILE}, evry = \"30s\"")),
+            "tenant.toml:5:87: unknown key `issuer.cluster.review.evry`: did you mean `every`?",
+        ),
+        (
+            reviewed(&format!("url = \"http://127.0.0.1:1\", {FILE}")),
+            "tenant.toml:5:12: `http://127.0.0.1:1` is http, wanted https, or `allow_private = true`",
+        ),
+        (
+            reviewed(&format!("url = \"https://u:p@x.example\", {FILE}")),
+            "tenant.toml:5:12: `https://u:p@x.example` holds user information",
+        ),
+        (
+            reviewed(&format!("url = \"https://x.example?a\", {FILE}")),
+            "tenant.toml:5:12: `https://x.example?a` has a query, wanted the url of the API server",
+        ),
+    ]);
+}
+
 #[test]
 fn keys_and_audiences_of_issuers() {
     check(&[

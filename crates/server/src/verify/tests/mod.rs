@@ -18,13 +18,13 @@ use crate::declared::{Issuer, IssuerKind, JwksSource};
 use dayfly_token::alg::Alg;
 
 /// The tenant that tokens are made for.
-const TENANT: &str = "https://dayfly.example/acme";
+pub(in crate::verify) const TENANT: &str = "https://dayfly.example/acme";
 /// Its token endpoint.
 const ENDPOINT: &str = "https://dayfly.example/acme/token";
 /// Now, in seconds since 1970.
-const NOW: u64 = 1_800_000_000;
+pub(in crate::verify) const NOW: u64 = 1_800_000_000;
 
-fn at(seconds: u64) -> Time {
+pub(in crate::verify) fn at(seconds: u64) -> Time {
     Time::from_seconds(seconds)
 }
 
@@ -43,14 +43,15 @@ pub(in crate::verify) fn issuer(kind: IssuerKind, url: &str) -> Issuer {
         rate: None,
         people: None,
         webhooks: Vec::new(),
+        review: None,
     }
 }
 
-fn verifier(issuer: &Issuer) -> Verifier {
+pub(in crate::verify) fn verifier(issuer: &Issuer) -> Verifier {
     verifier_with(issuer, &KeyCache::new())
 }
 
-fn verifier_with(issuer: &Issuer, cache: &KeyCache) -> Verifier {
+pub(in crate::verify) fn verifier_with(issuer: &Issuer, cache: &KeyCache) -> Verifier {
     let recipient = Recipient {
         issuer: TENANT.to_owned(),
         token_endpoint: ENDPOINT.to_owned(),
@@ -66,7 +67,10 @@ fn verifier_with(issuer: &Issuer, cache: &KeyCache) -> Verifier {
 }
 
 /// Shows a token as `assertion` at `NOW`.
-async fn show(verifier: &Verifier, token: &str) -> Result<VerifiedProof, Refusal> {
+pub(in crate::verify) async fn show(
+    verifier: &Verifier,
+    token: &str,
+) -> Result<VerifiedProof, Refusal> {
     verifier.verify(token, Entrance::Assertion, at(NOW)).await
 }
 
@@ -76,7 +80,7 @@ async fn rule(verifier: &Verifier, token: &str) -> Rule {
 }
 
 /// The claims of a token of this kind, made at `NOW` for five minutes.
-fn claims(kind: IssuerKind, issuer: &str) -> Value {
+pub(in crate::verify) fn claims(kind: IssuerKind, issuer: &str) -> Value {
     let mut claims = match kind {
         IssuerKind::Github => json!({
             "jti": "0b6ac5e8-3c4d", "sub": "repo:octo-org/octo-repo:ref:refs/heads/main",
@@ -114,7 +118,7 @@ fn with(mut claims: Value, name: &str, value: Value) -> Value {
 }
 
 /// `claims` without one of them.
-fn without(mut claims: Value, name: &str) -> Value {
+pub(in crate::verify) fn without(mut claims: Value, name: &str) -> Value {
     claims.as_object_mut().unwrap().remove(name);
     claims
 }

@@ -1,0 +1,230 @@
+//! Pods whose tokens were shown: their cluster is asked about each of them again and again, and what a pod has open ends when it is gone (docs/decisions/0037).
+
+mod kept;
+
+use std::sync::Arc;
+
+use dayfly_domain::{Refusal, Rule, Span, TaskId};
+use dayfly_store::FactsQuery;
+use tokio::task::JoinHandle;
+
+use super::grant::Verified;
+use super::upstream::Heard;
+use super::{App, Tenant};
+use crate::verify::{ReviewStatus, webhook};
+use kept::{Asking, Turn};
+
+pub(crate) use kept::{Pods, Watched};
+
+/// How long nobody is asked after a question that was not answered.
+const REST: Span = Span::from_seconds(5);
+
+/// What came of a turn.
+enum Done {
+    /// The pod is there, as far as anybody says.
+    Stands,
+    /// Something of it has ended.
+    Ended,
+    /// Its token was dropped: nothing of it is open, or nothing can be said by it.
+    Dropped,
+    /// Nobody knows.
+    Unasked,
+}
+
+impl App {
+    /// Asks the clusters about the pods whose turn it is, each issuer's one after the other and
+    /// beside those of other issuers, and ends what is open of those that are gone. Each handle
+    /// gives the number of pods that were; nobody has to wait for it.
+    pub fn review_pods(self: &Arc<Self>) -> Vec<JoinHandle<u64>> {
+        // A clock that is not steady cannot tell an expired token from one of a pod that is gone.
+        if self.held.jump().is_some() {
+            return Vec::new();
+        }
+        let due = self.held.pods().begin(self.now()).into_iter();
+        due.map(|asking| tokio::spawn(Arc::clone(self).review_issuer(asking)))
+            .collect()
+    }
+
+    async fn review_issuer(self: Arc<Self>, asking: Asking) -> u64 {
+        let mut ended = 0;
+        while let Some(turn) = asking.next(self.now()) {
+            match self.review_pod(&asking, &turn).await {
+                Done::Stands | Done::Dropped => {}
+                Done::Ended => ended += 1,
+                Done::Unasked => {
+                    asking.rest(self.now() + REST);
+                    break;
+                }
+            }
+        }
+        ended
+    }
+
+    async fn review_pod(&self, asking: &Asking, turn: &Turn) -> Done {
+        let (tenant, issuer) = &asking.of;
+        let tenant = self.tenants.get(tenant);
+        let loaded = tenant.map(|tenant| (tenant, tenant.loaded()));
+        let asked = loaded.as_ref().and_then(|(tenant, loaded)| {
+            let reviewer = loaded.verifier.reviewer(issuer)?;
+            Some((*tenant, Arc::clone(reviewer)))
+        });
+        let Some((tenant, reviewer)) = asked else {
+            asking.forget_all();
+            return Done::Dropped;
+        };
+        if turn.token.may_have_expired(self.now()) {
+            asking.forget(turn);
+            return Done::Dropped;
+        }
+        let over = self.over_among(tenant, &turn.tasks);
+        asking.ended(turn, &over);
+        if !asking.is_current(turn) {
+            return Done::Dropped;
+        }
+        let answer = reviewer.ask(&turn.token, self.now()).await;
+        let next = self.now() + reviewer.every();
+        match answer {
+            Ok(()) => asking.put_off(turn, next),
+            Err(refusal) if refusal.rule == Rule::TokenReviewUnavailable => {
+                asking.put_off(turn, next);
+                return Done::Unasked;
+            }
+            Err(refusal) => return self.fell(asking, turn, tenant, &refusal).await,
+        }
+        Done::Stands
+    }
+
+    /// A cluster does not vouch for a token any more. Where another one of its pod came meanwhile,
+    /// or the token may have expired by itself, that says nothing about the pod.
+    async fn fell(
+        &self,
+        asking: &Asking,
+        turn: &Turn,
+        tenant: &Arc<Tenant>,
+        refusal: &Refusal,
+    ) -> Done {
+        if !asking.is_current(turn) {
+            return Done::Stands;
+        }
+        if turn.token.may_have_expired(self.now()) || self.held.jump().is_some() {
+            asking.forget(turn);
+            return Done::Dropped;
+        }
+        let issuer = turn.token.issuer();
+        let over = webhook::Over {
+            claims: (**turn.token.claims()).clone(),
+            job: None,
+            said: format!(
+                "TokenReview of pod {}: {} is {}",
+                turn.token.pod(),
+                refusal.field,
+                refusal.got
+            ),
+        };
+        let ended = match tenant.loaded().declared.issuers.get(issuer) {
+            Some(declared) => self.is_over(tenant, declared, &over).await,
+            None => Ok(Heard::Nothing),
+        };
+        match ended {
+            Ok(heard) => {
+                asking.forget(turn);
+                let pod = turn.token.pod();
+                tracing::info!(tenant = %tenant.name(), %issuer, pod, ?heard, "a pod is gone");
+                Done::Ended
+            }
+            Err(why) => {
+                let tenant = tenant.name();
+                tracing::error!(%why, %tenant, %issuer, "what a pod that is gone has open does not end");
+                asking.put_off(turn, self.now() + REST);
+                Done::Unasked
+            }
+        }
+    }
+
+    /// Those of these tasks that are not open any more; none of them where nothing can be read.
+    fn over_among(&self, tenant: &Tenant, tasks: &[TaskId]) -> Vec<TaskId> {
+        let query = FactsQuery {
+            standings: tasks,
+            ..FactsQuery::default()
+        };
+        let standings = match self.store.facts(tenant.name(), &query) {
+            Ok(facts) => facts.standings,
+            Err(_) => return Vec::new(),
+        };
+        let with = tasks.iter().zip(standings);
+        with.filter(|(_, standing)| standing.is_none())
+            .map(|(task, _)| *task)
+            .collect()
+    }
+
+    /// Keeps the token of a pod that has this task open, so that its cluster is asked about it again.
+    pub(super) fn keep_pod(&self, tenant: &Tenant, verified: &Verified<'_>, task: TaskId) {
+        let Some(token) = verified.proof.pod() else {
+            return;
+        };
+        let loaded = tenant.loaded();
+        if let Some(reviewer) = loaded.verifier.reviewer(token.issuer()) {
+            let due = self.now() + reviewer.every();
+            let series = &verified.key.series;
+            let pods = self.held.pods();
+            pods.keep(tenant.name(), token, series, task, due);
+        }
+    }
+
+    /// How it stands with the clusters that are asked, of all tenants.
+    pub(crate) fn token_reviews(&self) -> Vec<ReviewStatus> {
+        // All tenants share what they hold of issuers.
+        let mut tenants = self.tenants();
+        tenants
+            .next()
+            .map(|tenant| tenant.token_reviews())
+            .unwrap_or_default()
+    }
+
+    /// How many pods are asked about.
+    pub(crate) fn watched_pods(&self) -> Vec<Watched> {
+        self.held.pods().watched()
+    }
+
+    /// What somebody should look at about the pods.
+    pub(super) fn pod_warnings(&self) -> Vec<String> {
+        let now = self.now();
+        let failing = |status: ReviewStatus| {
+            let (at, why) = (status.asked_at?, status.failure?);
+            let origin = status.origin;
+            Some(format!(
+                "the cluster at {origin} cannot be asked about tokens, last at {at}: {why}; its pods are granted nothing, and those that are gone end by deadline and heartbeat"
+            ))
+        };
+        let mut warnings: Vec<String> = self
+            .token_reviews()
+            .into_iter()
+            .filter_map(failing)
+            .collect();
+        for watched in self.watched_pods() {
+            let of = format!("issuer {} of tenant {}", watched.issuer, watched.tenant);
+            if watched.is_full {
+                let pods = watched.pods;
+                warnings.push(format!(
+                    "{pods} pods of {of} are asked about, and there is no room for more: others that are gone end by deadline and heartbeat"
+                ));
+            }
+            if self
+                .every(&watched)
+                .is_some_and(|every| watched.is_late(every, now))
+            {
+                let first = watched.first.unwrap_or(now);
+                warnings.push(format!(
+                    "the cluster of {of} answers too slowly for its pods: one waits to be asked about since {first}"
+                ));
+            }
+        }
+        warnings
+    }
+
+    fn every(&self, watched: &Watched) -> Option<Span> {
+        let loaded = self.tenants.get(&watched.tenant)?.loaded();
+        let reviewer = loaded.verifier.reviewer(&watched.issuer)?;
+        Some(reviewer.every())
+    }
+}
