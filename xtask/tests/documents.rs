@@ -112,7 +112,9 @@ fn the_configuration_of_the_readme_loads() {
         .filter_map(|rest| rest.split("```").next())
         .collect();
     let [server, tenant, pods, signals, production, people] = blocks.as_slice() else {
-        panic!("dayfly.toml and tenant.toml, to begin with, of a cluster, of signals, and in production");
+        panic!(
+            "dayfly.toml and tenant.toml, to begin with, of a cluster, of signals, and in production"
+        );
     };
     let folder = tempfile::tempdir().expect("a folder");
     // What the kubelet puts into each pod.

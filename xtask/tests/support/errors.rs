@@ -11,7 +11,11 @@ use serde_json::Value;
 const COLUMNS: [&[Face]; 7] = [
     &[Face::Grant(Entrance::Assertion), Face::Renewal],
     &[Face::Grant(Entrance::ClientAssertion)],
-    &[Face::Grant(Entrance::SubjectToken), Face::Exchange],
+    &[
+        Face::Grant(Entrance::SubjectToken),
+        Face::Grant(Entrance::ActorToken),
+        Face::Exchange,
+    ],
     &[Face::Deferred],
     &[Face::Introspection, Face::Revocation],
     &[Face::Task],

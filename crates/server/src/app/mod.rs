@@ -45,6 +45,7 @@ mod show;
 mod signal;
 mod sinks;
 mod space;
+mod subject;
 mod survey;
 mod sweep;
 mod tally;
@@ -92,6 +93,7 @@ pub use retain::Retention;
 pub use review::SignedOff;
 pub use signal::Signalled;
 pub use sinks::HeadSinks;
+pub use subject::SubjectRequest;
 pub use tenant::{Loaded, OpenError, Tenant, TenantSetup, check_overlaps};
 pub use upstream::Heard;
 

@@ -15,6 +15,7 @@ mod review;
 mod sections;
 mod signals;
 mod source;
+mod subject;
 mod task;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -46,6 +46,8 @@ mod signals;
 mod silence;
 mod sinks;
 mod stalls;
+mod subject_life;
+mod subjects;
 mod tenants;
 mod webhook_races;
 mod webhook_stalls;

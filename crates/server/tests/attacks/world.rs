@@ -497,6 +497,7 @@ pub(crate) fn write_tenant(folder: &Path, tenant: &str) {
     write("artifacts.secret", "secret of artifacts\n");
     write("queue.secret", "secret of queue\n");
     write("events.secret", "the-secret-of-events\n");
+    write("mail.secret", "secret of mail\n");
     write("reviewer.token", "the token of the reviewer\n");
     for name in ["hook", "hook-old"] {
         write(
