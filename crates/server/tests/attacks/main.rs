@@ -46,6 +46,7 @@ mod signals;
 mod silence;
 mod sinks;
 mod stalls;
+mod subject_adversary;
 mod subject_life;
 mod subjects;
 mod tenants;
