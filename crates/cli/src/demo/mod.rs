@@ -22,7 +22,7 @@ use crate::output::say;
 use paint::Paint;
 use scenes::{
     APP, Scene, again, approved, batch, cancelled, ceiling, delegated, ended, killed, leaked,
-    offboarded, publish, receipt, rerun, restart, shared, stolen,
+    offboarded, publish, receipt, rerun, restart, session, shared, stolen,
 };
 use stage::{LOG_LINES, OFFLINE_SECONDS, Stage};
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dayfly_domain::{Cause, Command, Name, Span, Sweep, Time, decide};
-use dayfly_store::{ALIVE_GAP, Append, AppendError, OpenFilter, OpenTask, Touch, Unavailable};
+use dayfly_store::{ALIVE_GAP, Append, AppendError, OpenFilter, OpenTask, Touch};
 
 use super::ending::recorded;
 use super::moved::Moves;
@@ -164,7 +164,7 @@ impl App {
             };
             cursor = Some(last.task.id);
             let due = self.without_vanished(tenant, due, now);
-            match self.moves_for(tenant, &due) {
+            match self.moves_of(tenant, &due) {
                 Ok(moves) => ended += self.end_due(tenant, &due, &moves, now).await,
                 Err(why) => {
                     tracing::error!(%why, tenant = %tenant.name(), "cannot tell why tasks are over");
@@ -172,15 +172,6 @@ impl App {
                 }
             }
         }
-    }
-
-    /// Why rights were taken away, where any of these tasks lost some.
-    fn moves_for(&self, tenant: &Tenant, due: &[OpenTask]) -> Result<Moves, Unavailable> {
-        let has_rights = |open: &OpenTask| open.stale.is_none() && open.lost.is_empty();
-        if due.iter().all(has_rights) {
-            return Ok(Moves::default());
-        }
-        self.moves(tenant)
     }
 
     async fn end_due(&self, tenant: &Tenant, due: &[OpenTask], moves: &Moves, now: Time) -> u64 {

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::{PREVIEW, Scene, shown};
+use super::{ENDED_ELSEWHERE, PREVIEW, Scene, shown};
 use crate::clock;
 use crate::demo::present::is_active;
 use crate::http::Clients;
