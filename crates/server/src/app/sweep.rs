@@ -315,7 +315,7 @@ fn end_of(open: &OpenTask, moves: &Moves, now: Time) -> Option<Append> {
     if events.is_empty() {
         return None;
     }
-    let append = recorded(open, events, now);
+    let append = recorded(open, events, now, moves.said(open));
     let told = |refusal: &_| tracing::error!(%refusal, task = %open.task.id, "cannot end");
     append.inspect_err(told).ok()
 }
