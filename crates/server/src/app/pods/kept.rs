@@ -502,7 +502,7 @@ mod tests {
             let kept = Kept {
                 token: sample(1, 1, 9000),
                 tasks: BTreeSet::new(),
-                due: Time::ZERO,
+                due: Time::default(),
                 word: Word::Stands,
             };
             of.add(&number.to_string(), kept);
@@ -513,7 +513,8 @@ mod tests {
         }
         // Asked again too early it is no second no.
         assert_eq!(of.falls("0", now, every), Fall::Again);
-        let falls = |number: usize| of.falls(&number.to_string(), now + AGAIN, every) == Fall::Gone;
+        let mut falls =
+            |number: usize| of.falls(&number.to_string(), now + AGAIN, every) == Fall::Gone;
         ((0..fall).filter(|number| falls(*number)).count(), of)
     }
 
