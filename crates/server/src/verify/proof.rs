@@ -17,7 +17,7 @@ const FORGET_MARGIN: Span = Span::from_seconds(3600);
 
 /// A platform's token that passed every check, and what it says.
 ///
-/// It is made in one place, by [`Unvouched::vouched`], so whoever holds one knows that signature, type, issuer, algorithm, times, age, audience and the rules of its kind hold,
+/// It is made in one place, by `Unvouched::vouched`, so whoever holds one knows that signature, type, issuer, algorithm, times, age, audience and the rules of its kind hold,
 /// and that its cluster vouches for it where that is asked.
 #[derive(Clone, Debug)]
 pub struct VerifiedProof {
