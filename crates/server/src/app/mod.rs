@@ -43,6 +43,7 @@ mod revisions;
 mod revoke;
 mod show;
 mod sinks;
+mod sought;
 mod space;
 mod survey;
 mod sweep;

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::frame::{self, PAYLOAD};
 use crate::app::closing::Closing;
+use crate::app::sought::Sought;
 use crate::declared::HandOvers;
 
 /// The version of the text.
@@ -31,6 +32,8 @@ pub(super) struct Held {
     pub(super) moves: Vec<HeldMove>,
     /// The runs that are over, by the word of their platform.
     pub(super) closings: Vec<Closing>,
+    /// What ends by hand and could not be looked up.
+    pub(super) sought: Vec<Sought>,
 }
 
 /// What lost its rights by an operator's hand and may start anew, and the entry that says so.
@@ -98,6 +101,7 @@ impl Held {
                 })
                 .collect(),
             closings: Vec::new(),
+            sought: Vec::new(),
         }
     }
 
@@ -105,6 +109,14 @@ impl Held {
     pub(super) fn closing(tenant: &Name, append: &Append, closing: &Closing) -> Self {
         Self {
             closings: vec![closing.clone()],
+            ..Self::of(tenant, append)
+        }
+    }
+
+    /// The same, and what ends beside it wherever it is found.
+    pub(super) fn seeking(tenant: &Name, append: &Append, sought: Sought) -> Self {
+        Self {
+            sought: vec![sought],
             ..Self::of(tenant, append)
         }
     }
@@ -153,6 +165,7 @@ impl Held {
             blocks: Vec::new(),
             moves: Vec::new(),
             closings: Vec::new(),
+            sought: Vec::new(),
             ..self.clone()
         };
         let mut parts = Vec::new();
@@ -202,6 +215,12 @@ impl Held {
                 ..empty.clone()
             });
         }
+        for sought in self.sought {
+            parts.push(Self {
+                sought: vec![sought],
+                ..empty.clone()
+            });
+        }
         parts
     }
 
@@ -215,6 +234,7 @@ impl Held {
             blocks: self.blocks.iter().map(WireBlock::of).collect(),
             moves: self.moves.iter().map(WireMove::of).collect(),
             closings: self.closings.clone(),
+            sought: self.sought.clone(),
         };
         // INVARIANT: names, numbers and texts have no value that JSON cannot write; were it
         // otherwise, the empty text would be refused when it is read.
@@ -237,6 +257,7 @@ impl Held {
             blocks: wire.blocks.into_iter().map(WireBlock::read).collect(),
             moves: wire.moves.into_iter().map(WireMove::read).collect(),
             closings: wire.closings,
+            sought: wire.sought,
         })
     }
 }
@@ -253,6 +274,8 @@ struct Wire {
     moves: Vec<WireMove>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     closings: Vec<Closing>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    sought: Vec<Sought>,
 }
 
 #[derive(Serialize, Deserialize)]

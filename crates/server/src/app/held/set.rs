@@ -10,6 +10,7 @@ use dayfly_store::{Drafted, OpenTask, Unavailable};
 use super::record::Held;
 use crate::app::closing::Closing;
 use crate::app::contain::{Contained as Stopped, Stop};
+use crate::app::sought::Sought;
 
 /// The ends and blocks that are held, by tenant.
 #[derive(Debug, Default)]
@@ -22,6 +23,8 @@ pub(super) struct OfTenant {
     blocks: Vec<Block>,
     /// The runs that are over by the word of their platform, by issuer and series.
     closings: HashMap<(Name, String), Vec<Closing>>,
+    /// What ends wherever it is met.
+    sought: Vec<Sought>,
     /// The epochs that move when it is recorded, each with why and when.
     moves: Vec<(EpochOf, Moved)>,
 }
@@ -62,6 +65,7 @@ impl Contained {
                 .moves
                 .push((moved.of.clone(), Moved { cause, at }));
         }
+        of_tenant.sought.extend(held.sought.iter().cloned());
         for closing in &held.closings {
             if !of_tenant.is_closed(closing) {
                 let run = (closing.issuer.clone(), closing.series.clone());
@@ -104,6 +108,9 @@ impl OfTenant {
         if open.stale.is_none() {
             for closing in self.closings(&open.task.issuer, &open.task.series) {
                 closing.cover(open)?;
+            }
+            for sought in &self.sought {
+                sought.cover(open)?;
             }
         }
         Ok(())
