@@ -18,6 +18,7 @@ kind = "agent"
 purpose = "hand work to helpers"
 match = { issuer = "ci", repository_id = "1296269", ref = "refs/heads/agents" }
 delegation = { depth = 2, clients = 8, to = ["self"] }
+heartbeat = { mode = "auto", every = "1s", grace = "1m" }
 access = [
   { resource = "artifacts", type = "artifact", actions = ["read", "publish"], identifier = "octo-repo/*", scope = "artifacts:publish" },
 ]
@@ -146,4 +147,34 @@ test('helpers of a run hand on within it, each with less, and none with more', a
   const outside = await run(['delegate', '--scope', 'artifacts:publish', '--', 'true'], { env });
   assert.equal(outside.code, 125);
   assert.match(outside.stderr, /not inside `dayfly run`/);
+});
+
+test('a helper that is ended elsewhere is stopped, with the helper below it, and the run goes on', async () => {
+  const workflow = platform.run({ ref: 'refs/heads/agents' });
+  const url = new URL(`${platform.url}/job-token`);
+  url.searchParams.set('run', JSON.stringify(workflow));
+  const env = {
+    DAYFLY_SERVER: dayfly.issuer('strict'),
+    ACTIONS_ID_TOKEN_REQUEST_URL: url.href,
+    ACTIONS_ID_TOKEN_REQUEST_TOKEN: 'of-the-job',
+    DAYFLY: binary,
+  };
+  const below = `"$DAYFLY" delegate --scope artifacts:publish -- sh -c 'echo "below $DAYFLY_CLIENT" >&2; sleep 60'`;
+  const script = `
+    "$DAYFLY" delegate --scope artifacts:publish -- sh -c '${below.replaceAll("'", "'\\''")}'
+    echo "helper $?"`;
+  let ended;
+  const heard = (said) => {
+    const [client] = said.match(/below (client_\w+)_3/)?.slice(1) ?? [];
+    if (client && !ended) ended = dayfly.operate('client', 'end', `${client}_2`, '--reason', 'misled');
+  };
+  const began = Date.now();
+  const done = await run(['run', '--workload', 'agent', '--', 'sh', '-c', script], { env, heard });
+  assert.equal(done.code, 0, done.stderr);
+  assert.equal((await ended).code, 0);
+  assert.match(done.stdout, /^helper 124$/m);
+  assert.match(done.stderr, /client_\w+_2 ended `operator`/);
+  assert.match(done.stderr, /client_\w+_3 ended `parent`/);
+  assert.match(done.stderr, /task_\w+ ended `completed`/);
+  assert.ok(Date.now() - began < 30_000, 'they were stopped, and not waited for');
 });

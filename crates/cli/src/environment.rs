@@ -10,6 +10,10 @@ pub(crate) const ACTIONS_TOKEN: &str = "ACTIONS_ID_TOKEN_REQUEST_TOKEN";
 pub(crate) const ID_TOKEN: &str = "DAYFLY_ID_TOKEN";
 /// A file that holds a platform token.
 pub(crate) const ID_TOKEN_FILE: &str = "DAYFLY_ID_TOKEN_FILE";
+/// The token of the person on whose behalf a run acts.
+pub(crate) const SUBJECT_TOKEN: &str = "DAYFLY_SUBJECT_TOKEN";
+/// A file that holds one.
+pub(crate) const SUBJECT_TOKEN_FILE: &str = "DAYFLY_SUBJECT_TOKEN_FILE";
 /// Where a command inside a run asks for tokens.
 pub(crate) const TOKEN_URL: &str = "DAYFLY_TOKEN_URL";
 /// What it has to show there.
@@ -22,8 +26,16 @@ pub(crate) const XDG_STATE_HOME: &str = "XDG_STATE_HOME";
 #[cfg(feature = "server")]
 pub(crate) const HOME: &str = "HOME";
 
-/// What a command must not inherit, because each lets its holder prove to be the run.
-pub(crate) const PROOFS: [&str; 4] = [ACTIONS_URL, ACTIONS_TOKEN, ID_TOKEN, ID_TOKEN_FILE];
+/// What a command must not inherit, because each lets its holder prove to be the run, or act for its
+/// person.
+pub(crate) const PROOFS: [&str; 6] = [
+    ACTIONS_URL,
+    ACTIONS_TOKEN,
+    ID_TOKEN,
+    ID_TOKEN_FILE,
+    SUBJECT_TOKEN,
+    SUBJECT_TOKEN_FILE,
+];
 
 /// A variable that is set and not empty.
 #[expect(

@@ -13,6 +13,7 @@ use crate::command::NewClient;
 use crate::declared::{Repeat, TaskKey, Workload};
 use crate::id::TaskId;
 use crate::refusal::{Refusal, Rule};
+use crate::subject::check_same_subject;
 use crate::task::{Pending, Proof, Task};
 use crate::text::{Digest, Name};
 use crate::time::Time;
@@ -133,10 +134,14 @@ pub fn admit(opening: &Opening<'_>) -> Result<Admission, Refusal> {
         .find(|claim| is_own(claim, opening) && !is_older(claim, opening.key));
     match claim.map(|claim| claim.state) {
         Some(ClaimState::Open) => match opening.task {
-            Some(task) => match task.pending() {
-                None => admit_to_open(opening, task),
-                Some(pending) => admit_to_pending(opening, task.id, pending),
-            },
+            Some(task) => {
+                let admission = match task.pending() {
+                    None => admit_to_open(opening, task)?,
+                    Some(pending) => admit_to_pending(opening, task.id, pending)?,
+                };
+                check_same_subject(task, opening.client.subject.as_ref())?;
+                Ok(admission)
+            }
             None => Err(already_ended(opening, "just now")),
         },
         Some(ClaimState::Ended { cause, deadline }) => {

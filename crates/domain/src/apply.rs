@@ -44,6 +44,7 @@ fn request(id: TaskId, requested: &TaskRequested) -> Task {
         key: requested.key.clone(),
         series: requested.series.clone(),
         attempt: requested.attempt,
+        subject: requested.subject.clone(),
         opened: requested.requested,
         deadline: requested.expires,
         heartbeat: Heartbeat {
@@ -129,7 +130,8 @@ fn open(task: &mut Task, started: &TaskStarted) -> Option<()> {
             &started.issuer,
             &started.key,
         )
-        && (&task.series, task.attempt) == (&started.series, started.attempt);
+        && (&task.series, task.attempt) == (&started.series, started.attempt)
+        && task.subject == started.subject;
     if !same || started.opened >= task.deadline {
         return None;
     }
@@ -166,6 +168,7 @@ fn start(id: TaskId, started: &TaskStarted) -> Task {
         key: started.key.clone(),
         series: started.series.clone(),
         attempt: started.attempt,
+        subject: started.subject.clone(),
         opened: started.opened,
         deadline: started.deadline,
         heartbeat: started.heartbeat,

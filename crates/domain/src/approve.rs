@@ -20,6 +20,7 @@ use crate::event::{
     ClientRegistered, Event, TaskApproved, TaskDenied, TaskEnded, TaskRequested, TaskStarted,
 };
 use crate::refusal::{Refusal, Rule};
+use crate::subject::within_session;
 use crate::task::{FETCH, Pending, Task};
 use crate::time::Time;
 
@@ -61,6 +62,7 @@ pub(crate) fn decide_request(request: &Request<'_>) -> Result<Vec<Event>, Refusa
         key: start.key.key.clone(),
         series: start.key.series.clone(),
         attempt: start.key.attempt,
+        subject: root.client.subject.clone(),
         requested: root.now,
         expires: start.until.map_or(expires, |until| expires.min(until)),
         people: request.approval.people.max(1),
@@ -154,6 +156,7 @@ pub(crate) fn decide_redeem(task: &Task, redeem: &Redeem<'_>) -> Result<Vec<Even
     let asks = Asks {
         workload,
         issuer: &task.issuer,
+        subject: task.subject.as_ref(),
         series: &task.series,
         key: &task.key,
         instance: &pending.instance,
@@ -248,7 +251,8 @@ fn opened(
     approved: Time,
 ) -> Result<Vec<Event>, Refusal> {
     let Redeem { now, workload, .. } = *redeem;
-    let deadline = deadline(approved, workload.window, pending.until);
+    let until = within_session(pending.until, workload, task.subject.as_ref());
+    let deadline = deadline(approved, workload.window, until);
     if now >= deadline {
         return Err(Refusal::new(Rule::Deadline)
             .field("deadline")
@@ -263,6 +267,7 @@ fn opened(
             key: task.key.clone(),
             series: task.series.clone(),
             attempt: task.attempt,
+            subject: task.subject.clone(),
             repeat: workload.repeat,
             opened: now,
             deadline,

@@ -12,6 +12,7 @@ use crate::declared::Workload;
 use crate::epoch::Epoch;
 use crate::id::TaskId;
 use crate::refusal::{Refusal, Rule};
+use crate::subject::Subject;
 use crate::task::Task;
 use crate::text::{Digest, Name};
 use crate::time::Time;
@@ -69,6 +70,8 @@ pub enum BlockOn {
 pub(crate) struct Asks<'a> {
     pub(crate) workload: &'a Workload,
     pub(crate) issuer: &'a Name,
+    /// The person on whose behalf it asks.
+    pub(crate) subject: Option<&'a Subject>,
     pub(crate) series: &'a str,
     pub(crate) key: &'a str,
     pub(crate) instance: &'a str,
@@ -82,6 +85,7 @@ impl<'a> Asks<'a> {
         Self {
             workload: opening.workload,
             issuer: &opening.proof.issuer,
+            subject: opening.client.subject.as_ref(),
             series: &opening.key.series,
             key: &opening.key.key,
             instance: &opening.proof.instance,
@@ -174,8 +178,11 @@ impl BlockOn {
             Self::Person(person) => {
                 let mut people = asks.relies.iter().filter_map(Epoch::person);
                 people.any(|of| of == *person)
+                    || asks.subject.is_some_and(|of| of.person == *person)
             }
-            Self::Issuer(issuer) => issuer == asks.issuer,
+            Self::Issuer(issuer) => {
+                issuer == asks.issuer || asks.subject.is_some_and(|of| of.issuer == *issuer)
+            }
             Self::Owner(owner) => *owner == asks.workload.owner,
             Self::Workload(workload) => *workload == asks.workload.name,
             Self::Tenant => true,
@@ -220,6 +227,11 @@ pub fn check_unblocked(blocks: &[Block], task: &Task, client: u32) -> Result<(),
     }
     let mut ons = BlockOn::of_client(task, client);
     ons.push(BlockOn::Issuer(task.issuer.clone()));
+    ons.extend(
+        task.subject
+            .iter()
+            .map(|of| BlockOn::Issuer(of.issuer.clone())),
+    );
     let chain = task.chain(client);
     ons.extend(chain.map(|(number, _)| BlockOn::Issuer(vouching(task, number).clone())));
     match blocks.iter().find(|block| ons.contains(&block.on)) {

@@ -13,6 +13,7 @@ use crate::epoch::{Epoch, EpochOf, Moved};
 use crate::event::CredentialIssued;
 use crate::id::TaskId;
 use crate::matching::Claims;
+use crate::subject::Subject;
 use crate::task::{Heard, Proof};
 use crate::text::Digest;
 use crate::time::Time;
@@ -179,6 +180,8 @@ pub struct NewClient {
     pub request: AccessRequest,
     /// SHA-256 of the request's parameters.
     pub digest: Digest,
+    /// The person on whose behalf it asks.
+    pub subject: Option<Subject>,
 }
 
 /// Takes in a child.

@@ -6,7 +6,9 @@ use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::access::{AccessRequest, Catalog, Detail, detail_covers, first_access, token_access};
+use crate::access::{
+    AccessRequest, Catalog, Detail, Resource, detail_covers, first_access, token_access,
+};
 use crate::admit::{other_key, other_request};
 use crate::apply::apply;
 use crate::approve::{decide_approve, decide_deny, decide_redeem, decide_request};
@@ -24,6 +26,7 @@ use crate::event::{
     TaskStarted,
 };
 use crate::refusal::{Refusal, Rule};
+use crate::subject::{OnBehalfOf, check_subject, within_session};
 use crate::task::{Client, Heard, Task};
 use crate::text::Digest;
 use crate::time::{Span, Time};
@@ -78,7 +81,8 @@ pub(crate) fn decide_start(start: &Start<'_>) -> Result<Vec<Event>, Refusal> {
         proof,
         ..
     } = start.root;
-    let deadline = deadline(now, workload.window, start.until);
+    let until = within_session(start.until, workload, start.root.client.subject.as_ref());
+    let deadline = deadline(now, workload.window, until);
     if now >= deadline {
         return Err(Refusal::new(Rule::Deadline)
             .field("deadline")
@@ -92,6 +96,7 @@ pub(crate) fn decide_start(start: &Start<'_>) -> Result<Vec<Event>, Refusal> {
         key: start.key.key.clone(),
         series: start.key.series.clone(),
         attempt: start.key.attempt,
+        subject: start.root.client.subject.clone(),
         repeat: workload.repeat,
         opened: now,
         deadline,
@@ -131,6 +136,7 @@ fn register(task: Task, root: &Root<'_>) -> Result<Vec<Event>, Refusal> {
         ..
     } = *root;
     check_binding(workload, client.jkt)?;
+    check_subject(workload, client.subject.as_ref())?;
     let ceiling = workload.ceiling(&proof.claims)?;
     let access = first_access(&ceiling, &client.request, catalog, bounds.details)?;
     let number =
@@ -246,6 +252,7 @@ pub(crate) fn issue(task: &Task, number: u32, terms: &Terms<'_>) -> Result<Event
         check_binding(link.workload, client.jkt)?;
     }
     check_still_declared(number, terms.links, client.parent.is_some())?;
+    check_subject(terms.workload, task.subject.as_ref())?;
     check_live_credentials(client, terms)?;
     let held = held(client, terms)?;
     let ceiling = terms.links.last().map_or(&[][..], |root| &root.ceiling);
@@ -270,6 +277,7 @@ pub(crate) fn issue(task: &Task, number: u32, terms: &Terms<'_>) -> Result<Event
             .wanted("at least a second of life")
             .got(format!("{} left", expires.since(terms.now))));
     }
+    let on_behalf_of = named_as(task, resource);
     let mut draft = CredentialIssued {
         client: number,
         credential: client.issued.saturating_add(1),
@@ -280,14 +288,23 @@ pub(crate) fn issue(task: &Task, number: u32, terms: &Terms<'_>) -> Result<Event
         issued: Time::from_seconds(terms.now.seconds()),
         expires,
         jkt: client.jkt,
-        act: chain_links(task, number),
+        act: chain_links(task, number, on_behalf_of),
         may_act: may_act(task, number, terms),
+        on_behalf_of,
         alg: "".to_string(),
         kid: "".to_string(),
         hash: Digest([0; 32]),
     };
     terms.seal.seal(task.id, terms.workload, &mut draft);
     Ok(Event::CredentialIssued(draft))
+}
+
+/// How tokens of a resource name the person of a task.
+fn named_as(task: &Task, resource: &Resource) -> Option<OnBehalfOf> {
+    task.subject.as_ref().map(|_| match resource.names_person {
+        true => OnBehalfOf::Person,
+        false => OnBehalfOf::Pseudonym,
+    })
 }
 
 fn check_live_credentials(client: &Client, terms: &Terms<'_>) -> Result<(), Refusal> {

@@ -10,6 +10,7 @@ use crate::access::{Detail, Field, Pattern};
 use crate::cause::Cause;
 use crate::matching::{Claims, Match};
 use crate::refusal::{Refusal, Rule};
+use crate::subject::ActsFor;
 use crate::text::Name;
 use crate::time::{Span, Time};
 
@@ -52,6 +53,8 @@ pub struct Workload {
     pub approval: Option<Approval>,
     /// What its clients may hand over; none hands nothing over.
     pub delegation: Option<Delegation>,
+    /// Whom its tasks act for; none acts for nobody.
+    pub acts_for: Option<ActsFor>,
 }
 
 /// The approval that a request needs.

@@ -14,6 +14,7 @@ use crate::epoch::{Epoch, check_epochs};
 use crate::event::{ChainLink, ClientDelegated, Event, Own};
 use crate::matching::Claims;
 use crate::refusal::{Refusal, Rule};
+use crate::subject::OnBehalfOf;
 use crate::task::{Client, Task};
 use crate::text::Name;
 use crate::time::Time;
@@ -98,12 +99,17 @@ pub(crate) fn check_still_declared(
     above.try_for_each(Link::check_delegable)
 }
 
-/// The chain of a delegated client as `act` names it (RFC 8693, section 4.1), the newest first.
-pub(crate) fn chain_links(task: &Task, number: u32) -> Vec<ChainLink> {
-    if task
+/// The chain of a delegated client as `act` names it (RFC 8693, section 4.1), the newest first. A
+/// root client acts for itself, and has one only where `sub` is a person.
+pub(crate) fn chain_links(
+    task: &Task,
+    number: u32,
+    on_behalf_of: Option<OnBehalfOf>,
+) -> Vec<ChainLink> {
+    let delegated = task
         .client(number)
-        .is_none_or(|client| client.parent.is_none())
-    {
+        .is_some_and(|client| client.parent.is_some());
+    if !delegated && on_behalf_of != Some(OnBehalfOf::Person) {
         return Vec::new();
     }
     task.chain(number)

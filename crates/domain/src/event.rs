@@ -15,6 +15,7 @@ use crate::declared::{Heartbeat, Repeat};
 use crate::epoch::Epoch;
 use crate::id::{CredentialId, TaskId};
 use crate::matching::Claims;
+use crate::subject::{OnBehalfOf, Subject};
 use crate::text::{Digest, Name};
 use crate::time::{Span, Time};
 
@@ -60,6 +61,9 @@ pub struct TaskRequested {
     /// Which attempt it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u64>,
+    /// The person on whose behalf it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Subject>,
     /// When it was asked for.
     pub requested: Time,
     /// When it ends without an approval.
@@ -137,6 +141,9 @@ pub struct TaskStarted {
     /// Which attempt it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u64>,
+    /// The person on whose behalf it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Subject>,
     /// Whether further clients may join.
     pub repeat: Repeat,
     /// When it opened.
@@ -260,12 +267,16 @@ pub struct CredentialIssued {
     /// The thumbprint in `cnf`; none is a bearer credential.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jkt: Option<Digest>,
-    /// `act`: who acts and through whom it was handed over, the newest first; none for a root.
+    /// `act`: who acts and through whom it was handed over, the newest first; none for a root, unless
+    /// `sub` is a person.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub act: Vec<ChainLink>,
     /// `may_act`: the workloads that may become a child of the client.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub may_act: Vec<Name>,
+    /// `on_behalf_of`: how it names the person of its task; none where that has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_behalf_of: Option<OnBehalfOf>,
     /// The algorithm it is signed with.
     pub alg: String,
     /// The key it is signed with.

@@ -26,6 +26,7 @@ mod event;
 mod id;
 mod matching;
 mod refusal;
+mod subject;
 mod task;
 mod text;
 mod time;
@@ -52,6 +53,7 @@ pub use event::{
 pub use id::{ClientId, CredentialId, IdError, RefusalId, TaskId};
 pub use matching::{Claims, Clause, ClauseFailure, Match};
 pub use refusal::{Refusal, Rule, Stage};
+pub use subject::{ActsFor, Needed, OnBehalfOf, Subject, check_subject};
 pub use task::{
     Client, ClientState, Credential, FETCH, Heard, Live, Pending, Proof, Task, TaskState,
 };

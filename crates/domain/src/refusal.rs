@@ -195,6 +195,7 @@ rules! {
     Assertion = Proof "assertion" "the client's assertion does not hold";
     AssertionSpent = Proof "assertion_spent" "the client's assertion was used already";
     Credential = Proof "credential" "the credential is not one that is live here";
+    ActorRefused = Proof "actor" "the person's token says that somebody else may act";
     Handover = Proof "handover" "the hand-over does not hold";
     HandoverSpent = Proof "handover_spent" "the hand-over was used already";
 
@@ -242,6 +243,9 @@ rules! {
     ClientsLimit = Task "clients_limit" "the task has as many clients as it may";
     CredentialsLimit = Task "credentials_limit" "the client has as many live credentials as it may";
     RootOnly = Task "root_only" "only a root client may do that";
+    SubjectRefused = Task "subject" "the workload does not act for that person";
+    SubjectMissing = Task "subject_missing" "the workload acts on behalf of a person alone";
+    SubjectOther = Task "subject_other" "the task runs on behalf of another person, or of nobody";
 
     ScopeUnknown = Access "scope_unknown" "the scope is not declared for the workload";
     ScopeNotGranted = Access "scope_not_granted" "the scope is not within the client's access";

@@ -15,6 +15,7 @@ use crate::event::Own;
 use crate::id::{ClientId, CredentialId, TaskId};
 use crate::matching::Claims;
 use crate::refusal::{Refusal, Rule};
+use crate::subject::Subject;
 use crate::text::{Digest, Name};
 use crate::time::{Span, Time};
 
@@ -38,6 +39,9 @@ pub struct Task {
     /// Which attempt it is, where the platform counts them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u64>,
+    /// The person on whose behalf it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Subject>,
     /// When it opened; while it is pending, when it was asked for.
     pub opened: Time,
     /// When it ends at the latest; while it is pending, when the request expires.

@@ -65,6 +65,7 @@ fn asked() -> Vec<(Event, &'static str, &'static str)> {
         key: "1/7/c1".into(),
         series: "1/7".into(),
         attempt: Some(2),
+        subject: None,
         requested: Time::from_millis(1_767_225_600_123),
         expires: Time::from_millis(1_767_227_400_123),
         people: 2,
@@ -87,6 +88,7 @@ fn asked() -> Vec<(Event, &'static str, &'static str)> {
     };
     let plain = TaskRequested {
         attempt: None,
+        subject: None,
         people: 1,
         asked_by: None,
         filled: Claims::new(),
@@ -159,6 +161,7 @@ fn started() -> Vec<(Event, &'static str, &'static str)> {
         key: "1/7/c1".into(),
         series: "1/7".into(),
         attempt: Some(2),
+        subject: None,
         repeat: Repeat::Refuse,
         opened: Time::from_millis(1_767_225_600_123),
         deadline: Time::from_millis(1_767_229_200_123),
@@ -174,12 +177,27 @@ fn started() -> Vec<(Event, &'static str, &'static str)> {
     };
     let plain = TaskStarted {
         attempt: None,
+        subject: None,
         repeat: Repeat::Join,
         epochs: Vec::new(),
         supersedes: Vec::new(),
         ..started.clone()
     };
+    let subject = TaskStarted {
+        subject: Some(Subject {
+            issuer: name("staff"),
+            person: Digest([9; 32]),
+            authenticated: Time::from_seconds(1_767_225_540),
+        }),
+        epochs: vec![epoch(EpochOf::Person(Digest([9; 32])), 1_767_225_540_000)],
+        ..plain.clone()
+    };
     vec![
+        (
+            Event::TaskStarted(subject),
+            "task.started",
+            r#"{"workload":"release","owner":"team-platform","issuer":"github","key":"1/7/c1","series":"1/7","subject":{"issuer":"staff","person":"CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk","authenticated":1767225540000},"repeat":"join","opened":1767225600123,"deadline":1767229200123,"heartbeat":{"mode":"auto","every":30000,"grace":300000},"linger":0,"epochs":[{"of":{"person":"CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk"},"at":1767225540000}]}"#,
+        ),
         (
             Event::TaskStarted(started),
             "task.started",
@@ -260,6 +278,7 @@ fn granted() -> Vec<(Event, &'static str, &'static str)> {
         hash: Digest([5; 32]),
         act: Vec::new(),
         may_act: Vec::new(),
+        on_behalf_of: None,
     };
     let plain = CredentialIssued {
         scope: Vec::new(),
@@ -303,13 +322,37 @@ fn acting() -> Vec<(Event, &'static str, &'static str)> {
             })
             .into(),
         may_act: vec![name("release"), name("scan")],
+        ..plain.clone()
+    };
+    let person = CredentialIssued {
+        act: vec![ChainLink {
+            client: 1,
+            workload: name("release"),
+        }],
+        on_behalf_of: Some(OnBehalfOf::Person),
+        ..plain.clone()
+    };
+    let pseudonym = CredentialIssued {
+        on_behalf_of: Some(OnBehalfOf::Pseudonym),
         ..plain
     };
-    vec![(
-        Event::CredentialIssued(acting),
-        "credential.issued",
-        r#"{"client":1,"credential":2,"resource":"artifacts","audience":"https://artifacts.example","access":ACCESS,"issued":1767225600000,"expires":1767225900000,"act":[{"client":3,"workload":"scan"},{"client":1,"workload":"release"}],"may_act":["release","scan"],"alg":"ES256","kid":"k1","hash":"BQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQU"}"#,
-    )]
+    vec![
+        (
+            Event::CredentialIssued(person),
+            "credential.issued",
+            r#"{"client":1,"credential":2,"resource":"artifacts","audience":"https://artifacts.example","access":ACCESS,"issued":1767225600000,"expires":1767225900000,"act":[{"client":1,"workload":"release"}],"on_behalf_of":"person","alg":"ES256","kid":"k1","hash":"BQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQU"}"#,
+        ),
+        (
+            Event::CredentialIssued(pseudonym),
+            "credential.issued",
+            r#"{"client":1,"credential":2,"resource":"artifacts","audience":"https://artifacts.example","access":ACCESS,"issued":1767225600000,"expires":1767225900000,"on_behalf_of":"pseudonym","alg":"ES256","kid":"k1","hash":"BQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQU"}"#,
+        ),
+        (
+            Event::CredentialIssued(acting),
+            "credential.issued",
+            r#"{"client":1,"credential":2,"resource":"artifacts","audience":"https://artifacts.example","access":ACCESS,"issued":1767225600000,"expires":1767225900000,"act":[{"client":3,"workload":"scan"},{"client":1,"workload":"release"}],"may_act":["release","scan"],"alg":"ES256","kid":"k1","hash":"BQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQU"}"#,
+        ),
+    ]
 }
 
 fn delegated() -> Vec<(Event, &'static str, &'static str)> {

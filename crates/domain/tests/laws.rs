@@ -7,5 +7,6 @@ mod laws {
     mod approvals;
     mod delegation;
     mod runs;
+    mod subjects;
     mod subtree;
 }

@@ -44,9 +44,17 @@ struct Own {
     issuer: Name,
 }
 
-/// The one member of an annex that entries are found by.
+/// The members of an annex that entries are found by: who came in, and on whose behalf.
 #[derive(Deserialize)]
 struct AnnexData {
+    claims: Option<Claims>,
+    subject: Option<Person>,
+}
+
+/// The person on whose behalf a client came in.
+#[derive(Deserialize)]
+struct Person {
+    issuer: Name,
     claims: Option<Claims>,
 }
 
@@ -105,8 +113,15 @@ pub(crate) fn keys_of(
         keys.push(SearchKey::Owner(own.owner));
         vouched = Some(own.issuer);
     }
-    if let Some(sub) = annex.and_then(subject)
+    let annex: Option<AnnexData> = annex.and_then(|annex| serde_json::from_str(annex).ok());
+    let (claims, person) = annex.map_or((None, None), |annex| (annex.claims, annex.subject));
+    if let Some(sub) = claims.and_then(|claims| claims.sub)
         && let Some(issuer) = vouched.or_else(issuer)
+    {
+        keys.push(SearchKey::Subject(issuer, sub));
+    }
+    if let Some(Person { issuer, claims }) = person
+        && let Some(sub) = claims.and_then(|claims| claims.sub)
     {
         keys.push(SearchKey::Subject(issuer, sub));
     }
@@ -133,10 +148,6 @@ fn blocked_instance(on: Option<&RawValue>) -> Option<String> {
         | BlockOn::Workload(_)
         | BlockOn::Tenant => None,
     }
-}
-
-fn subject(annex: &str) -> Option<String> {
-    serde_json::from_str::<AnnexData>(annex).ok()?.claims?.sub
 }
 
 /// A member of the wanted type; one of another type is not what is looked for.

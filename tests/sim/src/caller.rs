@@ -3,22 +3,28 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use aws_lc_rs::hmac;
 use dayfly_domain::access::AccessRequest;
 use dayfly_domain::{ClientId, Digest, Outcome};
 use dayfly_server::app::{
-    End, Ended, GrantRequest, Granted, KeyProof, NarrowRequest, Opened, Presented, Refused,
-    RenewRequest, Trail,
+    DelegateRequest, End, Ended, GrantRequest, Granted, Heard, KeyProof, NarrowRequest, Opened,
+    Presented, Refused, RenewRequest, Trail,
 };
 use dayfly_server::verify::Entrance;
+use dayfly_server::verify::webhook::{Delivery, verify};
 use dayfly_token::alg::Alg;
-use dayfly_token::client::{AssertionRequest, ProofRequest, client_assertion, dpop_proof};
+use dayfly_token::client::{
+    AssertionRequest, HandoverRequest, ProofRequest, client_assertion, dpop_proof, handover,
+};
+use dayfly_token::handover::Given;
 use dayfly_token::sign::SigningKey;
+use serde_json::json;
 
-use crate::world::{ISSUER, RESOURCE, RESOURCE_URL, Run, World, platform_token};
+use crate::world::{HOOK_SECRET, ISSUER, RESOURCE, RESOURCE_URL, Run, World, platform_token};
 
 /// How many keys all callers of a process share out: a key is dear to make and none is ever asked
 /// to be new.
-const KEYS: usize = 64;
+pub(crate) const KEYS: usize = 64;
 
 /// A job of a platform that comes with a token, before anything was granted to it.
 #[derive(Clone)]
@@ -56,6 +62,7 @@ impl Caller {
         let request = GrantRequest {
             entrance: Entrance::Assertion,
             token: &self.token,
+            subject: None,
             workload: None,
             access: wanted(),
             digest: Digest([7; 32]),
@@ -128,6 +135,44 @@ impl Client {
             .await
     }
 
+    /// Hands what may be read over to a helper with a key of its own, who takes it.
+    pub(crate) async fn hand_over(
+        &self,
+        world: &World,
+        helper: usize,
+    ) -> Result<(Self, Granted), Refused> {
+        let key = key_of(helper);
+        let handover = handover(
+            self.key.unwrap(),
+            &HandoverRequest {
+                parent: &self.id.to_string(),
+                issuer: ISSUER,
+                jkt: Some(key.thumbprint()),
+                given: &Given::Scope("read".to_owned()),
+                now: world.now().seconds(),
+                jti: &unique(),
+            },
+        );
+        let header = proof(world, key, "POST", "/token", None);
+        let request = DelegateRequest {
+            handover: &handover.unwrap(),
+            actor: None,
+            workload: None,
+            access: wanted(),
+            digest: Digest([8; 32]),
+            key_proof: Some(at_token(&header)),
+        };
+        let granted = world
+            .app
+            .delegate(&world.tenant, &request, &mut trail("token"))
+            .await?;
+        let helper = Self {
+            key: Some(key),
+            id: granted.client,
+        };
+        Ok((helper, granted))
+    }
+
     /// Ends itself, or its whole task.
     pub(crate) async fn end(
         &self,
@@ -189,6 +234,40 @@ impl Client {
         );
         beaten.map(drop)
     }
+}
+
+/// The platform says by its webhook that an attempt of a run is over.
+pub(crate) async fn is_over(world: &World, repository: u64, run: Run) -> Result<Heard, Refused> {
+    let body = json!({
+        "action": "completed",
+        "workflow_run": {"id": run.id, "run_attempt": run.attempt, "conclusion": "cancelled"},
+        "repository": {"id": repository},
+    })
+    .to_string();
+    let secret = hmac::Key::new(hmac::HMAC_SHA256, HOOK_SECRET.as_bytes());
+    let tag = hmac::sign(&secret, body.as_bytes());
+    let hex: String = tag
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let signature = format!("sha256={hex}");
+    let header = |name: &str| match name {
+        "x-github-event" => Some("workflow_run"),
+        "x-hub-signature-256" => Some(signature.as_str()),
+        _ => None,
+    };
+    let delivery = Delivery {
+        header: &header,
+        body: body.as_bytes(),
+    };
+    let declared = Arc::clone(&world.tenant.loaded().declared);
+    let issuer = &declared.issuers[&"github".parse().unwrap()];
+    let webhook = verify(issuer, delivery, world.now()).unwrap();
+    world
+        .app
+        .upstream(&world.tenant, issuer, &webhook, &trail("webhook"))
+        .await
 }
 
 /// Whether the resource is told that a token is active.

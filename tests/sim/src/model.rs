@@ -15,6 +15,9 @@ pub(crate) const TTL: Span = Span::from_seconds(300);
 pub(crate) const GRACE: Span = Span::from_seconds(300);
 /// A pause of the server longer than this is time in which it could not hear.
 const PAUSE: Span = Span::from_seconds(5);
+/// How far below a root client, and how often in a task, may be handed over.
+pub(crate) const DEPTH: usize = 2;
+pub(crate) const CHILDREN: usize = 6;
 /// How many live credentials a client may have.
 const LIVE_CREDENTIALS: usize = 16;
 
@@ -30,6 +33,8 @@ pub(crate) struct Workload {
     pub(crate) linger: Span,
     /// Whether its clients need no key.
     pub(crate) bearer: bool,
+    /// Whether its clients may hand over.
+    pub(crate) delegates: bool,
 }
 
 /// All of them; which are declared is a bit each.
@@ -41,6 +46,7 @@ pub(crate) const WORKLOADS: [Workload; 4] = [
         joins: false,
         linger: Span::ZERO,
         bearer: false,
+        delegates: true,
     },
     Workload {
         name: "matrix",
@@ -49,6 +55,7 @@ pub(crate) const WORKLOADS: [Workload; 4] = [
         joins: true,
         linger: Span::from_seconds(60),
         bearer: false,
+        delegates: true,
     },
     Workload {
         name: "passing",
@@ -57,6 +64,7 @@ pub(crate) const WORKLOADS: [Workload; 4] = [
         joins: true,
         linger: Span::ZERO,
         bearer: false,
+        delegates: false,
     },
     Workload {
         name: "legacy",
@@ -65,6 +73,7 @@ pub(crate) const WORKLOADS: [Workload; 4] = [
         joins: false,
         linger: Span::ZERO,
         bearer: true,
+        delegates: false,
     },
 ];
 
@@ -84,6 +93,8 @@ pub(crate) struct Model {
     pub(crate) blocked: BTreeSet<(usize, u64)>,
     /// The highest attempt of each run that ever started.
     highest: BTreeMap<(usize, u64), u64>,
+    /// Attempts of runs that the platform said are over.
+    pub(crate) closed: BTreeSet<(usize, u64, u64)>,
     /// Which task claimed a key.
     claims: BTreeMap<(usize, Run), TaskId>,
     /// When the server last said that it hears, and when it did not.
@@ -110,6 +121,10 @@ pub(crate) struct Task {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
+    /// Who handed over to it; none came in by a proof.
+    pub(crate) parent: Option<usize>,
+    /// Which of the callers' keys it holds.
+    pub(crate) key: Option<usize>,
     pub(crate) ended: bool,
     pub(crate) credentials: Vec<Credential>,
 }
@@ -132,6 +147,19 @@ pub(crate) enum Admission {
     Again(TaskId, usize),
 }
 
+impl Task {
+    /// A client and those above it, up to its root.
+    fn line(&self, client: usize) -> impl Iterator<Item = usize> {
+        std::iter::successors(Some(client), |number| self.clients[number - 1].parent)
+    }
+
+    /// Whether neither a client nor one above it has ended.
+    fn is_alive(&self, client: usize) -> bool {
+        self.line(client)
+            .all(|number| !self.clients[number - 1].ended)
+    }
+}
+
 impl Model {
     pub(crate) fn new(now: Time) -> Self {
         Self {
@@ -144,6 +172,7 @@ impl Model {
             frozen: false,
             blocked: BTreeSet::new(),
             highest: BTreeMap::new(),
+            closed: BTreeSet::new(),
             claims: BTreeMap::new(),
             alive: now,
             deaf: Vec::new(),
@@ -221,15 +250,26 @@ impl Model {
         let Some(task) = self.tasks.get(&task) else {
             return false;
         };
-        let client = &task.clients[client - 1];
-        let credential = client.credentials[credential - 1];
-        !self.is_over(task) && !client.ended && !credential.revoked && self.now < credential.expires
+        let credential = task.clients[client - 1].credentials[credential - 1];
+        let alive = !self.is_over(task) && task.is_alive(client);
+        alive && !credential.revoked && self.now < credential.expires
     }
 
     /// Whether a client may still act.
     pub(crate) fn is_client_alive(&self, task: TaskId, client: usize) -> bool {
         let found = self.tasks.get(&task);
-        found.is_some_and(|task| !self.is_over(task) && !task.clients[client - 1].ended)
+        found.is_some_and(|task| !self.is_over(task) && task.is_alive(client))
+    }
+
+    /// Whether a client may hand over once more, to whoever holds this key.
+    pub(crate) fn may_hand_over(&self, task: TaskId, client: usize, key: usize) -> bool {
+        let task = &self.tasks[&task];
+        if task.clients.iter().any(|client| client.key == Some(key)) {
+            return false;
+        }
+        let depth = task.line(client).count() - 1;
+        let children = task.clients.iter().filter(|client| client.parent.is_some());
+        WORKLOADS[task.workload].delegates && depth < DEPTH && children.count() < CHILDREN
     }
 
     /// Whether a client may have one more credential.
@@ -247,6 +287,7 @@ impl Model {
             || self.disabled.contains(&workload)
             || self.offboarded.contains(WORKLOADS[workload].owner)
             || self.blocked.contains(&(workload, run.id))
+            || self.closed.contains(&(workload, run.id, run.attempt))
     }
 
     /// What a fresh proof of a run must be answered with.
@@ -290,7 +331,7 @@ impl Model {
     }
 
     /// A task opens: every open task of a lower attempt of its run ends.
-    pub(crate) fn start(&mut self, id: TaskId, workload: usize, run: Run) {
+    pub(crate) fn start(&mut self, id: TaskId, workload: usize, run: Run, key: Option<usize>) {
         for task in self.tasks.values_mut() {
             let older = task.run.attempt < run.attempt;
             task.ended |= task.workload == workload && task.run.id == run.id && older;
@@ -308,17 +349,30 @@ impl Model {
             ended: false,
         };
         self.tasks.insert(id, task);
-        self.join(id);
+        self.join(id, key);
     }
 
     /// A client joins; gives its number.
-    pub(crate) fn join(&mut self, id: TaskId) -> usize {
+    pub(crate) fn join(&mut self, id: TaskId, key: Option<usize>) -> usize {
+        self.add(id, None, key)
+    }
+
+    /// A client is handed something over by another; gives its number.
+    pub(crate) fn hand_over(&mut self, id: TaskId, parent: usize, key: usize) -> usize {
+        self.add(id, Some(parent), Some(key))
+    }
+
+    fn add(&mut self, id: TaskId, parent: Option<usize>, key: Option<usize>) -> usize {
         let now = self.now;
         let Some(task) = self.tasks.get_mut(&id) else {
-            panic!("a join of nothing");
+            panic!("a client of nothing");
         };
-        task.left = None;
+        if parent.is_none() {
+            task.left = None;
+        }
         task.clients.push(Client {
+            parent,
+            key,
             ended: false,
             credentials: Vec::new(),
         });
@@ -331,8 +385,10 @@ impl Model {
     /// its number and its expiry.
     pub(crate) fn issue(&mut self, id: TaskId, client: usize, until: Time) -> (usize, Time) {
         let now = self.now;
-        if let Some(task) = self.tasks.get_mut(&id) {
-            // A call of a client counts as a beat, once beats are watched.
+        if let Some(task) = self.tasks.get_mut(&id)
+            && task.clients[client - 1].parent.is_none()
+        {
+            // A call of a root client counts as a beat, once beats are watched.
             task.seen = task.seen.map(|_| now);
         }
         self.issue_unheard(id, client, until)
@@ -389,7 +445,8 @@ impl Model {
         let now = self.now;
         if let Some(task) = self.tasks.get_mut(&id) {
             task.clients[client - 1].ended = true;
-            if task.clients.iter().all(|client| client.ended) {
+            let mut roots = task.clients.iter().filter(|client| client.parent.is_none());
+            if roots.all(|root| root.ended) {
                 task.left = Some(now);
                 // Without a linger the end of the last client is the end of the task.
                 task.ended |= WORKLOADS[task.workload].linger == Span::ZERO;

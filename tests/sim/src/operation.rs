@@ -20,12 +20,28 @@ pub(crate) enum Operation {
     Again(usize),
     Renew(usize),
     Narrow(usize),
+    /// A client hands over to a helper with this key.
+    HandOver {
+        client: usize,
+        key: usize,
+    },
     Introspect(usize),
     Beat(usize),
     EndClient(usize),
     EndTask(usize),
     Revoke(usize),
     OperatorEnd(usize),
+    /// An operator ends one client with what was delegated from it.
+    EndByHand(usize),
+    /// An operator ends what is open of an owner, and new tasks may start.
+    EndOwner(usize),
+    /// The same of a workload.
+    EndWorkload(usize),
+    /// The platform says that the run of a task, in that attempt or the next, is over.
+    Cancel {
+        task: usize,
+        next: bool,
+    },
     Unblock(usize),
     Offboard(usize),
     Restore(usize),
@@ -90,7 +106,7 @@ impl Dice {
     }
 }
 
-/// How often each kind comes, in a thousand.
+/// How often each kind comes, beside the others.
 type Weighed = (u64, fn(&mut Dice) -> Operation);
 
 const WEIGHED: &[Weighed] = &[
@@ -107,12 +123,23 @@ const WEIGHED: &[Weighed] = &[
     (60, |dice| Operation::Again(dice.place())),
     (150, |dice| Operation::Renew(dice.place())),
     (100, |dice| Operation::Narrow(dice.place())),
+    (90, |dice| Operation::HandOver {
+        client: dice.place(),
+        key: dice.place(),
+    }),
     (150, |dice| Operation::Introspect(dice.place())),
     (30, |dice| Operation::Beat(dice.place())),
     (30, |dice| Operation::EndClient(dice.place())),
     (15, |dice| Operation::EndTask(dice.place())),
     (25, |dice| Operation::Revoke(dice.place())),
     (8, |dice| Operation::OperatorEnd(dice.place())),
+    (12, |dice| Operation::EndByHand(dice.place())),
+    (2, |dice| Operation::EndOwner(dice.place())),
+    (3, |dice| Operation::EndWorkload(dice.place())),
+    (8, |dice| Operation::Cancel {
+        task: dice.place(),
+        next: dice.below(4) == 0,
+    }),
     (5, |dice| Operation::Unblock(dice.place())),
     (3, |dice| Operation::Offboard(dice.place())),
     (9, |dice| Operation::Restore(dice.place())),
@@ -165,10 +192,15 @@ fn failing(dice: &mut Dice) -> Operation {
             Operation::Start { .. }
             | Operation::Renew(_)
             | Operation::Narrow(_)
+            | Operation::HandOver { .. }
             | Operation::EndClient(_)
             | Operation::EndTask(_)
             | Operation::Revoke(_)
             | Operation::OperatorEnd(_)
+            | Operation::EndByHand(_)
+            | Operation::EndOwner(_)
+            | Operation::EndWorkload(_)
+            | Operation::Cancel { .. }
             | Operation::Offboard(_)
             | Operation::Disable(_)
             | Operation::Freeze

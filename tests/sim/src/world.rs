@@ -25,6 +25,8 @@ pub(crate) const ISSUER: &str = "https://dayfly.example/acme";
 /// The one resource, its name and its URL.
 pub(crate) const RESOURCE: &str = "artifacts";
 pub(crate) const RESOURCE_URL: &str = "https://artifacts.example/api";
+/// What proves that a webhook is the platform's.
+pub(crate) const HOOK_SECRET: &str = "the secret of the platform's hook";
 /// The platform's key is known by this.
 const KID: &str = "k1";
 
@@ -34,6 +36,7 @@ pub(crate) const DECLARED: &str = r#"
 [issuer.github]
 kind = "github"
 jwks = { file = "jwks.json" }
+webhook_secret_file = "hook.secret"
 
 [owner.team]
 name    = "Team"
@@ -146,6 +149,7 @@ pub(crate) fn folder(declared: &str) -> Arc<TempDir> {
     let jwk = platform().public_jwk().published(KID, Alg::Es256);
     write("jwks.json", &json!({ "keys": [jwk] }).to_string());
     write("artifacts.secret", "secret of artifacts\n");
+    write("hook.secret", HOOK_SECRET);
     write("tenant.toml", declared);
     std::fs::write(
         policies.join("baseline.cedar"),

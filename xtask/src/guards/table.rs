@@ -119,6 +119,15 @@ pub(super) const GUARDS: &[Guard] = &[
     },
     Guard {
         promise: "P3",
+        what: "the end of a child with the job that it came from",
+        file: "crates/server/src/app/closing.rs",
+        guard: "vouched(client) && has_part(&client.instance, part)",
+        without: "client.parent.is_none() && has_part(&client.instance, part) && vouched(client)",
+        target: ATTACKS,
+        test: "webhooks::a_job_that_is_over_ends_the_children_that_came_from_it",
+    },
+    Guard {
+        promise: "P3",
         what: "the look at epochs where a token is introspected",
         file: "crates/server/src/app/authenticate.rs",
         guard: "        check_epochs(open.stale_for(own.id.client.number))?;",
@@ -323,5 +332,14 @@ pub(super) const GUARDS: &[Guard] = &[
         without: "        let _ = check_epochs(None);",
         target: SIMULATION,
         test: "simulate::tests::a_hundred_thousand_operations_agree_with_the_model",
+    },
+    Guard {
+        promise: "P3",
+        what: "that a task relies on the authentication of the person for whom it runs",
+        file: "crates/server/src/app/plan.rs",
+        guard: "        facts.epochs.extend(subject.map(Subject::epoch));",
+        without: "        let _ = subject;",
+        target: ATTACKS,
+        test: "subject_life::the_end_of_a_session_ends_the_task_and_all_that_it_handed_on",
     },
 ];

@@ -8,13 +8,18 @@ use dayfly_server::verify::Entrance;
 use serde_json::Value;
 
 /// The columns of the table: faces that answer alike, as the document's head says.
-const COLUMNS: [&[Face]; 6] = [
+const COLUMNS: [&[Face]; 7] = [
     &[Face::Grant(Entrance::Assertion), Face::Renewal],
     &[Face::Grant(Entrance::ClientAssertion)],
-    &[Face::Grant(Entrance::SubjectToken), Face::Exchange],
+    &[
+        Face::Grant(Entrance::SubjectToken),
+        Face::Grant(Entrance::ActorToken),
+        Face::Exchange,
+    ],
     &[Face::Deferred],
     &[Face::Introspection, Face::Revocation],
     &[Face::Task],
+    &[Face::Webhook],
 ];
 
 /// The rows of the table: rule, stage, what it says, and how it is answered in each column.
@@ -52,7 +57,11 @@ fn answer(rule: Rule, face: Face) -> String {
     let status = response.status().as_u16();
     let body = ready(to_bytes(response.into_body(), 1 << 16));
     let body: Value = serde_json::from_slice(&body.expect("a body")).expect("json");
-    format!("{status} `{}`", body["error"].as_str().unwrap_or_default())
+    match body["error"].as_str() {
+        Some(error) => format!("{status} `{error}`"),
+        // A webhook is no request of OAuth.
+        None => status.to_string(),
+    }
 }
 
 /// The output of a future that waits for nothing.

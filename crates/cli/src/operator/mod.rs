@@ -207,7 +207,7 @@ pub(crate) enum PolicyCommand {
     /// Parses and validates policy files, offline. Exits with 0 when they hold and 1 when not
     Check(policy::CheckArgs),
     /// What policies said of a refusal, task or credential, or would say of a request
-    Explain(policy::ExplainArgs),
+    Explain(Box<policy::ExplainArgs>),
 }
 
 /// What is done with blocks.

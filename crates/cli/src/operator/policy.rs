@@ -1,5 +1,6 @@
 //! `dayfly policy`: whether policy files hold, and what policies said or would say of a request.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::builder::PossibleValuesParser;
 use dayfly_domain::{CredentialId, Name, RefusalId, Span, TaskId, Time};
 use dayfly_server::declared::{Declared, LoadError, Source, SourceFile, TenantContext, Warning};
-use dayfly_server::policy::{Hypothetical, Policies};
+use dayfly_server::policy::{Hypothetical, HypotheticalPerson, Policies};
 use dayfly_server::record::{moment, one_line};
 use serde_json::{Map, Value, json};
 
@@ -56,6 +57,12 @@ pub(crate) struct ExplainArgs {
     /// A JSON object of the proof's claims, or `-` for standard input
     #[arg(long, value_name = "FILE", requires = "workload")]
     claims: Option<PathBuf>,
+    /// The issuer of the person on whose behalf it is asked
+    #[arg(long, value_name = "ISSUER", requires = "workload")]
+    subject: Option<Name>,
+    /// A JSON object of what the person's token claims
+    #[arg(long, value_name = "FILE", requires = "subject")]
+    subject_claims: Option<PathBuf>,
     /// For `delegate`: the workload of the parent
     #[arg(long, value_name = "NAME", requires = "workload")]
     parent: Option<Name>,
@@ -243,16 +250,18 @@ async fn explain_request(args: &ExplainArgs, at: At<'_>) -> Result<Value> {
     let (Some(workload), Some(resource)) = (&args.workload, &args.resource) else {
         bail!("a request has a `--workload` and a `--resource`");
     };
-    let claims = match &args.claims {
-        None => Map::new(),
-        Some(file) => serde_json::from_slice(&read_file(file)?)
-            .with_context(|| format!("{} is no JSON object of claims", file.display()))?,
-    };
+    let claims = read_claims(args.claims.as_deref())?;
+    let person = read_claims(args.subject_claims.as_deref())?;
+    let subject = args.subject.clone().map(|issuer| HypotheticalPerson {
+        issuer,
+        claims: person,
+    });
     let asked = Hypothetical {
         workload: workload.clone(),
         resource: resource.clone(),
         action: args.action.clone(),
-        claims: claims.into_iter().collect(),
+        claims,
+        subject,
         address: args.address,
         open_tasks: None,
         starts_last_hour: None,
@@ -275,6 +284,14 @@ async fn explain_request(args: &ExplainArgs, at: At<'_>) -> Result<Value> {
         .ask(&policies, &declared, now())
         .map_err(|why| anyhow!(why))?;
     Ok(json!(said))
+}
+
+fn read_claims(file: Option<&Path>) -> Result<BTreeMap<String, Value>> {
+    let Some(file) = file else {
+        return Ok(BTreeMap::new());
+    };
+    serde_json::from_slice(&read_file(file)?)
+        .with_context(|| format!("{} is no JSON object of claims", file.display()))
 }
 
 /// What was asked and said, for a person.

@@ -39,6 +39,7 @@ pub(super) fn task(task: &TaskView, now: Time) -> String {
                 .map(|attempt| attempt.to_string())
                 .unwrap_or_default(),
         ),
+        ("on behalf of", behalf(task)),
         ("opened", moment(task.opened, now)),
         ("deadline", moment(task.deadline, now)),
         ("heartbeat", heartbeat(task)),
@@ -64,6 +65,22 @@ pub(super) fn task(task: &TaskView, now: Time) -> String {
         client(&mut text, one, now);
     }
     text
+}
+
+/// The person, by name where it is shown and still on record.
+fn behalf(task: &TaskView) -> String {
+    let Some(subject) = &task.subject else {
+        return String::new();
+    };
+    match (&subject.sub, &subject.iss) {
+        (Some(sub), Some(iss)) => format!(
+            "{} of {} ({})",
+            one_line(sub),
+            one_line(iss),
+            subject.person
+        ),
+        (Some(_) | None, Some(_) | None) => format!("{} of {}", subject.person, subject.issuer),
+    }
 }
 
 fn heartbeat(task: &TaskView) -> String {

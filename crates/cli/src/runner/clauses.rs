@@ -6,6 +6,7 @@ use crate::http::Clients;
 use crate::output::say;
 use crate::random;
 use crate::runner::address::ServerArgs;
+use crate::runner::person::PersonSource;
 use crate::runner::proof_source::ProofSource;
 use crate::runner::server::Server;
 use crate::runner::session::{Ask, Binding, Opening, Origin, Session};
@@ -14,14 +15,18 @@ use anyhow::Context;
 
 /// Asks the server for a scope that nobody declares: it verifies the proof and matches it, and then
 /// refuses, so that nothing is granted and the proof is not spent.
-pub(super) async fn asked(server: &ServerArgs, workload: Option<&str>) -> Result<(), Failure> {
+pub(super) async fn asked(
+    server: &ServerArgs,
+    workload: Option<&str>,
+    person: Option<PersonSource>,
+) -> Result<(), Failure> {
     let Some(address) = server.address()? else {
         return Ok(());
     };
     let clients = Clients::new().context("cannot make HTTP requests")?;
     let opened = Session::open(Opening {
         server: Server::new(address, clients),
-        origin: Origin::Platform(ProofSource::find()?),
+        origin: Origin::Platform(ProofSource::find()?, person),
         ask: Ask {
             workload: workload.map(str::to_owned),
             scope: Some(format!("dayfly-proof-{}", random::name()?)),
@@ -99,6 +104,20 @@ fn line(preview: &dayfly_server::verify::Preview) -> String {
             "workload {workload}: matches, but does not say which run it is: {} ({})",
             refusal.field, refusal.hint
         ),
-        (None, None, None) => format!("workload {workload}: matches"),
+        (None, None, None) => format!("workload {workload}: matches{}", acts_for(preview)),
     }
+}
+
+/// Whose people a workload acts for.
+#[cfg(feature = "server")]
+fn acts_for(preview: &dayfly_server::verify::Preview) -> String {
+    let Some(acts_for) = &preview.acts_for else {
+        return String::new();
+    };
+    let from: Vec<String> = acts_for.from.iter().map(ToString::to_string).collect();
+    let must = match acts_for.person {
+        dayfly_domain::Needed::Optional => "may act",
+        dayfly_domain::Needed::Required => "acts only",
+    };
+    format!(", and {must} for a person of {}", from.join(" or "))
 }

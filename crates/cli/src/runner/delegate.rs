@@ -47,6 +47,8 @@ pub(crate) fn main(args: DelegateArgs, server: ServerArgs) -> ExitCode {
     let like_a_run = RunArgs {
         workload: None,
         resources: args.resources,
+        // A helper acts for the person of its run.
+        on_behalf_of: None,
         access: None,
         scope: None,
         limit: args.limit,

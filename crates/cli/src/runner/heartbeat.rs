@@ -58,10 +58,13 @@ async fn beat(session: &Session) -> Result<Option<Duration>, Failure> {
 
 async fn send(session: &Session, token: &Token) -> Result<Option<Duration>, Failure> {
     if session.is_delegated() {
-        // A helper keeps no task alive: it only asks whether it is still there.
+        // A helper keeps no task alive: it only asks whether it is still there, as often as its task is to beat.
         let path = format!("tasks/{}", session.task());
-        session.call(Method::GET, &path, Body::Empty, token).await?;
-        return Ok(None);
+        let answer = session.call(Method::GET, &path, Body::Empty, token).await?;
+        let every = answer.get("heartbeat").and_then(|of| of.get("every"));
+        return Ok(every
+            .and_then(Value::as_u64)
+            .map(|millis| bounded(Duration::from_millis(millis))));
     }
     let path = format!("tasks/{}/heartbeat", session.task());
     let answer = session
@@ -71,5 +74,10 @@ async fn send(session: &Session, token: &Token) -> Result<Option<Duration>, Fail
         .context("the answer to a heartbeat is malformed")?;
     Ok(beat
         .every
-        .map(|seconds| Duration::from_secs(seconds.clamp(1, 3_600))))
+        .map(|seconds| bounded(Duration::from_secs(seconds))))
+}
+
+/// Neither so often that it is a flood, nor so seldom that nobody would notice.
+fn bounded(every: Duration) -> Duration {
+    every.clamp(Duration::from_secs(1), Duration::from_secs(3_600))
 }

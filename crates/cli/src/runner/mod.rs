@@ -18,6 +18,7 @@ mod supervise;
 
 mod listener;
 mod patience;
+mod person;
 mod problem;
 mod proof_source;
 mod server;

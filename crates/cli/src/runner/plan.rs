@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
@@ -22,6 +23,10 @@ pub(crate) struct RunArgs {
     /// A resource that the command needs tokens for, by name or URL; the first is the default
     #[arg(long = "resource", value_name = "RESOURCE")]
     pub(crate) resources: Vec<String>,
+    /// A file with the ID token or access token of the person on whose behalf the command acts; else what
+    /// `DAYFLY_SUBJECT_TOKEN` holds or `DAYFLY_SUBJECT_TOKEN_FILE` names
+    #[arg(long, value_name = "FILE")]
+    pub(crate) on_behalf_of: Option<PathBuf>,
     /// The access to ask for (RFC 9396) instead of the workload's whole
     #[arg(long, value_name = "JSON", value_parser = parse_access)]
     pub(crate) access: Option<String>,

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use crate::http::Clients;
 use crate::output::{self, answer, say};
 use crate::runner::address::ServerArgs;
+use crate::runner::person::PersonSource;
 use crate::runner::proof_source::ProofSource;
 use crate::runner::wire::Failure;
 use crate::runner::{block_on, clauses};
@@ -24,6 +25,9 @@ pub(crate) struct ProofArgs {
     /// The workload to ask the server about, where more than one may match
     #[arg(long, value_name = "NAME")]
     workload: Option<String>,
+    /// A file with the token of the person on whose behalf the job acts, to be shown to the server too
+    #[arg(long, value_name = "FILE")]
+    on_behalf_of: Option<std::path::PathBuf>,
     /// Compare the claims with the workloads of this configuration's folder instead of asking a server
     #[cfg(feature = "server")]
     #[arg(long, value_name = "FILE")]
@@ -55,7 +59,8 @@ async fn show(args: &ProofArgs, server: &ServerArgs) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    clauses::asked(server, args.workload.as_deref()).await
+    let person = PersonSource::find(args.on_behalf_of.as_deref());
+    clauses::asked(server, args.workload.as_deref(), person).await
 }
 
 /// The claims of this job's platform token, not verified: all that whoever compares them with workloads needs.

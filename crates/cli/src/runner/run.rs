@@ -21,6 +21,7 @@ use crate::runner::heartbeat;
 use crate::runner::listener::Listener;
 use crate::runner::loopback::Loopback;
 use crate::runner::patience::patiently;
+use crate::runner::person::PersonSource;
 use crate::runner::plan::Plan;
 use crate::runner::proof_source::ProofSource;
 use crate::runner::proxy::Seat;
@@ -200,7 +201,10 @@ async fn open(
     let address = server.address()?;
     let address = address.context("name the server with --server or DAYFLY_SERVER")?;
     let origin = match given {
-        None => Origin::Platform(ProofSource::find()?),
+        None => {
+            let person = PersonSource::find(args.on_behalf_of.as_deref());
+            Origin::Platform(ProofSource::find()?, person)
+        }
         Some(given) => Origin::Surrounding(Surrounding::find()?, given.clone()),
     };
     let clients = Clients::new().context("cannot make HTTP requests")?;

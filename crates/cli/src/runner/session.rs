@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 use crate::clock;
 use crate::random;
 use crate::runner::patience::{Patience, patiently};
+use crate::runner::person::{PersonSource, PersonToken};
 use crate::runner::proof_source::{PlatformProof, ProofSource};
 use crate::runner::server::{Body, Call, Server, authorize};
 use crate::runner::surrounding::{HandOver, Surrounding};
@@ -25,6 +26,8 @@ use crate::runner::wire::{Deferral, Failure, Granted};
 
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+/// The type of a platform's token as an actor token.
+const TYPE_JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 const TYPE_HANDOVER: &str = "urn:dayfly:params:oauth:token-type:handover";
 const CLIENT_ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 const ASSERTION_SECONDS: u64 = 60;
@@ -58,15 +61,15 @@ pub(crate) enum Binding {
 /// By what a run comes in.
 #[derive(Debug)]
 pub(crate) enum Origin {
-    /// The platform's proof, which opens a task.
-    Platform(ProofSource),
+    /// The platform's proof, which opens a task, and the token of the person for whom it acts.
+    Platform(ProofSource, Option<PersonSource>),
     /// A hand-over of the surrounding run, whose child it becomes.
     Surrounding(Surrounding, Given),
 }
 
 /// What is shown to come in, kept for the answer that gets lost.
 enum Shown {
-    Proof(PlatformProof),
+    Proof(PlatformProof, Option<PersonToken>),
     HandOver(HandOver),
 }
 
@@ -308,7 +311,7 @@ impl Session {
                 Some(_) | None => origin.show(&server, &binding).await?,
             };
             let mut form = shown.form(&ask, &ask.target);
-            if matches!(shown, Shown::Proof(_)) && binding.signing_key().is_some() {
+            if matches!(shown, Shown::Proof(..)) && binding.signing_key().is_some() {
                 // Only a key can fetch what was approved later, and a hand-over waits for nobody.
                 form.push(("completion_mode", "deferred".to_owned()));
             }
@@ -373,7 +376,7 @@ impl Session {
         match self.binding {
             Binding::Key(_) => true,
             Binding::Bearer => match &self.origin {
-                Origin::Platform(proofs) => proofs.renews(),
+                Origin::Platform(proofs, _) => proofs.renews(),
                 Origin::Surrounding(..) => false,
             },
         }
@@ -520,7 +523,14 @@ impl Origin {
     /// Something fresh to come in by.
     async fn show(&self, server: &Server, binding: &Binding) -> Result<Shown, Failure> {
         match self {
-            Self::Platform(proofs) => proof_for(server, proofs).await.map(Shown::Proof),
+            Self::Platform(proofs, person) => {
+                let person = match person {
+                    Some(source) => Some(source.token().await?),
+                    None => None,
+                };
+                let proof = proof_for(server, proofs).await?;
+                Ok(Shown::Proof(proof, person))
+            }
             Self::Surrounding(around, given) => {
                 let key = binding.signing_key().context("a helper needs a key")?;
                 let shown = around.hand_over(key.thumbprint(), given, server.clients());
@@ -533,16 +543,23 @@ impl Origin {
 impl Shown {
     fn has_expired(&self) -> bool {
         match self {
-            Self::Proof(proof) => proof.has_expired(),
+            Self::Proof(proof, _) => proof.has_expired(),
             Self::HandOver(handover) => handover.has_expired(),
         }
     }
 
     fn form(&self, ask: &Ask, target: &Target) -> Form {
         let shown = match self {
-            Self::Proof(proof) => vec![
+            Self::Proof(proof, None) => vec![
                 ("grant_type", JWT_BEARER.to_owned()),
                 ("assertion", proof.token().expose().to_owned()),
+            ],
+            Self::Proof(proof, Some(person)) => vec![
+                ("grant_type", EXCHANGE.to_owned()),
+                ("subject_token_type", person.kind().to_owned()),
+                ("subject_token", person.token().expose().to_owned()),
+                ("actor_token_type", TYPE_JWT.to_owned()),
+                ("actor_token", proof.token().expose().to_owned()),
             ],
             Self::HandOver(handover) => vec![
                 ("grant_type", EXCHANGE.to_owned()),

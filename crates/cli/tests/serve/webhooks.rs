@@ -282,12 +282,30 @@ async fn every_outcome_is_counted(stage: &Stage, shared: &Shared) {
             statuses.iter().all(|status| *status == wanted),
             "{outcome}: {statuses:?}"
         );
-        let (_, metrics) =
-            stage.shell("curl -sS --unix-socket data/admin.sock http://localhost/metrics");
-        let line = format!(
-            "dayfly_webhooks_total{{tenant=\"acme\",issuer=\"github\",outcome=\"{outcome}\"}} {}\n",
-            statuses.len()
-        );
-        assert!(metrics.contains(&line), "{line}{metrics}");
+        counted(stage, "github", outcome, statuses.len());
     }
+    // Proven, and about no run that a workload of the issuer could ever prove.
+    let body = json!({ "claims": { "wheel": "7" }, "outcome": "failed" });
+    let (status, said) = standard(shared, "ci", node_signature, &body).await;
+    assert_eq!(status, 400, "{said}");
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["refused"]["stage"], "request", "{said}");
+    assert!(
+        said["says"].is_string() && said.get("error").is_none(),
+        "{said}"
+    );
+    counted(stage, "ci", "refused", 1);
+    let id = said["refusal"].as_str().unwrap();
+    let (explained, why) = stage.operate(&["why", id, "--config", "dayfly.toml"]);
+    assert!(explained && why.contains("task key"), "{why}");
+}
+
+/// An operator sees how many of an issuer's had this outcome.
+fn counted(stage: &Stage, issuer: &str, outcome: &str, times: usize) {
+    let (_, metrics) =
+        stage.shell("curl -sS --unix-socket data/admin.sock http://localhost/metrics");
+    let line = format!(
+        "dayfly_webhooks_total{{tenant=\"acme\",issuer=\"{issuer}\",outcome=\"{outcome}\"}} {times}\n"
+    );
+    assert!(metrics.contains(&line), "{line}{metrics}");
 }

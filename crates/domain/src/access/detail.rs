@@ -115,6 +115,8 @@ pub struct Resource {
     pub name: Name,
     /// Its URL: the audience of its tokens, compared as bytes.
     pub url: String,
+    /// Whether its tokens name the person on whose behalf a task runs.
+    pub names_person: bool,
 }
 
 /// The resources and the declared fields of types that requests are read against.

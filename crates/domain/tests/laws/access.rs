@@ -105,6 +105,7 @@ pub(crate) fn catalog() -> Catalog {
         let declared = Resource {
             name: name(resource),
             url: format!("https://{resource}.example"),
+            names_person: false,
         };
         catalog.resources.insert(name(resource), declared);
     }

@@ -83,6 +83,7 @@ fn workload(reopen: bool) -> Workload {
         limits: Limits::default(),
         approval: None,
         delegation: None,
+        acts_for: None,
     }
 }
 
@@ -113,6 +114,7 @@ proptest! {
                 jwk: None,
                 request: AccessRequest::default(),
                 digest: Digest([0; 32]),
+                subject: None,
             },
             claims: &claims,
             closed: &closed,

@@ -68,6 +68,7 @@ fn asked(workload: &Workload, request: &AccessRequest, now: Time, people: u32) -
         jwk: Some("{}".into()),
         request: request.clone(),
         digest: person(102),
+        subject: None,
     };
     let command = Command::Request(Request {
         start: Start {

@@ -121,6 +121,7 @@ fn workload(of: &'static str) -> impl Strategy<Value = Workload> {
             limits: Limits::default(),
             approval: None,
             delegation,
+            acts_for: None,
         }
     })
 }
@@ -440,6 +441,7 @@ fn client(key: Option<u8>, request: AccessRequest) -> NewClient {
         jwk: None,
         request,
         digest: digest(0),
+        subject: None,
     }
 }
 

@@ -133,6 +133,7 @@ pub(super) fn plain() -> Workload {
         limits: Limits::default(),
         approval: None,
         delegation: None,
+        acts_for: None,
     }
 }
 
@@ -267,6 +268,7 @@ impl Run {
             jwk: None,
             request: request.clone(),
             digest: digest(request.details.len() as u8),
+            subject: None,
         };
         let root = Root {
             now: self.now,

@@ -40,6 +40,7 @@ fn task(parents: &[Option<u32>]) -> Task {
         key: "k".into(),
         series: "k".into(),
         attempt: None,
+        subject: None,
         opened: NOW,
         deadline: LATER,
         heartbeat: Heartbeat::default(),

@@ -44,6 +44,7 @@ impl World {
                 let resource = Resource {
                     name: name(words[1]),
                     url: words[2].into(),
+                    names_person: words.get(3) == Some(&"person"),
                 };
                 self.catalog.resources.insert(name(words[1]), resource);
             }
@@ -141,6 +142,7 @@ fn plain(text: &str) -> Workload {
         limits: Limits::default(),
         approval: None,
         delegation: None,
+        acts_for: None,
     };
     set(&mut workload, "task", "job");
     workload
@@ -181,10 +183,29 @@ fn set(workload: &mut Workload, key: &str, value: &str) {
         }
         "delegation" if value == "none" => workload.delegation = None,
         "delegation" => workload.delegation = Some(delegation(&workload.name, value)),
+        "for" => workload.acts_for = acts_for(value),
         "open" => workload.limits.open = value.parse().ok(),
         "starts_per_hour" => workload.limits.starts_per_hour = value.parse().ok(),
         other => panic!("a workload has no `{other}`"),
     }
+}
+
+/// Reads `ISSUER,…[/required][/SESSION]`, or `none`.
+fn acts_for(value: &str) -> Option<ActsFor> {
+    let mut parts = value.split('/');
+    let from = parts.next().filter(|from| *from != "none")?;
+    let mut acts_for = ActsFor {
+        from: from.split(',').map(name).collect(),
+        person: Needed::Optional,
+        session: None,
+    };
+    for part in parts {
+        match part {
+            "required" => acts_for.person = Needed::Required,
+            session => acts_for.session = Some(span(session)),
+        }
+    }
+    Some(acts_for)
 }
 
 /// Reads `DEPTH/CLIENTS/TO,…[/actor]`, where `self` is the workload itself.

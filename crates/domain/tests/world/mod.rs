@@ -106,8 +106,8 @@ impl World {
             })
     }
 
-    /// `show PROOF [by KEY] [workload NAME] [instance NAME] [reusable] [person NAME]`: the whole way
-    /// of a proof.
+    /// `show PROOF [by KEY] [workload NAME] [instance NAME] [reusable] [person NAME] [for PERSON [of
+    /// ISSUER] [auth TIME]]`: the whole way of a proof.
     fn show(&mut self, step: &Step) -> Result<String, Refusal> {
         let workload = self.workload(step.after("workload")).clone();
         let proof = self.proof(step, &workload);
@@ -637,6 +637,11 @@ impl Step {
             jkt: self.after("by").map(digest),
             jwk: self.after("by").map(ToString::to_string),
             digest: self.request_digest(),
+            subject: self.after("for").map(|person| Subject {
+                issuer: name(self.after("of").unwrap_or("staff")),
+                person: digest(person),
+                authenticated: ZERO + self.after("auth").map_or(Span::ZERO, script::span),
+            }),
             request: self.request.clone(),
         }
     }

@@ -45,7 +45,7 @@ pub(crate) fn event(id: TaskId, event: &Event, ceiling: &[Detail]) -> String {
             for old in &started.supersedes {
                 text += &format!(" supersedes {old}");
             }
-            text
+            text + &behalf(started.subject.as_ref())
         }
         Event::ClientRegistered(registered) => format!(
             "{id}/{} registered {} until {}{}",
@@ -102,7 +102,21 @@ fn asked(id: TaskId, requested: &TaskRequested, ceiling: &[Detail]) -> String {
     for old in &requested.supersedes {
         text += &format!(" supersedes {old}");
     }
-    text
+    text + &behalf(requested.subject.as_ref())
+}
+
+fn behalf(subject: Option<&Subject>) -> String {
+    let Some(subject) = subject else {
+        return String::new();
+    };
+    let label = subject.person.0.iter().take_while(|byte| **byte != 0);
+    let label: Vec<u8> = label.copied().collect();
+    let label = String::from_utf8_lossy(&label);
+    let authenticated = time(subject.authenticated);
+    format!(
+        " for {label} of {}, authenticated at {authenticated}",
+        subject.issuer
+    )
 }
 
 fn issued_text(id: TaskId, issued: &CredentialIssued) -> String {
@@ -123,6 +137,11 @@ fn issued_text(id: TaskId, issued: &CredentialIssued) -> String {
     if !issued.may_act.is_empty() {
         let names: Vec<String> = issued.may_act.iter().map(ToString::to_string).collect();
         text += &format!(" may_act {}", names.join(","));
+    }
+    match issued.on_behalf_of {
+        None => {}
+        Some(OnBehalfOf::Person) => text += " naming the person",
+        Some(OnBehalfOf::Pseudonym) => text += " naming a pseudonym",
     }
     if !issued.scope.is_empty() {
         text += &format!(" scope {}", issued.scope.join(" "));

@@ -14,6 +14,7 @@ use super::plan::relied_on;
 use super::refuse::{Trail, unavailable};
 use super::renew::{declared_workload, others_of, proving, relies_of};
 use super::replay::one_time;
+use super::subject::Person;
 use super::tenant::Loaded;
 use super::{App, Tenant};
 use crate::mint::Sealer;
@@ -25,6 +26,8 @@ pub(super) struct Deciding<'a> {
     pub(super) tenant: &'a Tenant,
     pub(super) loaded: &'a Loaded,
     pub(super) verified: &'a Verified,
+    /// The person on whose behalf the task runs.
+    pub(super) person: Option<&'a Person>,
     pub(super) open: &'a OpenTask,
 }
 
@@ -126,7 +129,7 @@ impl<'a> Deciding<'a> {
         let query = FactsQuery {
             series: Some((&actor.proof.proof().issuer, &actor.key.series)),
             one_time: actor.proof.one_time_key(),
-            epochs: &relied_on(workload),
+            epochs: &relied_on(workload, None),
             ..FactsQuery::default()
         };
         let mut facts = app
@@ -202,6 +205,7 @@ impl<'a> Deciding<'a> {
             claims,
             counts,
             now: self.app.now(),
+            person: self.person,
             approvals: 0,
             handed: Some(Handed {
                 depth: u32::try_from(task.chain(parent).count()).unwrap_or(u32::MAX),
@@ -249,5 +253,6 @@ fn proof_annex(actor: &VerifiedActor) -> ProofAnnex<'_> {
         claims: &actor.proof.proof().claims,
         entrance: "actor_token",
         run_url: actor.proof.run_url(),
+        subject: None,
     }
 }

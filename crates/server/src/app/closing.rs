@@ -1,8 +1,8 @@
 //! What is over by the word of a platform: which open tasks and clients end by it, and what of the run is closed.
 
 use dayfly_domain::{
-    Cause, Claim, ClaimState, Closed, Command, EndClient, EndTask, Event, Moved, Name, Refusal,
-    Sweep, Task, TaskId, Time, apply, decide, has_part,
+    Cause, Claim, ClaimState, Client, Closed, Command, EndClient, EndTask, Event, Moved, Name,
+    Refusal, Sweep, Task, TaskId, Time, apply, decide, has_part,
 };
 use dayfly_store::{Annex, Append, CloseWrite, OpenTask, Unavailable};
 use serde::{Deserialize, Serialize};
@@ -192,17 +192,23 @@ fn waits_for(task: &Task, part: &str) -> bool {
         .is_some_and(|pending| has_part(&pending.instance, part))
 }
 
-/// Ends the root clients of one job in a task that it shares with others.
+/// Ends the clients of one job in a task that it shares with others: those that came in by its proof,
+/// as roots or as children of another job's.
 fn end_part(open: &OpenTask, part: &str, now: Time) -> Result<Vec<Event>, Refusal> {
-    let numbers: Vec<u32> = open
-        .task
-        .roots()
-        .filter(|(_, client)| client.is_active() && has_part(&client.instance, part))
+    let issuer = &open.task.issuer;
+    let vouched = |client: &Client| client.own.as_ref().is_none_or(|own| own.issuer == *issuer);
+    let numbers: Vec<u32> = (1u32..)
+        .zip(&open.task.clients)
+        .filter(|(_, client)| vouched(client) && has_part(&client.instance, part))
         .map(|(number, _)| number)
         .collect();
     let mut task: Task = open.task.clone();
     let mut events = Vec::new();
     for client in numbers {
+        // A child that brought no proof has the instance of its parent, and has ended with it.
+        if !task.client(client).is_some_and(Client::is_active) {
+            continue;
+        }
         let command = Command::EndClient(EndClient {
             now,
             heard: open.heard,

@@ -16,6 +16,7 @@ use super::actor::person_hash;
 use super::permit::{Opens, requested};
 use super::plan::{Planning, change};
 use super::refuse::{Trail, unavailable};
+use super::subject::SubjectRead;
 use super::{App, Tenant};
 use crate::policy::{Permitted, Recorded};
 use crate::random;
@@ -63,6 +64,8 @@ pub(super) struct RequestAnnex {
     pub(super) claims: dayfly_domain::Claims,
     pub(super) entrance: String,
     pub(super) run_url: Option<String>,
+    #[serde(default)]
+    pub(super) subject: Option<SubjectRead>,
     salt: String,
 }
 
@@ -141,8 +144,13 @@ impl Planning<'_> {
             ))
     }
 
-    /// The person who asks, where an issuer vouches for people: who asks may not approve.
+    /// The person who asks, by an agent or where an issuer vouches for people: who asks may not
+    /// approve.
     fn asked_by(&self, salt: &[u8; 16]) -> Option<Digest> {
+        if let Some(person) = &self.verified.person {
+            let claim = |name: &str| person.claims.get(name);
+            return Some(person_hash(salt, claim("iss")?, claim("sub")?));
+        }
         let proof = &self.verified.proof;
         let issuers = &self.loaded.declared.issuers;
         let issuer = issuers.get(&proof.proof().issuer)?;

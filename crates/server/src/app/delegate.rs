@@ -20,9 +20,9 @@ use super::child::Deciding;
 use super::grant::Granted;
 use super::refuse::{Refused, Trail, unavailable};
 use super::replay::KeyProof;
+use super::subject::sealer;
 use super::{App, Tenant};
 use crate::declared::IssuerKind;
-use crate::mint::Sealer;
 use crate::verify::{self, Entrance, VerifiedProof};
 
 /// How often a decision is made anew when the state has moved under it.
@@ -101,12 +101,14 @@ impl App {
                 continue;
             }
             let keyring = tenant.keyring();
-            let sealer = Sealer::new(&keyring, tenant.issuer(), &loaded.algs);
+            let person = self.person_of(tenant, &open.task, parent.number)?;
+            let sealer = sealer(&keyring, tenant, &loaded, person.as_ref())?;
             let plan = Deciding {
                 app: self,
                 tenant,
                 loaded: &loaded,
                 verified: &verified,
+                person: person.as_ref(),
                 open: &open,
             }
             .plan(&sealer, trail)?;
@@ -133,8 +135,7 @@ impl App {
                 Err(error) => self.after_failure(tenant, error, false).await?,
             }
             if turn.is_none() {
-                let (issuer, series) = (&open.task.issuer, &open.task.series);
-                turn = self.turns.take(tenant.name(), issuer, series).await;
+                turn = self.turns.of(tenant.name(), &open.task).await;
             }
             open = self
                 .open_task(tenant, parent.task)?
@@ -169,6 +170,7 @@ impl App {
                 .map(|proof| proof.jwk().canonical_json().to_owned()),
             request: request.access.clone(),
             digest: request.digest,
+            subject: None,
         };
         let verified = Verified {
             parent,
@@ -245,7 +247,7 @@ impl App {
         let loaded = tenant.loaded();
         let mut proof = loaded
             .verifier
-            .verify(token, Entrance::SubjectToken, self.now())
+            .verify(token, Entrance::ActorToken, self.now())
             .await?;
         trail.issuer = Some(proof.proof().issuer.clone());
         trail.claims = Some(Arc::clone(&proof.proof().claims));

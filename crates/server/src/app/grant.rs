@@ -16,10 +16,11 @@ use super::deferral::Deferred;
 use super::plan::{Planned, Planning, kept_by_proof};
 use super::refuse::{Refused, Trail, unavailable};
 use super::replay::{KeyProof, replayed};
+use super::subject::{Person, SubjectRequest, sealer};
 use super::{App, Loaded, Tenant};
 use crate::declared::IssuerKind;
 use crate::mint::{Sealer, mint};
-use crate::verify::{Entrance, VerifiedProof};
+use crate::verify::{Entrance, Showing, VerifiedProof};
 
 /// How often a decision is made anew when the state has moved under it.
 const ATTEMPTS: usize = 16;
@@ -31,6 +32,8 @@ pub struct GrantRequest<'a> {
     pub entrance: Entrance,
     /// The platform's token.
     pub token: &'a str,
+    /// The token of the person on whose behalf it is asked, where one came.
+    pub subject: Option<SubjectRequest<'a>>,
     /// The workload, where the request names one.
     pub workload: Option<&'a str>,
     /// What is asked for.
@@ -84,6 +87,8 @@ pub(super) struct Verified<'a> {
     pub(super) key: TaskKey,
     pub(super) key_proof: Option<VerifiedDpop>,
     pub(super) client: NewClient,
+    /// The person on whose behalf it is asked.
+    pub(super) person: Option<Person>,
     pub(super) request: &'a GrantRequest<'a>,
     /// Until when a claim of its key must be kept.
     pub(super) keep_until: Time,
@@ -126,7 +131,7 @@ impl App {
             };
             let workload = &found.workload;
             let keyring = tenant.keyring();
-            let sealer = Sealer::new(&keyring, tenant.issuer(), &loaded.algs);
+            let sealer = sealer(&keyring, tenant, &loaded, verified.person.as_ref())?;
             let planned = Planning {
                 app: self,
                 tenant,
@@ -274,14 +279,24 @@ impl App {
             .as_ref()
             .map(|key_proof| self.key_proof(tenant, key_proof, None, now))
             .transpose()?;
-        trail.key = key_proof.as_ref().map(|proof| Digest(proof.jkt().0));
+        let jkt = key_proof.as_ref().map(|proof| Digest(proof.jkt().0));
+        trail.key = jkt;
+        let showing = Showing {
+            proof: &proof,
+            workload: &found.workload.name,
+            jkt,
+        };
+        let person = self
+            .verify_person(tenant, &loaded, request, &showing)
+            .await?;
         let client = NewClient {
-            jkt: key_proof.as_ref().map(|proof| Digest(proof.jkt().0)),
+            jkt,
             jwk: key_proof
                 .as_ref()
                 .map(|proof| proof.jwk().canonical_json().to_owned()),
             request: request.access.clone(),
             digest: request.digest,
+            subject: person.as_ref().map(|person| person.subject.clone()),
         };
         Ok(Verified {
             revision: loaded.revision,
@@ -290,9 +305,29 @@ impl App {
             key,
             key_proof,
             client,
+            person,
             request,
             keep_until,
         })
+    }
+
+    /// Verifies the token of the person on whose behalf is asked: it is shown by whoever acts, and
+    /// is not spent, for a person may have several agents at work (docs/decisions/0048).
+    async fn verify_person(
+        &self,
+        tenant: &Tenant,
+        loaded: &Loaded,
+        request: &GrantRequest<'_>,
+        by: &Showing<'_>,
+    ) -> Result<Option<Person>, Refusal> {
+        let Some(SubjectRequest { token, kind }) = request.subject else {
+            return Ok(None);
+        };
+        let now = self.now();
+        let verified = loaded.verifier.verify_subject(token, kind, now).await?;
+        tenant.check_subject_made(&verified)?;
+        verified.check_shown_by(by, tenant.issuer())?;
+        Ok(Some(Person::of(&verified)))
     }
 
     /// Checks that a request asks for no more than a client may hold, before it is decided.

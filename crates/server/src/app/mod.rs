@@ -45,6 +45,7 @@ mod show;
 mod sinks;
 mod sought;
 mod space;
+mod subject;
 mod survey;
 mod sweep;
 mod tally;
@@ -90,6 +91,7 @@ pub use replay::KeyProof;
 pub use retain::Retention;
 pub use review::SignedOff;
 pub use sinks::HeadSinks;
+pub use subject::SubjectRequest;
 pub use tenant::{Loaded, OpenError, Tenant, TenantSetup, check_overlaps};
 pub use upstream::Heard;
 

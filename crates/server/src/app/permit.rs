@@ -8,11 +8,11 @@ use dayfly_domain::{
 };
 use dayfly_store::{Annex, Change, EntryRange, FactsQuery, StoredEntry};
 use dayfly_token::b64;
-use serde::Serialize;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 
 use super::plan::drafted;
 use super::refuse::{Trail, unavailable};
+use super::subject::{Person, SubjectAnnex, SubjectRead};
 use super::tenant::Loaded;
 use super::{App, Tenant};
 use crate::policy::{Denied, Facts, Handed, Permitted, Recorded};
@@ -33,6 +33,8 @@ pub(super) struct Asking<'a> {
     pub(super) claims: &'a Claims,
     pub(super) counts: Counts,
     pub(super) now: Time,
+    /// The person on whose behalf it is asked.
+    pub(super) person: Option<&'a Person>,
     /// How many people have approved the request.
     pub(super) approvals: u32,
     /// Where the child stands, where one comes in.
@@ -141,6 +143,7 @@ fn ask(events: Vec<Event>, asking: &Asking<'_>, trail: &Trail) -> Result<Permitt
         address: trail.address,
         open_tasks: asking.counts.open,
         starts_last_hour: asking.counts.starts_last_hour,
+        subject: asking.person.map(Person::fact),
         approvals: asking.approvals,
     };
     let Loaded {
@@ -161,6 +164,7 @@ pub(super) struct ProofAnnex<'a> {
     pub(super) claims: &'a Claims,
     pub(super) entrance: &'a str,
     pub(super) run_url: Option<&'a str>,
+    pub(super) subject: Option<SubjectAnnex<'a>>,
 }
 
 /// The annex of a request: the proof, what policies said of the start, and the salt under which the
@@ -174,6 +178,7 @@ pub(super) fn requested(
         claims: Some(proof.claims),
         entrance: Some(proof.entrance),
         run_url: Some(proof.run_url),
+        subject: proof.subject,
         policy: Some(policy),
         salt: Some(b64::encode(salt)),
     })
@@ -195,6 +200,8 @@ struct GrantAnnex<'a> {
     entrance: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     run_url: Option<Option<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<SubjectAnnex<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<Recorded>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -234,11 +241,22 @@ pub(super) fn granted(
             claims: proof.map(|proof| proof.claims),
             entrance: proof.map(|proof| proof.entrance),
             run_url: proof.map(|proof| proof.run_url),
+            subject: proof.and_then(|proof| proof.subject),
             policy,
             salt: None,
         };
         written(&data).map(Some)
     })
+}
+
+/// What the annex of a client's registration says of who came in.
+#[derive(Deserialize)]
+pub(super) struct Kept {
+    /// The claims of its proof.
+    claims: Arc<Claims>,
+    /// The person with whose token it came in.
+    #[serde(default)]
+    pub(super) subject: Option<SubjectRead>,
 }
 
 /// Claims of clients that renewed lately, the oldest forgotten first.
@@ -247,14 +265,14 @@ pub(super) struct KnownClaims(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
-    claims: HashMap<(Name, ClientId), Arc<Claims>>,
+    claims: HashMap<(Name, ClientId), Arc<Kept>>,
     order: VecDeque<(Name, ClientId)>,
     /// How often some were erased: what was read before is not kept after.
     erasures: u64,
 }
 
 impl KnownClaims {
-    fn get(&self, key: &(Name, ClientId)) -> Option<Arc<Claims>> {
+    fn get(&self, key: &(Name, ClientId)) -> Option<Arc<Kept>> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.claims.get(key).cloned()
     }
@@ -273,7 +291,7 @@ impl KnownClaims {
     }
 
     /// Keeps what was read when there had been so many erasures.
-    fn keep(&self, key: (Name, ClientId), claims: &Arc<Claims>, erasures: u64) {
+    fn keep(&self, key: (Name, ClientId), claims: &Arc<Kept>, erasures: u64) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.erasures != erasures {
             return;
@@ -317,17 +335,22 @@ impl App {
         tenant: &Tenant,
         client: ClientId,
     ) -> Result<Arc<Claims>, Refusal> {
+        Ok(Arc::clone(&self.kept_of(tenant, client)?.claims))
+    }
+
+    /// All that this annex holds.
+    pub(super) fn kept_of(&self, tenant: &Tenant, client: ClientId) -> Result<Arc<Kept>, Refusal> {
         let key = (tenant.name().clone(), client);
         if let Some(known) = self.claims.get(&key) {
             return Ok(known);
         }
         let erasures = self.claims.erasures();
-        let claims = Arc::new(self.recorded_claims(tenant, client)?);
-        self.claims.keep(key, &claims, erasures);
-        Ok(claims)
+        let kept = Arc::new(self.recorded(tenant, client)?);
+        self.claims.keep(key, &kept, erasures);
+        Ok(kept)
     }
 
-    fn recorded_claims(&self, tenant: &Tenant, client: ClientId) -> Result<Claims, Refusal> {
+    fn recorded(&self, tenant: &Tenant, client: ClientId) -> Result<Kept, Refusal> {
         let mut from = 1;
         let mut page = FIRST_PAGE;
         loop {
@@ -342,7 +365,7 @@ impl App {
             page = (page * 4).min(LONGEST_PAGE);
             for entry in entries {
                 if came_in(&entry) == Some(client.number) {
-                    return claims_in(entry.annex.as_ref()).ok_or_else(erased);
+                    return kept_in(entry.annex.as_ref()).ok_or_else(erased);
                 }
             }
         }
@@ -365,9 +388,8 @@ fn came_in(entry: &StoredEntry) -> Option<u32> {
     }
 }
 
-fn claims_in(annex: Option<&Annex>) -> Option<Claims> {
-    let mut data: Value = serde_json::from_str(&annex?.data).ok()?;
-    serde_json::from_value(data.get_mut("claims")?.take()).ok()
+fn kept_in(annex: Option<&Annex>) -> Option<Kept> {
+    serde_json::from_str(&annex?.data).ok()
 }
 
 pub(super) fn erased() -> Refusal {

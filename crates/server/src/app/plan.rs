@@ -1,9 +1,9 @@
 //! What a verified proof leads to: facts read, admission and decision made, an append ready to be recorded.
 
 use dayfly_domain::{
-    Admission, BlockOn, Cause, Claim, ClaimState, Command, Counts, EndTask, EpochOf, Event, FETCH,
-    Issue, Join, Limits, Name, Opening, Refusal, Retry, Root, Spent, Start, Task, TaskId, TaskKey,
-    Time, Workload, admit, apply, decide,
+    Admission, BlockOn, Cause, Claim, ClaimState, Command, Counts, EndTask, Epoch, EpochOf, Event,
+    FETCH, Issue, Join, Limits, Name, Opening, Refusal, Retry, Root, Spent, Start, Subject, Task,
+    TaskId, TaskKey, Time, Workload, admit, apply, decide,
 };
 use dayfly_store::{
     Annex, Append, Change, ClaimWrite, Drafted, Facts, FactsQuery, OneTimeKey, OpenTask, RunAsked,
@@ -15,6 +15,7 @@ use super::grant::Verified;
 use super::permit::{Asking, ProofAnnex, granted, permit, permit_join, permit_start};
 use super::refuse::{Trail, unavailable};
 use super::replay::one_time;
+use super::subject::Person;
 use super::tenant::Loaded;
 use super::{App, Tenant};
 use crate::declared::IssuerKind;
@@ -137,7 +138,7 @@ impl Planning<'_> {
             )),
             one_time: self.verified.proof.one_time_key(),
             counts: Some(&self.workload.name),
-            epochs: &relied_on(self.workload),
+            epochs: &relied_on(self.workload, self.verified.client.subject.as_ref()),
             ..FactsQuery::default()
         };
         let facts = self.app.store.facts(self.tenant.name(), &query);
@@ -145,6 +146,8 @@ impl Planning<'_> {
         facts
             .epochs
             .extend(self.verified.proof.proof().person.clone());
+        let subject = self.verified.client.subject.as_ref();
+        facts.epochs.extend(subject.map(Subject::epoch));
         Ok(facts)
     }
 
@@ -275,6 +278,7 @@ impl Planning<'_> {
             claims: &self.verified.proof.proof().claims,
             counts,
             now: self.app.now(),
+            person: self.verified.person.as_ref(),
             approvals: 0,
             handed: None,
         }
@@ -373,13 +377,15 @@ impl Planning<'_> {
     /// What must not be blocked when the append is made.
     fn unblocked(&self) -> Vec<BlockOn> {
         let (proof, key) = (self.verified.proof.proof(), &self.verified.key);
-        let relies = proof.person.as_slice();
+        let subject = self.verified.client.subject.as_ref();
+        let relies = proof.person.clone().into_iter();
+        let relies: Vec<Epoch> = relies.chain(subject.map(Subject::epoch)).collect();
         BlockOn::of_proof(
             &proof.issuer,
             &key.series,
             &key.key,
             &proof.instance,
-            relies,
+            &relies,
         )
     }
 
@@ -415,6 +421,7 @@ impl Planning<'_> {
             claims: &self.verified.proof.proof().claims,
             entrance: parameter(self.verified.request.entrance),
             run_url: self.verified.proof.run_url(),
+            subject: self.verified.person.as_ref().map(Person::annex),
         }
     }
 }
@@ -487,6 +494,7 @@ const fn parameter(entrance: Entrance) -> &'static str {
         Entrance::ClientAssertion => "client_assertion",
         Entrance::Assertion => "assertion",
         Entrance::SubjectToken => "subject_token",
+        Entrance::ActorToken => "actor_token",
     }
 }
 
@@ -498,14 +506,21 @@ pub(super) const fn kept_by_proof(kind: IssuerKind) -> bool {
     }
 }
 
-/// The epochs that a task of this workload relies on, beside that of the person whose proof it is.
-pub(super) fn relied_on(workload: &Workload) -> Vec<EpochOf> {
-    vec![
+/// The epochs that a task of this workload relies on, where it runs on behalf of this person, beside
+/// those of people themselves.
+pub(super) fn relied_on(workload: &Workload, subject: Option<&Subject>) -> Vec<EpochOf> {
+    let mut relied = vec![
         EpochOf::Tenant,
         EpochOf::Issuer(workload.issuer.clone()),
         EpochOf::Owner(workload.owner.clone()),
         EpochOf::Workload(workload.name.clone()),
-    ]
+    ];
+    relied.extend(
+        subject
+            .map(|subject| EpochOf::Issuer(subject.issuer.clone()))
+            .filter(|issuer| !relied.contains(issuer)),
+    );
+    relied
 }
 
 fn limits_of(workload: &Workload) -> Option<(Name, Limits)> {

@@ -7,7 +7,7 @@ use dayfly_domain::{Claims, Event, Name, Task, TaskId, Time, Workload};
 use dayfly_store::Store;
 use serde_json::Value;
 
-use crate::policy::{Action, Asked, Decision, Policies, Question, RecordedFacts};
+use crate::policy::{Action, Asked, Decision, Policies, Question, RecordedFacts, SubjectFact};
 use crate::record::{self, RecordError};
 
 /// The facts of a task's grants, without what was erased.
@@ -15,6 +15,8 @@ use crate::record::{self, RecordError};
 pub(super) struct Recalled {
     /// The claims of its root clients, by their numbers.
     pub(super) claims: BTreeMap<u32, Claims>,
+    /// The claims of the person on whose behalf they came in, by their numbers.
+    people: BTreeMap<u32, Claims>,
     /// What its start was decided by.
     start: Option<RecordedFacts>,
     /// Its credentials that were not revoked, by client and number.
@@ -47,6 +49,10 @@ impl Recalled {
                 let claims = claims.and_then(|claims| serde_json::from_value(claims.clone()).ok());
                 self.claims
                     .extend(claims.map(|claims| (registered.client, claims)));
+                let person = annex.and_then(|annex| annex.get("subject")?.get("claims"));
+                let person = person.and_then(|claims| serde_json::from_value(claims.clone()).ok());
+                self.people
+                    .extend(person.map(|claims| (registered.client, claims)));
             }
             Event::CredentialIssued(issued) => {
                 let credential = Credential {
@@ -96,23 +102,37 @@ impl Recalled {
         at.dedup();
         for resource in at {
             let facts = self.start.as_ref();
-            let claims = self.claims.get(&first);
-            if let Some(why) = asking.denies(Action::Start, resource, &opener.access, claims, facts)
-            {
+            let who = self.who(task, first);
+            if let Some(why) = asking.denies(Action::Start, resource, &opener.access, who, facts) {
                 return Some(why);
             }
         }
         for (number, _) in task.roots().filter(|(_, client)| client.is_active()) {
-            let claims = self.claims.get(&number);
+            let who = self.who(task, number);
             for credential in self.held(number, now) {
                 let (access, facts) = (&credential.access, credential.facts.as_ref());
                 let at = &credential.resource;
-                if let Some(why) = asking.denies(Action::Issue, at, access, claims, facts) {
+                if let Some(why) = asking.denies(Action::Issue, at, access, who, facts) {
                     return Some(format!("client {number}: {why}"));
                 }
             }
         }
         None
+    }
+
+    /// Who a root client of a task is, and on whose behalf it acts; none where that was erased.
+    fn who<'a>(&'a self, task: &'a Task, client: u32) -> Option<Who<'a>> {
+        let subject = match &task.subject {
+            None => None,
+            Some(subject) => Some(SubjectFact {
+                subject,
+                claims: self.people.get(&client)?,
+            }),
+        };
+        Some(Who {
+            claims: self.claims.get(&client)?,
+            subject,
+        })
     }
 
     fn held(&self, client: u32, now: Time) -> Vec<&Credential> {
@@ -133,6 +153,13 @@ impl Recalled {
     }
 }
 
+/// A client's proof, and the person on whose behalf it acts.
+#[derive(Clone, Copy)]
+struct Who<'a> {
+    claims: &'a Claims,
+    subject: Option<SubjectFact<'a>>,
+}
+
 struct Asking<'a> {
     workload: &'a Workload,
     catalog: &'a Catalog,
@@ -145,11 +172,11 @@ impl Asking<'_> {
         action: Action,
         resource: &Name,
         access: &[Detail],
-        claims: Option<&Claims>,
+        who: Option<Who<'_>>,
         facts: Option<&RecordedFacts>,
     ) -> Option<String> {
         let at = self.catalog.url_of(resource);
-        let (Some(claims), Some(facts)) = (claims, facts) else {
+        let (Some(who), Some(facts)) = (who, facts) else {
             return Some(format!(
                 "the policies have changed, and what its {action} at {at} was decided by is not on record"
             ));
@@ -161,7 +188,9 @@ impl Asking<'_> {
             asked: Asked::of(access, resource),
             handed: None,
         };
-        let verdict = self.policies.evaluate(&question, &facts.with(claims));
+        let verdict = self
+            .policies
+            .evaluate(&question, &facts.with(who.claims, who.subject));
         match verdict.decision {
             Decision::Allow => None,
             Decision::Deny => {

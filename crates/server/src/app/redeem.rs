@@ -15,6 +15,7 @@ use super::plan::change;
 use super::refuse::{Refused, Trail, unavailable};
 use super::regrant::proof_refused;
 use super::replay::{KeyProof, one_time};
+use super::subject::{Person, sealer};
 use super::tenant::Loaded;
 use super::{App, Tenant};
 use crate::mint::Sealer;
@@ -45,6 +46,7 @@ struct Redeeming<'a> {
     tenant: &'a Tenant,
     loaded: &'a Loaded,
     annex: &'a RequestAnnex,
+    person: Option<&'a Person>,
     key_proof: &'a VerifiedDpop,
 }
 
@@ -143,12 +145,14 @@ impl App {
             .ok_or_else(erased)?;
         let loaded = tenant.loaded();
         let keyring = tenant.keyring();
-        let sealer = Sealer::new(&keyring, tenant.issuer(), &loaded.algs);
+        let person = Person::recalled(&open.task, annex.subject.as_ref())?;
+        let sealer = sealer(&keyring, tenant, &loaded, person.as_ref())?;
         let redeeming = Redeeming {
             app: self,
             tenant,
             loaded: &loaded,
             annex: &annex,
+            person: person.as_ref(),
             key_proof,
         };
         let append = redeeming.append(open, &sealer, trail)?;
@@ -158,7 +162,7 @@ impl App {
         match self.store.append(tenant.name(), append).await {
             Ok(committed) => {
                 let granted = self.answer(tenant, &committed, open.task.id, &sealer)?;
-                let exchanged = annex.entrance == "subject_token";
+                let exchanged = matches!(annex.entrance.as_str(), "subject_token" | "actor_token");
                 Ok(Some(Polled::Granted(Box::new(granted), exchanged)))
             }
             Err(error) => {
@@ -268,6 +272,7 @@ impl Redeeming<'_> {
                 ..facts.counts
             },
             now,
+            person: self.person,
             approvals: task.pending().map_or(0, Pending::given),
             handed: None,
         };
@@ -276,6 +281,7 @@ impl Redeeming<'_> {
             claims: &self.annex.claims,
             entrance: &self.annex.entrance,
             run_url: self.annex.run_url.as_deref(),
+            subject: self.person.map(Person::annex),
         };
         let by = Spent {
             task: task.id,

@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dayfly_domain::access::detail_covers;
-use dayfly_domain::{Binding, Claims, Client, EpochOf, Name, Task, TaskId, Time};
+use dayfly_domain::{
+    Binding, Claims, Client, EpochOf, Name, Task, TaskId, Time, Workload, check_subject,
+};
 use dayfly_store::{EntryRange, FactsQuery, OpenFilter, OpenTask, Store};
 
 use super::recall::Recalled;
@@ -217,6 +219,10 @@ impl Regrant {
         let Some(issuer) = after.issuers.get(&task.issuer) else {
             return Ok(Verdict::Removed(EpochOf::Issuer(task.issuer.clone())));
         };
+        let people = task.subject.as_ref().map(|subject| &subject.issuer);
+        if let Some(gone) = people.filter(|issuer| !after.issuers.contains_key(*issuer)) {
+            return Ok(Verdict::Removed(EpochOf::Issuer(gone.clone())));
+        }
         if !after.owners.contains_key(&task.owner) {
             return Ok(Verdict::Removed(EpochOf::Owner(task.owner.clone())));
         }
@@ -248,7 +254,15 @@ impl Regrant {
         let same_issuer = before.issuers.get(&task.issuer).is_some_and(|held| {
             (held.kind, &held.url, &held.audience) == (issuer.kind, &issuer.url, &issuer.audience)
         });
+        let same_people = task.subject.as_ref().is_none_or(|subject| {
+            let of = |declared: &Declared| {
+                let issuer = declared.issuers.get(&subject.issuer)?;
+                Some((issuer.url.clone(), issuer.people, issuer.audience.clone()))
+            };
+            of(before) == of(&self.after)
+        });
         same_issuer
+            && same_people
             && before.workloads.get(&task.workload) == Some(workload)
             && held.policies.hash() == self.policies.hash()
     }
@@ -271,6 +285,9 @@ impl Regrant {
                 "the workload is proven by issuer {}",
                 workload.issuer
             ));
+        }
+        if let Some(why) = self.refuses_person(task, workload) {
+            return Some(why);
         }
         if workload.binding == Binding::Required && client.jkt.is_none() {
             return Some("a key is required".to_owned());
@@ -301,6 +318,19 @@ impl Regrant {
         ))
     }
 
+    /// Why the new state would not have let it act for its person, or for nobody.
+    fn refuses_person(&self, task: &Task, workload: &Workload) -> Option<String> {
+        let subject = task.subject.as_ref();
+        if let Err(refusal) = check_subject(workload, subject) {
+            return Some(format!("it acts for {}", refusal.got));
+        }
+        let issuer = self.after.issuers.get(&subject?.issuer)?;
+        issuer
+            .people
+            .is_none()
+            .then(|| format!("issuer {} does not vouch for people", issuer.name))
+    }
+
     fn matches_otherwise(&self, task: &Task, declared: &DeclaredWorkload) -> bool {
         let before = self.before.as_ref();
         let held = before.and_then(|before| before.declared.workloads.get(&task.workload));
@@ -311,7 +341,7 @@ impl Regrant {
 /// Why a proof with these claims would not be accepted for the workload.
 pub(super) fn proof_refused(
     claims: &Claims,
-    workload: &dayfly_domain::Workload,
+    workload: &Workload,
     issuer: &Issuer,
 ) -> Option<String> {
     if claims.get("iss").is_some_and(|iss| *iss != issuer.url) {

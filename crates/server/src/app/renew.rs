@@ -17,6 +17,7 @@ use super::grant::{Granted, too_large};
 use super::permit::{Asking, granted, permit};
 use super::refuse::{Refused, Trail, unavailable};
 use super::replay::{KeyProof, one_time};
+use super::subject::sealer;
 use super::tenant::Loaded;
 use super::{App, Tenant};
 use crate::mint::Sealer;
@@ -188,6 +189,7 @@ impl App {
         self.check_asked(further.request)?;
         let number = further.client.number;
         let claims = self.claims_of(tenant, proving(&open.task, number))?;
+        let person = self.person_of(tenant, &open.task, number)?;
         let mut turn = None;
         for _ in 0..ATTEMPTS {
             check_epochs(open.stale_for(number))?;
@@ -196,7 +198,7 @@ impl App {
             let others = others_of(&loaded, &open.task, number)?;
             let acting = declared_workload(&loaded, open.task.acts_as(number))?;
             let keyring = tenant.keyring();
-            let sealer = Sealer::new(&keyring, tenant.issuer(), &loaded.algs);
+            let sealer = sealer(&keyring, tenant, &loaded, person.as_ref())?;
             let now = self.now();
             let facts = self.facts_of(tenant, &acting.name)?;
             let events = decide(
@@ -223,6 +225,7 @@ impl App {
                 claims: &claims,
                 counts: facts.counts,
                 now,
+                person: person.as_ref(),
                 approvals: 0,
                 handed: None,
             };
@@ -244,8 +247,7 @@ impl App {
                 Err(error) => self.after_failure(tenant, error, false).await?,
             }
             if turn.is_none() {
-                let (issuer, series) = (&open.task.issuer, &open.task.series);
-                turn = self.turns.take(tenant.name(), issuer, series).await;
+                turn = self.turns.of(tenant.name(), &open.task).await;
             }
             open = self
                 .open_task(tenant, open.task.id)?

@@ -47,6 +47,7 @@ impl App {
                 chain.any(|(above, _)| above == number)
             };
             view.clients.retain(|client| below(&client.client));
+            view.subject = None;
         }
         serde_json::to_value(view).map_err(|why| unavailable(&why))
     }

@@ -26,7 +26,8 @@ use crate::policy::Policies;
 use crate::random;
 use crate::restore::{Lineage, without_scheme};
 use crate::verify::{
-    KeyCache, KeyStatus, ProofBounds, Pseudonyms, Recipient, ReviewStatus, VerifiedProof, Verifier,
+    KeyCache, KeyStatus, ProofBounds, Pseudonyms, Recipient, ReviewStatus, VerifiedProof,
+    VerifiedSubject, Verifier,
 };
 
 /// The document that holds the source of the declared state.
@@ -287,6 +288,20 @@ impl Tenant {
             .wanted(format!("a token made after {restored_at}"))
             .got(got)
             .hint("ask the platform for another token; a job that has only one runs again"))
+    }
+
+    /// The same of a person's token: whether the session that it is of has ended, the ledger does not
+    /// know any more.
+    pub(super) fn check_subject_made(&self, person: &VerifiedSubject) -> Result<(), Refusal> {
+        let issued = person.issued();
+        let Some(restored_at) = self.restored_at.filter(|at| issued < *at) else {
+            return Ok(());
+        };
+        Err(Refusal::new(Rule::BeforeRestore)
+            .field("subject_token iat")
+            .wanted(format!("a token made after {restored_at}"))
+            .got(format!("one made at {issued}"))
+            .hint("ask the person's provider for another token"))
     }
 
     /// How it stands with the keys of its issuers, and of those that share their origins.

@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use dayfly_domain::Name;
+use dayfly_domain::{Name, Task};
 use tokio::sync::{Mutex, MutexGuard};
 
 /// How many series can be told apart; those that share a place only wait for each other.
@@ -30,5 +30,10 @@ impl Turns {
         (tenant, issuer, series).hash(&mut hasher);
         let place = usize::try_from(hasher.finish() % PLACES as u64).ok()?;
         Some(self.0.get(place)?.lock().await)
+    }
+
+    /// The same for the series of a task.
+    pub(super) async fn of(&self, tenant: &Name, task: &Task) -> Option<MutexGuard<'_, ()>> {
+        self.take(tenant, &task.issuer, &task.series).await
     }
 }

@@ -14,6 +14,7 @@ mod resource;
 mod review;
 mod sections;
 mod source;
+mod subject;
 mod task;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -23,6 +23,8 @@ pub struct Resource {
     pub auth: Option<ResourceAuth>,
     /// The algorithm its tokens are signed with: ES256 or RS256.
     pub signing: Alg,
+    /// Whether its tokens name the person on whose behalf a task runs.
+    pub names_person: bool,
 }
 
 /// How a resource authenticates.
@@ -82,6 +84,7 @@ fn in_catalog(resource: &Resource) -> access::Resource {
     access::Resource {
         name: resource.name.clone(),
         url: resource.url.clone(),
+        names_person: resource.names_person,
     }
 }
 
@@ -96,17 +99,10 @@ fn read(name: &Name, node: &Node<'_>, base: &Path, report: &mut Report) -> Optio
         .get("signing")
         .and_then(|node| node.choice(&[("ES256", Alg::Es256), ("RS256", Alg::Rs256)], report))
         .unwrap_or(Alg::Es256);
-    if let Some(node) = table.get("subject") {
-        match node.text(report) {
-            Some("person") => {
-                node.error("`subject = \"person\"` is not served by this build", report);
-            }
-            Some(_) => {
-                let _ = node.choice(&[("workload", ())], report);
-            }
-            None => {}
-        }
-    }
+    let names_person = table
+        .get("subject")
+        .and_then(|node| node.choice(&[("workload", false), ("person", true)], report))
+        .unwrap_or_default();
     if let Some(node) = table.get("reports")
         && node.boolean(report) == Some(true)
     {
@@ -118,6 +114,7 @@ fn read(name: &Name, node: &Node<'_>, base: &Path, report: &mut Report) -> Optio
         url: url?.to_string(),
         auth,
         signing,
+        names_person,
     })
 }
 

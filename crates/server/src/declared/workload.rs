@@ -11,7 +11,7 @@ use dayfly_domain::{
 use super::issuer::Issuer;
 use super::platform::IssuerKind;
 use super::sections::Sections;
-use super::{DeclaredWorkload, TenantContext, access, advice, delegation, matching, task};
+use super::{DeclaredWorkload, TenantContext, access, advice, delegation, matching, subject, task};
 use crate::config::{Node, Report, Table, rate};
 
 /// What a workload refers to.
@@ -71,6 +71,7 @@ pub(super) fn read(
     let approval = approval(&mut table, repeat, report);
     let delegation = table.get("delegation");
     let delegation = delegation.and_then(|node| delegation::read(name, &node, against, report));
+    let acts_for = subject::read(&mut table, kind, against, report);
     table.finish(report);
     let proofs = proofs?;
     let workload = Workload {
@@ -92,6 +93,7 @@ pub(super) fn read(
         limits,
         approval,
         delegation,
+        acts_for,
     };
     advice::on_workload(node, &workload, platform, report);
     let of_people = proofs

@@ -172,6 +172,10 @@ pub(super) const fn status(rule: Rule, face: Face) -> (StatusCode, &'static str)
         | Rule::Handover
         | Rule::HandoverSpent
         | Rule::ActorMissing
+        | Rule::ActorRefused
+        | Rule::SubjectRefused
+        | Rule::SubjectMissing
+        | Rule::SubjectOther
         | Rule::NoWorkload
         | Rule::SeveralWorkloads
         | Rule::WorkloadUnknown
@@ -201,7 +205,9 @@ const fn of_evidence(stage: Stage, face: Face) -> (StatusCode, &'static str) {
             (BAD, "invalid_client")
         }
         // RFC 8693, section 2.2.2: an unacceptable subject token is an invalid request.
-        (Face::Grant(Entrance::SubjectToken) | Face::Exchange, _) => (BAD, "invalid_request"),
+        (Face::Grant(Entrance::SubjectToken | Entrance::ActorToken) | Face::Exchange, _) => {
+            (BAD, "invalid_request")
+        }
         (Face::Grant(Entrance::ClientAssertion | Entrance::Assertion) | Face::Renewal, _) => {
             (BAD, "invalid_grant")
         }

@@ -18,10 +18,10 @@ use super::form::Form;
 use super::{headers, wanted};
 use crate::app::{
     App, Deferred, DelegateRequest, GrantRequest, Granted, NarrowRequest, Opened, POLL, Polled,
-    RedeemRequest, Refused, RenewRequest, Tenant, Trail,
+    RedeemRequest, Refused, RenewRequest, SubjectRequest, Tenant, Trail,
 };
 use crate::mint::WireDetails;
-use crate::verify::Entrance;
+use crate::verify::{Entrance, PersonToken};
 
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -73,7 +73,10 @@ pub(super) async fn token(
         }
         Err((refusal, face)) => return refuse(&app, &tenant, &trail, refusal, face),
     };
-    let exchanged = matches!(face, Face::Exchange | Face::Grant(Entrance::SubjectToken));
+    let exchanged = matches!(
+        face,
+        Face::Exchange | Face::Grant(Entrance::SubjectToken | Entrance::ActorToken)
+    );
     match asked.perform(&app, &tenant, &mut trail).await {
         Ok(Answer::Granted(granted, fetched)) => {
             granted_response(&granted, exchanged || fetched, &app.nonce())
@@ -186,15 +189,6 @@ impl<'a> Asked<'a> {
         let token = form.need("subject_token")?;
         let kind = form.need("subject_token_type")?;
         let actor = actor_of(form)?;
-        if actor.is_some() && kind != TYPE_HANDOVER {
-            return Err(Refusal::new(Rule::Invalid)
-                .field("actor_token")
-                .wanted("an actor beside a hand-over alone")
-                .got("one beside another token")
-                .hint(format!(
-                    "a child comes in by a hand-over of its parent, of type {TYPE_HANDOVER}"
-                )));
-        }
         if let Some(other) = form
             .get("requested_token_type")
             .filter(|wanted| !matches!(*wanted, TYPE_ACCESS_TOKEN | TYPE_JWT))
@@ -203,6 +197,17 @@ impl<'a> Asked<'a> {
         }
         match kind {
             TYPE_HANDOVER => Self::delegation(form, headers, tenant, token, actor),
+            TYPE_JWT | TYPE_ID_TOKEN | TYPE_ACCESS_TOKEN if actor.is_some() => {
+                let person = SubjectRequest {
+                    token,
+                    kind: match kind {
+                        TYPE_ID_TOKEN => PersonToken::IdToken,
+                        TYPE_ACCESS_TOKEN => PersonToken::AccessToken,
+                        _ => PersonToken::Jwt,
+                    },
+                };
+                Self::on_behalf(form, headers, tenant, (actor.unwrap_or_default(), person))
+            }
             TYPE_JWT | TYPE_ID_TOKEN if form.get("client_assertion").is_some() => {
                 Err(Refusal::new(Rule::Authentication)
                     .field("client_assertion")
@@ -221,10 +226,34 @@ impl<'a> Asked<'a> {
             })),
             other => invalid(
                 "subject_token_type",
-                "a jwt or id_token of a platform, an access_token of this server, or a hand-over",
+                "a jwt or id_token of a platform, an access_token of this server, a hand-over, or beside an actor_token a person's id_token or access_token",
                 other,
             ),
         }
+    }
+
+    /// A person's token as the subject token, and as the actor token the platform's token of whoever
+    /// acts for the person (RFC 8693, section 2.1).
+    fn on_behalf(
+        form: &'a Form,
+        headers: &'a HeaderMap,
+        tenant: &Tenant,
+        (actor, person): (&'a str, SubjectRequest<'a>),
+    ) -> Result<Self, Refusal> {
+        if form.get("client_assertion").is_some() {
+            return Err(Refusal::new(Rule::Authentication)
+                .field("client_assertion")
+                .wanted("none: the actor's token speaks for itself")
+                .got("one"));
+        }
+        let asked = Self::platform(form, headers, tenant, Entrance::ActorToken, actor)?;
+        Ok(match asked {
+            Self::Grant(grant) => Self::Grant(GrantRequest {
+                subject: Some(person),
+                ..grant
+            }),
+            Self::Renew(_) | Self::Narrow(_) | Self::Delegate(_) | Self::Redeem(_) => asked,
+        })
     }
 
     /// A hand-over as the subject token, and where the child brings one, its own platform's token as
@@ -285,6 +314,7 @@ impl<'a> Asked<'a> {
         Ok(Self::Grant(GrantRequest {
             entrance,
             token,
+            subject: None,
             workload: form.get("client_id"),
             access: wanted::access(form, &tenant.loaded().declared)?,
             digest: wanted::digest(form),

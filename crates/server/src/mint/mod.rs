@@ -16,4 +16,4 @@ pub use life::{
 pub use master::{MasterKey, MasterKeyError};
 pub(crate) use stored::{Occasion, annexed, give_way, take};
 pub use stored::{check_keys, compromise_offline, holds_keys, infos};
-pub use token::{Minted, Sealer, WireDetails, claims_of, mint};
+pub use token::{Behalf, Minted, NamedPerson, Sealer, WireDetails, claims_of, mint};

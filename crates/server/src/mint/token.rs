@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use dayfly_domain::access::{Detail, Field};
 use dayfly_domain::{
-    ChainLink, ClientId, CredentialId, CredentialIssued, Digest, Event, Name, Seal, TaskId,
-    Workload,
+    ChainLink, ClientId, CredentialId, CredentialIssued, Digest, Event, Name, OnBehalfOf, Seal,
+    TaskId, Workload,
 };
 use dayfly_store::Committed;
 use dayfly_token::access_token::{hash_of_signing_input, signing_input};
@@ -15,13 +15,28 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
 use super::keyring::Keyring;
+use crate::verify::Pseudonyms;
 
 /// Fixes key and hash of tokens before they are recorded, and remembers what is to be signed.
 pub struct Sealer<'a> {
     keyring: &'a Keyring,
     issuer: &'a str,
     algs: &'a HashMap<Name, Alg>,
+    person: Option<NamedPerson<'a>>,
     drafts: Mutex<Vec<(Digest, String)>>,
+}
+
+/// The person on whose behalf a task runs, as tokens may have to name one.
+#[derive(Clone, Copy, Debug)]
+pub struct NamedPerson<'a> {
+    /// The own issuer.
+    pub iss: &'a str,
+    /// The name there.
+    pub sub: &'a str,
+    /// The pseudonym in the record.
+    pub person: &'a Digest,
+    /// Makes the pseudonyms of resources.
+    pub pseudonyms: &'a Pseudonyms,
 }
 
 impl<'a> Sealer<'a> {
@@ -32,8 +47,16 @@ impl<'a> Sealer<'a> {
             keyring,
             issuer,
             algs,
+            person: None,
             drafts: Mutex::default(),
         }
+    }
+
+    /// The same for a task that runs on behalf of a person.
+    #[must_use]
+    pub fn on_behalf_of(mut self, person: Option<NamedPerson<'a>>) -> Self {
+        self.person = person;
+        self
     }
 
     /// The length that the longest drafted token will have, in bytes.
@@ -68,9 +91,14 @@ impl Seal for Sealer<'_> {
         let kid = self.keyring.token_key(alg).map_or("", |(kid, _)| kid);
         draft.alg = alg.as_str().to_owned();
         draft.kid = kid.to_owned();
-        // Texts and numbers always have a JSON text; were it otherwise, nothing would be drafted
-        // and so nothing signed.
-        let Ok(claims) = claims_of(task, self.issuer, &workload.name, draft) else {
+        // Texts and numbers always have a JSON text; were it otherwise, or the person of the task not
+        // known, nothing would be drafted and so nothing signed.
+        let named = draft.on_behalf_of.map(|how| self.named(how, draft));
+        let Some(person) = named.map_or(Some(None), |named| named.map(Some)) else {
+            return;
+        };
+        let claims = claims_of(task, self.issuer, (&workload.name, person.as_ref()), draft);
+        let Ok(claims) = claims else {
             return;
         };
         let input = signing_input(alg, kid, claims.as_bytes());
@@ -80,6 +108,35 @@ impl Seal for Sealer<'_> {
             .unwrap_or_else(PoisonError::into_inner)
             .push((draft.hash, input));
     }
+}
+
+impl Sealer<'_> {
+    /// The person as a token of this resource names one; none where no person is known.
+    fn named(&self, how: OnBehalfOf, draft: &CredentialIssued) -> Option<Behalf> {
+        let person = self.person?;
+        Some(match how {
+            OnBehalfOf::Person => Behalf {
+                iss: person.iss.to_owned(),
+                sub: person.sub.to_owned(),
+            },
+            OnBehalfOf::Pseudonym => Behalf {
+                iss: self.issuer.to_owned(),
+                sub: person
+                    .pseudonyms
+                    .at(&draft.audience, person.person)
+                    .to_string(),
+            },
+        })
+    }
+}
+
+/// `on_behalf_of`: the person of the task, as whoever vouches for the name calls one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Behalf {
+    /// Whose name it is: the person's own issuer, or this server for a pseudonym.
+    pub iss: String,
+    /// The name.
+    pub sub: String,
 }
 
 /// A signed token and the event that recorded it.
@@ -130,17 +187,20 @@ pub fn mint<'a>(
     Some(Minted { token, issued })
 }
 
-/// The claims of a token (DESIGN section 4; RFC 9068, section 2.2; RFC 9449, section 6.1) as JSON text.
+/// The claims of a token (DESIGN section 4; RFC 9068, section 2.2; RFC 9449, section 6.1) as JSON text,
+/// of a task of this workload and, where it has one, on behalf of this person.
 ///
 /// # Errors
 /// Never for texts and numbers; the writer's own error type is kept rather than hidden.
 pub fn claims_of(
     task: TaskId,
     issuer: &str,
-    workload: &Name,
+    (workload, person): (&Name, Option<&Behalf>),
     issued: &CredentialIssued,
 ) -> serde_json::Result<String> {
     let id = issued.id(task);
+    let named = person.filter(|_| issued.on_behalf_of == Some(OnBehalfOf::Person));
+    let workload = subject(workload);
     serde_json::to_string(&TokenClaims {
         act: acting(task, &issued.act),
         aud: &issued.audience,
@@ -155,8 +215,9 @@ pub fn claims_of(
         iss: issuer,
         jti: id,
         may_act: may_act(&issued.may_act),
+        on_behalf_of: person,
         scope: (!issued.scope.is_empty()).then(|| issued.scope.join(" ")),
-        sub: &subject(workload),
+        sub: named.map_or(&workload, |person| &person.sub),
         task,
     })
 }
@@ -176,6 +237,8 @@ struct TokenClaims<'a> {
     jti: CredentialId,
     #[serde(skip_serializing_if = "Option::is_none")]
     may_act: Option<MayAct>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_behalf_of: Option<&'a Behalf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<String>,
     sub: &'a str,

@@ -83,7 +83,7 @@ impl Policies {
             workload,
             catalog,
             facts,
-            proof: None,
+            shown: None,
             needs: None,
         };
         let enters = events
@@ -153,8 +153,8 @@ impl Policies {
     /// Answers one question.
     #[must_use]
     pub fn evaluate(&self, question: &Question<'_>, facts: &Facts<'_>) -> Verdict {
-        let proof = facts.proof().map_err(|why| why.to_string());
-        self.answer(question, facts, proof.as_ref())
+        let shown = facts.shown().map_err(|why| why.to_string());
+        self.answer(question, facts, shown.as_deref())
     }
 
     /// A record of these facts with no answer in it yet.
@@ -171,16 +171,16 @@ impl Policies {
         &self,
         question: &Question<'_>,
         facts: &Facts<'_>,
-        proof: Result<&Entity, &String>,
+        shown: Result<&[Entity], &String>,
     ) -> Verdict {
         let answered = match &self.state {
             State::Unusable(errors) => Err(format!(
                 "the policies in force cannot be used: {}",
                 errors.first().map_or("", String::as_str)
             )),
-            State::Held(held) => proof
+            State::Held(held) => shown
                 .map_err(String::clone)
-                .and_then(|proof| held.answer(question, facts, proof)),
+                .and_then(|shown| held.answer(question, facts, shown)),
         };
         answered.unwrap_or_else(|message| Verdict {
             errors: vec![PolicyError {
@@ -198,8 +198,8 @@ struct Asking<'a> {
     workload: &'a Workload,
     catalog: &'a Catalog,
     facts: &'a Facts<'a>,
-    /// The proof as an entity, made for the first question.
-    proof: Option<Result<Entity, String>>,
+    /// What was shown as entities, made for the first question.
+    shown: Option<Result<Vec<Entity>, String>>,
     /// The approval that is missing so far, and the refusal where nobody waits for it. Whatever else
     /// denies comes before it: people are asked about what would be granted otherwise.
     needs: Option<(Approval, Refusal)>,
@@ -278,10 +278,10 @@ impl Asking<'_> {
             handed: handed.cloned(),
         };
         let facts = self.facts;
-        let proof = self
-            .proof
-            .get_or_insert_with(|| facts.proof().map_err(|why| why.to_string()));
-        self.policies.answer(&question, facts, proof.as_ref())
+        let shown = self
+            .shown
+            .get_or_insert_with(|| facts.shown().map_err(|why| why.to_string()));
+        self.policies.answer(&question, facts, shown.as_deref())
     }
 
     fn ask(
@@ -339,7 +339,7 @@ impl Held {
         &self,
         question: &Question<'_>,
         facts: &Facts<'_>,
-        proof: &Entity,
+        shown: &[Entity],
     ) -> Result<Verdict, String> {
         let key = Key {
             action: question.action,
@@ -353,14 +353,14 @@ impl Held {
                 self.declared_for(&key, slice)
             })
             .map_err(|why| why.to_string())?;
-        // Few entities behind pointers: only the proof is another each time, and the chain.
+        // Few entities behind pointers: only what was shown is another each time, and the chain.
         let chain = question
             .handed
             .iter()
             .flat_map(|handed| self.chain_of(handed));
         let more = chain.filter(|entity| declared.get(&entity.uid()).is_none());
         let entities = Entities::clone(&declared)
-            .add_entities(more.cloned().chain([proof.clone()]), None)
+            .add_entities(more.chain(shown).cloned(), None)
             .map_err(|why| why.to_string())?;
         let context = facts
             .context(&question.asked, question.handed.as_ref())

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use cedar_policy::{Context, Entity, RestrictedExpression};
 use cedar_policy_core::ast;
 use dayfly_domain::access::{Detail, Field};
-use dayfly_domain::{Claims, Name, Time, Workload};
+use dayfly_domain::{Claims, Name, Subject, Time, Workload};
 use serde::Serialize;
 
 use super::schema::{Action, TYPES, uid};
@@ -30,9 +30,20 @@ pub struct Facts<'a> {
     pub open_tasks: u64,
     /// How many of them started within the last hour.
     pub starts_last_hour: u64,
+    /// The person on whose behalf it is asked.
+    pub subject: Option<SubjectFact<'a>>,
     /// How many people have approved the request: where they are enough, what an approval lifts
     /// does not forbid it.
     pub approvals: u32,
+}
+
+/// The person on whose behalf something is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct SubjectFact<'a> {
+    /// Who it is, without a name.
+    pub subject: &'a Subject,
+    /// What the person's token claims.
+    pub claims: &'a Claims,
 }
 
 /// The access that is asked for at one resource.
@@ -118,23 +129,37 @@ impl Asked {
 }
 
 impl Facts<'_> {
+    /// What was shown, as entities: the proof, and the token of the person.
+    pub(super) fn shown(&self) -> Result<Vec<Entity>, FactsError> {
+        let mut shown = vec![self.proof()?];
+        shown.extend(self.person()?);
+        Ok(shown)
+    }
+
     /// The proof as an entity, its claims as tags.
-    pub(super) fn proof(&self) -> Result<Entity, FactsError> {
-        let bytes: usize = self
-            .claims
-            .iter()
-            .map(|(name, value)| name.len() + value.len())
-            .sum();
-        if self.claims.len() > CLAIMS || bytes > BYTES {
-            return Err(FactsError::TooLarge {
-                what: "the claims of the proof",
-            });
-        }
-        let tags = self
-            .claims
-            .iter()
-            .map(|(name, value)| (name.clone(), text(value)));
+    fn proof(&self) -> Result<Entity, FactsError> {
+        let tags = tags(self.claims, "the claims of the proof")?;
         Entity::new_with_tags(proof_uid(), [], [], tags).map_err(|why| form(&why))
+    }
+
+    /// The person as an entity, what the person's token claims as tags.
+    fn person(&self) -> Result<Option<Entity>, FactsError> {
+        let Some(SubjectFact { subject, claims }) = self.subject else {
+            return Ok(None);
+        };
+        let tags = tags(claims, "the claims of the person's token")?;
+        let attributes = [
+            ("issuer", text(subject.issuer.as_str())),
+            ("pseudonym", text(&subject.person.to_string())),
+            (
+                "authenticated",
+                datetime(&subject.authenticated.to_string()),
+            ),
+        ];
+        let attributes = attributes.map(|(name, value)| (name.to_owned(), value));
+        Entity::new_with_tags(person_uid(), attributes, [], tags)
+            .map(Some)
+            .map_err(|why| form(&why))
     }
 
     /// The context of a question about this access.
@@ -156,6 +181,10 @@ impl Facts<'_> {
         let address = self
             .address
             .map(|address| ("address", ip(&address.to_string())));
+        let subject = self.subject.map(|_| {
+            let person = RestrictedExpression::new_entity_uid(person_uid());
+            ("subject", person)
+        });
         let pairs = [
             ("proof", RestrictedExpression::new_entity_uid(proof_uid())),
             ("now", datetime(&self.now.to_string())),
@@ -179,10 +208,32 @@ impl Facts<'_> {
         let pairs = pairs
             .into_iter()
             .chain(address)
+            .chain(subject)
             .chain(handed.into_iter().flatten());
         Context::from_pairs(pairs.map(|(name, value)| (name.to_owned(), value)))
             .map_err(|why| form(&why))
     }
+}
+
+/// Claims as tags, within bounds.
+fn tags<'a>(
+    claims: &'a Claims,
+    what: &'static str,
+) -> Result<impl Iterator<Item = (String, RestrictedExpression)> + 'a, FactsError> {
+    let bytes: usize = claims
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
+    if claims.len() > CLAIMS || bytes > BYTES {
+        return Err(FactsError::TooLarge { what });
+    }
+    Ok(claims
+        .iter()
+        .map(|(name, value)| (name.clone(), text(value))))
+}
+
+fn person_uid() -> cedar_policy::EntityUid {
+    uid(&TYPES.person, "subject")
 }
 
 fn proof_uid() -> cedar_policy::EntityUid {

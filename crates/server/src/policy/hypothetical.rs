@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use dayfly_domain::{Claims, Name, Time};
+use dayfly_domain::{Claims, Digest, Name, Subject, Time, Workload, check_subject};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Policies;
-use super::facts::{Asked, Facts, Handed, Question};
+use super::facts::{Asked, Facts, Handed, Question, SubjectFact};
 use super::schema::Action;
 use super::verdict::Recorded;
 use crate::declared::Declared;
@@ -26,6 +26,9 @@ pub struct Hypothetical {
     /// The claims of the proof.
     #[serde(default)]
     pub claims: BTreeMap<String, Value>,
+    /// The person on whose behalf it is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<HypotheticalPerson>,
     /// The address of the caller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
@@ -44,6 +47,36 @@ pub struct Hypothetical {
     /// For `delegate`: the workloads above the parent, the root's last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub chain: Vec<Name>,
+}
+
+/// A person described by hand.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HypotheticalPerson {
+    /// The issuer that vouches for the person, by its name.
+    pub issuer: Name,
+    /// The claims of the person's token.
+    #[serde(default)]
+    pub claims: BTreeMap<String, Value>,
+}
+
+impl HypotheticalPerson {
+    /// The person as the workload may act for one, who authenticated just now, and what the token
+    /// claims. Only the server makes pseudonyms: this one is of nobody.
+    fn read(&self, workload: &Workload, now: Time) -> Result<(Subject, Claims), String> {
+        let subject = Subject {
+            issuer: self.issuer.clone(),
+            person: Digest([0; 32]),
+            authenticated: now,
+        };
+        check_subject(workload, Some(&subject)).map_err(|refusal| {
+            format!(
+                "workload `{}` does not act for people of `{}`: {}",
+                workload.name, self.issuer, refusal.wanted
+            )
+        })?;
+        Ok((subject, texts(&self.claims)))
+    }
 }
 
 impl Hypothetical {
@@ -90,14 +123,17 @@ impl Hypothetical {
         if !declared.resources.contains_key(&self.resource) {
             return Err(format!("there is no resource `{}`", self.resource));
         }
-        let claims: Claims = self
-            .claims
-            .iter()
-            .map(|(name, value)| (name.clone(), text_of(value)))
-            .collect();
+        let claims = texts(&self.claims);
+        let person = self.subject.as_ref();
+        let person = person
+            .map(|person| person.read(workload, now))
+            .transpose()?;
         let facts = Facts {
             claims: &claims,
             now,
+            subject: person
+                .as_ref()
+                .map(|(subject, claims)| SubjectFact { subject, claims }),
             address: self.address,
             open_tasks: self.open_tasks.unwrap_or_default(),
             starts_last_hour: self.starts_last_hour.unwrap_or_default(),
@@ -116,6 +152,13 @@ impl Hypothetical {
             .push(policies.evaluate(&question, &facts));
         Ok(recorded)
     }
+}
+
+fn texts(claims: &BTreeMap<String, Value>) -> Claims {
+    let texts = claims.iter();
+    texts
+        .map(|(name, value)| (name.clone(), text_of(value)))
+        .collect()
 }
 
 /// A claim that is no string stands as its JSON text.

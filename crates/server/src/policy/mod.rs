@@ -26,8 +26,8 @@ use dayfly_domain::Digest;
 use crate::declared::{Declared, LoadError, Source, Warning};
 
 pub use evaluate::{Denied, Permitted};
-pub use facts::{Asked, Facts, Handed, Question};
-pub use hypothetical::Hypothetical;
+pub use facts::{Asked, Facts, Handed, Question, SubjectFact};
+pub use hypothetical::{Hypothetical, HypotheticalPerson};
 pub use schema::{Action, SCHEMA};
 pub use verdict::{
     ApprovalVerdict, Decision, Nearest, ObservedVerdict, PolicyError, Recorded, RecordedFacts,

@@ -13,11 +13,13 @@ pub const SCHEMA: &str = r#"namespace Dayfly {
   entity Workload in [Owner] { kind: String };
   entity Resource;
   entity Proof tags String;
+  entity Person { issuer: String, pseudonym: String, authenticated: datetime } tags String;
 
   type Facts = {
     proof: Proof,
     now: datetime,
     address?: ipaddr,
+    subject?: Person,
     open_tasks: Long,
     starts_last_hour: Long,
     types: Set<String>,
@@ -38,6 +40,7 @@ pub const SCHEMA: &str = r#"namespace Dayfly {
       proof: Proof,
       now: datetime,
       address?: ipaddr,
+      subject?: Person,
       open_tasks: Long,
       starts_last_hour: Long,
       types: Set<String>,
@@ -107,6 +110,7 @@ pub(super) struct Types {
     pub(super) workload: EntityTypeName,
     pub(super) resource: EntityTypeName,
     pub(super) proof: EntityTypeName,
+    pub(super) person: EntityTypeName,
     pub(super) action: EntityTypeName,
 }
 
@@ -125,6 +129,7 @@ pub(super) static TYPES: LazyLock<Types> = LazyLock::new(|| {
         workload: named("Workload"),
         resource: named("Resource"),
         proof: named("Proof"),
+        person: named("Person"),
         action: named("Action"),
     }
 });
@@ -168,7 +173,13 @@ mod tests {
         assert_eq!(actions.len(), Action::ALL.len());
         assert!("stop".parse::<Action>().is_err());
         let types: Vec<EntityTypeName> = PARSED.entity_types().cloned().collect();
-        for name in [&TYPES.owner, &TYPES.workload, &TYPES.resource, &TYPES.proof] {
+        for name in [
+            &TYPES.owner,
+            &TYPES.workload,
+            &TYPES.resource,
+            &TYPES.proof,
+            &TYPES.person,
+        ] {
             assert!(types.contains(name), "{name}");
         }
     }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use dayfly_domain::{Claims, Digest, Name, Span, Time};
 use serde::{Deserialize, Serialize};
 
-use super::facts::{Asked, Facts, Handed};
+use super::facts::{Asked, Facts, Handed, SubjectFact};
 use super::schema::Action;
 
 /// Yes or no.
@@ -162,9 +162,14 @@ const fn nobody(approvals: &u32) -> bool {
 
 impl RecordedFacts {
     /// The facts as they were, with the claims that stand elsewhere in the record.
-    pub(crate) const fn with<'a>(&self, claims: &'a Claims) -> Facts<'a> {
+    pub(crate) const fn with<'a>(
+        &self,
+        claims: &'a Claims,
+        subject: Option<SubjectFact<'a>>,
+    ) -> Facts<'a> {
         Facts {
             claims,
+            subject,
             now: self.now,
             address: self.address,
             open_tasks: self.open_tasks,

@@ -3,14 +3,15 @@
 use dayfly_domain::{
     Cause, Client, ClientState, EpochOf, Heard, Name, Task, TaskId, TaskState, apply,
 };
-use dayfly_store::{FactsQuery, OpenTask, Store, StoredEntry};
+use dayfly_store::{EntryRange, FactsQuery, OpenTask, Store, StoredEntry};
 
 use super::end::EndNote;
-use super::entry::{Entry, each_of};
+use super::entry::{Annexed, Entry, each_of};
 use super::error::RecordError;
-use super::view::{ClientStanding, ClientView, CredentialView, Standing, TaskView};
+use super::view::{ClientStanding, ClientView, CredentialView, Standing, SubjectView, TaskView};
 
-/// A task, open or ended, without the reason of its end: what its own clients may see.
+/// A task, open or ended, without the reason of its end and without names: what its own clients may
+/// see.
 ///
 /// # Errors
 /// [`RecordError`] when the record cannot be read.
@@ -19,7 +20,8 @@ pub fn task_view(
     tenant: &Name,
     task: TaskId,
 ) -> Result<Option<TaskView>, RecordError> {
-    Ok(task_record(store, tenant, task)?.map(|mut view| {
+    Ok(load(store, tenant, task)?.map(|found| {
+        let mut view = found.view();
         if let Standing::Ended { note, .. } = &mut view.standing {
             *note = EndNote::default();
         }
@@ -27,7 +29,7 @@ pub fn task_view(
     }))
 }
 
-/// A task, open or ended, with who ended it and why.
+/// A task, open or ended, with who ended it and why, and on whose behalf it runs.
 ///
 /// # Errors
 /// [`RecordError`] when the record cannot be read.
@@ -36,7 +38,40 @@ pub fn task_record(
     tenant: &Name,
     task: TaskId,
 ) -> Result<Option<TaskView>, RecordError> {
-    Ok(load(store, tenant, task)?.map(|found| found.view()))
+    let Some(found) = load(store, tenant, task)? else {
+        return Ok(None);
+    };
+    let mut view = found.view();
+    name_person(store, tenant, &mut view)?;
+    Ok(Some(view))
+}
+
+/// How many entries are looked at for the person of a task: who opened it stands among them.
+const FIRST: usize = 4;
+
+/// Puts the name of the person into a view, as the annexes of the task still say it.
+pub(super) fn name_person(
+    store: &dyn Store,
+    tenant: &Name,
+    view: &mut TaskView,
+) -> Result<(), RecordError> {
+    let Some(subject) = &mut view.subject else {
+        return Ok(());
+    };
+    for stored in store.entries(tenant, EntryRange::Of(view.task, 1), FIRST)? {
+        let entry = Entry::read(&stored)?;
+        let Annexed::Here(annex) = &entry.annex else {
+            continue;
+        };
+        let claims = annex.get("subject").and_then(|person| person.get("claims"));
+        let claim = |name: &str| Some(claims?.get(name)?.as_str()?.to_owned());
+        if let (Some(iss), Some(sub)) = (claim("iss"), claim("sub")) {
+            subject.iss = Some(iss);
+            subject.sub = Some(sub);
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// The state of a task, open or ended.
@@ -167,6 +202,13 @@ impl Found {
             key: task.key.clone(),
             series: task.series.clone(),
             attempt: task.attempt,
+            subject: task.subject.as_ref().map(|subject| SubjectView {
+                issuer: subject.issuer.clone(),
+                person: subject.person,
+                authenticated: subject.authenticated,
+                iss: None,
+                sub: None,
+            }),
             opened: task.opened,
             deadline: task.deadline,
             heartbeat: task.heartbeat,

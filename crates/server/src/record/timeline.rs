@@ -1,7 +1,7 @@
 //! What happened, a line an entry.
 
 use dayfly_domain::access::Detail;
-use dayfly_domain::{ClientDelegated, Event, Name, TaskId, TaskRequested, Time};
+use dayfly_domain::{ClientDelegated, Event, Name, Subject, TaskId, TaskRequested, Time};
 use dayfly_store::{Annex, EntryRange, SearchKey, Store};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -139,7 +139,7 @@ fn event_line(event: &Event, task: Option<TaskId>, now: Time) -> String {
         },
         Event::TaskDenied(_) => "denied".to_owned(),
         Event::TaskStarted(started) => format!(
-            "workload {}, owner {}, issuer {}, key {}{}, until {}",
+            "workload {}, owner {}, issuer {}, key {}{}{}, until {}",
             started.workload,
             started.owner,
             started.issuer,
@@ -148,6 +148,7 @@ fn event_line(event: &Event, task: Option<TaskId>, now: Time) -> String {
                 .attempt
                 .map(|attempt| format!(", attempt {attempt}"))
                 .unwrap_or_default(),
+            behalf(started.subject.as_ref()),
             moment(started.deadline, now)
         ),
         Event::ClientRegistered(registered) => format!(
@@ -212,17 +213,24 @@ fn delegated_line(child: &ClientDelegated) -> String {
 
 fn requested_line(requested: &TaskRequested, now: Time) -> String {
     format!(
-        "workload {}, owner {}, issuer {}, key {}, by {}, key {}, for {}; {} until {}",
+        "workload {}, owner {}, issuer {}, key {}{}, by {}, key {}, for {}; {} until {}",
         requested.workload,
         requested.owner,
         requested.issuer,
         requested.key,
+        behalf(requested.subject.as_ref()),
         requested.instance,
         requested.jkt,
         access_line(&requested.access),
         waits_for(requested.people, 0, None),
         moment(requested.expires, now)
     )
+}
+
+fn behalf(subject: Option<&Subject>) -> String {
+    subject
+        .map(|of| format!(", on behalf of {} of {}", of.person, of.issuer))
+        .unwrap_or_default()
 }
 
 /// The members of a note's data, but for the task it is about.

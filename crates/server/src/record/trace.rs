@@ -12,7 +12,7 @@ use super::keys::keys;
 use super::reading::{Known, Reading};
 use super::related::{self, Related};
 use super::standing::{self, Stands};
-use super::task::{Found, load};
+use super::task::{Found, load, name_person};
 use super::timeline::{self, EntryLine};
 use super::verdict::{self, Verdict};
 use super::view::{IssuedView, TaskView};
@@ -273,9 +273,12 @@ impl Tracing<'_> {
     }
 
     /// An answer that shows tasks and what happened in them.
-    fn shown(&self, tasks: Vec<TaskView>, verdict: Verdict) -> Result<Trace, RecordError> {
+    fn shown(&self, mut tasks: Vec<TaskView>, verdict: Verdict) -> Result<Trace, RecordError> {
         let mut lines = Vec::new();
         let mut notes = Vec::new();
+        for task in &mut tasks {
+            name_person(self.store, self.tenant, task)?;
+        }
         for task in &tasks {
             lines.extend(timeline::of_task(
                 self.store,

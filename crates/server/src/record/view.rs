@@ -27,6 +27,9 @@ pub struct TaskView {
     /// Which attempt it is, where the platform counts them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u64>,
+    /// The person on whose behalf it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<SubjectView>,
     /// When it opened, or was asked for while it is pending.
     pub opened: Time,
     /// When it ends at the latest.
@@ -47,6 +50,24 @@ pub struct TaskView {
     pub entries: u64,
     /// Its clients, each before those that were delegated from it.
     pub clients: Vec<ClientView>,
+}
+
+/// The person on whose behalf a task runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubjectView {
+    /// Who vouches for the person.
+    pub issuer: Name,
+    /// The pseudonym in the ledger.
+    pub person: Digest,
+    /// When the person authenticated; when the token was made, where it did not say.
+    pub authenticated: Time,
+    /// The issuer as the person's token names it; none for whoever may see no names, and once it was
+    /// erased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iss: Option<String>,
+    /// The person's name there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sub: Option<String>,
 }
 
 /// Whether a task is open, as recorded; whether it is over by now the clock says as well.

@@ -11,6 +11,8 @@ pub enum Entrance {
     Assertion,
     /// `subject_token`: it is exchanged (RFC 8693, section 2.1).
     SubjectToken,
+    /// `actor_token`: whoever shows it acts for another (RFC 8693, section 2.1).
+    ActorToken,
 }
 
 /// Whom tokens must be made for: one tenant of this server.
@@ -36,7 +38,9 @@ impl Recipient {
         }
         match entrance {
             Entrance::ClientAssertion => vec![self.issuer.clone()],
-            Entrance::Assertion | Entrance::SubjectToken => usual_audiences(&self.issuer),
+            Entrance::Assertion | Entrance::SubjectToken | Entrance::ActorToken => {
+                usual_audiences(&self.issuer)
+            }
         }
     }
 }

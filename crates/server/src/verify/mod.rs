@@ -9,6 +9,7 @@
 //! | a captured token shown again | [`VerifiedProof::one_time_key`], by a digest that a second spelling of the signature leaves as it is |
 //! | a token kept for later | the age bound, beside `exp` |
 //! | a person's token got by refreshing, long after the person | `auth_time` is demanded and bounded |
+//! | a person's token shown by or for somebody else than who acts | `subject` has a table of its own |
 //! | a claim that stands in another's place | claims are laid flat under names that cannot meet |
 //! | keys fetched from inside the network | addresses are judged after resolving, redirects are not followed |
 //! | a flood of unknown `kid`s | one attempt at a time and one within the floor, for each origin ([`KeyCache`]) |
@@ -20,6 +21,7 @@ pub mod webhook;
 
 mod person;
 mod pseudonym;
+mod subject;
 
 mod details;
 mod entrance;
@@ -53,5 +55,6 @@ pub(crate) use pseudonym::PERSON;
 pub use pseudonym::Pseudonyms;
 pub(crate) use review::PodToken;
 pub use review::ReviewStatus;
+pub use subject::{PersonToken, Showing, VerifiedSubject};
 pub use verifier::{ProofBounds, Verifier};
 pub use webhook::VerifiedWebhook;

@@ -1,6 +1,6 @@
 //! What a job's claims would match, for a person who looks before a first run; nothing is granted by it.
 
-use dayfly_domain::{ClauseFailure, Digest, Name, Refusal, Rule};
+use dayfly_domain::{ActsFor, ClauseFailure, Digest, Name, Refusal, Rule};
 use dayfly_token::claims::Claims;
 
 use super::kind;
@@ -18,6 +18,8 @@ pub struct Preview {
     pub unfinished: Option<String>,
     /// Why the proof does not say which run it is; none when it does.
     pub task_key: Option<Refusal>,
+    /// Whom its tasks act for; none acts for nobody.
+    pub acts_for: Option<ActsFor>,
 }
 
 /// Compares the payload of a platform's token, which nobody verified, with every workload of its
@@ -60,6 +62,7 @@ pub fn preview(declared: &Declared, payload: &[u8]) -> Result<Vec<Preview>, Refu
             failure: found.workload.matching.first_failure(&reading.claims),
             unfinished: found.unfinished.clone(),
             task_key: found.workload.key.read(&reading.claims).err(),
+            acts_for: found.workload.acts_for.clone(),
         })
         .collect())
 }

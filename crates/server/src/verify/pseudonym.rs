@@ -24,10 +24,22 @@ impl Pseudonyms {
 
     /// The pseudonym of a person: always the same, and nobody without the secret can try names.
     pub(crate) fn of(&self, iss: &str, sub: &str) -> Digest {
+        let length = (iss.len() as u64).to_be_bytes();
+        self.sign(&[&length, iss.as_bytes(), sub.as_bytes()])
+    }
+
+    /// The pseudonym under which one resource knows a person: no two of them can tell that they know
+    /// the same one.
+    pub(crate) fn at(&self, resource: &str, person: &Digest) -> Digest {
+        // INVARIANT: no URL is as long as these eight bytes say, so that it is none of the others.
+        self.sign(&[b"resource", &person.0, resource.as_bytes()])
+    }
+
+    fn sign(&self, parts: &[&[u8]]) -> Digest {
         let mut context = hmac::Context::with_key(&self.0);
-        context.update(&(iss.len() as u64).to_be_bytes());
-        context.update(iss.as_bytes());
-        context.update(sub.as_bytes());
+        for part in parts {
+            context.update(part);
+        }
         let mut digest = Digest([0; 32]);
         // INVARIANT: HMAC-SHA256 makes as many bytes.
         for (byte, made) in digest.0.iter_mut().zip(context.sign().as_ref()) {

@@ -42,10 +42,10 @@ impl Default for ProofBounds {
 /// new one; the keys live on in the [`KeyCache`].
 #[derive(Debug)]
 pub struct Verifier {
-    recipient: Recipient,
-    trusted: BTreeMap<String, Trusted>,
-    bounds: ProofBounds,
-    pseudonyms: Pseudonyms,
+    pub(super) recipient: Recipient,
+    pub(super) trusted: BTreeMap<String, Trusted>,
+    pub(super) bounds: ProofBounds,
+    pub(super) pseudonyms: Pseudonyms,
 }
 
 /// An issuer whose tokens count, and its keys.
@@ -82,6 +82,12 @@ impl Verifier {
             },
             pseudonyms,
         }
+    }
+
+    /// Makes the pseudonyms of people.
+    #[must_use]
+    pub const fn pseudonyms(&self) -> &Pseudonyms {
+        &self.pseudonyms
     }
 
     /// Verifies a platform's token that came in by `entrance`.
@@ -157,7 +163,7 @@ impl Verifier {
     }
 
     /// The declared issuer, compared byte for byte (RFC 8414, section 3.3).
-    fn trusted(&self, claimed: Option<&str>) -> Result<&Trusted, Refusal> {
+    pub(super) fn trusted(&self, claimed: Option<&str>) -> Result<&Trusted, Refusal> {
         claimed
             .and_then(|claimed| self.trusted.get(claimed))
             .ok_or_else(|| {
@@ -167,7 +173,12 @@ impl Verifier {
 
     /// Times with the tolerance of 60 s, then the age. A token that does not say when it was made
     /// is as old as its `exp` lets it become: it must lie within the bound ahead of now.
-    fn check_times(&self, issuer: &Issuer, claims: &Claims, now: Time) -> Result<Times, Refusal> {
+    pub(super) fn check_times(
+        &self,
+        issuer: &Issuer,
+        claims: &Claims,
+        now: Time,
+    ) -> Result<Times, Refusal> {
         let max_age = self.bounds.proof_age.seconds();
         let demanded = kind::demands_iat(issuer.kind) || issuer.people.is_some();
         let aged = demanded || claims.get("iat").is_some();
@@ -250,6 +261,16 @@ impl Trusted {
     /// Its URL.
     pub(super) fn url(&self) -> &str {
         &self.issuer.url
+    }
+
+    /// Its declaration.
+    pub(super) const fn issuer(&self) -> &Issuer {
+        &self.issuer
+    }
+
+    /// How long ago the people whom it vouches for may have authenticated.
+    pub(super) const fn people(&self) -> Option<Span> {
+        self.issuer.people
     }
 
     /// Verifies a token that claims to be from this issuer, by an algorithm allowed for it.

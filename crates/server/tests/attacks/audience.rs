@@ -30,7 +30,7 @@ async fn what_an_exchange_cannot_do_is_refused() {
                 ("actor_token", platforms.as_str()),
                 ("actor_token_type", TYPE_JWT),
             ],
-            "invalid_parameter",
+            "issuer",
         ),
         (
             vec![own, ("requested_token_type", refresh)],

@@ -382,19 +382,18 @@ async fn somebody_elses_token_becomes_nobodys_own_by_an_exchange() {
     let without = world.narrow(&root.token, None, &[]).await;
     assert_eq!(without.rule(), "dpop_missing");
     let actor = signed(&claims(&world, 12, 9));
-    for more in [
-        vec![
-            ("actor_token", actor.as_str()),
-            ("actor_token_type", TYPE_JWT),
-        ],
-        vec![("actor_token", actor.as_str())],
-        vec![("actor_token_type", TYPE_JWT)],
+    let whole = vec![
+        ("actor_token", actor.as_str()),
+        ("actor_token_type", TYPE_JWT),
+    ];
+    for (more, rule) in [
+        // Beside an actor it would have to be a person's.
+        (whole, "issuer"),
+        (vec![("actor_token", actor.as_str())], "invalid_parameter"),
+        (vec![("actor_token_type", TYPE_JWT)], "invalid_parameter"),
     ] {
         let reply = world.narrow(&root.token, Some(&root.key), &more).await;
-        assert_eq!(
-            reply.refusal(),
-            (400, "invalid_request", "invalid_parameter")
-        );
+        assert_eq!(reply.refusal(), (400, "invalid_request", rule));
     }
 }
 

@@ -92,6 +92,7 @@ fn start(n: u32, now: Time, deadline: Time) -> Append {
         key: format!("1/{n}"),
         series: format!("run:{n}"),
         attempt: None,
+        subject: None,
         repeat: Repeat::Refuse,
         opened: now,
         deadline,

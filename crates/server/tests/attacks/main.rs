@@ -44,6 +44,8 @@ mod runs;
 mod silence;
 mod sinks;
 mod stalls;
+mod subject_life;
+mod subjects;
 mod tenants;
 mod webhook_races;
 mod webhook_stalls;

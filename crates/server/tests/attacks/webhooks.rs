@@ -7,7 +7,8 @@ use dayfly_server::config::{AddressRates, Rate};
 use dayfly_store::{FactsQuery, Store};
 use serde_json::{Value, json};
 
-use super::job::{Job, claims, new_key, signed, with};
+use super::delegation::scope;
+use super::job::{Job, TYPE_JWT, claims, new_key, signed, with};
 use super::world::{ARTIFACTS, ISSUER, Reply, TENANT, World, acme, unique};
 
 /// GitHub, GitLab and another provider, each with webhooks.
@@ -276,6 +277,109 @@ async fn a_job_that_is_over_ends_its_own_task_or_its_clients_of_a_shared_one() {
         );
     }
     assert_eq!(world.ended_by(&second.task), "upstream");
+}
+
+/// A job that was handed a part of another job's access ends with its own, and takes with it what it
+/// handed on; the rest of the task goes on, and so does a child whose job has the same number at
+/// another platform.
+#[tokio::test]
+async fn a_job_that_is_over_ends_the_children_that_came_from_it() {
+    let helpers = r#"
+[issuer.enterprise]
+kind = "github"
+url  = "https://git.example/_services/token"
+jwks = { file = "jwks.json" }
+
+[workload.agent]
+owner   = "team"
+kind    = "agent"
+purpose = "hands work over"
+match   = { issuer = "github", repository_id = "11" }
+delegation = { depth = 2, clients = 9, to = ["self", "scan", "other"] }
+access  = [{ resource = "artifacts", type = "artifact", actions = ["read"], identifier = "octo/*", scope = "artifacts:read" }]
+
+[workload.scan]
+owner   = "team"
+kind    = "ci"
+purpose = "another job of the same run"
+match   = { issuer = "github", repository_id = "11" }
+delegation = { depth = 1, clients = 9, to = ["self"] }
+access  = [{ resource = "artifacts", type = "artifact", actions = ["read"], identifier = "octo/*", scope = "artifacts:read" }]
+
+[workload.other]
+owner   = "team"
+kind    = "ci"
+purpose = "a job elsewhere whose name looks the same"
+match   = { issuer = "enterprise", repository_id = "11" }
+access  = [{ resource = "artifacts", type = "artifact", actions = ["read"], identifier = "octo/*" }]
+"#;
+    let world = World::declared(&(declared() + helpers)).await;
+    let key = new_key();
+    let proof = signed(&with(claims(&world, 11, 7), json!({"check_run_id": "70"})));
+    let more = [("resource", ARTIFACTS), ("client_id", "agent")];
+    let reply = world.ask(&proof, Some(&key), &more).await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    let root = Job::of(key, proof, &reply);
+    let by_proof = async |workload: &str, actor: Value| {
+        let key = new_key();
+        let handover = world.handover(&root, Some(&key), &scope("artifacts:read"));
+        let actor = signed(&actor);
+        let more = [
+            ("actor_token", actor.as_str()),
+            ("actor_token_type", TYPE_JWT),
+            ("client_id", workload),
+        ];
+        let reply = world.come_in(&handover, Some(&key), &more).await;
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        Job::of(key, handover, &reply)
+    };
+    let of_job = |job: &str| with(claims(&world, 11, 7), json!({ "check_run_id": job }));
+    let first = by_proof("scan", of_job("71")).await;
+    let second = by_proof("scan", of_job("72")).await;
+    let below = world.child(&first, &scope("artifacts:read")).await;
+    let helper = world.child(&root, &scope("artifacts:read")).await;
+    let elsewhere = json!({"iss": "https://git.example/_services/token"});
+    let elsewhere = by_proof("other", with(of_job("71"), elsewhere)).await;
+    let said = world.hub("workflow_job", &job_over(11, 7, 1, 71)).await;
+    assert_eq!(
+        (said.status, said.body["clients"].as_u64()),
+        (200, Some(1)),
+        "{}",
+        said.text
+    );
+    for gone in [&first, &below] {
+        assert!(!world.is_active(&gone.token).await);
+        assert_eq!(world.renew(gone, &[]).await.rule(), "client_ended");
+    }
+    for there in [&root, &second, &helper, &elsewhere] {
+        assert!(world.is_active(&there.token).await);
+    }
+    let ends = world
+        .leaves()
+        .into_iter()
+        .filter(|leaf| leaf["kind"] == "client.ended");
+    let ends: Vec<Value> = ends.collect();
+    assert_eq!(ends.len(), 1, "one entry for the subtree: {ends:?}");
+    assert_eq!(ends[0]["data"]["cause"], "upstream");
+    // It does not come in again, and said again nothing happens.
+    let key = new_key();
+    let handover = world.handover(&root, Some(&key), &scope("artifacts:read"));
+    let late = signed(&of_job("71"));
+    let more = [
+        ("actor_token", late.as_str()),
+        ("actor_token_type", TYPE_JWT),
+        ("client_id", "scan"),
+    ];
+    assert_ne!(
+        world.come_in(&handover, Some(&key), &more).await.status,
+        200
+    );
+    let again = world.hub("workflow_job", &job_over(11, 7, 1, 71)).await;
+    assert_eq!(again.status, 204, "{}", again.text);
+    // The run's end is everybody's.
+    let said = world.hub("workflow_run", &run_over(11, 7, 1)).await;
+    assert_eq!(said.body["tasks"], 1, "{}", said.text);
+    assert!(!world.is_active(&second.token).await && !world.is_active(&elsewhere.token).await);
 }
 
 #[tokio::test]

@@ -495,6 +495,7 @@ pub(crate) fn write_tenant(folder: &Path, tenant: &str) {
     write("jwks.json", &json!({"keys": [jwk]}).to_string());
     write("artifacts.secret", "secret of artifacts\n");
     write("queue.secret", "secret of queue\n");
+    write("mail.secret", "secret of mail\n");
     write("reviewer.token", "the token of the reviewer\n");
     for name in ["hook", "hook-old"] {
         write(

@@ -15,6 +15,7 @@ fn asks(n: u64) -> Start {
         key: started.key.clone(),
         series: started.series.clone(),
         attempt: started.attempt,
+        subject: None,
         requested: NOON,
         expires: after(600),
         people: 2,

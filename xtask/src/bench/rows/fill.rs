@@ -323,10 +323,8 @@ impl Filler {
 
     fn events(&self, job: u64) -> Result<[Event; 3], Failure> {
         let number = job % WORKLOADS;
-        let workload = usize::try_from(number)
-            .ok()
-            .and_then(|at| self.workloads.get(at));
-        let workload = workload.context("no such workload")?;
+        let at = usize::try_from(number).context("a number that counts no workload")?;
+        let workload = self.workloads.get(at).context("no such workload")?;
         let (repository, run, check) = (repository_id(number), run_id(job), check_run_id(job));
         let named = [
             ("repository_id", repository),
@@ -348,6 +346,7 @@ impl Filler {
             key,
             series,
             attempt,
+            subject: None,
             repeat: Repeat::Refuse,
             opened: self.now,
             deadline: self.now + self.window,
@@ -395,6 +394,7 @@ impl Filler {
             jkt: Some(Digest(self.callers.thumbprint(job)?.0)),
             act: Vec::new(),
             may_act: Vec::new(),
+            on_behalf_of: None,
             alg: "ES256".to_owned(),
             kid: "aqPFiXQ3b0LMeQ6hMTSQNzWmcSy4zzbvSYNn3OXoz9U".to_owned(),
             hash: digest(&format!("token {client} {credential}"), job),

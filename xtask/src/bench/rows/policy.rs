@@ -104,6 +104,7 @@ fn measure(many: usize, quick: bool) -> Result<f64, Failure> {
             address: Some([192, 0, 2, 7].into()),
             open_tasks: round,
             starts_last_hour: round,
+            subject: None,
             approvals: 0,
         };
         let verdict = black_box(policies.evaluate(black_box(&question), &facts));

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 
 use super::shared::{let_go, token_of};
-use super::{AGENT, Scene, end_said, named_in};
+use super::{AGENT, Scene, end_said, named_in, shown};
+use crate::clock;
 use crate::demo::present::is_active;
 use crate::demo::process::Finished;
 use crate::http::Clients;
@@ -43,12 +44,13 @@ pub(in crate::demo) async fn play(scene: Scene<'_>) -> Result<()> {
         "not everybody is at work: {everybody:?}"
     );
     let task = task_of_client(ids.get(AGENT_NAME))?;
-    let shown = scene.operate(&["task", "show", &task], 0).await?;
-    tree(scene, &shown, &ids)?;
+    let before = scene.operate(&["task", "show", &task], 0).await?;
+    tree(scene, &before, &ids)?;
 
     let ended = ids.get(ENDED).context("the helper to end is not there")?;
     let command = ["client", "end", ended, "--reason", "misled by what it read"];
     let said = scene.operate(&command, 0).await?.out();
+    let told = clock::instant();
     let left = active(scene).await?;
     paint.says(said.lines().next().unwrap_or_default());
     wanted.retain(|name| !SUBTREE.contains(name));
@@ -68,13 +70,17 @@ pub(in crate::demo) async fn play(scene: Scene<'_>) -> Result<()> {
     paint.says(verdict);
     tree(scene, &trace, &ids)?;
     paint.says(&trace.line("  client.ended ")?.text);
-    for name in HELPERS.iter().chain([&AGENT_NAME]) {
+    // Its own process and that of the one below stop by themselves: nobody lets them go.
+    let stopped = run.until(&format!("{ended} ended `operator`")).await?.at;
+    paint.says(&format!(
+        "the process of {ENDED} was stopped {} after the end, and what it had started with it",
+        shown(stopped - told)
+    ));
+    for name in left {
         let_go(scene, name)?;
     }
     let run = run.end().await?.with_code(0)?;
-    for (who, cause) in [(ended.as_str(), "operator"), (&task, "completed")] {
-        paint.says(end_said(&run, &format!("{who} ended `{cause}`"))?);
-    }
+    paint.says(end_said(&run, &format!("{task} ended `completed`"))?);
     paint.shows(&format!(
         "a helper has a key of its own and a part of the access; with {ENDED} went what it had handed on, and nothing besides"
     ));

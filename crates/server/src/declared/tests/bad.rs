@@ -472,6 +472,46 @@ fn every_mistake_is_reported_at_once() {
 }
 
 #[test]
+fn for_whom_a_workload_acts() {
+    let people = "[issuer.staff]\nkind = \"oidc\"\nurl = \"https://idp.example\"\naudience = \"a\"\npeople = true\n";
+    let with = |subject: &str| format!("{}\n{people}", good_with(&format!("subject = {subject}")));
+    let whole = r#"{ from = ["staff"], person = "required", session = "8h" }"#;
+    check(&[
+        (with("\"none\""), "loads"),
+        (with(r#"{ from = "staff" }"#), "loads"),
+        (with(whole), "loads"),
+        (
+            with("\"optional\""),
+            "tenant.toml:18:1: `workload.release.subject` is `optional`, wanted `none`",
+        ),
+        (
+            with("{}"),
+            "tenant.toml:18:1: `from` is missing in `workload.release.subject`",
+        ),
+        (
+            with("{ from = [] }"),
+            "tenant.toml:18:13: `workload.release.subject.from` is an empty list",
+        ),
+        (
+            with(r#"{ from = ["stuff"] }"#),
+            "tenant.toml:18:21: `workload.release.subject.from[0]` names the issuer `stuff`, which is not declared: did you mean `staff`?",
+        ),
+        (
+            with(r#"{ from = ["github"] }"#),
+            "tenant.toml:18:21: the issuer `github` does not say `people = true`",
+        ),
+        (
+            with(r#"{ from = ["staff"], person = "always" }"#),
+            "tenant.toml:18:31: `workload.release.subject.person` is `always`, wanted `optional` or `required`",
+        ),
+        (
+            with(r#"{ from = ["staff"], session = "25h" }"#),
+            "tenant.toml:18:31: `workload.release.subject.session` is 25h, wanted 1m to 24h",
+        ),
+    ]);
+}
+
+#[test]
 fn people_prove_what_people_start() {
     let issuer = |keys: &str| {
         good_but(

@@ -253,11 +253,11 @@ fn owners_resources_and_types() {
             with("signing = \"HS256\""),
             "tenant.toml:15:1: `resource.artifacts.signing` is `HS256`, wanted `ES256` or `RS256`: did you mean `ES256`?",
         ),
+        (with("subject = \"person\""), "loads"),
         (
-            with("subject = \"person\""),
-            "tenant.toml:15:1: `subject = \"person\"` is not served by this build",
+            with("subject = \"people\""),
+            "tenant.toml:15:1: `resource.artifacts.subject` is `people`, wanted `workload` or `person`",
         ),
-        (with("subject = \"workload\""), "loads"),
         (
             with("reports = true"),
             "tenant.toml:15:1: `reports = true` is not served by this build",

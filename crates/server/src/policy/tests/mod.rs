@@ -135,6 +135,7 @@ impl Asks {
             address: self.address,
             open_tasks: self.open_tasks,
             starts_last_hour: 5,
+            subject: None,
             approvals: 0,
         };
         let question = Question {

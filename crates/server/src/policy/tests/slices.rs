@@ -154,12 +154,13 @@ fn compare(
         address: None,
         open_tasks,
         starts_last_hour: 0,
+        subject: None,
         approvals: 0,
     };
     let source = source(&[]);
     let declared = declared(&source);
     let parties = super::super::load::entities(&declared);
-    let entities = parties.values().cloned().chain([facts.proof().unwrap()]);
+    let entities = parties.values().cloned().chain(facts.shown().unwrap());
     let entities = Entities::from_entities(entities, None).unwrap();
     for declared in declared.workloads.values() {
         let workload = &declared.workload;
