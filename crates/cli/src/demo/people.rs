@@ -226,7 +226,8 @@ async fn page(uri: Uri) -> Html<String> {
     let code = code.map(|(_, code)| code.into_owned()).unwrap_or_default();
     // INVARIANT: nothing that is not a letter or a digit gets into the page.
     let code: String = letters(&code).collect();
-    let buttons = PEOPLE.map(|person| format!("<button name=person>{person}</button>"));
+    let buttons =
+        PEOPLE.map(|person| format!("<button name=person value={person}>{person}</button>"));
     Html(format!(
         "<!doctype html><title>Who are you?</title><form method=post>Code <input name=user_code value=\"{code}\"> as {}</form>",
         buttons.join(" ")
@@ -298,6 +299,17 @@ mod tests {
         assert_eq!(redeem(TASKS), StatusCode::BAD_REQUEST);
         assert_eq!(redeem(OPERATORS), StatusCode::OK);
         assert_eq!(redeem(OPERATORS), StatusCode::BAD_REQUEST);
+    }
+
+    #[tokio::test]
+    async fn the_page_has_the_code_and_a_button_for_everybody_and_nothing_that_was_slipped_in() {
+        let uri = "/activate?user_code=ab%22%3E%3Cscript%3E1".parse().unwrap();
+        let Html(html) = page(uri).await;
+        assert!(html.contains("value=\"abscript1\""), "{html}");
+        for person in PEOPLE {
+            let button = format!("<button name=person value={person}>");
+            assert!(html.contains(&button), "{html}");
+        }
     }
 
     #[test]
