@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dayfly_domain::{Cause, Command, Name, Span, Sweep, Time, decide};
-use dayfly_store::{ALIVE_GAP, AppendError, OpenFilter, OpenTask, Touch, Unavailable};
+use dayfly_store::{ALIVE_GAP, AppendError, OpenFilter, OpenTask, Touch};
 
 use super::ending::recorded;
 use super::moved::Moves;
@@ -162,7 +162,7 @@ impl App {
             };
             cursor = Some(last.task.id);
             let due = self.without_vanished(tenant, due, now);
-            match self.moves_for(tenant, &due) {
+            match self.moves_of(tenant, &due) {
                 Ok(moves) => ended += self.end_due(tenant, &due, &moves, now).await,
                 Err(why) => {
                     tracing::error!(%why, tenant = %tenant.name(), "cannot tell why tasks are over");
@@ -170,15 +170,6 @@ impl App {
                 }
             }
         }
-    }
-
-    /// Why rights were taken away, where any of these tasks lost some.
-    fn moves_for(&self, tenant: &Tenant, due: &[OpenTask]) -> Result<Moves, Unavailable> {
-        let has_rights = |open: &OpenTask| open.stale.is_none() && open.lost.is_empty();
-        if due.iter().all(has_rights) {
-            return Ok(Moves::default());
-        }
-        self.moves(tenant)
     }
 
     async fn end_due(
@@ -203,7 +194,7 @@ impl App {
             if events.is_empty() {
                 continue;
             }
-            match recorded(open, events, now) {
+            match recorded(open, events, now, moves.said(open)) {
                 Ok(append) => waiting.push(self.store.append(tenant.name(), append)),
                 Err(refusal) => tracing::error!(%refusal, task = %open.task.id, "cannot end"),
             }

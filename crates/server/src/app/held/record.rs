@@ -1,8 +1,8 @@
 //! One end as the journal has it: what happened to which tasks, and what stays blocked.
 
-use dayfly_domain::{Block, BlockOn, EpochOf, Event, Name, TaskId, Time};
+use dayfly_domain::{Block, BlockOn, Digest, EpochOf, Event, Name, TaskId, Time};
 use dayfly_ledger::leaf::MAX_LEAF_BYTES;
-use dayfly_store::{Annex, Append, Document, Drafted};
+use dayfly_store::{Annex, Append, Document, Drafted, PersonOver, PersonWrite};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -34,6 +34,18 @@ pub(super) struct Held {
     pub(super) closings: Vec<Closing>,
     /// What ends by hand and could not be looked up.
     pub(super) sought: Vec<Sought>,
+    /// What people authenticated for and is worth nothing any more.
+    pub(super) people: Vec<HeldPerson>,
+}
+
+/// A word about a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HeldPerson {
+    pub(super) person: Digest,
+    pub(super) upto: Time,
+    pub(super) said: String,
+    pub(super) until: Time,
 }
 
 /// What lost its rights by an operator's hand and may start anew, and the entry that says so.
@@ -102,6 +114,7 @@ impl Held {
                 .collect(),
             closings: Vec::new(),
             sought: Vec::new(),
+            people: append.people.iter().map(HeldPerson::of).collect(),
         }
     }
 
@@ -121,10 +134,12 @@ impl Held {
         }
     }
 
-    /// The room in the journal of one that closes a run and changes no task: it would have no end
-    /// by itself, for nothing bounds how many runs a platform knows. None of any other.
+    /// The room in the journal of one that closes a run, or says something of a person, and changes
+    /// no task: it would have no end by itself, for nothing bounds how many runs a platform knows
+    /// and how many people a provider. None of any other.
     pub(super) fn bare_room(&self) -> usize {
-        if self.closings.is_empty() || !self.ends.is_empty() || !self.blocks.is_empty() {
+        let is_word = !self.closings.is_empty() || !self.people.is_empty();
+        if !is_word || !self.ends.is_empty() {
             return 0;
         }
         frame::room(self.bytes().len())
@@ -166,6 +181,7 @@ impl Held {
             moves: Vec::new(),
             closings: Vec::new(),
             sought: Vec::new(),
+            people: Vec::new(),
             ..self.clone()
         };
         let mut parts = Vec::new();
@@ -209,6 +225,12 @@ impl Held {
                 ..empty.clone()
             });
         }
+        if !self.people.is_empty() {
+            parts.push(Self {
+                people: self.people,
+                ..empty.clone()
+            });
+        }
         for closing in self.closings {
             parts.push(Self {
                 closings: vec![closing],
@@ -235,6 +257,7 @@ impl Held {
             moves: self.moves.iter().map(WireMove::of).collect(),
             closings: self.closings.clone(),
             sought: self.sought.clone(),
+            people: self.people.clone(),
         };
         // INVARIANT: names, numbers and texts have no value that JSON cannot write; were it
         // otherwise, the empty text would be refused when it is read.
@@ -258,6 +281,7 @@ impl Held {
             moves: wire.moves.into_iter().map(WireMove::read).collect(),
             closings: wire.closings,
             sought: wire.sought,
+            people: wire.people,
         })
     }
 }
@@ -276,6 +300,8 @@ struct Wire {
     closings: Vec<Closing>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     sought: Vec<Sought>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    people: Vec<HeldPerson>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -351,6 +377,30 @@ fn handed_to(on: &BlockOn, documents: &[Document]) -> Option<Name> {
         .collect();
     let handed = HandOvers::of(&kept).ok()?;
     handed.of_owner(owner).map(|handed| handed.to.clone())
+}
+
+impl HeldPerson {
+    fn of(write: &PersonWrite) -> Self {
+        Self {
+            person: write.person,
+            upto: write.over.upto,
+            said: write.over.said.clone(),
+            until: write.until,
+        }
+    }
+
+    /// As the store has it, heard at that time.
+    pub(super) fn heard(&self, at: Time) -> PersonWrite {
+        PersonWrite {
+            person: self.person,
+            over: PersonOver {
+                upto: self.upto,
+                at,
+                said: self.said.clone(),
+            },
+            until: self.until,
+        }
+    }
 }
 
 impl WireEvent {

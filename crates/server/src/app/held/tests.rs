@@ -116,6 +116,7 @@ fn held(at: u64) -> Held {
         }],
         closings: Vec::new(),
         sought: Vec::new(),
+        people: Vec::new(),
     }
 }
 
