@@ -197,31 +197,9 @@ impl Held {
                 ..empty.clone()
             });
         }
-        for end in self.ends {
-            let mut part = HeldEnd {
-                task: end.task,
-                events: Vec::new(),
-            };
-            let mut taken = 0;
-            for drafted in end.events {
-                let bytes = WireEvent::of(&drafted).bytes();
-                if taken + bytes > PAYLOAD - BESIDE && !part.events.is_empty() {
-                    let events = std::mem::take(&mut part.events);
-                    let full = HeldEnd {
-                        task: end.task,
-                        events,
-                    };
-                    parts.push(Self {
-                        ends: vec![full],
-                        ..empty.clone()
-                    });
-                    taken = 0;
-                }
-                taken += bytes + 1;
-                part.events.push(drafted);
-            }
+        for end in self.ends.into_iter().flat_map(in_parts) {
             parts.push(Self {
-                ends: vec![part],
+                ends: vec![end],
                 ..empty.clone()
             });
         }
@@ -342,6 +320,26 @@ struct WireBlock {
 struct WireAnnex {
     salt: [u8; 16],
     data: String,
+}
+
+/// An end in as many as it takes, each of which fits into a frame.
+fn in_parts(end: HeldEnd) -> Vec<HeldEnd> {
+    let empty = || HeldEnd {
+        task: end.task,
+        events: Vec::new(),
+    };
+    let (mut parts, mut part, mut taken) = (Vec::new(), empty(), 0);
+    for drafted in end.events {
+        let bytes = WireEvent::of(&drafted).bytes();
+        if taken + bytes > PAYLOAD - BESIDE && !part.events.is_empty() {
+            parts.push(std::mem::replace(&mut part, empty()));
+            taken = 0;
+        }
+        taken += bytes + 1;
+        part.events.push(drafted);
+    }
+    parts.push(part);
+    parts
 }
 
 /// The data of an entry with its long texts cut.
