@@ -169,7 +169,11 @@ pub(super) async fn instance(args: &InstanceEndArgs, at: At<'_>) -> Result<ExitC
             let clients = u64::try_from(ended.clients.len()).unwrap_or(u64::MAX);
             let clients = counted(clients, "client");
             let over = ended.tasks.map_or_else(
-                || format!("{clients}, and more that could not be looked for get nothing further;"),
+                || {
+                    format!(
+                        "{clients}, and all that could not be looked for, wherever it is found;"
+                    )
+                },
                 |tasks| format!("{clients} in {}", counted(tasks, "task")),
             );
             format!(

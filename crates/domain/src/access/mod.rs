@@ -6,12 +6,14 @@
 mod cover;
 mod detail;
 mod given;
+mod meet;
 mod path;
 mod request;
 
 pub use cover::{Uncovered, cover, detail_covers};
 pub use detail::{Catalog, Detail, Field, FieldKind, Resource, Scalar};
 pub use given::given_access;
+pub use meet::detail_meet;
 pub use path::{Pattern, check_text};
 pub use request::{
     AccessRequest, RawField, RequestDetail, TokenAccess, first_access, token_access,

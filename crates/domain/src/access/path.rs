@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -104,6 +105,24 @@ impl Pattern {
                 (Some(_) | None, Some(_) | None) => return false,
             }
         }
+    }
+
+    /// What stands for every plain path that both stand for; none where there is no such path.
+    pub(super) fn meet(&self, other: &Self) -> Option<Self> {
+        let mut theirs = other.0.split('/');
+        let mut meet: Vec<&str> = Vec::new();
+        for a in self.0.split('/') {
+            let b = theirs.next()?;
+            // Of two segments that have a text in common, one stands for all that the other does.
+            if segment_covers(a, b) {
+                meet.push(b);
+            } else if segment_covers(b, a) {
+                meet.push(a);
+            } else {
+                return None;
+            }
+        }
+        theirs.next().is_none().then(|| Self(meet.join("/")))
     }
 
     /// Whether `value`, any text, is one that `pattern` stands for; the same wildcard, for claims.

@@ -223,6 +223,19 @@ fn as_detail(asked: &RequestDetail, resource: &str) -> Detail {
     }
 }
 
+/// The same with the claims of a proof in its paths, as they are compared.
+fn filled(mut detail: Detail) -> Detail {
+    let claims = BTreeMap::from([("c".to_string(), CLAIM.to_string())]);
+    for field in detail.fields.values_mut() {
+        if let Field::Path(patterns) = field {
+            for pattern in patterns {
+                *pattern = pattern.fill(&claims).unwrap();
+            }
+        }
+    }
+    detail
+}
+
 proptest! {
     #[test]
     fn what_covers_allows_more(a in detail(), b in detail()) {
@@ -248,6 +261,27 @@ proptest! {
         }
         if detail_covers(&a, &b) {
             prop_assert!(allowed(&[b]).is_subset(&allowed(&[a])));
+        }
+    }
+
+    #[test]
+    fn a_meet_allows_what_both_allow(
+        (a, b) in (detail(), detail()).prop_map(|(a, mut b)| {
+            b.kind.clone_from(&a.kind);
+            b.resource = a.resource.clone();
+            (filled(a), filled(b))
+        })
+    ) {
+        let both: BTreeSet<Use> = allowed(std::slice::from_ref(&a))
+            .intersection(&allowed(std::slice::from_ref(&b)))
+            .cloned()
+            .collect();
+        match detail_meet(&a, &b) {
+            Some(meet) => {
+                prop_assert!(detail_covers(&a, &meet) && detail_covers(&b, &meet));
+                prop_assert_eq!(allowed(&[meet]), both);
+            }
+            None => prop_assert!(both.is_empty()),
         }
     }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use dayfly_domain::{
-    ActorProof, BlockOn, Command, Counts, Delegate, Event, Opening, Refusal, Spent, Task, Workload,
-    check_actor, check_epochs, check_unblocked, decide,
+    ActorProof, BlockOn, Claims, Command, Counts, Delegate, Event, Opening, Refusal, Spent, Task,
+    Workload, check_actor, check_epochs, check_unblocked, decide,
 };
 use dayfly_store::{Append, FactsQuery, OpenTask, RunAsked, Spend};
 
@@ -55,6 +55,9 @@ impl<'a> Deciding<'a> {
             .as_ref()
             .map(|actor| self.actor_proof(actor))
             .transpose()?;
+        let (acting, claims) = self.acting()?;
+        // Read once, before anything is decided by it.
+        let facts = self.app.facts_of(self.tenant, &acting.name)?;
         let now = self.app.now();
         let events = decide(
             Some(task),
@@ -74,7 +77,7 @@ impl<'a> Deciding<'a> {
             }),
         )?;
         let comes_in = matches!(events.first(), Some(Event::ClientDelegated(_)));
-        let permitted = self.ask(events, trail)?;
+        let permitted = self.ask(events, (acting, &claims, facts.counts), trail)?;
         let annex = verified
             .actor
             .as_ref()
@@ -83,8 +86,7 @@ impl<'a> Deciding<'a> {
         let change = granted(Some(task), task.id, permitted, annex)?;
         let newest = u32::try_from(change.next.clients.len()).unwrap_or(u32::MAX);
         let child = known.unwrap_or(newest);
-        let standing = self.app.facts_of(self.tenant, &task.workload)?;
-        check_unblocked(&standing.blocks, &change.next, child)?;
+        check_unblocked(&facts.blocks, &change.next, child)?;
         let (spends, actor_at) = spends(verified, task, comes_in, child);
         let series = verified.actor.as_ref().map(|actor| BlockOn::Series {
             issuer: actor.proof.proof().issuer.clone(),
@@ -161,24 +163,35 @@ impl<'a> Deciding<'a> {
         })
     }
 
-    /// Asks the policies about what was decided: `delegate` where a child comes in, and `issue`.
-    fn ask(&self, events: Vec<Event>, trail: &mut Trail) -> Result<Permitted, Refusal> {
+    /// The workload that the child acts as, and the claims of the proof that says so.
+    fn acting(&self) -> Result<(&'a Workload, Arc<Claims>), Refusal> {
         let (loaded, verified, task) = (self.loaded, self.verified, &self.open.task);
         let parent = verified.parent.number;
-        let giver = declared_workload(loaded, task.acts_as(parent))?;
         let recorded = |number| {
             let acting = declared_workload(loaded, task.acts_as(number))?;
             let claims = self.app.claims_of(self.tenant, proving(task, number))?;
             Ok::<_, Refusal>((acting, claims))
         };
-        let (acting, claims) = match (self.known(), &verified.actor) {
-            (Some(child), _) => recorded(child)?,
-            (None, None) => recorded(parent)?,
-            (None, Some(actor)) => (
+        match (self.known(), &verified.actor) {
+            (Some(child), _) => recorded(child),
+            (None, None) => recorded(parent),
+            (None, Some(actor)) => Ok((
                 declared_workload(loaded, &actor.workload)?,
                 Arc::clone(&actor.proof.proof().claims),
-            ),
-        };
+            )),
+        }
+    }
+
+    /// Asks the policies about what was decided: `delegate` where a child comes in, and `issue`.
+    fn ask(
+        &self,
+        events: Vec<Event>,
+        (acting, claims, counts): (&Workload, &Claims, Counts),
+        trail: &mut Trail,
+    ) -> Result<Permitted, Refusal> {
+        let (loaded, task) = (self.loaded, &self.open.task);
+        let parent = self.verified.parent.number;
+        let giver = declared_workload(loaded, task.acts_as(parent))?;
         let mut chain: Vec<&Workload> = vec![acting];
         for (number, _) in task.chain(parent) {
             let workload = declared_workload(loaded, task.acts_as(number))?;
@@ -189,8 +202,8 @@ impl<'a> Deciding<'a> {
         let asking = Asking {
             loaded,
             workload: acting,
-            claims: &claims,
-            counts: self.app.facts_of(self.tenant, &acting.name)?.counts,
+            claims,
+            counts,
             now: self.app.now(),
             person: self.person,
             approvals: 0,

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use dayfly_domain::{
-    Block, BlockOn, Cause, ClientId, Command, EndClient, EndTask, Event, Name, Refusal, Rule,
-    Sweep, Task, TaskId, Time, apply, decide,
+    Block, BlockOn, Cause, ClientId, Command, Digest, EndClient, EndTask, Event, Moved, Name,
+    Refusal, Rule, Sweep, Task, TaskId, Time, apply, decide,
 };
-use dayfly_store::{Append, Change, Note, Unavailable};
+use dayfly_store::{Append, Change, FactsQuery, Note, OpenTask, Unavailable};
 use serde_json::json;
 
 use super::actor::{Actor, Signature};
@@ -89,9 +89,13 @@ impl App {
     ) -> Result<(Ended, Option<BlockOn>), Refusal> {
         let signed = Signature::of(by, reason).map_err(|why| unavailable(&why))?;
         for _ in 0..ATTEMPTS {
-            let open = self
-                .open_task(tenant, client.task)?
-                .ok_or_else(|| ended("no open task by its id"))?;
+            let open = match self.look_up(tenant, client.task) {
+                Ok(open) => open.ok_or_else(|| ended("no open task by its id"))?,
+                Err(why) => {
+                    let done = self.end_unread(tenant, client, block, &signed, why).await?;
+                    return Ok((done, None));
+                }
+            };
             let now = self.now();
             let mut append = Append {
                 now,
@@ -124,6 +128,15 @@ impl App {
         Err(unavailable(&"the task did not stand still"))
     }
 
+    fn look_up(&self, tenant: &Tenant, task: TaskId) -> Result<Option<OpenTask>, Unavailable> {
+        let query = FactsQuery {
+            tasks: &[task],
+            ..FactsQuery::default()
+        };
+        let facts = self.store.facts(tenant.name(), &query)?;
+        Ok(facts.tasks.into_iter().flatten().next())
+    }
+
     /// Ends every client of an instance, whatever tasks they are in, by one append. Where it is
     /// blocked, nothing is granted to it any more.
     ///
@@ -151,17 +164,14 @@ impl App {
         reason: &str,
     ) -> Result<InstanceEnded, Refusal> {
         let signed = Signature::of(by, reason).map_err(|why| unavailable(&why))?;
-        if block {
-            check_text(&what.instance)?;
-        }
+        check_text(&what.instance)?;
         let mut done: Option<InstanceEnded> = None;
         for _ in 0..ATTEMPTS {
             let held = match (self.of_instance(tenant, what).await, &mut done) {
                 (Ok(held), _) => held,
-                (Err(why), None) if block => {
-                    return self.block_unread(tenant, what, &signed, why).await;
+                (Err(why), None) => {
+                    return self.cut_unread(tenant, what, block, &signed, why).await;
                 }
-                (Err(why), None) => return Err(unavailable(&why)),
                 // The block stands. Who slipped in before it gets nothing further.
                 (Err(_), Some(done)) => {
                     done.tasks = None;
@@ -211,32 +221,6 @@ impl App {
             }
         }
         done.ok_or_else(|| unavailable(&"the tasks did not stand still"))
-    }
-
-    /// Blocks an instance although nothing can be read: what is open of it gets nothing further, and
-    /// it is not known which tasks that are.
-    async fn block_unread(
-        &self,
-        tenant: &Tenant,
-        what: &InstanceOf,
-        signed: &Signature,
-        why: Unavailable,
-    ) -> Result<InstanceEnded, Refusal> {
-        let on = blocked_instance(tenant, what, &[])?;
-        let now = self.now();
-        let mut append = Append {
-            now,
-            ..Append::default()
-        };
-        block_on(&mut append, &on, None, signed)?;
-        let done = self.held.hold_append(tenant.name(), &append, why).await;
-        Ok(InstanceEnded {
-            clients: Vec::new(),
-            tasks: None,
-            at: now,
-            block: Some(on),
-            recorded: done.is_durable(),
-        })
     }
 
     /// Whether a block stands already, which then stays as it is.
@@ -336,59 +320,9 @@ impl App {
         signed: &Signature,
         now: Time,
     ) -> Result<Option<Change>, Refusal> {
-        let (task, heard) = (&held.open.task, held.open.heard);
-        let events = match self.moved(tenant, &held.open)? {
-            // It is over already: what came first names the end.
-            moved @ Some(_) => {
-                let fallen = &[];
-                let sweep = Sweep {
-                    now,
-                    heard,
-                    moved,
-                    fallen,
-                };
-                decide(Some(task), &Command::Sweep(sweep))?
-            }
-            // No client has come in yet: what waits ends as a whole.
-            None if held.clients.is_empty() => decide(
-                Some(task),
-                &Command::EndTask(EndTask {
-                    now,
-                    heard,
-                    cause: Cause::Operator,
-                    by: signed.by(),
-                }),
-            )?,
-            None => {
-                let mut events: Vec<Event> = Vec::new();
-                let mut state = task.clone();
-                for number in &held.clients {
-                    // What has expired below its task is over, and holds up nobody else's end.
-                    if state.check_client(*number, now).is_err() {
-                        continue;
-                    }
-                    let more = decide(
-                        Some(&state),
-                        &Command::EndClient(EndClient {
-                            now,
-                            heard,
-                            client: *number,
-                            cause: Cause::Operator,
-                            by: signed.by(),
-                        }),
-                    )?;
-                    for event in &more {
-                        state = apply(Some(state), task.id, event)
-                            .ok_or_else(|| unavailable(&"an event does not fit its task"))?;
-                    }
-                    events.extend(more);
-                    if !state.is_open() {
-                        break;
-                    }
-                }
-                events
-            }
-        };
+        let task = &held.open.task;
+        let moved = self.moved(tenant, &held.open)?;
+        let events = cut_events(&held.open, &held.clients, moved, signed.by(), now)?;
         if events.is_empty() {
             return Ok(None);
         }
@@ -397,6 +331,64 @@ impl App {
         })
         .map(Some)
     }
+}
+
+/// What ends these clients of a task, or the whole of it where it waits for people.
+pub(super) fn cut_events(
+    open: &OpenTask,
+    clients: &BTreeSet<u32>,
+    moved: Option<Moved>,
+    by: Option<Digest>,
+    now: Time,
+) -> Result<Vec<Event>, Refusal> {
+    let (task, heard) = (&open.task, open.heard);
+    if moved.is_some() {
+        // It is over already: what came first names the end.
+        let fallen = &[];
+        let sweep = Sweep {
+            now,
+            heard,
+            moved,
+            fallen,
+        };
+        return decide(Some(task), &Command::Sweep(sweep));
+    }
+    let cause = Cause::Operator;
+    if clients.is_empty() {
+        // No client has come in yet: what waits ends as a whole.
+        let end = EndTask {
+            now,
+            heard,
+            cause,
+            by,
+        };
+        return decide(Some(task), &Command::EndTask(end));
+    }
+    let mut events: Vec<Event> = Vec::new();
+    let mut state = task.clone();
+    for client in clients.iter().copied() {
+        // What has expired below its task is over, and holds up nobody else's end.
+        if state.check_client(client, now).is_err() {
+            continue;
+        }
+        let end = EndClient {
+            now,
+            heard,
+            client,
+            cause,
+            by,
+        };
+        let more = decide(Some(&state), &Command::EndClient(end))?;
+        for event in &more {
+            state = apply(Some(state), task.id, event)
+                .ok_or_else(|| unavailable(&"an event does not fit its task"))?;
+        }
+        events.extend(more);
+        if !state.is_open() {
+            break;
+        }
+    }
+    Ok(events)
 }
 
 /// The block on the instance of a client. One that it shares with the client it was delegated from
@@ -424,7 +416,11 @@ fn own_instance(task: &Task, number: u32) -> Result<BlockOn, Refusal> {
 
 /// The block on an instance: of the issuer that is named, or whose clients are open, or the only
 /// one that is declared.
-fn blocked_instance(tenant: &Tenant, what: &InstanceOf, held: &[Held]) -> Result<BlockOn, Refusal> {
+pub(super) fn blocked_instance(
+    tenant: &Tenant,
+    what: &InstanceOf,
+    held: &[Held],
+) -> Result<BlockOn, Refusal> {
     let loaded = tenant.loaded();
     let declared = &loaded.declared.issuers;
     let mut open: Vec<&Name> = held.iter().map(|held| &held.open.task.issuer).collect();

@@ -121,7 +121,7 @@ fn read_leaf(leaf: &str) -> Option<Leaf> {
 }
 
 /// The active clients of an instance in a task, without those below others of it.
-fn uppermost(task: &Task, instance: &str) -> BTreeSet<u32> {
+pub(super) fn uppermost(task: &Task, instance: &str) -> BTreeSet<u32> {
     let mut found = BTreeSet::new();
     for (number, client) in (1u32..).zip(&task.clients) {
         if client.instance == instance && client.is_active() && !is_under(task, number, &found) {

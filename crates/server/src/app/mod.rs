@@ -44,6 +44,7 @@ mod revoke;
 mod show;
 mod signal;
 mod sinks;
+mod sought;
 mod space;
 mod subject;
 mod survey;

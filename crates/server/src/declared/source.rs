@@ -1,6 +1,9 @@
 //! The texts of a tenant's folder, which together are one revision of its declared state.
 
 use std::fmt;
+use std::fs::OpenOptions;
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use dayfly_domain::Digest;
@@ -71,7 +74,7 @@ impl Source {
     /// Reads a tenant's folder. Names that begin with a dot are passed over.
     ///
     /// # Errors
-    /// The folder or a file cannot be read, or a file is not UTF-8.
+    /// The folder or a file cannot be read, or a file is not UTF-8 or no regular file.
     pub fn read_folder(base: &Path) -> Result<Self, LoadError> {
         let mut files = Vec::new();
         read_files(base, "", ".toml", &mut files)?;
@@ -209,14 +212,37 @@ fn read_files(
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        if name.starts_with('.') || !name.ends_with(suffix) || path.is_dir() {
+        if name.starts_with('.') || !name.ends_with(suffix) {
             continue;
         }
-        let text = std::fs::read_to_string(&path).map_err(|why| failed(&path, why))?;
+        let text = read_regular(&path).map_err(|why| failed(&path, why))?;
+        let text = text.ok_or_else(|| {
+            let place = Place::of_file(path.display().to_string());
+            LoadError::new(place, "is no regular file")
+        })?;
         files.push(SourceFile {
             name: format!("{under}{name}"),
             text,
         });
     }
     Ok(())
+}
+
+/// The text of a regular file; none of anything else, which might be waited for or have no end.
+fn read_regular(path: &Path) -> std::io::Result<Option<String>> {
+    // A pipe that nobody writes to is opened without a wait, and what was opened is judged.
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(nix::libc::O_NONBLOCK);
+    let mut file = match options.open(path) {
+        Ok(file) => file,
+        // A socket is there and cannot be opened.
+        Err(_) if path.metadata().is_ok_and(|found| !found.is_file()) => return Ok(None),
+        Err(why) => return Err(why),
+    };
+    if !file.metadata()?.is_file() {
+        return Ok(None);
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(Some(text))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dayfly_domain::access::{Detail, detail_covers};
+use dayfly_domain::access::{Detail, detail_meet};
 use dayfly_domain::{
     Block, BlockOn, Client, ClientId, CredentialId, Event, Kind, Name, Task, TaskId, Time,
 };
@@ -226,8 +226,6 @@ impl Reaching<'_> {
                 continue;
             }
             let ceiling = found.workload.ceiling_kept(&client.filled);
-            let covered =
-                |held: &Detail| ceiling.iter().any(|ceiling| detail_covers(ceiling, held));
             let mut access = self.there(&client.access);
             // A credential that was issued under a higher ceiling lives on to its expiry.
             let live = client
@@ -235,7 +233,7 @@ impl Reaching<'_> {
                 .iter()
                 .any(|held| self.now < held.expires);
             if !live {
-                access.retain(covered);
+                access = held_still(&access, &ceiling);
             }
             if !access.is_empty() {
                 can.push(client_reach(task, number, client, access));
@@ -275,6 +273,22 @@ impl Reaching<'_> {
         }
         Ok(())
     }
+}
+
+/// What of an access lies within a ceiling, whole or in part: a narrower request is still granted.
+fn held_still(access: &[Detail], ceiling: &[Detail]) -> Vec<Detail> {
+    let mut still: Vec<Detail> = Vec::new();
+    for held in access {
+        for of in ceiling {
+            let Some(meet) = detail_meet(held, of) else {
+                continue;
+            };
+            if !still.contains(&meet) {
+                still.push(meet);
+            }
+        }
+    }
+    still
 }
 
 fn can_reach(open: &OpenTask, clients: Vec<ClientReach>) -> CanReach {

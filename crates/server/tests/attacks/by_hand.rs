@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dayfly_domain::{BlockOn, ClientId, Name};
+use dayfly_domain::{BlockOn, ClientId, Name, Span};
 use dayfly_server::app::{Actor, Contained, InstanceOf, Stop};
 use dayfly_store::Fault;
 use serde_json::{Value, json};
@@ -493,8 +493,7 @@ async fn ends_by_hand_are_taken_in_a_stall() {
     again.job(9).await;
 }
 
-/// Where nothing can be read either, the block of an instance is taken: what is open of it gets
-/// nothing further.
+/// Where nothing can be read either, the block of an instance is taken, and ends what is open of it.
 #[tokio::test]
 async fn an_instance_is_blocked_although_nothing_can_be_read() {
     let (world, store) = World::in_memory().await;
@@ -507,11 +506,6 @@ async fn an_instance_is_blocked_although_nothing_can_be_read() {
         issuer: Some(name("github")),
         instance: instance(7, 1),
     };
-    let unread = world
-        .app
-        .end_instance(&tenant, &what, false, &BY, "leaked")
-        .await;
-    assert_eq!(unread.unwrap_err().refusal.rule.code(), "unavailable");
     let ended = world
         .app
         .end_instance(&tenant, &what, true, &BY, "leaked")
@@ -527,7 +521,7 @@ async fn an_instance_is_blocked_although_nothing_can_be_read() {
     again.wait(5);
     again.app.sweep().await;
     assert_eq!(again.app.unready(), Vec::<String>::new());
-    assert_eq!(again.renew(&job, &[]).await.rule(), "blocked");
+    assert_eq!(again.renew(&job, &[]).await.rule(), "task_ended");
     assert_eq!(again.ask_matrix(7, 1).await.2.rule(), "blocked");
 }
 
@@ -599,4 +593,94 @@ async fn an_end_with_a_block_leaves_one_that_stands() {
     assert_eq!(ended, [second.client.parse().unwrap()]);
     assert_eq!(world.app.blocks(&tenant).unwrap(), stood);
     assert_eq!(world.entries_of("block.set").len(), 2);
+}
+
+/// Where nothing can be read, an end by hand is taken all the same, block or not: it is obeyed from
+/// the first read on, over a restart, and recorded when the ledger is back.
+#[tokio::test]
+async fn ends_by_hand_are_taken_although_nothing_can_be_read() {
+    let (world, store) = World::in_memory().await;
+    let [one, two, three, other] = [
+        world.matrix(7, 1).await,
+        world.matrix(7, 2).await,
+        world.matrix(7, 3).await,
+        world.matrix(7, 4).await,
+    ];
+    let (alone, stays) = (world.job(3).await, world.job(4).await);
+    world.app.sweep().await;
+    world.store.fail_reads(true);
+    store.fail([Fault::BeforeWrite; 5000]);
+    let tenant = world.tenant();
+    let end = async |client: &str, block| {
+        let client = client.parse().unwrap();
+        let ended = world.app.end_client(&tenant, client, block, &BY, "leaked");
+        let (ended, on) = ended.await.unwrap();
+        assert!(ended.recorded && !ended.task_ended, "{ended:?}");
+        assert_eq!(
+            (ended.client, ended.cause.word()),
+            (Some(client), "operator")
+        );
+        assert_eq!(ended.at, world.app.now());
+        // Nothing can be known of its credentials but that none outlives the longest window.
+        assert!(ended.last_possible_acceptance >= ended.at + Span::from_seconds(3600));
+        assert_eq!(on, None);
+    };
+    end(&one.client, false).await;
+    end(&alone.client, false).await;
+    // Whose instance it is nobody can tell: to block it is refused, with what to do.
+    let client = two.client.parse().unwrap();
+    let refused = world.app.end_client(&tenant, client, true, &BY, "leaked");
+    let refused = refused.await.unwrap_err().refusal;
+    assert_eq!(refused.rule.code(), "unavailable");
+    assert!(refused.hint.contains("instance end"), "{}", refused.hint);
+    let what = any(instance(7, 2));
+    let ended = world.app.end_instance(&tenant, &what, false, &BY, "leaked");
+    let ended = ended.await.unwrap();
+    assert!(ended.recorded && ended.tasks.is_none(), "{ended:?}");
+    assert_eq!((ended.clients.len(), ended.block), (0, None));
+    let what = InstanceOf {
+        issuer: Some(name("github")),
+        instance: instance(7, 3),
+    };
+    let ended = world.app.end_instance(&tenant, &what, true, &BY, "leaked");
+    let ended = ended.await.unwrap();
+    assert!(ended.recorded && ended.block.is_some(), "{ended:?}");
+    // What is no client and no instance of anybody ends nothing and holds up nothing.
+    let unknown = format!("{}_9", one.client.rsplit_once('_').unwrap().0);
+    end(&unknown, false).await;
+    let what = any("run=none".to_owned());
+    let nobody = world.app.end_instance(&tenant, &what, false, &BY, "x");
+    assert!(nobody.await.unwrap().recorded);
+
+    world.store.fail_reads(false);
+    let again = world.restarted().await;
+    for world in [&world, &again] {
+        for over in [&one, &two, &three, &alone] {
+            assert!(!world.is_active(&over.token).await, "{}", over.client);
+            assert_ne!(world.renew(over, &[]).await.status, 200);
+        }
+        assert!(world.is_active(&other.token).await && world.is_active(&stays.token).await);
+        // Said again it is over, whichever way.
+        let client = one.client.parse().unwrap();
+        let tenant = world.tenant();
+        let said = world.app.end_client(&tenant, client, false, &BY, "again");
+        assert_eq!(said.await.unwrap_err().refusal.rule.code(), "client_ended");
+    }
+    store.heal();
+    again.wait(5);
+    again.app.sweep().await;
+    assert_eq!(again.app.unready(), Vec::<String>::new());
+    for over in [&one, &two, &three, &alone] {
+        assert!(!again.is_active(&over.token).await, "{}", over.client);
+    }
+    assert!(again.is_active(&other.token).await && again.is_active(&stays.token).await);
+    assert!(!again.is_open(&alone.task));
+    let ended = again.entries_of("client.ended");
+    assert_eq!(ended.len(), 4, "{ended:?}");
+    for entry in &ended {
+        assert_eq!(entry["data"]["cause"], "operator");
+    }
+    assert_eq!(again.entries_of("block.set").len(), 1);
+    assert_eq!(again.ask_matrix(7, 3).await.2.rule(), "blocked");
+    assert_eq!(again.ask_matrix(7, 2).await.2.status, 200);
 }

@@ -674,3 +674,15 @@ async fn who_ends_an_expired_child_is_told_that_it_is_over() {
     assert_eq!(world.app.unready(), Vec::<String>::new());
     assert!(world.is_open(&root.task));
 }
+
+/// What a hand-over is judged by is read at one moment: the task once, then counters and blocks
+/// together, and once more before the signature.
+#[tokio::test]
+async fn counters_and_blocks_are_read_once_for_a_child() {
+    let world = World::of_agents().await;
+    let parent = world.agent(1).await;
+    world.child(&parent, &scope("artifacts:read")).await;
+    let before = world.store.facts_read();
+    world.child(&parent, &scope("artifacts:read")).await;
+    assert_eq!(world.store.facts_read() - before, 3);
+}

@@ -37,6 +37,7 @@ mod pods;
 mod policy;
 mod proofs;
 mod rates;
+mod reach;
 mod refusals;
 mod resources;
 mod runs;

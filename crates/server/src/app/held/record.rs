@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::frame::{self, PAYLOAD};
 use crate::app::closing::Closing;
+use crate::app::sought::Sought;
 use crate::declared::HandOvers;
 
 /// The version of the text.
@@ -31,6 +32,8 @@ pub(super) struct Held {
     pub(super) moves: Vec<HeldMove>,
     /// The runs that are over, by the word of their platform.
     pub(super) closings: Vec<Closing>,
+    /// What ends by hand and could not be looked up.
+    pub(super) sought: Vec<Sought>,
     /// What people authenticated for and is worth nothing any more.
     pub(super) people: Vec<HeldPerson>,
 }
@@ -110,6 +113,7 @@ impl Held {
                 })
                 .collect(),
             closings: Vec::new(),
+            sought: Vec::new(),
             people: append.people.iter().map(HeldPerson::of).collect(),
         }
     }
@@ -118,6 +122,14 @@ impl Held {
     pub(super) fn closing(tenant: &Name, append: &Append, closing: &Closing) -> Self {
         Self {
             closings: vec![closing.clone()],
+            ..Self::of(tenant, append)
+        }
+    }
+
+    /// The same, and what ends beside it wherever it is found.
+    pub(super) fn seeking(tenant: &Name, append: &Append, sought: Sought) -> Self {
+        Self {
+            sought: vec![sought],
             ..Self::of(tenant, append)
         }
     }
@@ -168,6 +180,7 @@ impl Held {
             blocks: Vec::new(),
             moves: Vec::new(),
             closings: Vec::new(),
+            sought: Vec::new(),
             people: Vec::new(),
             ..self.clone()
         };
@@ -184,31 +197,9 @@ impl Held {
                 ..empty.clone()
             });
         }
-        for end in self.ends {
-            let mut part = HeldEnd {
-                task: end.task,
-                events: Vec::new(),
-            };
-            let mut taken = 0;
-            for drafted in end.events {
-                let bytes = WireEvent::of(&drafted).bytes();
-                if taken + bytes > PAYLOAD - BESIDE && !part.events.is_empty() {
-                    let events = std::mem::take(&mut part.events);
-                    let full = HeldEnd {
-                        task: end.task,
-                        events,
-                    };
-                    parts.push(Self {
-                        ends: vec![full],
-                        ..empty.clone()
-                    });
-                    taken = 0;
-                }
-                taken += bytes + 1;
-                part.events.push(drafted);
-            }
+        for end in self.ends.into_iter().flat_map(in_parts) {
             parts.push(Self {
-                ends: vec![part],
+                ends: vec![end],
                 ..empty.clone()
             });
         }
@@ -221,6 +212,12 @@ impl Held {
         for closing in self.closings {
             parts.push(Self {
                 closings: vec![closing],
+                ..empty.clone()
+            });
+        }
+        for sought in self.sought {
+            parts.push(Self {
+                sought: vec![sought],
                 ..empty.clone()
             });
         }
@@ -237,6 +234,7 @@ impl Held {
             blocks: self.blocks.iter().map(WireBlock::of).collect(),
             moves: self.moves.iter().map(WireMove::of).collect(),
             closings: self.closings.clone(),
+            sought: self.sought.clone(),
             people: self.people.clone(),
         };
         // INVARIANT: names, numbers and texts have no value that JSON cannot write; were it
@@ -260,6 +258,7 @@ impl Held {
             blocks: wire.blocks.into_iter().map(WireBlock::read).collect(),
             moves: wire.moves.into_iter().map(WireMove::read).collect(),
             closings: wire.closings,
+            sought: wire.sought,
             people: wire.people,
         })
     }
@@ -277,6 +276,8 @@ struct Wire {
     moves: Vec<WireMove>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     closings: Vec<Closing>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    sought: Vec<Sought>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     people: Vec<HeldPerson>,
 }
@@ -319,6 +320,26 @@ struct WireBlock {
 struct WireAnnex {
     salt: [u8; 16],
     data: String,
+}
+
+/// An end in as many as it takes, each of which fits into a frame.
+fn in_parts(end: HeldEnd) -> Vec<HeldEnd> {
+    let empty = || HeldEnd {
+        task: end.task,
+        events: Vec::new(),
+    };
+    let (mut parts, mut part, mut taken) = (Vec::new(), empty(), 0);
+    for drafted in end.events {
+        let bytes = WireEvent::of(&drafted).bytes();
+        if taken + bytes > PAYLOAD - BESIDE && !part.events.is_empty() {
+            parts.push(std::mem::replace(&mut part, empty()));
+            taken = 0;
+        }
+        taken += bytes + 1;
+        part.events.push(drafted);
+    }
+    parts.push(part);
+    parts
 }
 
 /// The data of an entry with its long texts cut.

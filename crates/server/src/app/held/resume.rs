@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use dayfly_domain::{BlockOn, EpochOf, Name, Span, TaskId, Time};
+use dayfly_domain::{BlockOn, EpochOf, Moved, Name, Span, TaskId, Time};
 use dayfly_store::{
-    Annex, Answer, Append, AppendError, Change, Committed, Facts, FactsQuery, Note, Touch,
-    Unavailable,
+    Annex, Answer, Append, AppendError, Change, Committed, Facts, FactsQuery, Note, OpenTask,
+    Touch, Unavailable,
 };
 use serde_json::json;
 
@@ -16,7 +16,9 @@ use super::store::{ObeyingStore, late, within};
 use super::{PATIENCE, Stall};
 use crate::app::closing::Closing;
 use crate::app::contain::{Contained, Stop, stopped};
+use crate::app::instance::{InstanceOf, Looking};
 use crate::app::moved::Moves;
+use crate::app::sought::{Sought, What};
 use crate::declared::HandOvers;
 use crate::random;
 
@@ -200,6 +202,9 @@ impl ObeyingStore {
         for closing in &held.closings {
             self.close(&mut append, held, closing)?;
         }
+        for sought in &held.sought {
+            self.find(&mut append, held, sought)?;
+        }
         let nothing = append.changes.is_empty()
             && append.blocks.is_empty()
             && append.closes.is_empty()
@@ -220,27 +225,56 @@ impl ObeyingStore {
             ..FactsQuery::default()
         };
         let claims = self.shared.inner.facts(&held.tenant, &query)?.claims;
-        let tasks = closing.of_attempt(&claims);
+        let open = self.with_moves(held, &closing.of_attempt(&claims))?;
+        closing
+            .add_to(append, &open)
+            .map(drop)
+            .map_err(|why| Unavailable(why.to_string()))
+    }
+
+    /// Has an append end what could not be looked up when that was acknowledged.
+    fn find(&self, append: &mut Append, held: &Held, sought: &Sought) -> Result<(), Unavailable> {
+        let tasks = match &sought.what {
+            What::Client(client) => vec![client.task],
+            What::Instance { issuer, instance } => {
+                let looking = Looking {
+                    store: Arc::clone(&self.shared.inner),
+                    tenant: held.tenant.clone(),
+                    what: InstanceOf {
+                        issuer: issuer.clone(),
+                        instance: instance.clone(),
+                    },
+                    now: self.shared.clock.now(),
+                };
+                let found = looking.held()?;
+                found.iter().map(|found| found.open.task.id).collect()
+            }
+        };
+        sought
+            .add_to(append, self.with_moves(held, &tasks)?)
+            .map_err(|why| Unavailable(why.to_string()))
+    }
+
+    /// Those of these tasks that are open, each with why it is over already.
+    fn with_moves(
+        &self,
+        held: &Held,
+        tasks: &[TaskId],
+    ) -> Result<Vec<(OpenTask, Option<Moved>)>, Unavailable> {
         let query = FactsQuery {
-            tasks: &tasks,
+            tasks,
             documents: Some(Moves::documents()),
             ..FactsQuery::default()
         };
         let facts = self.shared.inner.facts(&held.tenant, &query)?;
         let moves = Moves::of(&facts.documents)?;
-        let open: Vec<_> = facts
-            .tasks
-            .into_iter()
-            .flatten()
+        let open = facts.tasks.into_iter().flatten();
+        Ok(open
             .map(|open| {
                 let moved = moves.first(&open, held.at);
                 (open, moved)
             })
-            .collect();
-        closing
-            .add_to(append, &open)
-            .map(drop)
-            .map_err(|why| Unavailable(why.to_string()))
+            .collect())
     }
 
     /// Records the outage in the ledgers that do not have it yet.
@@ -326,8 +360,9 @@ fn together(held: &[Arc<Held>]) -> usize {
     let mut tasks = HashSet::new();
     let fit = held.iter().take(BATCH).take_while(|held| {
         let mut blocked = held.blocks.iter();
-        let alone =
-            !held.moves.is_empty() || blocked.any(|held| Contained::of(&held.block.on).is_some());
+        let alone = !held.moves.is_empty()
+            || !held.sought.is_empty()
+            || blocked.any(|held| Contained::of(&held.block.on).is_some());
         !alone && held.ends.iter().all(|end| tasks.insert(end.task))
     });
     fit.count().max(1)

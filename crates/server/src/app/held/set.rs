@@ -10,6 +10,7 @@ use dayfly_store::{Drafted, OpenTask, PersonOver, Unavailable};
 use super::record::Held;
 use crate::app::closing::Closing;
 use crate::app::contain::{Contained as Stopped, Stop};
+use crate::app::sought::Sought;
 
 /// The ends and blocks that are held, by tenant.
 #[derive(Debug, Default)]
@@ -22,6 +23,8 @@ pub(super) struct OfTenant {
     blocks: Vec<Block>,
     /// The runs that are over by the word of their platform, by issuer and series.
     closings: HashMap<(Name, String), Vec<Closing>>,
+    /// What ends wherever it is met.
+    sought: Vec<Sought>,
     /// The epochs that move when it is recorded, each with why and when.
     moves: Vec<(EpochOf, Moved)>,
     /// What was said of people, of each what reaches furthest.
@@ -64,6 +67,7 @@ impl Contained {
                 .moves
                 .push((moved.of.clone(), Moved { cause, at }));
         }
+        of_tenant.sought.extend(held.sought.iter().cloned());
         for word in &held.people {
             let over = word.heard(held.at).over;
             match of_tenant.people.get_mut(&word.person) {
@@ -113,6 +117,9 @@ impl OfTenant {
         if open.stale.is_none() {
             for closing in self.closings(&open.task.issuer, &open.task.series) {
                 closing.cover(open)?;
+            }
+            for sought in &self.sought {
+                sought.cover(open)?;
             }
         }
         Ok(())

@@ -20,6 +20,7 @@ use super::set::{Contained, OfTenant};
 use super::{Acknowledged, PATIENCE, Stall};
 use crate::app::closing::Closing;
 use crate::app::pods::Pods;
+use crate::app::sought::Sought;
 use crate::app::tally::Tally;
 
 /// A store in front of another one. See the module's text.
@@ -252,6 +253,17 @@ impl ObeyingStore {
         why: Unavailable,
     ) -> Acknowledged {
         self.hold(Held::of(tenant, append), why).await
+    }
+
+    /// Holds an end of what could not be looked up, with the block that goes along.
+    pub(in crate::app) async fn hold_sought(
+        &self,
+        tenant: &Name,
+        append: &Append,
+        sought: Sought,
+        why: Unavailable,
+    ) -> Acknowledged {
+        self.hold(Held::seeking(tenant, append, sought), why).await
     }
 
     /// Obeys an end from now on, and has the journal keep it.

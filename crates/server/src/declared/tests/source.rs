@@ -39,6 +39,51 @@ fn a_folder_is_read_in_order_of_names() {
     assert_eq!(source.base(), folder.path());
 }
 
+/// A pipe would be waited for, a device may have no end, and a folder of that name would be passed
+/// over although somebody meant it to be read.
+#[test]
+fn what_is_no_regular_file_is_refused_by_its_name() {
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    type Make = fn(&Path);
+    let makes: [(&str, Make); 4] = [
+        ("device.toml", |path| symlink("/dev/null", path).unwrap()),
+        ("folder.toml", |path| std::fs::create_dir(path).unwrap()),
+        ("socket.toml", |path| {
+            drop(UnixListener::bind(path).unwrap())
+        }),
+        ("pipe.toml", |path| {
+            nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        }),
+    ];
+    for (name, make) in makes {
+        let folder = Folder::new();
+        make(&folder.path().join(name));
+        std::fs::create_dir(folder.path().join("policies")).unwrap();
+        make(&folder.path().join("policies/x.cedar"));
+        let (sent, read) = std::sync::mpsc::channel();
+        let path = folder.path().to_owned();
+        // Whoever waits for a pipe waits for ever.
+        std::thread::spawn(move || sent.send(Source::read_folder(&path)));
+        let within = std::time::Duration::from_secs(20);
+        let refused = read.recv_timeout(within).unwrap().unwrap_err().to_string();
+        assert!(
+            refused.ends_with(&format!("{name}: is no regular file")),
+            "{refused}"
+        );
+        std::fs::rename(folder.path().join(name), folder.path().join("aside")).unwrap();
+        let refused = Source::read_folder(folder.path()).unwrap_err().to_string();
+        assert!(refused.contains("policies/x.cedar: is "), "{refused}");
+    }
+    // What is linked to is what counts.
+    let folder = Folder::new();
+    std::fs::write(folder.path().join("aside"), "text").unwrap();
+    symlink("aside", folder.path().join("a.toml")).unwrap();
+    let source = Source::read_folder(folder.path()).unwrap();
+    assert_eq!(source.files(), [file("a.toml", "text")]);
+}
+
 #[test]
 fn a_folder_that_is_missing_or_no_text_is_an_error() {
     let folder = Folder::new();
