@@ -191,3 +191,62 @@ fn a_hand_over_that_nobody_made_is_explained() {
     assert_eq!(code, Some(1));
     assert!(stderr.contains("nobody"), "{stderr}");
 }
+
+#[test]
+fn a_request_on_behalf_of_a_person_is_asked_about() {
+    let folder = fresh();
+    let tenant = folder.path().join("tenants/main");
+    let file = tenant.join("tenant.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let header = "[workload.release]\n";
+    assert!(text.contains(header), "{text}");
+    let acting = format!("{header}subject = {{ from = [\"staff\"] }}\n");
+    std::fs::write(&file, text.replacen(header, &acting, 1)).unwrap();
+    let staff = "[issuer.staff]\nkind = \"oidc\"\nurl = \"https://idp.example\"\naudience = \"a\"\npeople = true\n";
+    std::fs::write(tenant.join("people.toml"), staff).unwrap();
+    write(
+        &folder,
+        "people.cedar",
+        "forbid (principal, action, resource) unless { context has subject && context.subject.issuer == \"staff\" && context.subject.hasTag(\"team\") && context.subject.getTag(\"team\") == \"ops\" };\n",
+    );
+    let explain = |team: Option<&str>| {
+        let mut asked = vec![
+            "policy",
+            "explain",
+            "--workload",
+            "release",
+            "--resource",
+            "artifacts",
+        ];
+        if let Some(team) = team {
+            let claims = format!("{{\"sub\": \"mona\", \"team\": \"{team}\"}}");
+            std::fs::write(folder.path().join("person.json"), claims).unwrap();
+            asked.extend(["--subject", "staff", "--subject-claims", "person.json"]);
+        }
+        let (code, stdout, stderr) = said(&dayfly(folder.path(), &asked));
+        assert_eq!(code, Some(0), "{stderr}");
+        stdout
+    };
+    let allowed = explain(Some("ops"));
+    assert!(allowed.starts_with("allow  issue"), "{allowed}");
+    let elsewhere = explain(Some("sales"));
+    assert!(elsewhere.starts_with("deny  issue"), "{elsewhere}");
+    let alone = explain(None);
+    assert!(alone.starts_with("deny  issue"), "{alone}");
+    let asked = [
+        "policy",
+        "explain",
+        "--workload",
+        "release",
+        "--resource",
+        "artifacts",
+        "--subject",
+        "github",
+    ];
+    let (code, _, stderr) = said(&dayfly(folder.path(), &asked));
+    assert_eq!(code, Some(1));
+    assert!(
+        stderr.contains("does not act for people of `github`"),
+        "{stderr}"
+    );
+}

@@ -250,9 +250,10 @@ pub(crate) fn issue(task: &Task, number: u32, terms: &Terms<'_>) -> Result<Event
         .ok_or_else(|| inconsistent("client.registered"))?;
     for link in terms.links {
         check_binding(link.workload, client.jkt)?;
+        // Who proves to be of another workload acts for the person too.
+        check_subject(link.workload, task.subject.as_ref())?;
     }
     check_still_declared(number, terms.links, client.parent.is_some())?;
-    check_subject(terms.workload, task.subject.as_ref())?;
     check_live_credentials(client, terms)?;
     let held = held(client, terms)?;
     let ceiling = terms.links.last().map_or(&[][..], |root| &root.ceiling);

@@ -79,7 +79,7 @@ pub fn check_subject(workload: &Workload, subject: Option<&Subject>) -> Result<(
         (None, Some(_)) => Err(Refusal::new(Rule::SubjectRefused)
             .field(field())
             .wanted("a workload that says whom it acts for")
-            .got("a person's token beside the proof")
+            .got("a person")
             .hint("declare `subject = { from = [\"<issuer>\"] }` for the workload, or show its proof alone")),
         (Some(acts_for), Some(subject)) if acts_for.from.contains(&subject.issuer) => Ok(()),
         (Some(acts_for), Some(subject)) => {

@@ -16,6 +16,7 @@ mod terminal;
 mod grants;
 mod keyless;
 mod loopback;
+mod person;
 mod printed;
 mod processes;
 mod proxy;

@@ -8,6 +8,7 @@ use dayfly_domain::{Binding, HeartbeatMode, Match, Name, Span, Workload};
 use super::DeclaredWorkload;
 use super::issuer::Issuer;
 use super::platform::IssuerKind;
+use super::resource::Resource;
 use super::sections::Sections;
 use crate::config::{Node, Report, any_of};
 
@@ -145,6 +146,39 @@ pub(super) fn on_unused(
                 format!("no workload has access to the resource `{name}`"),
                 None,
             );
+        }
+    }
+}
+
+/// Resources that are told people's names by several issuers, who may call two people alike.
+pub(super) fn on_namesakes(
+    sections: &Sections<'_>,
+    resources: &BTreeMap<Name, Resource>,
+    workloads: &BTreeMap<Name, DeclaredWorkload>,
+    report: &mut Report,
+) {
+    for (name, node) in sections.resources.iter() {
+        let found = resources.values().find(|found| found.name.as_str() == name);
+        let Some(resource) = found.filter(|found| found.names_person) else {
+            continue;
+        };
+        let reaches = |declared: &&DeclaredWorkload| {
+            let access = &declared.workload.access;
+            access.iter().any(|detail| detail.resource == resource.name)
+        };
+        let acting = workloads.values().filter(reaches);
+        let issuers: BTreeSet<&str> = acting
+            .filter_map(|declared| declared.workload.acts_for.as_ref())
+            .flat_map(|acts_for| &acts_for.from)
+            .map(Name::as_str)
+            .collect();
+        if issuers.len() > 1 {
+            let issuers: Vec<&str> = issuers.into_iter().collect();
+            let message = format!(
+                "the resource `{name}` is told of people of {}: `sub` tells them apart only beside `iss` in `on_behalf_of`",
+                issuers.join(" and ")
+            );
+            report.warn(node.place(), message, None);
         }
     }
 }

@@ -181,6 +181,7 @@ fn read(
         })
     };
     advice::on_unused(sections, &workloads, report);
+    advice::on_namesakes(sections, &resources, &workloads, report);
     Some(Declared {
         dpop_nonce,
         issuers,

@@ -133,7 +133,9 @@ async fn a_code_that_was_never_made_is_refused_before_anything_is_read() {
     world.deny(&other).await.unwrap();
     let reads = || world.store.facts_read() + world.store.reads();
     for real in [&asked, &other] {
-        let (head, secret) = real.code.rsplit_once('_').unwrap();
+        // `dfr_`, the task and an underscore; the secret may hold more of these.
+        let (head, secret) = real.code.split_at("dfr_".len() + 26);
+        let secret = secret.strip_prefix('_').unwrap();
         let turned: String = secret.chars().rev().collect();
         let before = reads();
         let made_up = format!("{head}_{turned}");

@@ -43,6 +43,7 @@ mod runs;
 mod silence;
 mod sinks;
 mod stalls;
+mod subject_adversary;
 mod subject_life;
 mod subjects;
 mod tenants;

@@ -107,6 +107,30 @@ fn claims_of_people_where_nobody_can_erase_them() {
 }
 
 #[test]
+fn people_of_several_issuers_at_a_resource_that_is_told_of_them() {
+    let issuer = |name: &str| {
+        format!(
+            "[issuer.{name}]\nkind = \"oidc\"\nurl = \"https://{name}.example\"\naudience = \"a\"\npeople = true\n"
+        )
+    };
+    let acting = |from: &str, subject: &str| {
+        let text = good_with(&format!("subject = {{ from = {from} }}"));
+        let named = format!("[resource.artifacts]\nsubject = \"{subject}\"\n");
+        let text = text.replace("[resource.artifacts]\n", &named);
+        format!("{text}\n{}{}", issuer("staff"), issuer("guests"))
+    };
+    let both = r#"["staff", "guests"]"#;
+    check(
+        &acting(both, "person"),
+        &[
+            "tenant.toml:13:11: the resource `artifacts` is told of people of guests and staff: `sub` tells them apart only beside `iss` in `on_behalf_of`",
+        ],
+    );
+    check(&acting(both, "workload"), &[]);
+    check(&acting(r#""staff""#, "person"), &[]);
+}
+
+#[test]
 fn misspelt_claims() {
     check(
         &matching("{ issuer = \"github\", repository_id = \"1\", enviroment = \"prod\" }"),
