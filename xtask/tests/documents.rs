@@ -111,8 +111,10 @@ fn the_configuration_of_the_readme_loads() {
         .skip(1)
         .filter_map(|rest| rest.split("```").next())
         .collect();
-    let [server, tenant, pods, production, people] = blocks.as_slice() else {
-        panic!("dayfly.toml and tenant.toml, to begin with, of a cluster, and in production");
+    let [server, tenant, pods, signals, production, people] = blocks.as_slice() else {
+        panic!(
+            "dayfly.toml and tenant.toml, to begin with, of a cluster, of signals, and in production"
+        );
     };
     let folder = tempfile::tempdir().expect("a folder");
     // What the kubelet puts into each pod.
@@ -127,6 +129,9 @@ fn the_configuration_of_the_readme_loads() {
         fs::write(folder.path().join("tenant.toml"), tenant).expect("written");
         fs::write(folder.path().join("people.toml"), people).expect("written");
         fs::write(folder.path().join("pods.toml"), &pods).expect("written");
+        fs::write(folder.path().join("signals.toml"), signals).expect("written");
+        let secret = folder.path().join("idp-events.secret");
+        fs::write(secret, "a-secret-of-the-events").expect("written");
         fs::write(folder.path().join("artifacts.secret"), "s").expect("written");
         let source = Source::read_folder(folder.path()).expect("a source");
         let name = "main".parse().expect("a name");

@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-const SCENES: [&str; 16] = [
+const SCENES: [&str; 17] = [
     " 1. A shell script publishes with plain curl",
     " 2. One token, before the end of its task and after it",
     " 3. The ended run proves itself again",
@@ -26,7 +26,7 @@ const SCENES: [&str; 16] = [
     "13. An agent hands work to helpers, and one of them is ended",
     "14. Three jobs of one run share a task",
     "15. A re-run supersedes the attempt before",
-    "16. An offboarding ends the rest",
+    "17. An offboarding ends the rest",
 ];
 const NO_CURL: &str = "There is no curl on the PATH";
 

@@ -13,6 +13,7 @@ pub mod record;
 pub mod restore;
 pub mod sinks;
 pub mod telemetry;
+pub mod transmitters;
 pub mod verify;
 
 pub use random::NoRandomness;

@@ -22,7 +22,7 @@ use crate::output::say;
 use paint::Paint;
 use scenes::{
     APP, Scene, again, approved, batch, cancelled, ceiling, delegated, ended, killed, leaked,
-    offboarded, publish, receipt, rerun, restart, shared, stolen,
+    offboarded, publish, receipt, rerun, restart, session, shared, stolen,
 };
 use stage::{LOG_LINES, OFFLINE_SECONDS, Stage};
 
@@ -136,7 +136,7 @@ async fn introduce(stage: &Stage, paint: Paint) {
     paint.fact(
         "people",
         &format!(
-            "{} (an OpenID provider, for whoever operates)",
+            "{} (an OpenID provider, for whoever operates, and for whom an agent works)",
             stage.people.url()
         ),
     );
@@ -189,6 +189,8 @@ async fn story(scene: Scene<'_>) -> Result<(usize, String)> {
     approved::play(scene).await?;
     begin("An agent hands work to helpers, and one of them is ended");
     delegated::play(scene).await?;
+    begin("An agent works for a person, whose session ends");
+    session::play(scene).await?;
     begin("Three jobs of one run share a task");
     let shared = shared::play(scene).await?;
     begin("A re-run supersedes the attempt before");

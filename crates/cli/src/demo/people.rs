@@ -1,4 +1,4 @@
-//! A small OpenID provider, where the people of the demo log in: by device code, as `dayfly login` does it (RFC 8628).
+//! A small OpenID provider, where the people of the demo log in: by device code, as `dayfly login` does it (RFC 8628); it says whose session is over.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -30,6 +30,7 @@ pub(super) const OPERATORS: &str = "dayfly";
 pub(super) const TASKS: &str = "dayfly-tasks";
 
 const KID: &str = "people-1";
+const SESSION_REVOKED: &str = "https://schemas.openid.net/secevent/caep/event-type/session-revoked";
 const LIFE_SECONDS: u64 = 3600;
 const INTERVAL_SECONDS: u64 = 1;
 const MAX_FORM_BYTES: usize = 4096;
@@ -46,6 +47,8 @@ pub(super) struct People {
 struct Desk {
     url: String,
     key: SigningKey,
+    /// The bearer token of its events.
+    events: String,
     logins: Mutex<BTreeMap<String, Login>>,
 }
 
@@ -67,6 +70,7 @@ impl People {
         let desk = Arc::new(Desk {
             url: format!("http://{}", listener.local_addr()?),
             key,
+            events: random::name()?,
             logins: Mutex::default(),
         });
         let routes = Router::new()
@@ -90,6 +94,25 @@ impl People {
     /// What a program of this person gets for a client, once they have logged in.
     pub(super) fn id_token(&self, person: &str, client: &str) -> Result<String> {
         self.desk.id_token(person, client)
+    }
+
+    /// The event that says that a person's session is over (CAEP, session-revoked).
+    pub(super) fn session_revoked(&self, person: &str, audience: &str) -> Result<String> {
+        let now = clock::now_seconds();
+        let claims = json!({
+            "iss": self.url(),
+            "aud": audience,
+            "iat": now,
+            "jti": random::name()?,
+            "sub_id": {"format": "iss_sub", "iss": self.url(), "sub": person},
+            "events": {SESSION_REVOKED: {"event_timestamp": now}},
+        });
+        self.desk.signed("secevent+jwt", &claims)
+    }
+
+    /// What it shows where it sends its events.
+    pub(super) fn events_secret(&self) -> &str {
+        &self.desk.events
     }
 }
 
@@ -116,8 +139,12 @@ impl Desk {
             "jti": random::name()?,
             "groups": [GROUP],
         });
+        self.signed("JWT", &claims)
+    }
+
+    fn signed(&self, typ: &str, claims: &Value) -> Result<String> {
         let mut header = Map::new();
-        header.insert("typ".to_owned(), "JWT".into());
+        header.insert("typ".to_owned(), typ.into());
         header.insert("kid".to_owned(), KID.into());
         self.key
             .encode_jws(header, claims.to_string().as_bytes())
@@ -278,6 +305,7 @@ mod tests {
         Desk {
             url: "http://127.0.0.1:1".to_owned(),
             key: SigningKey::generate(Alg::Rs256).unwrap(),
+            events: "a secret of the events".to_owned(),
             logins: Mutex::default(),
         }
     }

@@ -39,7 +39,7 @@ const READY: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// The scripts that jobs run, as anybody could have written them.
-const SCRIPTS: [(&str, &str); 10] = [
+const SCRIPTS: [(&str, &str); 12] = [
     ("publish.sh", include_str!("scripts/publish.sh")),
     ("sign.sh", include_str!("scripts/sign.sh")),
     ("wait.sh", include_str!("scripts/wait.sh")),
@@ -50,6 +50,8 @@ const SCRIPTS: [(&str, &str); 10] = [
     ("repair.sh", include_str!("scripts/repair.sh")),
     ("agent.sh", include_str!("scripts/agent.sh")),
     ("editor.sh", include_str!("scripts/editor.sh")),
+    ("assistant.sh", include_str!("scripts/assistant.sh")),
+    ("searcher.sh", include_str!("scripts/searcher.sh")),
 ];
 
 /// The stage while it stands.
@@ -312,6 +314,8 @@ impl Stage {
         }
         let webhooks = self.issuer.webhook_secret();
         self.write(&format!("{tenant}/github.secret"), webhooks, 0o600)?;
+        let events = self.people.events_secret();
+        self.write(&format!("{tenant}/people.secret"), events, 0o600)?;
         for (name, text) in SCRIPTS {
             self.write(name, text, 0o755)?;
         }
@@ -331,7 +335,7 @@ impl Stage {
         self.write(&name, service.secret().unwrap_or_default(), 0o600)
     }
 
-    fn write(&self, name: &str, text: &str, mode: u32) -> Result<()> {
+    pub(super) fn write(&self, name: &str, text: &str, mode: u32) -> Result<()> {
         let path = self.path(name);
         let mut file = fs::OpenOptions::new()
             .write(true)

@@ -27,6 +27,7 @@ use dayfly_server::mint::{MasterKey, check_keys, holds_keys};
 use dayfly_server::restore::HandedOut;
 use dayfly_server::sinks::{Outgoing, Subscriber, WebhookKey};
 use dayfly_server::telemetry::{MeteredStore, Metrics};
+use dayfly_server::transmitters::fetch_events;
 use dayfly_server::verify::{KeyCache, People, ProofBounds};
 use dayfly_store::clock::{Clock, SystemClock};
 use dayfly_store::{SqliteOptions, SqliteStore, Store};
@@ -122,6 +123,8 @@ async fn serve(file: &Path) -> anyhow::Result<()> {
     let retaining = retain(Arc::clone(&app), retention(&config), stopping.clone());
     let retaining = tokio::spawn(retaining);
     let sending = tokio::spawn(outgoing.run(stopping.clone()));
+    let fetching = fetch_events(Arc::clone(&app), Arc::clone(&metrics), stopping.clone());
+    let fetching = tokio::spawn(fetching);
     announce(&config, &app, front.door.address()?);
 
     let router = http::front(Arc::clone(&app), config.rate, metrics);
@@ -136,7 +139,7 @@ async fn serve(file: &Path) -> anyhow::Result<()> {
     tracing::info!("stopping");
     stop.send_replace(true);
     let drained = async {
-        let _ended = tokio::join!(serving, sweeping, retaining, sending);
+        let _ended = tokio::join!(serving, sweeping, retaining, sending, fetching);
         close.send_replace(true);
         let farewell = async { tokio::join!(admin, remote) };
         if tokio::time::timeout(FAREWELL, farewell).await.is_err() {

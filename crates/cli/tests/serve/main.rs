@@ -27,6 +27,7 @@ mod restart;
 mod restore;
 mod retain;
 mod secrets;
+mod signals;
 mod sinks;
 mod stage;
 mod stall;

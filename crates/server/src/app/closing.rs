@@ -205,8 +205,9 @@ fn end_part(open: &OpenTask, part: &str, now: Time) -> Result<Vec<Event>, Refusa
     let mut task: Task = open.task.clone();
     let mut events = Vec::new();
     for client in numbers {
-        // A child that brought no proof has the instance of its parent, and has ended with it.
-        if !task.client(client).is_some_and(Client::is_active) {
+        // A child that brought no proof has the instance of its parent, and has ended with it. What has
+        // expired below its task is over, and holds up nobody else's end.
+        if task.check_client(client, now).is_err() {
             continue;
         }
         let command = Command::EndClient(EndClient {

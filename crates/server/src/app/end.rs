@@ -156,7 +156,7 @@ impl App {
         for _ in 0..ATTEMPTS {
             let now = self.now();
             let events = self.decide_end(tenant, end, cause, &open, now)?;
-            let append = recorded(&open, events, now)?;
+            let append = recorded(&open, events, now, None)?;
             let after = append.changes.first().map(|change| change.next.clone());
             match self.held.end(tenant.name(), append).await {
                 Ok(done) => return Ok((done.is_durable(), after)),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use dayfly_domain::{Block, BlockOn, Cause, Command, Digest, EndTask, Event, TaskId, Time, decide};
-use dayfly_store::{Append, AppendError, Document, FactsQuery, Note, OpenTask, Unavailable};
+use dayfly_store::{Annex, Append, AppendError, Document, FactsQuery, Note, OpenTask, Unavailable};
 use serde_json::json;
 
 use super::actor::Signature;
@@ -14,6 +14,7 @@ use super::refuse::unavailable;
 use super::regrant::{Lost, Regrant};
 use super::{App, Tenant};
 use crate::declared::Source;
+use crate::random;
 use crate::record::RecordError;
 
 /// The document that names the tasks whose ends are still to be recorded.
@@ -43,12 +44,13 @@ pub(super) fn documents(lost: &Lost, former: &Source) -> [Document; 2] {
     ]
 }
 
-/// What records an end: nothing of its series starts again after an end by policy until an
+/// What records an end, and by whose word it came where `said` tells: nothing of its series starts again after an end by policy until an
 /// operator lifts the block (DESIGN section 3).
 pub(super) fn recorded(
     open: &OpenTask,
     events: Vec<Event>,
     now: Time,
+    said: Option<&str>,
 ) -> Result<Append, dayfly_domain::Refusal> {
     let by_policy = events.iter().any(|event| match event {
         Event::TaskEnded(ended) => ended.cause == Cause::Policy,
@@ -62,9 +64,16 @@ pub(super) fn recorded(
         | Event::CredentialRevoked(_)
         | Event::ClientEnded(_) => false,
     });
+    let annex = match said {
+        None => None,
+        Some(said) => Some(Annex {
+            salt: random::bytes().map_err(|why| unavailable(&why))?,
+            data: json!({ "reason": said }).to_string(),
+        }),
+    };
     let mut append = Append {
         now,
-        changes: vec![change(Some(&open.task), open.task.id, events, None)?],
+        changes: vec![change(Some(&open.task), open.task.id, events, annex)?],
         ..Append::default()
     };
     if by_policy {
@@ -268,6 +277,6 @@ impl App {
             cause: Cause::Policy,
             by: None,
         });
-        recorded(open, decide(Some(&open.task), &command)?, now)
+        recorded(open, decide(Some(&open.task), &command)?, now, None)
     }
 }

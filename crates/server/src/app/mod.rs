@@ -42,6 +42,7 @@ mod review;
 mod revisions;
 mod revoke;
 mod show;
+mod signal;
 mod sinks;
 mod space;
 mod subject;
@@ -61,6 +62,7 @@ use dayfly_store::clock::Clock;
 use dayfly_token::nonce::NonceKey;
 
 use crate::restore::HandedOut;
+use crate::transmitters::Outages;
 
 pub use actor::Actor;
 pub use approve::Approved;
@@ -89,6 +91,7 @@ pub use renew::RenewRequest;
 pub use replay::KeyProof;
 pub use retain::Retention;
 pub use review::SignedOff;
+pub use signal::Signalled;
 pub use sinks::HeadSinks;
 pub use subject::SubjectRequest;
 pub use tenant::{Loaded, OpenError, Tenant, TenantSetup, check_overlaps};
@@ -129,6 +132,8 @@ pub struct App {
     handed_out: Option<Arc<HandedOut>>,
     rates: rates::Rates,
     surveys: survey::Surveys,
+    /// Which transmitters cannot be asked for events.
+    pub(crate) outages: Outages,
     /// One tenant's state comes into force at a time: none may accept what another accepts.
     activating: tokio::sync::Mutex<()>,
     /// Histories of tasks that are being read: one for each core at most.
@@ -171,6 +176,7 @@ impl App {
             handed_out: None,
             rates: rates::Rates::default(),
             surveys: survey::Surveys::default(),
+            outages: Outages::default(),
             activating: tokio::sync::Mutex::default(),
             replays: Arc::new(tokio::sync::Semaphore::new(
                 std::thread::available_parallelism().map_or(1, Into::into),

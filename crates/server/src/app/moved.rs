@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use dayfly_domain::{Cause, Epoch, EpochOf, Moved, Name, Refusal, Time};
-use dayfly_store::{Document, FactsQuery, OpenTask, Store, Unavailable};
+use dayfly_domain::{Cause, Digest, Epoch, EpochOf, Moved, Name, Refusal, Time};
+use dayfly_store::{Document, FactsQuery, OpenTask, PersonOver, Store, Unavailable};
 use serde::{Deserialize, Serialize};
 
 use super::refuse::unavailable;
@@ -26,7 +26,11 @@ struct Move {
 
 /// The moves that are kept of a tenant's epochs.
 #[derive(Debug, Default)]
-pub(super) struct Moves(BTreeMap<String, Vec<Move>>);
+pub(super) struct Moves {
+    counted: BTreeMap<String, Vec<Move>>,
+    /// What was said of people, where somebody asked for it.
+    people: BTreeMap<Digest, PersonOver>,
+}
 
 impl Moves {
     /// Those that a read of the documents below [`Moves::documents`] has found.
@@ -40,7 +44,19 @@ impl Moves {
                 Ok((name.clone(), moves))
             })
             .collect::<Result<_, _>>()
-            .map(Self)
+            .map(|counted| Self {
+                counted,
+                people: BTreeMap::new(),
+            })
+    }
+
+    /// By whose word a task or client lost its rights, where it was a word about a person.
+    pub(super) fn said(&self, open: &OpenTask) -> Option<&str> {
+        let below = open.lost.iter().filter_map(Epoch::person);
+        let own = open.stale.as_ref().and_then(person_of);
+        let mut lost = own.into_iter().chain(below);
+        let over = lost.find_map(|person| self.people.get(&person))?;
+        Some(&over.said)
     }
 
     /// The same with moves that are held until the ledger can record them.
@@ -48,7 +64,7 @@ impl Moves {
         for (of, Moved { cause, at }) in held {
             // Every value of before is below what it will move to.
             let to = u64::MAX;
-            let moves = self.0.entry(document(&of)).or_default();
+            let moves = self.counted.entry(document(&of)).or_default();
             moves.push(Move { to, cause, at });
         }
         self
@@ -56,7 +72,7 @@ impl Moves {
 
     /// Whether a move of this epoch at this time by this cause is among them.
     pub(super) fn holds(&self, of: &EpochOf, cause: Cause, at: Time) -> bool {
-        let moves = self.0.get(&document(of)).map(Vec::as_slice);
+        let moves = self.counted.get(&document(of)).map(Vec::as_slice);
         let mut moves = moves.unwrap_or_default().iter();
         moves.any(|moved| moved.cause == cause && moved.at == at)
     }
@@ -70,7 +86,7 @@ impl Moves {
     /// The document that keeps one more move of an epoch, from the value it has now.
     pub(super) fn with(&self, epoch: &Epoch, cause: Cause, at: Time) -> Document {
         let name = document(&epoch.of);
-        let mut moves = self.0.get(&name).cloned().unwrap_or_default();
+        let mut moves = self.counted.get(&name).cloned().unwrap_or_default();
         moves.push(Move {
             to: epoch.at + 1,
             cause,
@@ -108,25 +124,45 @@ impl Moves {
         .collect()
     }
 
+    /// The first move that concerns whoever relied on this epoch.
+    fn of_epoch(&self, epoch: &Epoch) -> Option<Moved> {
+        if let Some(person) = epoch.person() {
+            let over = self.people.get(&person);
+            let over = over.filter(|over| epoch.is_lost(over.upto.millis()))?;
+            return Some(Moved {
+                cause: Cause::Upstream,
+                at: over.at,
+            });
+        }
+        let moves = self.counted.get(&document(&epoch.of))?;
+        let moved = moves.iter().find(|moved| moved.to > epoch.at)?;
+        Some(Moved {
+            cause: moved.cause,
+            at: moved.at,
+        })
+    }
+
     fn first_of(&self, relied: &[Epoch], stale: &EpochOf, now: Time) -> Moved {
         let first = relied
             .iter()
-            .filter_map(|epoch| {
-                let moves = self.0.get(&document(&epoch.of))?;
-                moves.iter().find(|moved| moved.to > epoch.at)
-            })
+            .filter_map(|epoch| self.of_epoch(epoch))
             .min_by_key(|moved| moved.at);
         match first {
-            Some(moved) => Moved {
-                cause: moved.cause,
-                at: moved.at,
-            },
+            Some(moved) => moved,
             // Nothing is kept of it: the epoch's owner still names the end.
             None => Moved {
                 cause: usual_cause(stale),
                 at: now,
             },
         }
+    }
+}
+
+/// Whose it is, where it is a person's.
+const fn person_of(of: &EpochOf) -> Option<Digest> {
+    match of {
+        EpochOf::Person(person) => Some(*person),
+        EpochOf::Tenant | EpochOf::Issuer(_) | EpochOf::Owner(_) | EpochOf::Workload(_) => None,
     }
 }
 
@@ -152,11 +188,44 @@ impl App {
         if open.stale.is_none() {
             return Ok(None);
         }
-        let moves = self.moves(tenant).map_err(|why| unavailable(&why))?;
+        let moves = self.moves_of(tenant, std::slice::from_ref(open));
+        let moves = moves.map_err(|why| unavailable(&why))?;
         Ok(moves.first(open, self.now()))
     }
 
-    pub(super) fn moves(&self, tenant: &Tenant) -> Result<Moves, Unavailable> {
+    /// Why rights were taken away, where any of these tasks lost some.
+    pub(super) fn moves_of(
+        &self,
+        tenant: &Tenant,
+        open: &[OpenTask],
+    ) -> Result<Moves, Unavailable> {
+        let has_rights = |open: &OpenTask| open.stale.is_none() && open.lost.is_empty();
+        if open.iter().all(has_rights) {
+            return Ok(Moves::default());
+        }
+        let mut moves = self.moves(tenant)?;
+        let stale = open
+            .iter()
+            .filter_map(|open| person_of(open.stale.as_ref()?));
+        let lost = open
+            .iter()
+            .flat_map(|open| &open.lost)
+            .filter_map(Epoch::person);
+        for person in stale.chain(lost) {
+            if moves.people.contains_key(&person) {
+                continue;
+            }
+            let query = FactsQuery {
+                person: Some(&person),
+                ..FactsQuery::default()
+            };
+            let said = self.store.facts(tenant.name(), &query)?.person;
+            moves.people.extend(said.map(|over| (person, over)));
+        }
+        Ok(moves)
+    }
+
+    fn moves(&self, tenant: &Tenant) -> Result<Moves, Unavailable> {
         let query = FactsQuery {
             documents: Some(MOVED),
             ..FactsQuery::default()
@@ -172,7 +241,7 @@ fn document(of: &EpochOf) -> String {
         EpochOf::Issuer(name) => format!("{MOVED}issuer/{name}"),
         EpochOf::Owner(name) => format!("{MOVED}owner/{name}"),
         EpochOf::Workload(name) => format!("{MOVED}workload/{name}"),
-        // Only of what is held: what is recorded of people is no document.
+        // Never written: what is said of people is no document.
         EpochOf::Person(person) => format!("{MOVED}person/{person}"),
     }
 }
@@ -201,7 +270,10 @@ mod tests {
             let document = moves.with(&epoch, Cause::OwnerOffboarded, Time::from_seconds(at));
             moves = Moves::of(&[(document.name, document.bytes.unwrap())]).unwrap();
         }
-        let kept: Vec<u64> = moves.0["moved/owner/team"].iter().map(|m| m.to).collect();
+        let kept: Vec<u64> = moves.counted["moved/owner/team"]
+            .iter()
+            .map(|m| m.to)
+            .collect();
         assert_eq!(kept, (13..=20).collect::<Vec<u64>>());
     }
 }

@@ -54,7 +54,8 @@ impl App {
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let low = self.space.low().into_iter();
-        low.chain(self.pod_warnings()).collect()
+        let outages = self.outages.told();
+        low.chain(self.pod_warnings()).chain(outages).collect()
     }
 
     /// Has the writer commit an append that holds nothing, about once a second, and where it cannot,

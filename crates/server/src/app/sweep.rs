@@ -5,14 +5,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dayfly_domain::{Cause, Command, Name, Span, Sweep, Time, decide};
-use dayfly_store::{ALIVE_GAP, AppendError, OpenFilter, OpenTask, Touch, Unavailable};
+use dayfly_store::{ALIVE_GAP, Append, AppendError, OpenFilter, OpenTask, Touch};
 
 use super::ending::recorded;
 use super::moved::Moves;
 use super::{App, Tenant};
 
-/// How many due tasks are ended side by side.
+/// How many due tasks are ended side by side, and how many of them in one append: what an append
+/// costs beside its entries is paid once, and a grant that comes waits for few of them.
 const BATCH: usize = 512;
+const SHARED: usize = 32;
 /// Longer than any task is open.
 pub(super) const LONGEST_OPEN: Span = Span::from_seconds(25 * 3600);
 
@@ -162,7 +164,7 @@ impl App {
             };
             cursor = Some(last.task.id);
             let due = self.without_vanished(tenant, due, now);
-            match self.moves_for(tenant, &due) {
+            match self.moves_of(tenant, &due) {
                 Ok(moves) => ended += self.end_due(tenant, &due, &moves, now).await,
                 Err(why) => {
                     tracing::error!(%why, tenant = %tenant.name(), "cannot tell why tasks are over");
@@ -172,52 +174,50 @@ impl App {
         }
     }
 
-    /// Why rights were taken away, where any of these tasks lost some.
-    fn moves_for(&self, tenant: &Tenant, due: &[OpenTask]) -> Result<Moves, Unavailable> {
-        let has_rights = |open: &OpenTask| open.stale.is_none() && open.lost.is_empty();
-        if due.iter().all(has_rights) {
-            return Ok(Moves::default());
-        }
-        self.moves(tenant)
+    async fn end_due(&self, tenant: &Tenant, due: &[OpenTask], moves: &Moves, now: Time) -> u64 {
+        let all = due.iter().collect();
+        let (ended, moved) = self.end_some(tenant, all, moves, now, SHARED).await;
+        // Whoever shared an append with a task that changed meanwhile does not wait for it.
+        let (alone, _) = self.end_some(tenant, moved, moves, now, 1).await;
+        ended + alone
     }
 
-    async fn end_due(
-        self: &Arc<Self>,
+    /// Records the ends of tasks that are over, so many an append; gives their number, and whose
+    /// append found one of its tasks changed.
+    async fn end_some<'o>(
+        &self,
         tenant: &Tenant,
-        due: &[OpenTask],
+        due: Vec<&'o OpenTask>,
         moves: &Moves,
         now: Time,
-    ) -> u64 {
-        let mut waiting = Vec::with_capacity(due.len());
+        shared: usize,
+    ) -> (u64, Vec<&'o OpenTask>) {
+        let mut appends: Vec<(Vec<&OpenTask>, Append)> = Vec::new();
         for open in due {
-            let fallen = moves.fallen(open, now);
-            let command = Command::Sweep(Sweep {
-                now,
-                heard: open.heard,
-                moved: moves.first(open, now),
-                fallen: &fallen,
-            });
-            let Ok(events) = decide(Some(&open.task), &command) else {
+            let Some(one) = end_of(open, moves, now) else {
                 continue;
             };
-            if events.is_empty() {
-                continue;
-            }
-            match recorded(open, events, now) {
-                Ok(append) => waiting.push(self.store.append(tenant.name(), append)),
-                Err(refusal) => tracing::error!(%refusal, task = %open.task.id, "cannot end"),
+            match appends.last_mut() {
+                Some((some, append)) if some.len() < shared => {
+                    some.push(open);
+                    append.changes.extend(one.changes);
+                    append.notes.extend(one.notes);
+                    append.blocks.extend(one.blocks);
+                }
+                Some(_) | None => appends.push((vec![open], one)),
             }
         }
-        let mut ended = 0;
-        for append in waiting {
+        let append = |(some, append)| (some, self.store.append(tenant.name(), append));
+        let waiting: Vec<_> = appends.into_iter().map(append).collect();
+        let (mut ended, mut moved) = (0, Vec::new());
+        for (some, append) in waiting {
             match append.await {
-                Ok(_) => ended += 1,
-                // It changed meanwhile: the next round looks again.
-                Err(AppendError::Conflict) => {}
-                Err(why) => tracing::error!(%why, "cannot record an end that is due"),
+                Ok(_) => ended += some.len() as u64,
+                Err(AppendError::Conflict) => moved.extend(some),
+                Err(why) => tracing::error!(%why, "cannot record ends that are due"),
             }
         }
-        ended
+        (ended, moved)
     }
 
     /// Leaves out tasks that fell silent together with more than a fifth of the others: then the
@@ -300,4 +300,22 @@ impl App {
             }
         }
     }
+}
+
+/// What records that a task is over; none where it is not, or cannot be ended, which is told.
+fn end_of(open: &OpenTask, moves: &Moves, now: Time) -> Option<Append> {
+    let fallen = moves.fallen(open, now);
+    let command = Command::Sweep(Sweep {
+        now,
+        heard: open.heard,
+        moved: moves.first(open, now),
+        fallen: &fallen,
+    });
+    let events = decide(Some(&open.task), &command).ok()?;
+    if events.is_empty() {
+        return None;
+    }
+    let append = recorded(open, events, now, moves.said(open));
+    let told = |refusal: &_| tracing::error!(%refusal, task = %open.task.id, "cannot end");
+    append.inspect_err(told).ok()
 }

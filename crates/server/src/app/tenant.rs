@@ -1,7 +1,7 @@
 //! A tenant: an isolated issuer with its own URL, keys, ledger and declared state.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -26,7 +26,7 @@ use crate::policy::Policies;
 use crate::random;
 use crate::restore::{Lineage, without_scheme};
 use crate::verify::{
-    KeyCache, KeyStatus, ProofBounds, Pseudonyms, Recipient, ReviewStatus, VerifiedProof,
+    KeyCache, KeyStatus, ProofBounds, Pseudonyms, Receiver, Recipient, ReviewStatus, VerifiedProof,
     VerifiedSubject, Verifier,
 };
 
@@ -98,6 +98,10 @@ pub struct Loaded {
     pub wanted: Vec<Kind>,
     /// What the policies permit.
     pub policies: Arc<Policies>,
+    /// Verifies events of transmitters.
+    pub receivers: BTreeMap<Name, Arc<Receiver>>,
+    /// Under what people stand.
+    pub pseudonyms: Arc<Pseudonyms>,
 }
 
 /// Why a tenant cannot be served.
@@ -492,6 +496,13 @@ fn load(
     signing.insert(Alg::Es256);
     let signing: Vec<Alg> = signing.into_iter().collect();
     let index = MatchIndex::of(&declared);
+    let secret = master.derived("people", &setup.name);
+    let pseudonyms = Arc::new(Pseudonyms::new(&secret));
+    let receivers = declared.transmitters.iter().map(|(name, transmitter)| {
+        let receiver = Receiver::new(transmitter, &setup.keys, Arc::clone(&pseudonyms));
+        (name.clone(), Arc::new(receiver))
+    });
+    let receivers = receivers.collect();
     let verifier = Verifier::new(
         Recipient {
             token_endpoint: format!("{}/token", setup.context.issuer),
@@ -500,7 +511,7 @@ fn load(
         declared.issuers.values(),
         setup.proofs,
         &setup.keys,
-        Pseudonyms::new(&master.derived("people", &setup.name)),
+        Pseudonyms::new(&secret),
     );
     Ok(Loaded {
         revision,
@@ -511,6 +522,8 @@ fn load(
         algs,
         warnings,
         declared: Arc::new(declared),
+        receivers,
+        pseudonyms,
         policies: Arc::new(policies),
     })
 }

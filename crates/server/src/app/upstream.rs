@@ -5,7 +5,6 @@ use dayfly_store::{Append, Facts, FactsQuery, OpenTask, Unavailable};
 
 use super::closing::{Closing, Over};
 use super::end::ATTEMPTS;
-use super::moved::Moves;
 use super::refuse::{Refused, Trail, unavailable};
 use super::{App, Tenant};
 use crate::declared::{Declared, Issuer};
@@ -147,11 +146,7 @@ impl App {
         };
         let tasks = self.store.facts(tenant.name(), &query)?.tasks;
         let open: Vec<OpenTask> = tasks.into_iter().flatten().collect();
-        let moves = if open.iter().any(|open| open.stale.is_some()) {
-            self.moves(tenant)?
-        } else {
-            Moves::default()
-        };
+        let moves = self.moves_of(tenant, &open)?;
         let now = self.now();
         let with = |open: OpenTask| {
             let moved = moves.first(&open, now);

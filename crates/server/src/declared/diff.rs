@@ -32,6 +32,8 @@ pub enum Section {
     Resource,
     /// A type of access.
     Type,
+    /// A transmitter of signals.
+    Signals,
     /// A workload.
     Workload,
     /// A policy file.
@@ -68,6 +70,7 @@ impl fmt::Display for Section {
             Self::Owner => "owner",
             Self::Resource => "resource",
             Self::Type => "type",
+            Self::Signals => "signals",
             Self::Workload => "workload",
             Self::Policy => "policy",
         })
@@ -166,6 +169,7 @@ fn add(items: &mut Items, key: &str, value: &DeValue<'_>) {
         "owner" => Section::Owner,
         "resource" => Section::Resource,
         "type" => Section::Type,
+        "signals" => Section::Signals,
         "workload" => Section::Workload,
         _ => Section::Setting,
     };

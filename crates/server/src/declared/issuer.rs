@@ -54,6 +54,8 @@ pub struct Issuer {
 pub enum JwksSource {
     /// From the `jwks_uri` of the issuer's metadata.
     Discovery,
+    /// From the `jwks_uri` of the transmitter's metadata.
+    Transmitter,
     /// From a file.
     File {
         /// The file.
@@ -266,7 +268,7 @@ pub(super) fn check_private(node: &Node<'_>, url: &str, allow_private: bool, rep
     }
 }
 
-fn audience(node: &Node<'_>, report: &mut Report) -> Vec<String> {
+pub(super) fn audience(node: &Node<'_>, report: &mut Report) -> Vec<String> {
     let items = node.one_or_more(report);
     items
         .iter()
@@ -275,7 +277,7 @@ fn audience(node: &Node<'_>, report: &mut Report) -> Vec<String> {
         .collect()
 }
 
-fn algs(table: &mut Table<'_>, report: &mut Report) -> Vec<Alg> {
+pub(super) fn algs(table: &mut Table<'_>, report: &mut Report) -> Vec<Alg> {
     let Some(items) = table.get("algs").and_then(|node| node.list(report)) else {
         return Alg::DEFAULT.to_vec();
     };

@@ -13,6 +13,7 @@ mod platform;
 mod resource;
 mod review;
 mod sections;
+mod signals;
 mod source;
 mod subject;
 mod task;
@@ -40,6 +41,7 @@ pub use owner::Owner;
 pub use platform::IssuerKind;
 pub use resource::{Resource, ResourceAuth};
 pub use review::TokenReview;
+pub use signals::{Delivery, Poll, Transmitter};
 pub use source::{Source, SourceError, SourceFile};
 pub use webhook::WebhookSecret;
 pub use workload::{LEAST_WAIT, MOST_WAIT};
@@ -57,6 +59,8 @@ pub struct Declared {
     pub resources: BTreeMap<Name, Resource>,
     /// Resources and types as the domain reads requests against them.
     pub catalog: Catalog,
+    /// Who says of people that their sessions are over.
+    pub transmitters: BTreeMap<Name, Transmitter>,
     /// What may run.
     pub workloads: BTreeMap<Name, DeclaredWorkload>,
     /// The workloads that another owner answers for than their files name, and whom these name.
@@ -94,6 +98,8 @@ pub struct TenantContext {
     pub issuer: String,
     /// The server's bounds.
     pub bounds: Bounds,
+    /// The issuer of those who operate the server, where it has some.
+    pub operators: Option<String>,
 }
 
 impl TenantContext {
@@ -103,6 +109,7 @@ impl TenantContext {
         Self {
             issuer: config.issuer(tenant),
             bounds: config.bounds,
+            operators: config.operators.as_ref().map(|of| of.issuer.clone()),
         }
     }
 }
@@ -163,6 +170,14 @@ fn read(
 ) -> Option<Declared> {
     let dpop_nonce = sections.dpop_nonce(report);
     let issuers = issuer::read_all(&sections.issuers, source.base(), context, report);
+    let transmitters = {
+        let against = signals::Against {
+            issuers: &issuers,
+            base: source.base(),
+            context,
+        };
+        signals::read_all(sections, &against, report)
+    };
     let owners = sections.owners.read(report, owner::read);
     let resources = resource::read_all(&sections.resources, source.base(), context, report);
     let catalog = Catalog {
@@ -188,6 +203,7 @@ fn read(
         owners,
         resources,
         catalog,
+        transmitters,
         workloads,
         handed: BTreeMap::new(),
     })

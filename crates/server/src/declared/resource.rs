@@ -123,7 +123,7 @@ fn auth(table: &mut Table<'_>, base: &Path, report: &mut Report) -> Option<Resou
         (None, None) => None,
         (Some(secret), None) => read_secret(&secret, base, report).map(ResourceAuth::Secret),
         (None, Some(keys)) => match jwks(&keys, Alg::DEFAULT, base, report)? {
-            JwksSource::Url { .. } | JwksSource::Discovery => {
+            JwksSource::Url { .. } | JwksSource::Discovery | JwksSource::Transmitter => {
                 keys.error(
                     "the `url` of a resource's `jwks` is not served by this build, use `file`",
                     report,

@@ -15,6 +15,7 @@ pub(super) struct Sections<'d> {
     pub(super) owners: Items<'d>,
     pub(super) resources: Items<'d>,
     pub(super) types: Items<'d>,
+    pub(super) signals: Items<'d>,
     pub(super) workloads: Items<'d>,
 }
 
@@ -32,6 +33,7 @@ impl<'d> Sections<'d> {
             sections.owners.take("owner", &mut root, report);
             sections.resources.take("resource", &mut root, report);
             sections.types.take("type", &mut root, report);
+            sections.signals.take("signals", &mut root, report);
             sections.workloads.take("workload", &mut root, report);
             root.finish(report);
         }

@@ -11,6 +11,7 @@ use dayfly_domain::{Refusal, Rule, Span};
 
 use super::answer::{Face, Live, Said, render};
 use super::door::{Caller, neighbourhood};
+use super::signal::Received;
 use super::tenant_of;
 use super::webhook::Delivered;
 use crate::app::{App, Refused, Trail};
@@ -131,10 +132,10 @@ impl Asked {
     }
 }
 
-/// Whether a path is that of an issuer's webhooks.
+/// Whether a path is that of an issuer's webhooks or a transmitter's events.
 fn is_webhook(path: &str) -> bool {
     let below = path.strip_prefix('/').and_then(|rest| rest.split_once('/'));
-    below.is_some_and(|(_, rest)| rest.starts_with("webhooks/"))
+    below.is_some_and(|(_, rest)| rest.starts_with("webhooks/") || rest.starts_with("signals/"))
 }
 
 /// The layer.
@@ -153,7 +154,8 @@ pub(super) async fn limit(
     if is_webhook(request.uri().path()) {
         let response = next.run(request).await;
         // A name that no issuer with webhooks has is a guess like any other.
-        if response.extensions().get::<Delivered>().is_none() {
+        let extensions = response.extensions();
+        if extensions.get::<Delivered>().is_none() && extensions.get::<Received>().is_none() {
             addresses.settle(of, &Asked { open: true }, &response);
         }
         return response;

@@ -10,6 +10,7 @@ mod limit;
 mod metadata;
 mod observe;
 mod resource;
+mod signal;
 mod task;
 mod token;
 mod wanted;
@@ -31,6 +32,7 @@ use crate::config::AddressRates;
 use crate::telemetry::Metrics;
 
 pub use answer::{Face, render};
+pub(crate) use signal::describe;
 
 use door::Caller;
 
@@ -74,6 +76,10 @@ pub fn router(app: Arc<App>) -> Router {
         .route(
             "/{tenant}/webhooks/{issuer}",
             post(webhook::deliver).layer(Extension(Arc::new(webhook::Turnstile::default()))),
+        )
+        .route(
+            "/{tenant}/signals/{transmitter}",
+            post(signal::receive).layer(Extension(Arc::new(webhook::Turnstile::default()))),
         )
         .route("/{tenant}/ledger/checkpoint", get(ledger::checkpoint))
         .route("/{tenant}/ledger/tile/{*path}", get(ledger::tile))

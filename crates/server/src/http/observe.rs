@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tracing::{Instrument, field};
 
 use super::answer::Said;
+use super::signal::Received;
 use super::webhook::Delivered;
 use crate::telemetry::Metrics;
 
@@ -42,6 +43,9 @@ pub(super) async fn observe(
     metrics.answered(route, status, since.elapsed());
     if let Some(webhook) = response.extensions().get::<Delivered>() {
         metrics.heard(&webhook.tenant, &webhook.issuer, webhook.outcome);
+    }
+    if let Some(event) = response.extensions().get::<Received>() {
+        metrics.signalled(&event.tenant, &event.transmitter, event.outcome);
     }
     if let Some(said) = response.extensions().get::<Said>() {
         span.record("rule", said.rule.code());

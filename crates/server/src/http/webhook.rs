@@ -9,7 +9,7 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use dayfly_domain::{Name, Refusal, Rule};
+use dayfly_domain::{Name, Refusal, Rule, Span, Time};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
@@ -64,7 +64,13 @@ impl Turnstile {
         Arc::clone(places.or_insert_with(|| Arc::new(Semaphore::new(READ_OF_ONE))))
     }
 
-    async fn read(
+    /// Charges one more delivery that was not proven; refused once there were too many of late.
+    pub(super) fn unproven(&self, tenant: &Name, of: &Name, now: Time) -> Result<(), Span> {
+        let of = (tenant.clone(), of.clone());
+        self.unproven.take(of, UNPROVEN, now)
+    }
+
+    pub(super) async fn read(
         &self,
         address: Option<IpAddr>,
         body: Body,
@@ -195,9 +201,9 @@ impl Taking<'_> {
 
     /// Whoever proves nothing is told nothing; `dayfly why` tells the operator, a few times a minute.
     fn unproven(&self, refusal: Refusal) -> Response {
-        let of = (self.tenant.name().clone(), self.issuer.name.clone());
         let now = self.app.now();
-        if let Err(wait) = self.turnstile.unproven.take(of, UNPROVEN, now) {
+        let (tenant, issuer) = (self.tenant.name(), &self.issuer.name);
+        if let Err(wait) = self.turnstile.unproven(tenant, issuer, now) {
             let seconds = HeaderValue::from(wait.millis().div_ceil(1000).max(1));
             let after = [(header::RETRY_AFTER, seconds)];
             return (StatusCode::TOO_MANY_REQUESTS, after).into_response();
@@ -219,7 +225,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// The value of a header that stands once and is text.
-fn only<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+pub(super) fn only<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     let mut values = headers.get_all(name).iter();
     let first = values.next()?.to_str().ok()?;
     values.next().is_none().then_some(first)

@@ -234,7 +234,9 @@ impl Asking<'_> {
         let resources: BTreeSet<&Name> = access.iter().map(|detail| &detail.resource).collect();
         for resource in resources {
             let asked = Asked::of(access, resource);
-            let verdict = self.answer(Action::Start, resource, asked, None);
+            let mut verdict = self.answer(Action::Start, resource, asked, None);
+            // More denial never grants: people would be asked, were the rest out of the way.
+            verdict.approval = verdict.asks.clone();
             let asks = verdict.approval.as_ref().is_some_and(|asks| !asks.given);
             if !asks && verdict.errors.is_empty() {
                 continue;
@@ -386,9 +388,8 @@ impl Held {
         errors.extend(lifted.iter().flat_map(errors_of));
         let mut policies = reasons_of(&response);
         let permitted = response.decision() == Cedar::Allow;
-        let approval = lifted
-            .filter(|_| permitted)
-            .and_then(|lifted| self.approval(reasons_of(&lifted), facts));
+        let asks = lifted.and_then(|lifted| self.approval(reasons_of(&lifted), facts));
+        let approval = asks.clone().filter(|_| permitted);
         let missing = approval.as_ref().filter(|needed| !needed.given);
         if let Some(missing) = missing {
             policies.clone_from(&missing.policies);
@@ -432,6 +433,7 @@ impl Held {
             policies,
             errors,
             approval,
+            asks,
             observed,
             nearest,
             ..denied(question)
@@ -526,6 +528,7 @@ fn denied(question: &Question<'_>) -> Verdict {
         policies: Vec::new(),
         errors: Vec::new(),
         approval: None,
+        asks: None,
         observed: None,
         asked: question.asked.clone(),
         handed: question.handed.as_ref().map(Into::into),

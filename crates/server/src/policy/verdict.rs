@@ -35,6 +35,9 @@ pub struct Verdict {
     /// The approval that lifts what else forbids it, where something does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approval: Option<ApprovalVerdict>,
+    /// The approval that people would be asked for, whatever else stands in the way of it.
+    #[serde(skip)]
+    pub asks: Option<ApprovalVerdict>,
     /// What policies that are only observed would have made of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed: Option<ObservedVerdict>,

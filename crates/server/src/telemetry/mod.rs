@@ -43,6 +43,8 @@ pub struct Metrics {
     cut: Family<Cut, Counter>,
     sent: Family<Sent, Counter>,
     webhooks: Family<Webhook, Counter>,
+    signals: Family<Signal, Counter>,
+    asked: Family<Signal, Counter>,
     open_tasks: Family<Tenant, Gauge>,
     ledger: Family<Tenant, Gauge>,
     findings: Family<Found, Gauge>,
@@ -106,6 +108,14 @@ struct Webhook {
     outcome: &'static str,
 }
 
+/// An event of a declared transmitter.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Signal {
+    tenant: String,
+    transmitter: String,
+    outcome: &'static str,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Tenant {
     tenant: String,
@@ -161,6 +171,8 @@ impl Default for Metrics {
             cut: Family::default(),
             sent: Family::default(),
             webhooks: Family::default(),
+            signals: Family::default(),
+            asked: Family::default(),
             open_tasks: Family::default(),
             ledger: Family::default(),
             findings: Family::default(),
@@ -228,6 +240,16 @@ impl Metrics {
             "webhooks",
             "Webhooks by issuer and what became of them: unproven are those without a good signature",
             self.webhooks.clone(),
+        );
+        registry.register(
+            "signals",
+            "Security events by transmitter and what became of them: over ended what a person authenticated for",
+            self.signals.clone(),
+        );
+        registry.register(
+            "signal_polls",
+            "Rounds of requests to transmitters whose events are fetched, by outcome",
+            self.asked.clone(),
         );
         registry.register(
             "token_reviews",
@@ -332,6 +354,26 @@ impl Metrics {
             outcome,
         };
         self.webhooks.get_or_create(&webhook).inc();
+    }
+
+    /// A transmitter was asked for events.
+    pub(crate) fn asked(&self, tenant: &Name, transmitter: &Name, outcome: &'static str) {
+        let asked = Signal {
+            tenant: tenant.to_string(),
+            transmitter: transmitter.to_string(),
+            outcome,
+        };
+        self.asked.get_or_create(&asked).inc();
+    }
+
+    /// An event of a declared transmitter came, or was fetched.
+    pub(crate) fn signalled(&self, tenant: &Name, transmitter: &Name, outcome: &'static str) {
+        let signal = Signal {
+            tenant: tenant.to_string(),
+            transmitter: transmitter.to_string(),
+            outcome,
+        };
+        self.signals.get_or_create(&signal).inc();
     }
 
     /// All of it in Prometheus' text format, with what the record says now.

@@ -16,6 +16,7 @@
 //! | the token of a pod that is gone | the cluster itself is asked, where its issuer says so |
 //! | an issuer that is down | keys count for a day after they were read |
 
+pub mod signal;
 mod verifier;
 pub mod webhook;
 
@@ -55,6 +56,7 @@ pub(crate) use pseudonym::PERSON;
 pub use pseudonym::Pseudonyms;
 pub(crate) use review::PodToken;
 pub use review::ReviewStatus;
+pub use signal::{Receiver, VerifiedSignal};
 pub use subject::{PersonToken, Showing, VerifiedSubject};
 pub use verifier::{ProofBounds, Verifier};
 pub use webhook::VerifiedWebhook;

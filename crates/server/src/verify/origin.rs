@@ -22,6 +22,8 @@ pub(super) struct Origin {
 enum Place {
     /// By the metadata of the issuer of this URL (OpenID Connect Discovery 1.0, section 4).
     Discovery(String),
+    /// By the metadata of the transmitter of this URL (OpenID Shared Signals Framework 1.0, section 7).
+    Transmitter(String),
     /// From this URL.
     Url {
         url: String,
@@ -72,6 +74,7 @@ impl Origin {
     pub(super) fn of(issuer: &Issuer) -> Self {
         let place = match &issuer.jwks {
             JwksSource::Discovery => Place::Discovery(issuer.url.clone()),
+            JwksSource::Transmitter => Place::Transmitter(issuer.url.clone()),
             JwksSource::Url {
                 url,
                 token_file,
@@ -94,7 +97,7 @@ impl Origin {
     pub(super) fn is_local(&self) -> bool {
         match self.place {
             Place::File(_) => true,
-            Place::Discovery(_) | Place::Url { .. } => false,
+            Place::Discovery(_) | Place::Transmitter(_) | Place::Url { .. } => false,
         }
     }
 
@@ -102,6 +105,7 @@ impl Origin {
     pub(super) fn name(&self) -> String {
         match &self.place {
             Place::Discovery(issuer) => metadata_url(issuer),
+            Place::Transmitter(issuer) => transmitter_url(issuer),
             Place::Url { url, .. } => url.clone(),
             Place::File(path) => path.display().to_string(),
         }
@@ -120,7 +124,11 @@ impl Origin {
                     .await?
             }
             Place::Discovery(issuer) => {
-                let url = self.discover(issuer).await?;
+                let url = self.discover(issuer, metadata_url(issuer)).await?;
+                self.get(&url, None, None).await?
+            }
+            Place::Transmitter(issuer) => {
+                let url = self.discover(issuer, transmitter_url(issuer)).await?;
                 self.get(&url, None, None).await?
             }
         };
@@ -128,8 +136,7 @@ impl Origin {
     }
 
     /// The `jwks_uri` of the issuer's metadata; [`fetch`] judges it like any declared URL.
-    async fn discover(&self, issuer: &str) -> Result<String, OriginError> {
-        let url = metadata_url(issuer);
+    async fn discover(&self, issuer: &str, url: String) -> Result<String, OriginError> {
         let text = self.get(&url, None, None).await?;
         let metadata = match json::object(&text) {
             Ok(metadata) => metadata,
@@ -169,4 +176,41 @@ impl Origin {
 fn metadata_url(issuer: &str) -> String {
     let base = issuer.strip_suffix('/').unwrap_or(issuer);
     format!("{base}/.well-known/openid-configuration")
+}
+
+/// OpenID Shared Signals Framework 1.0, section 7.2: what is well known stands between host and path.
+fn transmitter_url(issuer: &str) -> String {
+    const KNOWN: &str = "/.well-known/ssf-configuration";
+    let base = issuer.strip_suffix('/').unwrap_or(issuer);
+    let host = base.find("://").map_or(0, |at| at + 3);
+    let (before, rest) = base.split_at_checked(host).unwrap_or(("", base));
+    match rest.split_once('/') {
+        None => format!("{before}{rest}{KNOWN}"),
+        Some((host, path)) => format!("{before}{host}{KNOWN}/{path}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_well_known_of_a_transmitter_stands_before_its_path() {
+        for (issuer, wanted) in [
+            (
+                "https://a.example",
+                "https://a.example/.well-known/ssf-configuration",
+            ),
+            (
+                "https://a.example/",
+                "https://a.example/.well-known/ssf-configuration",
+            ),
+            (
+                "https://a.example/b/c",
+                "https://a.example/.well-known/ssf-configuration/b/c",
+            ),
+        ] {
+            assert_eq!(transmitter_url(issuer), wanted);
+        }
+    }
 }

@@ -306,6 +306,16 @@ async fn what_a_policy_has_people_approve_is_not_handed_over_to() {
         "nobody is asked about it: {}",
         reply.text
     );
+    // Where something else denies its start too, nobody is asked about it any less.
+    let asks = policy("true");
+    let denies = asks.replace("@id(\"asks\") @approval(\"30m\")", "@id(\"denies\")");
+    let twice = format!("{asks}{denies}");
+    apply(&twice).await;
+    let reply = world.scanner(&root, 24, &scope("artifacts:read")).await;
+    assert_eq!(reply.refusal(), (400, "access_denied", "approval_needed"));
+    apply(&denies).await;
+    let reply = world.scanner(&root, 25, &scope("artifacts:read")).await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
     // A helper of the agent's own proves nothing, and is of the task that nobody had to approve.
     world.child(&root, &scope("artifacts:read")).await;
     // What cannot be evaluated might have asked.

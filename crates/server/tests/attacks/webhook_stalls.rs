@@ -8,7 +8,7 @@ use dayfly_store::{Fault, MemoryStore};
 use serde_json::json;
 
 use super::job::Job;
-use super::webhooks::{declared, job_over, run_over};
+use super::webhooks::{HELPERS, declared, job_over, run_over};
 use super::world::World;
 
 const BY: Actor = Actor::Local { uid: 7 };
@@ -165,4 +165,24 @@ async fn closes_that_change_no_task_leave_the_journal_to_ends() {
     let ended = again.app.operator_end(&tenant, task, &BY, "leaked");
     assert!(ended.await.unwrap().recorded);
     assert!(!again.is_active(&job.token).await);
+}
+
+/// A child that expired by its own window keeps no stall open, nor what else its job has.
+#[tokio::test]
+async fn an_expired_child_holds_up_neither_the_end_nor_the_ledger() {
+    let (world, store) = World::in_memory_declared(&(declared() + HELPERS)).await;
+    let root = world.handing_job().await;
+    let brief = world.handed_job(&root, "brief", "71").await;
+    let long = world.handed_job(&root, "scan", "71").await;
+    world.wait(301);
+    assert_eq!(world.renew(&brief, &[]).await.rule(), "client_ended");
+    let reply = world.renew(&long, &[]).await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    stall(&store);
+    let said = world.hub("workflow_job", &job_over(11, 7, 1, 71)).await;
+    assert_eq!(said.status, 200, "{}", said.text);
+    assert!(!world.is_active(reply.str("access_token")).await);
+    recover(&world, &store).await;
+    assert_eq!(causes(&world, &root), ["upstream"]);
+    assert!(world.is_open(&root.task));
 }

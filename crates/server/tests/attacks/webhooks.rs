@@ -279,12 +279,8 @@ async fn a_job_that_is_over_ends_its_own_task_or_its_clients_of_a_shared_one() {
     assert_eq!(world.ended_by(&second.task), "upstream");
 }
 
-/// A job that was handed a part of another job's access ends with its own, and takes with it what it
-/// handed on; the rest of the task goes on, and so does a child whose job has the same number at
-/// another platform.
-#[tokio::test]
-async fn a_job_that_is_over_ends_the_children_that_came_from_it() {
-    let helpers = r#"
+/// Workloads of jobs that hand over to other jobs.
+pub(crate) const HELPERS: &str = r#"
 [issuer.enterprise]
 kind = "github"
 url  = "https://git.example/_services/token"
@@ -295,7 +291,7 @@ owner   = "team"
 kind    = "agent"
 purpose = "hands work over"
 match   = { issuer = "github", repository_id = "11" }
-delegation = { depth = 2, clients = 9, to = ["self", "scan", "other"] }
+delegation = { depth = 2, clients = 9, to = ["self", "scan", "brief", "other"] }
 access  = [{ resource = "artifacts", type = "artifact", actions = ["read"], identifier = "octo/*", scope = "artifacts:read" }]
 
 [workload.scan]
@@ -312,8 +308,22 @@ kind    = "ci"
 purpose = "a job elsewhere whose name looks the same"
 match   = { issuer = "enterprise", repository_id = "11" }
 access  = [{ resource = "artifacts", type = "artifact", actions = ["read"], identifier = "octo/*" }]
+
+[workload.brief]
+owner   = "team"
+kind    = "ci"
+purpose = "another job of the same run, for a while"
+match   = { issuer = "github", repository_id = "11" }
+window  = "5m"
+access  = [{ resource = "artifacts", type = "artifact", actions = ["read"], identifier = "octo/*" }]
 "#;
-    let world = World::declared(&(declared() + helpers)).await;
+
+/// A job that was handed a part of another job's access ends with its own, and takes with it what it
+/// handed on; the rest of the task goes on, and so does a child whose job has the same number at
+/// another platform.
+#[tokio::test]
+async fn a_job_that_is_over_ends_the_children_that_came_from_it() {
+    let world = World::declared(&(declared() + HELPERS)).await;
     let key = new_key();
     let proof = signed(&with(claims(&world, 11, 7), json!({"check_run_id": "70"})));
     let more = [("resource", ARTIFACTS), ("client_id", "agent")];
@@ -380,6 +390,55 @@ access  = [{ resource = "artifacts", type = "artifact", actions = ["read"], iden
     let said = world.hub("workflow_run", &run_over(11, 7, 1)).await;
     assert_eq!(said.body["tasks"], 1, "{}", said.text);
     assert!(!world.is_active(&second.token).await && !world.is_active(&elsewhere.token).await);
+}
+
+impl World {
+    /// The agent of job 70, which hands over.
+    pub(crate) async fn handing_job(&self) -> Job {
+        let key = new_key();
+        let proof = signed(&with(claims(self, 11, 7), json!({"check_run_id": "70"})));
+        let more = [("resource", ARTIFACTS), ("client_id", "agent")];
+        let reply = self.ask(&proof, Some(&key), &more).await;
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        Job::of(key, proof, &reply)
+    }
+
+    /// A child of it that comes in by the proof of another job.
+    pub(crate) async fn handed_job(&self, root: &Job, workload: &str, job: &str) -> Job {
+        let key = new_key();
+        let handover = self.handover(root, Some(&key), &scope("artifacts:read"));
+        let actor = signed(&with(claims(self, 11, 7), json!({ "check_run_id": job })));
+        let more = [
+            ("actor_token", actor.as_str()),
+            ("actor_token_type", TYPE_JWT),
+            ("client_id", workload),
+        ];
+        let reply = self.come_in(&handover, Some(&key), &more).await;
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        Job::of(key, handover, &reply)
+    }
+}
+
+/// What has expired by its own window holds up no end of the others of its job.
+#[tokio::test]
+async fn a_child_that_has_expired_keeps_nothing_of_its_job_open() {
+    let world = World::declared(&(declared() + HELPERS)).await;
+    let root = world.handing_job().await;
+    let brief = world.handed_job(&root, "brief", "71").await;
+    let long = world.handed_job(&root, "scan", "71").await;
+    world.wait(301);
+    assert_eq!(world.renew(&brief, &[]).await.rule(), "client_ended");
+    assert_eq!(world.renew(&long, &[]).await.status, 200);
+    let said = world.hub("workflow_job", &job_over(11, 7, 1, 71)).await;
+    assert_eq!(
+        (said.status, said.body["clients"].as_u64()),
+        (200, Some(1)),
+        "{}",
+        said.text
+    );
+    assert_eq!(world.renew(&long, &[]).await.rule(), "client_ended");
+    assert!(world.is_open(&root.task));
+    assert_eq!(world.renew(&root, &[]).await.status, 200);
 }
 
 #[tokio::test]

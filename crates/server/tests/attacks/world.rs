@@ -235,6 +235,7 @@ impl World {
                 context: TenantContext {
                     issuer: format!("{PUBLIC}/{name}"),
                     bounds: config::Bounds::default(),
+                    operators: Some("https://people.example".to_owned()),
                 },
                 proofs: ProofBounds::default(),
                 keys: Arc::clone(&keys),
@@ -495,6 +496,7 @@ pub(crate) fn write_tenant(folder: &Path, tenant: &str) {
     write("jwks.json", &json!({"keys": [jwk]}).to_string());
     write("artifacts.secret", "secret of artifacts\n");
     write("queue.secret", "secret of queue\n");
+    write("events.secret", "the-secret-of-events\n");
     write("mail.secret", "secret of mail\n");
     write("reviewer.token", "the token of the reviewer\n");
     for name in ["hook", "hook-old"] {
@@ -509,7 +511,9 @@ pub(crate) fn write_tenant(folder: &Path, tenant: &str) {
         "keyed.json",
         &json!({"keys": [platform().public_jwk().published("r1", Alg::Rs256)]}).to_string(),
     );
-    write("tenant.toml", tenant);
+    // What differs between both.
+    let own = folder.file_name().unwrap().to_str().unwrap();
+    write("tenant.toml", &tenant.replace("TENANT", own));
     let policies = folder.join("policies");
     std::fs::create_dir_all(&policies).unwrap();
     std::fs::write(policies.join("baseline.cedar"), BASELINE).unwrap();

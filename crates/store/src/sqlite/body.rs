@@ -12,7 +12,7 @@ use crate::{Annex, Append, AppendError, Change, Drafted, Note, Unavailable, Use}
 #[derive(Debug)]
 pub(super) struct Ready {
     pub(super) append: Append,
-    /// For each change the bodies of its events and the task's snapshot.
+    /// For each change the bodies of its events and the snapshot of the task, if that stays open.
     pub(super) changes: Vec<(Vec<Body>, Box<[u8]>)>,
     pub(super) notes: Vec<Body>,
     /// What is to be dropped, and what its bundle holds.
@@ -85,7 +85,12 @@ fn body_of_change(change: &Change) -> Result<(Vec<Body>, Box<[u8]>), AppendError
         .iter()
         .map(Body::of_event)
         .collect::<Result<_, _>>()?;
-    let snapshot = serde_json::to_vec(&change.next).map_err(|error| unfit(&error))?;
+    // What has ended leaves the hot tables: nobody reads its state there again.
+    let snapshot = if change.next.has_ended() {
+        Vec::new()
+    } else {
+        serde_json::to_vec(&change.next).map_err(|error| unfit(&error))?
+    };
     Ok((bodies, snapshot.into()))
 }
 

@@ -1,5 +1,6 @@
 //! Delegation: exchanges a second, what a delegated client takes in memory, and the end of a subtree.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -17,6 +18,7 @@ use super::world::{TENANT, World};
 
 /// What each workload declares for this row: as much as a server allows.
 const DELEGATION: &str = "delegation = { depth = 4, clients = 255, to = [\"self\"] }\n";
+/// How many keys there are; those of the first half are of clients that come in by a proof.
 const KEYS: u64 = 4_096;
 const CONNECTIONS: usize = 64;
 /// How many helpers each parent gets.
@@ -43,6 +45,8 @@ struct Field<'a> {
     callers: &'a Callers,
     platform: &'a Platform,
     issuer: &'a str,
+    /// How many were handed something so far: no two of a task have one key.
+    helpers: Cell<u64>,
 }
 
 /// Measures the rows.
@@ -58,6 +62,7 @@ pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> Result<(), Failure>
         callers: &callers,
         platform: &platform,
         issuer: &issuer,
+        helpers: Cell::new(0),
     };
     let parents = field.grants(0, bench.options.parents())?;
     exchanges(&field, &parents, report)?;
@@ -70,7 +75,7 @@ fn exchanges(field: &Field<'_>, parents: &[Client], report: &mut Report) -> Resu
     let of_each = parents
         .iter()
         .flat_map(|parent| (0..HELPERS).map(move |_| parent));
-    let load = field.handed_over(of_each)?;
+    let (load, _) = field.handed_over(of_each)?;
     let meter = Meter::start(field.server.pid())?;
     let fired = load.fire(CONNECTIONS)?;
     let usage = meter.stop()?;
@@ -110,10 +115,10 @@ fn subtrees(field: &Field<'_>, first: u64, report: &mut Report) -> Result<(), Fa
         for many in LEVELS {
             // Each of a level gets its share of the next, one after the other: a task takes one
             // change at a time.
-            let load = field.handed_over(level.iter().cycle().take(many))?;
+            let (load, keys) = field.handed_over(level.iter().cycle().take(many))?;
             let fired = load.fire(1)?;
             fired.demand_good("exchange")?;
-            level = field.clients(&fired, 0)?;
+            level = clients(&fired, &keys)?;
             top = top.or_else(|| level.first().cloned());
             below.extend(level.iter().map(|client| client.token.clone()));
         }
@@ -157,44 +162,54 @@ impl Field<'_> {
         };
         let fired = load.fire(CONNECTIONS.min(tokens.len()))?;
         fired.demand_good("grants before the exchanges")?;
-        self.clients(&fired, first)
+        let keys: Vec<u64> = (first..first + many).collect();
+        clients(&fired, &keys)
     }
 
-    /// Requests by which each of these hands over to a helper.
-    fn handed_over<'c>(&self, parents: impl Iterator<Item = &'c Client>) -> Result<Load, Failure> {
+    /// Requests by which each of these hands over to a helper, and whose keys the helpers have.
+    fn handed_over<'c>(
+        &self,
+        parents: impl Iterator<Item = &'c Client>,
+    ) -> Result<(Load, Vec<u64>), Failure> {
         let parents: Vec<&Client> = parents.collect();
         let iat = clock::now().seconds();
-        let requests = in_parallel(0..parents.len() as u64, |helper| {
-            let parent = usize::try_from(helper).ok().and_then(|at| parents.get(at));
-            let parent = parent.context("a parent is missing")?;
-            self.callers
-                .exchange(self.issuer, (parent.key, &parent.id), helper, iat)
+        let first = self.helpers.get();
+        let many = parents.len() as u64;
+        self.helpers.set(first + many);
+        let half = KEYS / 2;
+        let keys: Vec<u64> = (first..first + many).map(|n| half + n % half).collect();
+        let (callers, issuer) = (self.callers, self.issuer);
+        let requests = in_parallel(0..many, |helper| {
+            let at = usize::try_from(helper).ok();
+            let found = at.and_then(|at| parents.get(at).zip(keys.get(at)));
+            let (parent, key) = found.context("a parent is missing")?;
+            callers.exchange(issuer, (parent.key, &parent.id), *key, iat)
         })?;
-        Ok(Load {
+        let load = Load {
             address: self.server.world.address,
             requests: Arc::new(requests),
             holds: "\"access_token\":\"",
             keeps: true,
-        })
-    }
-
-    /// The clients of answers, whose keys are those of the requests' numbers from this one on.
-    fn clients(&self, fired: &Fired, first: u64) -> Result<Vec<Client>, Failure> {
-        let client = |(at, body): &(usize, Vec<u8>)| {
-            let answer: Value =
-                serde_json::from_slice(body).context("an answer that is no JSON")?;
-            let text = |name: &str| {
-                let found = answer.get(name).and_then(Value::as_str);
-                found
-                    .map(str::to_owned)
-                    .context("an answer without a client")
-            };
-            Ok(Client {
-                id: text("client_id")?,
-                key: first + *at as u64,
-                token: text("access_token")?,
-            })
         };
-        fired.bodies.iter().map(client).collect()
+        Ok((load, keys))
     }
+}
+
+/// The clients of answers, and whose keys they have.
+fn clients(fired: &Fired, keys: &[u64]) -> Result<Vec<Client>, Failure> {
+    let client = |(at, body): &(usize, Vec<u8>)| {
+        let answer: Value = serde_json::from_slice(body).context("an answer that is no JSON")?;
+        let text = |name: &str| {
+            let found = answer.get(name).and_then(Value::as_str);
+            found
+                .map(str::to_owned)
+                .context("an answer without a client")
+        };
+        Ok(Client {
+            id: text("client_id")?,
+            key: *keys.get(*at).context("an answer to nobody")?,
+            token: text("access_token")?,
+        })
+    };
+    fired.bodies.iter().map(client).collect()
 }

@@ -2,13 +2,10 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::{PREVIEW, Scene, shown};
+use super::{ENDED_ELSEWHERE, PREVIEW, Scene, shown};
 use crate::clock;
 use crate::demo::present::is_active;
 use crate::http::Clients;
-
-/// The exit code of a run that was ended elsewhere.
-const ENDED_ELSEWHERE: i32 = 124;
 
 pub(in crate::demo) async fn play(scene: Scene<'_>) -> Result<()> {
     let Scene { stage, paint } = scene;

@@ -14,6 +14,7 @@ pub(super) mod publish;
 pub(super) mod receipt;
 pub(super) mod rerun;
 pub(super) mod restart;
+pub(super) mod session;
 pub(super) mod shared;
 pub(super) mod stolen;
 
@@ -54,6 +55,13 @@ const AGENT: Repository = Repository {
     id: "1296273",
     workflow: "notes",
     event: "schedule",
+};
+/// Whose jobs are the workload `assistant`.
+const ASSISTANT: Repository = Repository {
+    name: "assistant",
+    id: "1296274",
+    workflow: "assist",
+    event: "workflow_dispatch",
 };
 /// Whose jobs are the workload `pipeline`.
 const PIPELINE: Repository = Repository {
@@ -123,6 +131,9 @@ fn named_in<'a>(text: &'a str, prefix: &str) -> Result<&'a str> {
         .find(|word| word.starts_with(prefix))
         .with_context(|| format!("no id begins with `{prefix}`"))
 }
+
+/// The exit code of a run that was ended elsewhere.
+const ENDED_ELSEWHERE: i32 = 124;
 
 /// What a run says at its end, without the head, which is for machines.
 fn end_of(run: &Finished) -> Result<&str> {

@@ -1,8 +1,8 @@
 //! One end as the journal has it: what happened to which tasks, and what stays blocked.
 
-use dayfly_domain::{Block, BlockOn, EpochOf, Event, Name, TaskId, Time};
+use dayfly_domain::{Block, BlockOn, Digest, EpochOf, Event, Name, TaskId, Time};
 use dayfly_ledger::leaf::MAX_LEAF_BYTES;
-use dayfly_store::{Annex, Append, Document, Drafted};
+use dayfly_store::{Annex, Append, Document, Drafted, PersonOver, PersonWrite};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -31,6 +31,18 @@ pub(super) struct Held {
     pub(super) moves: Vec<HeldMove>,
     /// The runs that are over, by the word of their platform.
     pub(super) closings: Vec<Closing>,
+    /// What people authenticated for and is worth nothing any more.
+    pub(super) people: Vec<HeldPerson>,
+}
+
+/// A word about a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HeldPerson {
+    pub(super) person: Digest,
+    pub(super) upto: Time,
+    pub(super) said: String,
+    pub(super) until: Time,
 }
 
 /// What lost its rights by an operator's hand and may start anew, and the entry that says so.
@@ -98,6 +110,7 @@ impl Held {
                 })
                 .collect(),
             closings: Vec::new(),
+            people: append.people.iter().map(HeldPerson::of).collect(),
         }
     }
 
@@ -109,10 +122,12 @@ impl Held {
         }
     }
 
-    /// The room in the journal of one that closes a run and changes no task: it would have no end
-    /// by itself, for nothing bounds how many runs a platform knows. None of any other.
+    /// The room in the journal of one that closes a run, or says something of a person, and changes
+    /// no task: it would have no end by itself, for nothing bounds how many runs a platform knows
+    /// and how many people a provider. None of any other.
     pub(super) fn bare_room(&self) -> usize {
-        if self.closings.is_empty() || !self.ends.is_empty() || !self.blocks.is_empty() {
+        let is_word = !self.closings.is_empty() || !self.people.is_empty();
+        if !is_word || !self.ends.is_empty() {
             return 0;
         }
         frame::room(self.bytes().len())
@@ -153,6 +168,7 @@ impl Held {
             blocks: Vec::new(),
             moves: Vec::new(),
             closings: Vec::new(),
+            people: Vec::new(),
             ..self.clone()
         };
         let mut parts = Vec::new();
@@ -196,6 +212,12 @@ impl Held {
                 ..empty.clone()
             });
         }
+        if !self.people.is_empty() {
+            parts.push(Self {
+                people: self.people,
+                ..empty.clone()
+            });
+        }
         for closing in self.closings {
             parts.push(Self {
                 closings: vec![closing],
@@ -215,6 +237,7 @@ impl Held {
             blocks: self.blocks.iter().map(WireBlock::of).collect(),
             moves: self.moves.iter().map(WireMove::of).collect(),
             closings: self.closings.clone(),
+            people: self.people.clone(),
         };
         // INVARIANT: names, numbers and texts have no value that JSON cannot write; were it
         // otherwise, the empty text would be refused when it is read.
@@ -237,6 +260,7 @@ impl Held {
             blocks: wire.blocks.into_iter().map(WireBlock::read).collect(),
             moves: wire.moves.into_iter().map(WireMove::read).collect(),
             closings: wire.closings,
+            people: wire.people,
         })
     }
 }
@@ -253,6 +277,8 @@ struct Wire {
     moves: Vec<WireMove>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     closings: Vec<Closing>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    people: Vec<HeldPerson>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -328,6 +354,30 @@ fn handed_to(on: &BlockOn, documents: &[Document]) -> Option<Name> {
         .collect();
     let handed = HandOvers::of(&kept).ok()?;
     handed.of_owner(owner).map(|handed| handed.to.clone())
+}
+
+impl HeldPerson {
+    fn of(write: &PersonWrite) -> Self {
+        Self {
+            person: write.person,
+            upto: write.over.upto,
+            said: write.over.said.clone(),
+            until: write.until,
+        }
+    }
+
+    /// As the store has it, heard at that time.
+    pub(super) fn heard(&self, at: Time) -> PersonWrite {
+        PersonWrite {
+            person: self.person,
+            over: PersonOver {
+                upto: self.upto,
+                at,
+                said: self.said.clone(),
+            },
+            until: self.until,
+        }
+    }
 }
 
 impl WireEvent {

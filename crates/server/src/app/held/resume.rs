@@ -153,10 +153,14 @@ impl ObeyingStore {
         let blocked = blocked.filter_map(|held| Contained::of(&held.block.on));
         let moved = held.moves.iter().map(|held| held.of.clone());
         let epochs: Vec<EpochOf> = blocked.map(|what| what.epoch()).chain(moved).collect();
+        let people = held.people.iter().map(|word| EpochOf::Person(word.person));
+        let documents = (!epochs.is_empty()).then(Moves::documents);
+        // Those of people come last: what contains looks for its own among all of them.
+        let epochs: Vec<EpochOf> = epochs.into_iter().chain(people).collect();
         let query = FactsQuery {
             tasks: &tasks,
             epochs: &epochs,
-            documents: (!epochs.is_empty()).then(Moves::documents),
+            documents,
             ..FactsQuery::default()
         };
         let facts = self.shared.inner.facts(&held.tenant, &query)?;
@@ -168,6 +172,13 @@ impl ObeyingStore {
             take_rights(&mut append, moved, held.at, &facts)?;
         }
         append.now = held.at;
+        for word in &held.people {
+            let of = EpochOf::Person(word.person);
+            let known = facts.epochs.iter().find(|epoch| epoch.of == of);
+            if known.is_none_or(|known| known.at < word.upto.millis()) {
+                append.people.push(word.heard(held.at));
+            }
+        }
         for (end, open) in held.ends.iter().zip(&facts.tasks) {
             let Some(open) = open else {
                 tracing::info!(
@@ -192,6 +203,7 @@ impl ObeyingStore {
         let nothing = append.changes.is_empty()
             && append.blocks.is_empty()
             && append.closes.is_empty()
+            && append.people.is_empty()
             && append.moves.is_empty();
         Ok((!nothing).then_some(append))
     }

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use dayfly_domain::{
-    Block, Closed, Epoch, EpochOf, Event, Moved, Name, Task, TaskEnded, TaskId, apply,
+    Block, Closed, Digest, Epoch, EpochOf, Event, Moved, Name, Task, TaskEnded, TaskId, apply,
 };
-use dayfly_store::{Drafted, OpenTask, Unavailable};
+use dayfly_store::{Drafted, OpenTask, PersonOver, Unavailable};
 
 use super::record::Held;
 use crate::app::closing::Closing;
@@ -24,6 +24,8 @@ pub(super) struct OfTenant {
     closings: HashMap<(Name, String), Vec<Closing>>,
     /// The epochs that move when it is recorded, each with why and when.
     moves: Vec<(EpochOf, Moved)>,
+    /// What was said of people, of each what reaches furthest.
+    people: HashMap<Digest, PersonOver>,
 }
 
 impl Contained {
@@ -62,6 +64,16 @@ impl Contained {
                 .moves
                 .push((moved.of.clone(), Moved { cause, at }));
         }
+        for word in &held.people {
+            let over = word.heard(held.at).over;
+            match of_tenant.people.get_mut(&word.person) {
+                Some(known) if known.upto >= over.upto => {}
+                Some(known) => *known = over,
+                None => {
+                    of_tenant.people.insert(word.person, over);
+                }
+            }
+        }
         for closing in &held.closings {
             if !of_tenant.is_closed(closing) {
                 let run = (closing.issuer.clone(), closing.series.clone());
@@ -86,14 +98,11 @@ impl OfTenant {
         if open.stale.is_none() {
             let relied = open.task.epochs.iter();
             open.stale = relied
-                .map(|epoch| &epoch.of)
-                .find(|of| self.takes(of))
-                .cloned();
+                .filter(|epoch| self.takes(epoch))
+                .map(|epoch| epoch.of.clone())
+                .next();
         }
-        let below = open
-            .task
-            .relied_below()
-            .filter(|epoch| self.takes(&epoch.of));
+        let below = open.task.relied_below().filter(|epoch| self.takes(epoch));
         let lost: Vec<Epoch> = below.cloned().collect();
         for epoch in lost {
             if !open.lost.contains(&epoch) {
@@ -146,9 +155,18 @@ impl OfTenant {
         &self.moves
     }
 
-    /// Whether this epoch moves when it is recorded.
-    fn takes(&self, of: &EpochOf) -> bool {
-        self.moves.iter().any(|(moved, _)| moved == of)
+    /// What is held of a person.
+    pub(super) fn person(&self, person: &Digest) -> Option<&PersonOver> {
+        self.people.get(person)
+    }
+
+    /// Whether whoever relied on this epoch loses it when this is recorded.
+    fn takes(&self, epoch: &Epoch) -> bool {
+        if let Some(person) = epoch.person() {
+            let over = self.people.get(&person);
+            return over.is_some_and(|over| epoch.is_lost(over.upto.millis()));
+        }
+        self.moves.iter().any(|(moved, _)| *moved == epoch.of)
     }
 }
 

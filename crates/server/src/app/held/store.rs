@@ -9,7 +9,7 @@ use dayfly_ledger::Hash;
 use dayfly_store::clock::Clock;
 use dayfly_store::{
     Answer, Append, AppendError, Committed, EntryRange, Facts, FactsQuery, Observed, OpenFilter,
-    OpenTask, SearchKey, Store, StoredEntry, Touch, TreeHead, Unavailable, Use,
+    OpenTask, PersonWrite, SearchKey, Store, StoredEntry, Touch, TreeHead, Unavailable, Use,
 };
 
 use super::journal::{BARE_BYTES, Backlog, Journal};
@@ -56,6 +56,8 @@ pub(super) struct State {
     pub(super) noted: usize,
     /// How much of the journal closes take that change no task.
     bare: usize,
+    /// How much is held that the journal does not have, or not yet.
+    unkept: usize,
 }
 
 impl ObeyingStore {
@@ -150,6 +152,53 @@ impl ObeyingStore {
         }
     }
 
+    /// The same for a word about a person.
+    ///
+    /// # Errors
+    /// As [`ObeyingStore::end`].
+    pub(in crate::app) async fn end_of_person(
+        &self,
+        tenant: &Name,
+        append: Append,
+    ) -> Result<Acknowledged, AppendError> {
+        let held = Held::of(tenant, &append);
+        match self.append(tenant, append).await {
+            Ok(_) => Ok(Acknowledged::Recorded),
+            Err(AppendError::Unavailable(why) | AppendError::Unknown(why)) => {
+                let held = self.hold_close(held, why).await;
+                held.map_err(AppendError::Unavailable)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Holds a word about a person that cannot even be tried; none where that is held already.
+    ///
+    /// # Errors
+    /// There is no more room for what changes no task.
+    pub(in crate::app) async fn hold_of_person(
+        &self,
+        tenant: &Name,
+        append: &Append,
+        why: Unavailable,
+    ) -> Result<Option<Acknowledged>, Unavailable> {
+        let known = {
+            let state = self.shared.state();
+            let held = state.set.of_tenant(tenant);
+            let known = |write: &PersonWrite| {
+                let over = held.and_then(|held| held.person(&write.person));
+                over.is_some_and(|over| over.upto >= write.over.upto)
+            };
+            append.people.iter().all(known)
+        };
+        if known {
+            return Ok(None);
+        }
+        self.hold_close(Held::of(tenant, append), why)
+            .await
+            .map(Some)
+    }
+
     /// Holds what is over that cannot even be tried; none where that is held already.
     ///
     /// # Errors
@@ -191,8 +240,7 @@ impl ObeyingStore {
         }
         self.shared.begin_stall(why, &[]);
         Err(Unavailable(
-            "the share of the containment journal for runs of which no task is known is full"
-                .to_owned(),
+            "the share of the containment journal for what changes no task is full".to_owned(),
         ))
     }
 
@@ -223,6 +271,10 @@ impl ObeyingStore {
                 false
             }
         };
+        if journaled {
+            let mut state = self.shared.state_mut();
+            state.unkept = state.unkept.saturating_sub(1);
+        }
         Acknowledged::Held { journaled }
     }
 
@@ -242,6 +294,11 @@ impl ObeyingStore {
         let state = self.shared.state();
         let held = state.set.of_tenant(tenant);
         held.map(|held| held.moves().to_vec()).unwrap_or_default()
+    }
+
+    /// Whether all that is obeyed outlives this process.
+    pub(in crate::app) fn is_durable(&self) -> bool {
+        !self.shared.is_closed() || self.shared.state().unkept == 0
     }
 
     /// How many ends wait to be recorded.
@@ -350,6 +407,19 @@ impl ObeyingStore {
             let closed = held.closed_beside(run, &facts.closed);
             facts.closed.extend(closed);
         }
+        for epoch in &mut facts.epochs {
+            let over = epoch.person().and_then(|person| held.person(&person));
+            let upto = over.map_or(0, |over| over.upto.millis());
+            epoch.at = epoch.at.max(upto);
+        }
+        if let Some(over) = query.person.and_then(|person| held.person(person))
+            && facts
+                .person
+                .as_ref()
+                .is_none_or(|known| known.upto < over.upto)
+        {
+            facts.person = Some(over.clone());
+        }
         let blocks = held.blocks_beside(&facts.blocks);
         facts.blocks.extend(blocks);
         if query.standings.is_empty() {
@@ -405,6 +475,7 @@ impl Shared {
                 why,
             });
         }
+        state.unkept += usize::from(!held.is_empty());
         for held in held {
             state.set.add(held);
             state.held.push(Arc::clone(held));
@@ -454,6 +525,7 @@ impl Shared {
         }
         state.stall = None;
         state.noted = 0;
+        state.unkept = 0;
         self.closed.store(false, Ordering::SeqCst);
         Ok(true)
     }

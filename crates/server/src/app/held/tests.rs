@@ -115,6 +115,7 @@ fn held(at: u64) -> Held {
             annex: None,
         }],
         closings: Vec::new(),
+        people: Vec::new(),
     }
 }
 

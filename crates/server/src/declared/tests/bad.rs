@@ -564,3 +564,57 @@ fn people_prove_what_people_start() {
         ),
     ]);
 }
+
+#[test]
+fn transmitters() {
+    let signals = |lines: &str| {
+        let people = "[issuer.idp]\nkind = \"oidc\"\nurl = \"https://idp.example/\"\n";
+        let of_people = format!("{people}people = true\naudience = \"d\"\n");
+        let good = good_but(people, &of_people);
+        format!("{good}[signals.hr]\nissuer = \"https://hr.example\"\n{lines}\n")
+    };
+    let people = "people = \"idp\"";
+    let push = "push = { secret_file = \"hook.secret\" }";
+    check(&[
+        (signals(&format!("{people}\n{push}")), "loads"),
+        (signals(&format!("operators = true\n{push}")), "loads"),
+        (
+            signals(&format!(
+                "{people}\npoll = {{ url = \"https://hr.example/e\", token_file = \"hook.secret\" }}"
+            )),
+            "loads",
+        ),
+        (
+            signals(push),
+            "tenant.toml:27:10: it says of whom it speaks: `people` names issuers with `people = true`, `operators = true` is the provider of `[operators]`",
+        ),
+        (
+            signals(people),
+            "tenant.toml:27:10: it holds either `push = { secret_file }` or `poll = { url, token_file }`",
+        ),
+        (
+            signals(&format!("people = \"ipd\"\n{push}")),
+            "tenant.toml:29:1: `signals.hr.people` names the issuer `ipd`, which is not declared: did you mean `idp`?",
+        ),
+        (
+            signals(&format!("people = \"gitlab\"\n{push}")),
+            "tenant.toml:29:1: the issuer `gitlab` vouches for no people: `people = true`",
+        ),
+        (
+            signals(&format!("{people}\n{push}\npusch = 1")),
+            "tenant.toml:31:1: unknown key `signals.hr.pusch`: did you mean `push`?",
+        ),
+        (
+            signals(&format!(
+                "{people}\npush = {{ secret_file = \"artifacts.secret\" }}"
+            )),
+            "tenant.toml:30:10: the secret file `artifacts.secret` holds no bearer token, wanted 16 or more characters that a header can hold",
+        ),
+        (
+            signals(&format!(
+                "{people}\npoll = {{ url = \"http://127.0.0.1/e\", token_file = \"no.token\", every = \"0s\" }}"
+            )),
+            "tenant.toml:30:10: `http://127.0.0.1/e` is http, wanted https, or `allow_private = true`\ntenant.toml:30:38: there is no file `no.token`\ntenant.toml:30:63: `signals.hr.poll.every` is 0s, wanted 1s to 1h",
+        ),
+    ]);
+}

@@ -58,7 +58,7 @@ impl Folder {
         };
         write("artifacts.secret", "s3cret\n");
         write("empty.secret", "\n");
-        write("hook.secret", "a secret of the test\n");
+        write("hook.secret", "a-secret-of-the-test\n");
         write("bad.whsec", "whsec_!\n");
         write("github-jwks.json", JWKS);
         write("no-keys.json", r#"{"keys":[]}"#);
@@ -133,6 +133,7 @@ pub(super) fn context() -> TenantContext {
     TenantContext {
         issuer: "http://127.0.0.1:8440/acme".into(),
         bounds: Bounds::default(),
+        operators: Some("https://people.example".into()),
     }
 }
 

@@ -1,0 +1,151 @@
+//! The binary as a receiver of Shared Signals: what a person started ends by the provider's word, over a kill, and an account that is gone stays out until an operator lets it in.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::client::{Client, Outcome, grant_form, new_key, now, post_token, signed, unique};
+use crate::stage::{Shared, Stage, TENANT};
+
+const IDP: &str = "https://idp.example";
+const CAEP: &str = "https://schemas.openid.net/secevent/caep/event-type";
+const RISC: &str = "https://schemas.openid.net/secevent/risc/event-type";
+
+fn declared() -> String {
+    format!(
+        r#"{TENANT}
+[issuer.staff]
+kind = "oidc"
+url = "{IDP}"
+jwks = {{ file = "jwks.json" }}
+audience = "dayfly-tasks"
+people = true
+
+[workload.repair]
+owner   = "team-platform"
+kind    = "operator"
+purpose = "repair by hand"
+match   = {{ issuer = "staff", email_verified = true }}
+access  = [{{ resource = "artifacts", type = "artifact", actions = ["read"], identifier = "octo/*" }}]
+
+[signals.idp]
+issuer = "{IDP}"
+jwks = {{ file = "jwks.json" }}
+people = "staff"
+push = {{ secret_file = "events.secret" }}
+"#
+    )
+}
+
+fn login(ago: u64) -> Value {
+    let now = now();
+    json!({
+        "iss": IDP, "aud": "dayfly-tasks", "sub": "mona", "email_verified": true, "jti": unique(),
+        "auth_time": now - ago, "iat": now, "exp": now + 300,
+    })
+}
+
+fn event(shared: &Shared, kind: &str) -> String {
+    let now = now();
+    let claims = json!({
+        "iss": IDP, "aud": shared.issuer, "jti": unique(), "iat": now,
+        "sub_id": {"format": "iss_sub", "iss": IDP, "sub": "mona"},
+        "events": {kind: {"event_timestamp": now - 10}},
+    });
+    let mut header = serde_json::Map::new();
+    header.insert("typ".into(), "secevent+jwt".into());
+    header.insert("kid".into(), "k1".into());
+    let signed = shared
+        .platform
+        .encode_jws(header, claims.to_string().as_bytes());
+    signed.unwrap()
+}
+
+async fn push(shared: &Shared, bearer: &str, set: &str) -> (u16, String) {
+    let request = shared
+        .http
+        .post(format!("{}/signals/idp", shared.issuer))
+        .header("content-type", "application/secevent+jwt")
+        .header("authorization", format!("Bearer {bearer}"))
+        .body(set.to_owned());
+    let answer = request.send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+async fn rule(shared: &Shared, claims: &Value) -> String {
+    let answer = post_token(shared, &new_key(), &grant_form(&signed(shared, claims))).await;
+    let (_, body) = answer.unwrap();
+    let rule = body["refused"]["rule"].as_str();
+    rule.unwrap_or("granted").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_people_started_ends_by_their_providers_word() {
+    let mut stage = Stage::with("", &declared());
+    let secret = "a-secret-of-the-events";
+    fs::write(
+        stage.folder().join("tenants/acme/events.secret"),
+        format!("{secret}\n"),
+    )
+    .unwrap();
+    stage.start().await;
+    let shared = stage.shared();
+    let proof = signed(&shared, &login(60));
+    let Outcome::Answered(task) = Client::grant_by(&shared, proof).await else {
+        panic!("no answer");
+    };
+    assert!(task.introspect(&shared).await);
+    let session = event(&shared, &format!("{CAEP}/session-revoked"));
+    let (status, said) = push(&shared, "another-secret-of-events", &session).await;
+    assert_eq!(status, 400, "{said}");
+    assert!(task.introspect(&shared).await);
+    let (status, said) = push(&shared, secret, &session).await;
+    assert_eq!((status, said.as_str()), (202, ""));
+    assert!(!task.introspect(&shared).await);
+    stage.kill();
+    stage.start().await;
+    assert!(!task.introspect(&shared).await);
+    assert_eq!(rule(&shared, &login(59)).await, "rights_removed");
+    let (done, trace) = stage.operate(&["trace", &task.task, "--config", "dayfly.toml"]);
+    assert!(
+        done && trace.contains("upstream: signals.idp: session-revoked"),
+        "{trace}"
+    );
+
+    // An account that is gone.
+    let gone = event(&shared, &format!("{RISC}/account-disabled"));
+    assert_eq!(push(&shared, secret, &gone).await.0, 202);
+    assert_eq!(
+        push(&shared, "another-secret-of-events", &gone).await.0,
+        400
+    );
+    assert_eq!(rule(&shared, &login(3)).await, "blocked");
+    let (done, blocks) = stage.operate(&["block", "list", "--config", "dayfly.toml"]);
+    let block = blocks
+        .split_whitespace()
+        .find(|word| word.starts_with("person:"));
+    assert!(done, "{blocks}");
+    let block = block.unwrap_or_else(|| panic!("{blocks}")).to_owned();
+    let lift = [
+        "unblock",
+        &block,
+        "--reason",
+        "back",
+        "--config",
+        "dayfly.toml",
+    ];
+    let (done, said) = stage.operate(&lift);
+    assert!(done, "{said}");
+    assert_eq!(push(&shared, secret, &gone).await.0, 202);
+    assert_eq!(rule(&shared, &login(2)).await, "granted");
+    let (_, counted) = stage.shell("curl -s --unix-socket data/admin.sock http://local/metrics");
+    for outcome in ["over", "nothing", "unproven"] {
+        let row = format!("outcome=\"{outcome}\"");
+        let mut rows = counted
+            .lines()
+            .filter(|line| line.starts_with("dayfly_signals_total"));
+        assert!(rows.any(|line| line.contains(&row)), "{outcome}");
+    }
+    stage.kill();
+    stage.fsck();
+}
