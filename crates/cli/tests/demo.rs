@@ -24,8 +24,9 @@ const SCENES: [&str; 17] = [
     "11. A receipt is verified offline, tampered with, and the ledger is cut off",
     "12. A person asks, and another approves",
     "13. An agent hands work to helpers, and one of them is ended",
-    "14. Three jobs of one run share a task",
-    "15. A re-run supersedes the attempt before",
+    "14. An agent works for a person, whose session ends",
+    "15. Three jobs of one run share a task",
+    "16. A re-run supersedes the attempt before",
     "17. An offboarding ends the rest",
 ];
 const NO_CURL: &str = "There is no curl on the PATH";

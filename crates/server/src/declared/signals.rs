@@ -150,7 +150,7 @@ fn read(
     })
 }
 
-/// `people` and `operators`: of whose people its word counts. It counts of nobody else's.
+/// `people`: of whose people its word counts. It counts of nobody else's.
 fn speaks_of(
     table: &mut Table<'_>,
     issuers: &Items<'_>,
@@ -158,14 +158,9 @@ fn speaks_of(
     report: &mut Report,
 ) -> Vec<String> {
     let mut urls = Vec::new();
-    let (people, operators) = (table.get("people"), table.get("operators"));
-    if people.is_none() && operators.is_none() {
-        table.error(
-            "it says of whom it speaks: `people` names issuers with `people = true`, `operators = true` is the provider of `[operators]`",
-            report,
-        );
-    }
-    let listed = people.map(|node| node.one_or_more(report));
+    let listed = table
+        .require("people", report)
+        .map(|node| node.one_or_more(report));
     for item in listed.into_iter().flatten() {
         let Some(name) = issuers.reference("issuer", &item, report) else {
             continue;
@@ -179,14 +174,6 @@ fn speaks_of(
             item.error(message, report);
         }
         urls.push(issuer.url.clone());
-    }
-    if let Some(node) = operators
-        && node.boolean(report) == Some(true)
-    {
-        match &against.context.operators {
-            Some(url) => urls.push(url.clone()),
-            None => node.error("the server has no `[operators]`", report),
-        }
     }
     urls
 }

@@ -235,7 +235,6 @@ impl World {
                 context: TenantContext {
                     issuer: format!("{PUBLIC}/{name}"),
                     bounds: config::Bounds::default(),
-                    operators: Some("https://people.example".to_owned()),
                 },
                 proofs: ProofBounds::default(),
                 keys: Arc::clone(&keys),

@@ -577,7 +577,6 @@ fn transmitters() {
     let push = "push = { secret_file = \"hook.secret\" }";
     check(&[
         (signals(&format!("{people}\n{push}")), "loads"),
-        (signals(&format!("operators = true\n{push}")), "loads"),
         (
             signals(&format!(
                 "{people}\npoll = {{ url = \"https://hr.example/e\", token_file = \"hook.secret\" }}"
@@ -586,7 +585,7 @@ fn transmitters() {
         ),
         (
             signals(push),
-            "tenant.toml:27:10: it says of whom it speaks: `people` names issuers with `people = true`, `operators = true` is the provider of `[operators]`",
+            "tenant.toml:27:10: `people` is missing in `signals.hr`",
         ),
         (
             signals(people),
