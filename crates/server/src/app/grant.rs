@@ -293,9 +293,8 @@ impl App {
             },
             key: &key,
         };
-        let (person, is_recalled) = self
-            .verify_person(tenant, &loaded, request, &asks, trail)
-            .await?;
+        let person = self.verify_person(tenant, &loaded, request, &asks, trail);
+        let (person, is_recalled) = person.await?;
         let client = NewClient {
             jkt,
             jwk: key_proof
