@@ -26,7 +26,7 @@ use crate::event::{
     TaskStarted,
 };
 use crate::refusal::{Refusal, Rule};
-use crate::subject::{OnBehalfOf, check_subject, within_session};
+use crate::subject::{OnBehalfOf, check_subject, session_of, within_session};
 use crate::task::{Client, Heard, Task};
 use crate::text::Digest;
 use crate::time::{Span, Time};
@@ -368,6 +368,9 @@ fn expiry(task: &Task, client: &Client, terms: &Terms<'_>) -> Time {
     let mut expires = client.expires.min(task.deadline);
     for link in terms.links {
         expires = expires.min(terms.now + link.workload.ttl);
+        // As it is declared now: who comes in later, or is bounded anew, is bounded by it too.
+        let session = session_of(link.workload, task.subject.as_ref());
+        expires = session.map_or(expires, |ends| expires.min(ends));
     }
     if let Some(within) = &terms.within {
         expires = expires.min(within.expires);

@@ -14,7 +14,7 @@ use crate::epoch::{Epoch, check_epochs};
 use crate::event::{ChainLink, ClientDelegated, Event, Own};
 use crate::matching::Claims;
 use crate::refusal::{Refusal, Rule};
-use crate::subject::OnBehalfOf;
+use crate::subject::{OnBehalfOf, session_of};
 use crate::task::{Client, Task};
 use crate::text::Name;
 use crate::time::Time;
@@ -437,11 +437,14 @@ fn access_of(
     Ok(both)
 }
 
-/// A child ends with its parent at the latest, and one of another workload with that one's window.
+/// A child ends with its parent at the latest, and one of another workload with that one's window and
+/// its session.
 fn expires(task: &Task, parent: &Client, delegate: &Delegate<'_>) -> Time {
     match &delegate.actor {
         Some(actor) if actor.workload.name != task.workload => {
-            parent.expires.min(delegate.now + actor.workload.window)
+            let ends = parent.expires.min(delegate.now + actor.workload.window);
+            let session = session_of(actor.workload, task.subject.as_ref());
+            session.map_or(ends, |session| ends.min(session))
         }
         Some(_) | None => parent.expires,
     }

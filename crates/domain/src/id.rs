@@ -8,6 +8,8 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::time::Time;
+
 /// A task: 16 bytes of a UUIDv7 (RFC 9562, section 5.7), so that ids are in order of time.
 /// Written `task_<26 characters of Crockford base32>`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,6 +65,13 @@ impl TaskId {
     #[must_use]
     pub fn new(millis: u64, random: [u8; 10]) -> Self {
         Self(uuid_v7(millis, random))
+    }
+
+    /// When it was made: when its task was asked for, however long that waited.
+    #[must_use]
+    pub const fn made(self) -> Time {
+        let [t0, t1, t2, t3, t4, t5, ..] = self.0;
+        Time::from_millis(u64::from_be_bytes([0, 0, t0, t1, t2, t3, t4, t5]))
     }
 }
 

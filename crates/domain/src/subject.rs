@@ -130,6 +130,12 @@ pub(crate) fn check_same_subject(task: &Task, asked: Option<&Subject>) -> Result
     }
 }
 
+/// When the session of a person ends for a workload.
+pub(crate) fn session_of(workload: &Workload, subject: Option<&Subject>) -> Option<Time> {
+    let session = workload.acts_for.as_ref()?.session?;
+    Some(subject?.authenticated + session)
+}
+
 /// Until when something runs at the latest, by what bounds it otherwise and by the session of its
 /// person.
 pub(crate) fn within_session(
@@ -137,11 +143,7 @@ pub(crate) fn within_session(
     workload: &Workload,
     subject: Option<&Subject>,
 ) -> Option<Time> {
-    let session = workload.acts_for.as_ref().and_then(|of| of.session);
-    let ends = subject
-        .zip(session)
-        .map(|(subject, session)| subject.authenticated + session);
-    match (until, ends) {
+    match (until, session_of(workload, subject)) {
         (Some(until), Some(ends)) => Some(until.min(ends)),
         (until, ends) => until.or(ends),
     }

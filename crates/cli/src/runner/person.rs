@@ -6,6 +6,7 @@ use anyhow::Context;
 use dayfly_token::b64;
 use serde_json::Value;
 
+use crate::clock;
 use crate::environment;
 use crate::runner::wire::Failure;
 use crate::secret::Secret;
@@ -29,6 +30,8 @@ pub(crate) enum PersonSource {
 pub(crate) struct PersonToken {
     token: Secret,
     kind: &'static str,
+    /// Until when it may be shown, in seconds since 1970, where it says so.
+    expires: Option<u64>,
 }
 
 impl PersonSource {
@@ -65,11 +68,18 @@ impl PersonToken {
         Ok(Self {
             token: Secret::new(text.to_owned()),
             kind,
+            expires: expiry_of(text),
         })
     }
 
     pub(crate) fn token(&self) -> &Secret {
         &self.token
+    }
+
+    /// Whether it is to be read anew: its file may hold another one by now.
+    pub(crate) fn has_expired(&self) -> bool {
+        self.expires
+            .is_some_and(|expires| expires <= clock::now_seconds())
     }
 
     pub(crate) const fn kind(&self) -> &'static str {
@@ -94,9 +104,26 @@ fn kind_of(token: &str) -> Option<&'static str> {
     })
 }
 
+fn expiry_of(token: &str) -> Option<u64> {
+    let payload = b64::decode(token.split('.').nth(1)?).ok()?;
+    let claims = dayfly_token::json::object(&payload).ok()?;
+    claims.get("exp")?.as_u64()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_that_is_over_is_read_anew() {
+        let read = |claims: &str| {
+            let token = format!("{}.{}.sig", b64::encode("{}"), b64::encode(claims));
+            PersonToken::read(&Secret::new(token)).unwrap()
+        };
+        assert!(read(r#"{"exp":1}"#).has_expired());
+        assert!(!read(r#"{"exp":99999999999}"#).has_expired());
+        assert!(!read("{}").has_expired());
+    }
 
     #[test]
     fn a_token_is_shown_as_what_its_type_says() {

@@ -477,7 +477,7 @@ impl Session {
         let form = match &self.binding {
             Binding::Key(key) => renewal_form(&self.server, &self.client, key, target)?,
             Binding::Bearer => {
-                let shown = self.origin.show(&self.server, &self.binding).await?;
+                let shown = self.origin.show_again(&self.server, &self.binding).await?;
                 shown.form(&self.ask, target)
             }
         };
@@ -540,10 +540,26 @@ impl Origin {
     }
 }
 
+impl Origin {
+    /// What a client without a key renews by: its proof alone, for the server knows on whose behalf it
+    /// runs, and the person's token may be over long before the task.
+    async fn show_again(&self, server: &Server, binding: &Binding) -> Result<Shown, Failure> {
+        match self {
+            Self::Platform(proofs, _) => {
+                let proof = proof_for(server, proofs).await?;
+                Ok(Shown::Proof(proof, None))
+            }
+            Self::Surrounding(..) => self.show(server, binding).await,
+        }
+    }
+}
+
 impl Shown {
     fn has_expired(&self) -> bool {
         match self {
-            Self::Proof(proof, _) => proof.has_expired(),
+            Self::Proof(proof, person) => {
+                proof.has_expired() || person.as_ref().is_some_and(PersonToken::has_expired)
+            }
             Self::HandOver(handover) => handover.has_expired(),
         }
     }

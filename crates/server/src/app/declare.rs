@@ -151,6 +151,7 @@ impl App {
         let regrant = Arc::new(Regrant {
             store: Arc::clone(&self.store),
             tenant: tenant.name().clone(),
+            url: tenant.issuer().to_owned(),
             before: Some(Arc::clone(&before)),
             after: Arc::clone(&next.declared),
             policies: Arc::clone(&next.policies),

@@ -20,7 +20,7 @@ use super::child::Deciding;
 use super::grant::Granted;
 use super::refuse::{Refused, Trail, unavailable};
 use super::replay::KeyProof;
-use super::subject::sealer;
+use super::subject::{check_handed_on, sealer};
 use super::{App, Tenant};
 use crate::declared::IssuerKind;
 use crate::verify::{self, Entrance, VerifiedProof};
@@ -101,7 +101,13 @@ impl App {
                 continue;
             }
             let keyring = tenant.keyring();
-            let person = self.person_of(tenant, &open.task, parent.number)?;
+            let person = self.person_of(tenant, &open.task, parent.number, trail)?;
+            if let (Some(person), Some(actor)) = (&person, &verified.actor)
+                && actor.workload != *open.task.acts_as(parent.number)
+            {
+                let proof = Some(&actor.proof);
+                check_handed_on(person, proof, &actor.workload, tenant.issuer())?;
+            }
             let sealer = sealer(&keyring, tenant, &loaded, person.as_ref())?;
             let plan = Deciding {
                 app: self,

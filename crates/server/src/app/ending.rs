@@ -186,6 +186,7 @@ impl App {
         let regrant = Regrant {
             store: Arc::clone(&self.store),
             tenant: tenant.name().clone(),
+            url: tenant.issuer().to_owned(),
             before,
             after: Arc::clone(&loaded.declared),
             policies: Arc::clone(&loaded.policies),

@@ -16,7 +16,7 @@ use super::deferral::Deferred;
 use super::plan::{Planned, Planning, kept_by_proof};
 use super::refuse::{Refused, Trail, unavailable};
 use super::replay::{KeyProof, replayed};
-use super::subject::{Person, SubjectRequest, sealer};
+use super::subject::{Asks, Person, SubjectRequest, sealer};
 use super::{App, Loaded, Tenant};
 use crate::declared::IssuerKind;
 use crate::mint::{Sealer, mint};
@@ -89,6 +89,8 @@ pub(super) struct Verified<'a> {
     pub(super) client: NewClient,
     /// The person on whose behalf it is asked.
     pub(super) person: Option<Person>,
+    /// Whether that is the person of the client who asks again, rather than one who was shown.
+    pub(super) is_recalled: bool,
     pub(super) request: &'a GrantRequest<'a>,
     /// Until when a claim of its key must be kept.
     pub(super) keep_until: Time,
@@ -283,14 +285,16 @@ impl App {
             .transpose()?;
         let jkt = key_proof.as_ref().map(|proof| Digest(proof.jkt().0));
         trail.key = jkt;
-        let showing = Showing {
-            proof: &proof,
-            workload: &found.workload.name,
-            jkt,
+        let asks = Asks {
+            by: Showing {
+                proof: &proof,
+                workload: &found.workload.name,
+                jkt,
+            },
+            key: &key,
         };
-        let person = self
-            .verify_person(tenant, &loaded, request, &showing)
-            .await?;
+        let person = self.verify_person(tenant, &loaded, request, &asks, trail);
+        let (person, is_recalled) = person.await?;
         let client = NewClient {
             jkt,
             jwk: key_proof
@@ -308,6 +312,7 @@ impl App {
             key_proof,
             client,
             person,
+            is_recalled,
             request,
             keep_until,
         })
@@ -361,22 +366,28 @@ impl App {
     }
 
     /// Verifies the token of the person on whose behalf is asked: it is shown by whoever acts, and
-    /// is not spent, for a person may have several agents at work (docs/decisions/0048).
+    /// is not spent, for a person may have several agents at work (docs/decisions/0048). Answers too
+    /// whether it was not shown but is that of the client who renews.
     async fn verify_person(
         &self,
         tenant: &Tenant,
         loaded: &Loaded,
         request: &GrantRequest<'_>,
-        by: &Showing<'_>,
-    ) -> Result<Option<Person>, Refusal> {
+        asks: &Asks<'_>,
+        trail: &mut Trail,
+    ) -> Result<(Option<Person>, bool), Refusal> {
         let Some(SubjectRequest { token, kind }) = request.subject else {
-            return Ok(None);
+            let recalled = self.person_renewed(tenant, loaded, asks, trail)?;
+            let is_recalled = recalled.is_some();
+            return Ok((recalled, is_recalled));
         };
         let now = self.now();
         let verified = loaded.verifier.verify_subject(token, kind, now).await?;
+        let person = Person::of(&verified);
+        trail.subject = person.names();
         tenant.check_subject_made(&verified)?;
-        verified.check_shown_by(by, tenant.issuer())?;
-        Ok(Some(Person::of(&verified)))
+        verified.check_shown_by(&asks.by, tenant.issuer())?;
+        Ok((Some(person), false))
     }
 
     /// Checks that a request asks for no more than a client may hold, before it is decided.

@@ -86,7 +86,7 @@ pub use keys::{GivenUp, Rotated};
 pub(crate) use moved::restored_moves;
 pub use narrow::NarrowRequest;
 pub use redeem::{Polled, RedeemRequest};
-pub use refuse::{Explained, Refused, Trail};
+pub use refuse::{Explained, Refused, SubjectNames, Trail};
 pub use regrant::LostTask;
 pub use renew::RenewRequest;
 pub use replay::KeyProof;

@@ -2,8 +2,8 @@
 
 use dayfly_domain::{
     Admission, BlockOn, Cause, Claim, ClaimState, Command, Counts, EndTask, Epoch, EpochOf, Event,
-    FETCH, Issue, Join, Limits, Name, Opening, Refusal, Retry, Root, Spent, Start, Subject, Task,
-    TaskId, TaskKey, Time, Workload, admit, apply, decide,
+    FETCH, Issue, Join, Limits, Name, Opening, Refusal, Retry, Root, Rule, Spent, Start, Subject,
+    Task, TaskId, TaskKey, Time, Workload, admit, apply, decide,
 };
 use dayfly_store::{
     Annex, Append, Change, ClaimWrite, Drafted, Facts, FactsQuery, OneTimeKey, OpenTask, RunAsked,
@@ -80,6 +80,7 @@ impl Planning<'_> {
             blocks: &facts.blocks,
             counts: facts.counts,
         })?;
+        self.check_person(&admission, held, trail)?;
         let root = Root {
             now,
             workload: self.workload,
@@ -128,6 +129,38 @@ impl Planning<'_> {
             ) => Err(unavailable(&"a task was admitted to that is not open")),
         }
         .map(|plan| Planned::Append(Box::new(plan)))
+    }
+
+    /// Who asks again or joins on behalf of a person does so only while the record still names the
+    /// person: what was erased is not written down anew. And nobody but who renews asks on behalf of
+    /// one whose token was not shown.
+    fn check_person(
+        &self,
+        admission: &Admission,
+        held: Option<&OpenTask>,
+        trail: &mut Trail,
+    ) -> Result<(), Refusal> {
+        let number = match admission {
+            Admission::Renew { client } => Some(*client),
+            Admission::Start { .. }
+            | Admission::Join
+            | Admission::Wait
+            | Admission::Retry { .. }
+                if self.verified.is_recalled =>
+            {
+                return Err(Refusal::new(Rule::SubjectOther)
+                    .field("subject_token")
+                    .wanted("the person of the task")
+                    .got("nobody"));
+            }
+            Admission::Retry { client } => Some(*client),
+            Admission::Join => Some(1),
+            Admission::Start { .. } | Admission::Wait => None,
+        };
+        if let (Some(held), Some(number)) = (held, number) {
+            self.app.person_of(self.tenant, &held.task, number, trail)?;
+        }
+        Ok(())
     }
 
     fn facts(&self) -> Result<Facts, Refusal> {

@@ -16,7 +16,7 @@ pub(super) struct Recalled {
     /// The claims of its root clients, by their numbers.
     pub(super) claims: BTreeMap<u32, Claims>,
     /// The claims of the person on whose behalf they came in, by their numbers.
-    people: BTreeMap<u32, Claims>,
+    pub(super) people: BTreeMap<u32, Claims>,
     /// What its start was decided by.
     start: Option<RecordedFacts>,
     /// Its credentials that were not revoked, by client and number.

@@ -13,7 +13,7 @@ use super::grant::{Granted, too_large};
 use super::permit::{Asking, ProofAnnex, erased, granted, permit_approved};
 use super::plan::change;
 use super::refuse::{Refused, Trail, unavailable};
-use super::regrant::proof_refused;
+use super::regrant::{person_refused, proof_refused};
 use super::replay::{KeyProof, one_time};
 use super::subject::{Person, sealer};
 use super::tenant::Loaded;
@@ -146,6 +146,7 @@ impl App {
         let loaded = tenant.loaded();
         let keyring = tenant.keyring();
         let person = Person::recalled(&open.task, annex.subject.as_ref())?;
+        trail.subject = person.as_ref().and_then(Person::names);
         let sealer = sealer(&keyring, tenant, &loaded, person.as_ref())?;
         let redeeming = Redeeming {
             app: self,
@@ -328,6 +329,14 @@ impl Redeeming<'_> {
             .issuers
             .get(&task.issuer)
             .ok_or_else(|| lapsed("issuer", "none by its name"))?;
+        if let (Some(subject), Some(person)) = (&task.subject, self.person) {
+            let issuer = declared.issuers.get(&subject.issuer);
+            let issuer = issuer.ok_or_else(|| lapsed("subject", "no issuer of its person"))?;
+            let (claims, url) = (Some(person.claims.as_ref()), self.tenant.issuer());
+            if let Some(why) = person_refused(task, subject, claims, issuer, url) {
+                return Err(lapsed("subject", &why));
+            }
+        }
         match proof_refused(&self.annex.claims, &found.workload, issuer) {
             None => Ok(&found.workload),
             Some(why) => Err(lapsed("proof", &why)),

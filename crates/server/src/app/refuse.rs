@@ -57,6 +57,9 @@ pub struct Trail {
     /// The claims of the proof, once verified.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claims: Option<Arc<Claims>>,
+    /// Who is acted for, so that an erasure finds what a refusal says of the person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Arc<SubjectNames>>,
     /// The key that the caller proved to hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<Digest>,
@@ -72,6 +75,15 @@ pub struct Trail {
     /// What the policies were asked and said, where they refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<Arc<Recorded>>,
+}
+
+/// A person's names at the own issuer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SubjectNames {
+    /// The issuer.
+    pub iss: String,
+    /// The person.
+    pub sub: String,
 }
 
 /// A refusal with everything that operator and owner may see.
@@ -366,7 +378,7 @@ fn annex_of(explained: &Explained) -> Option<Annex> {
     let data = json!({
         "field": explained.field, "wanted": explained.wanted, "got": explained.got, "hint": explained.hint,
         "address": explained.trail.address, "claims": explained.trail.claims,
-        "policy": explained.trail.policy,
+        "subject": explained.trail.subject, "policy": explained.trail.policy,
     });
     // Without a salt there is no annex: the leaf alone still says what happened.
     Some(Annex {

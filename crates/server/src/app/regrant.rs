@@ -9,9 +9,11 @@ use std::sync::Arc;
 
 use dayfly_domain::access::detail_covers;
 use dayfly_domain::{
-    Binding, Claims, Client, EpochOf, Name, Task, TaskId, Time, Workload, check_subject,
+    Binding, Claims, Client, EpochOf, Name, Needed, Span, Subject, Task, TaskId, Time, Workload,
+    check_subject,
 };
 use dayfly_store::{EntryRange, FactsQuery, OpenFilter, OpenTask, Store};
+use dayfly_token::times::SKEW_SECONDS;
 
 use super::recall::Recalled;
 use super::revisions::{CHANGED, gone};
@@ -29,6 +31,8 @@ const SHOWN: usize = 1000;
 pub(super) struct Regrant {
     pub(super) store: Arc<dyn Store>,
     pub(super) tenant: Name,
+    /// The tenant's own URL.
+    pub(super) url: String,
     /// The state before; none where it is not known any more, and everything counts as changed.
     pub(super) before: Option<Arc<Loaded>>,
     pub(super) after: Arc<Declared>,
@@ -235,6 +239,10 @@ impl Regrant {
         let recalled = Recalled::of(self.store.as_ref(), &self.tenant, task.id)?;
         for (number, client) in task.roots().filter(|(_, client)| client.is_active()) {
             let known = recalled.claims.get(&number);
+            let person = recalled.people.get(&number);
+            if let Some(why) = self.refuses_person(task, person, &workload.workload, now) {
+                return Ok(Verdict::Refused(format!("client {number}: {why}")));
+            }
             if let Some(why) = self.refuses(task, client, known, workload, issuer) {
                 return Ok(Verdict::Refused(format!("client {number}: {why}")));
             }
@@ -257,7 +265,13 @@ impl Regrant {
         let same_people = task.subject.as_ref().is_none_or(|subject| {
             let of = |declared: &Declared| {
                 let issuer = declared.issuers.get(&subject.issuer)?;
-                Some((issuer.url.clone(), issuer.people, issuer.audience.clone()))
+                let audience = issuer.audience.clone();
+                Some((
+                    issuer.url.clone(),
+                    issuer.people,
+                    audience,
+                    issuer.auth_time,
+                ))
             };
             of(before) == of(&self.after)
         });
@@ -285,9 +299,6 @@ impl Regrant {
                 "the workload is proven by issuer {}",
                 workload.issuer
             ));
-        }
-        if let Some(why) = self.refuses_person(task, workload) {
-            return Some(why);
         }
         if workload.binding == Binding::Required && client.jkt.is_none() {
             return Some("a key is required".to_owned());
@@ -319,16 +330,24 @@ impl Regrant {
     }
 
     /// Why the new state would not have let it act for its person, or for nobody.
-    fn refuses_person(&self, task: &Task, workload: &Workload) -> Option<String> {
+    fn refuses_person(
+        &self,
+        task: &Task,
+        claims: Option<&Claims>,
+        workload: &Workload,
+        now: Time,
+    ) -> Option<String> {
         let subject = task.subject.as_ref();
         if let Err(refusal) = check_subject(workload, subject) {
             return Some(format!("it acts for {}", refusal.got));
         }
-        let issuer = self.after.issuers.get(&subject?.issuer)?;
-        issuer
-            .people
-            .is_none()
-            .then(|| format!("issuer {} does not vouch for people", issuer.name))
+        let subject = subject?;
+        let session = workload.acts_for.as_ref().and_then(|of| of.session);
+        if session.is_some_and(|session| now >= subject.authenticated + session) {
+            return Some("the session of its person would be over".to_owned());
+        }
+        let issuer = self.after.issuers.get(&subject.issuer)?;
+        person_refused(task, subject, claims, issuer, &self.url)
     }
 
     fn matches_otherwise(&self, task: &Task, declared: &DeclaredWorkload) -> bool {
@@ -336,6 +355,42 @@ impl Regrant {
         let held = before.and_then(|before| before.declared.workloads.get(&task.workload));
         held.is_none_or(|held| held.workload.matching != declared.workload.matching)
     }
+}
+
+/// Why a person's token with these claims, by which a task was opened or asked for, would not be taken
+/// any more; none where it would, and as far as the claims were not erased.
+pub(super) fn person_refused(
+    task: &Task,
+    subject: &Subject,
+    claims: Option<&Claims>,
+    issuer: &Issuer,
+    url: &str,
+) -> Option<String> {
+    let Some(auth_age) = issuer.people else {
+        return Some(format!("issuer {} does not vouch for people", issuer.name));
+    };
+    let skew = Span::from_seconds(SKEW_SECONDS);
+    if task.id.made() > subject.authenticated + auth_age + skew {
+        return Some(format!(
+            "its person authenticated longer than {auth_age} before it"
+        ));
+    }
+    let claims = claims?;
+    let of = |name: &str| claims.get(name).map(String::as_str);
+    if of("iss") != Some(issuer.url.as_str()) {
+        return Some(format!("the issuer of its person is {}", issuer.url));
+    }
+    if issuer.auth_time == Needed::Required && of("auth_time").is_none() {
+        return Some("the token of its person does not say `auth_time`".to_owned());
+    }
+    // An access token is made for this server, an ID token for a client; one of a list of one too.
+    let aud = of("aud").or_else(|| of("/aud/0"));
+    let listed = |client: Option<&str>| {
+        let audience = issuer.audience.as_deref().unwrap_or_default();
+        client.is_some_and(|client| audience.iter().any(|listed| listed == client))
+    };
+    let is_ours = aud == Some(url) || listed(aud) && (of("azp").is_none() || listed(of("azp")));
+    (!is_ours).then(|| "the audience of its person's token is not accepted".to_owned())
 }
 
 /// Why a proof with these claims would not be accepted for the workload.

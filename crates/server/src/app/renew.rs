@@ -189,7 +189,7 @@ impl App {
         self.check_asked(further.request)?;
         let number = further.client.number;
         let claims = self.claims_of(tenant, proving(&open.task, number))?;
-        let person = self.person_of(tenant, &open.task, number)?;
+        let person = self.person_of(tenant, &open.task, number, trail)?;
         let mut turn = None;
         for _ in 0..ATTEMPTS {
             check_epochs(open.stale_for(number))?;

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use dayfly_domain::{Claims, Name, Refusal, Rule, Subject, Task};
+use dayfly_domain::{ClaimState, Claims, Name, Refusal, Rule, Subject, Task, TaskKey};
+use dayfly_store::FactsQuery;
 use serde::{Deserialize, Serialize};
 
 use super::permit::erased;
+use super::refuse::{SubjectNames, Trail, unavailable};
 use super::{App, Loaded, Tenant};
 use crate::mint::{Keyring, NamedPerson, Sealer};
 use crate::policy::SubjectFact;
-use crate::verify::{PersonToken, VerifiedSubject};
+use crate::verify::{PersonToken, Showing, VerifiedProof, VerifiedSubject};
 
 /// A person's token as it came in.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +20,12 @@ pub struct SubjectRequest<'a> {
     pub token: &'a str,
     /// What the request says that it is.
     pub kind: PersonToken,
+}
+
+/// Who asks without a person's token, as far as it says which client renews.
+pub(super) struct Asks<'a> {
+    pub(super) by: Showing<'a>,
+    pub(super) key: &'a TaskKey,
 }
 
 /// The person on whose behalf a task runs, and what the person's token claims.
@@ -84,6 +92,13 @@ impl Person {
         })
     }
 
+    /// The person's names, for whoever may have to erase what a refusal says.
+    pub(super) fn names(&self) -> Option<Arc<SubjectNames>> {
+        let claim = |name: &str| self.claims.get(name).cloned();
+        let (iss, sub) = claim("iss").zip(claim("sub"))?;
+        Some(Arc::new(SubjectNames { iss, sub }))
+    }
+
     /// As policies are told of the person.
     pub(super) fn fact(&self) -> SubjectFact<'_> {
         SubjectFact {
@@ -115,6 +130,41 @@ pub(super) fn sealer<'a>(
     Ok(Sealer::new(keyring, tenant.issuer(), &loaded.algs).on_behalf_of(person))
 }
 
+/// Checks that a hand-over to another workload is to one that the person's token names, where it says
+/// who may act (RFC 8693, section 4.4): whom the person let act, lets nobody else.
+pub(super) fn check_handed_on(
+    person: &Person,
+    to: Option<&VerifiedProof>,
+    workload: &Name,
+    issuer: &str,
+) -> Result<(), Refusal> {
+    let said: Vec<_> = person
+        .claims
+        .iter()
+        .filter_map(|(name, value)| Some((name.strip_prefix("/may_act/")?, value.as_str())))
+        .collect();
+    if said.is_empty() {
+        return Ok(());
+    }
+    let ours = format!("workload:{workload}");
+    let is_workload = said.len() == 2
+        && said.contains(&("iss", issuer))
+        && said.contains(&("sub", ours.as_str()));
+    let is_proof = to.is_some_and(|to| {
+        let claims = &to.proof().claims;
+        let is_claimed =
+            |(name, said): &(&str, &str)| claims.get(*name).is_some_and(|claim| claim == said);
+        said.iter().any(|(name, _)| *name == "iss") && said.iter().all(is_claimed)
+    });
+    if is_workload || is_proof {
+        return Ok(());
+    }
+    Err(Refusal::new(Rule::ActorRefused)
+        .field("subject_token may_act")
+        .wanted("a child of the workload that the person's token lets act")
+        .got(format!("workload {workload}")))
+}
+
 impl App {
     /// The person on whose behalf a client acts: the one whose token its root client came in with.
     pub(super) fn person_of(
@@ -122,6 +172,7 @@ impl App {
         tenant: &Tenant,
         task: &Task,
         number: u32,
+        trail: &mut Trail,
     ) -> Result<Option<Person>, Refusal> {
         if task.subject.is_none() {
             return Ok(None);
@@ -129,6 +180,51 @@ impl App {
         let root = task.chain(number).last();
         let root = root.map_or(number, |(number, _)| number);
         let kept = self.kept_of(tenant, task.client_id(root))?;
-        Person::recalled(task, kept.subject.as_ref())
+        let person = Person::recalled(task, kept.subject.as_ref())?;
+        trail.subject = person.as_ref().and_then(Person::names);
+        Ok(person)
+    }
+
+    /// The person of the client that asks again without a key, by a fresh proof of the same instance:
+    /// it renews, and needs no token of the person any more than one that renews by its key.
+    pub(super) fn person_renewed(
+        &self,
+        tenant: &Tenant,
+        loaded: &Loaded,
+        asks: &Asks<'_>,
+        trail: &mut Trail,
+    ) -> Result<Option<Person>, Refusal> {
+        let workload = loaded.declared.workloads.get(asks.by.workload);
+        let acts_for = workload.and_then(|found| found.workload.acts_for.as_ref());
+        if asks.by.jkt.is_some() || acts_for.is_none() {
+            return Ok(None);
+        }
+        let proof = asks.by.proof.proof();
+        let query = FactsQuery {
+            series: Some((&proof.issuer, &asks.key.series)),
+            ..FactsQuery::default()
+        };
+        let facts = self.store.facts(tenant.name(), &query);
+        let facts = facts.map_err(|why| unavailable(&why))?;
+        let own = facts.claims.iter().find(|claim| {
+            claim.workload == *asks.by.workload
+                && claim.key == asks.key.key
+                && claim.attempt == asks.key.attempt
+                && claim.state == ClaimState::Open
+        });
+        let open = match own {
+            Some(claim) => self.open_task(tenant, claim.task)?,
+            None => None,
+        };
+        let Some(open) = open else {
+            return Ok(None);
+        };
+        let same = open.task.roots().find(|(_, client)| {
+            client.is_active() && client.jkt.is_none() && client.instance == proof.instance
+        });
+        match same {
+            Some((number, _)) => self.person_of(tenant, &open.task, number, trail),
+            None => Ok(None),
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use dayfly_domain::{Name, Span};
+use dayfly_domain::{Name, Needed, Span};
 use dayfly_token::alg::Alg;
 use dayfly_token::jwks::KeySet;
 
@@ -41,6 +41,8 @@ pub struct Issuer {
     /// How long ago the people whom it vouches for may have authenticated; none where it vouches
     /// for none.
     pub people: Option<Span>,
+    /// Whether the token of a person who is acted for must say when the person authenticated.
+    pub auth_time: Needed,
     /// What its webhooks are proven by; without any it has none.
     pub webhooks: Vec<WebhookSecret>,
     /// Where its cluster is asked about the tokens of pods; none where nobody asks.
@@ -122,6 +124,7 @@ fn read(name: &Name, node: &Node<'_>, base: &Path, report: &mut Report) -> Optio
     let keep = table.get("keep").and_then(|node| keep(&node, kind, report));
     let asks = rate(table.get("rate"), report);
     let people = people(&mut table, kind, audience.is_some(), report);
+    let auth_time = auth_time(&mut table, people.is_some(), report);
     let webhooks = webhook::read(&mut table, kind, people.is_some(), base, report);
     let review = review::read(&mut table, kind, allow_private, base, report);
     table.finish(report);
@@ -138,6 +141,7 @@ fn read(name: &Name, node: &Node<'_>, base: &Path, report: &mut Report) -> Optio
         keep: keep.unwrap_or_else(|| kind.keep()),
         rate: asks,
         people,
+        auth_time,
         webhooks,
         review,
     })
@@ -171,6 +175,22 @@ fn people(
         Some(node) => node.span_between(LEAST_AUTH_AGE, MOST_AUTH_AGE, report),
         None => Some(AUTH_AGE),
     }
+}
+
+/// `auth_time`: whether people are acted for without it. A token that does not say when its person
+/// authenticated says it by when it was made, which each refresh moves on: so that is asked for.
+fn auth_time(table: &mut Table<'_>, people: bool, report: &mut Report) -> Needed {
+    let Some(node) = table.get("auth_time") else {
+        return Needed::Required;
+    };
+    if !people {
+        node.error("`auth_time` stands only beside `people = true`", report);
+    }
+    let words = [
+        ("required", Needed::Required),
+        ("optional", Needed::Optional),
+    ];
+    node.choice(&words, report).unwrap_or(Needed::Required)
 }
 
 /// How long ago a person may have authenticated unless the issuer says otherwise.

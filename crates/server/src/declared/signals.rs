@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use dayfly_domain::{Name, Span};
+use dayfly_domain::{Name, Needed, Span};
 use dayfly_token::alg::Alg;
 
 use super::TenantContext;
@@ -78,6 +78,7 @@ impl Transmitter {
             keep: Span::ZERO,
             rate: None,
             people: None,
+            auth_time: Needed::Required,
             review: None,
             webhooks: Vec::new(),
         }

@@ -8,7 +8,7 @@
 //! | an address that somebody claims to have | `email` counts with `email_verified` alone |
 //! | a token that is kept for a rainy day | twelve hours after `iat`, whatever `exp` says |
 
-use dayfly_domain::{Refusal, Span, Time};
+use dayfly_domain::{Needed, Refusal, Span, Time};
 use dayfly_token::claims::Claims;
 use dayfly_token::jws::MAX_TOKEN_BYTES;
 use dayfly_token::jwt::Jwt;
@@ -60,6 +60,7 @@ impl People {
             keep: Span::ZERO,
             rate: None,
             people: None,
+            auth_time: Needed::Required,
             webhooks: Vec::new(),
             review: None,
         };

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | the token of a job, or of anybody whom no issuer of people vouches for | the issuer must say `people = true` |
 //! | a credential of this server, a hand-over, an event, a logout token, an ID-JAG | each kind of token has its type, and one that reports events is none of them |
-//! | a program's own access token, shown as a person's | `sub` must be another than the client that it was made for |
+//! | a program's own token, shown as a person's | `sub` must be another than the client, and the token must show a login: `auth_time`, or what its issuer has instead |
+//! | a token that was refreshed after its session was over | `auth_time` counts, which no refresh moves, unless the issuer says that it may be missing |
 //! | a token that is bound to somebody else's key | whoever shows it must prove that very key |
 //! | a token for another agent | `may_act` must name the one who shows it |
 //! | a person who calls himself a workload | such a `sub` is none of a person |
@@ -12,7 +13,7 @@
 
 use std::sync::Arc;
 
-use dayfly_domain::{Claims, Digest, Name, Refusal, Rule, Span, Subject, Time};
+use dayfly_domain::{Claims, Digest, Name, Needed, Refusal, Rule, Span, Subject, Time};
 use dayfly_token::jwt::Jwt;
 use dayfly_token::times::SKEW_SECONDS;
 use dayfly_token::typ::TypRule;
@@ -28,6 +29,9 @@ use super::verifier::{Trusted, Verifier};
 const WORKLOAD: &str = "workload:";
 /// What a person's token may say about who acts with it, in bytes.
 const MAX_ACTOR_BYTES: usize = 512;
+/// What an ID token has only from a login (OpenID Connect Core 1.0, sections 2 and 3.3.2.11; Front-
+/// and Back-Channel Logout 1.0).
+const OF_A_LOGIN: [&str; 5] = ["auth_time", "nonce", "at_hash", "c_hash", "sid"];
 
 /// What a request says that a person's token is (RFC 8693, section 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,16 +120,24 @@ impl Verifier {
             claims
                 .sole_audience_of(&[self.recipient.issuer.as_str()])
                 .map_err(|error| explain::audience(&error))?;
-            check_not_a_client(claims)?;
+            claims
+                .bounded_text("client_id", MAX_ACTOR_BYTES)
+                .map_err(|error| explain::claim(&error))?;
         } else {
             let declared = trusted.issuer().audience.as_deref().unwrap_or_default();
             check_client(claims, declared)?;
+            check_login(claims)?;
         }
         let sub = subject(claims)?;
+        check_not_a_client(claims, sub)?;
         check_name(claims, sub)?;
         // INVARIANT: `check_times` wants `iat` of people's issuers.
         let issued = Time::from_seconds(times.iat.unwrap_or_default());
-        let authenticated = authenticated(claims, issued, auth_age, now)?;
+        let untold = trusted.issuer().auth_time == Needed::Optional;
+        let authenticated = match claims.get("auth_time") {
+            None if untold => made(issued, auth_age, now)?,
+            Some(_) | None => check_auth(claims, auth_age, now)?,
+        };
         let person = self.pseudonyms.of(trusted.url(), sub);
         let mut flat = flatten(claims)?;
         // What the token itself calls so is not ours.
@@ -231,16 +243,8 @@ impl VerifiedSubject {
     }
 }
 
-/// When the person authenticated: as the token says, else when it was made.
-fn authenticated(
-    claims: &dayfly_token::claims::Claims,
-    issued: Time,
-    auth_age: Span,
-    now: Time,
-) -> Result<Time, Refusal> {
-    if claims.get("auth_time").is_some() {
-        return check_auth(claims, auth_age, now);
-    }
+/// When the person authenticated, where the token does not say and need not: when it was made.
+fn made(issued: Time, auth_age: Span, now: Time) -> Result<Time, Refusal> {
     if now > issued + auth_age + Span::from_seconds(SKEW_SECONDS) {
         return Err(Refusal::new(Rule::ProofAge)
             .field("iat")
@@ -325,13 +329,28 @@ fn check_client(claims: &dayfly_token::claims::Claims, declared: &[String]) -> R
     ))
 }
 
-/// An access token that a program got for itself has the program as `sub` (RFC 9068, section 2.2).
-fn check_not_a_client(claims: &dayfly_token::claims::Claims) -> Result<(), Refusal> {
-    let client = claims
-        .bounded_text("client_id", MAX_ACTOR_BYTES)
-        .map_err(|error| explain::claim(&error))?;
-    let sub = claims.get("sub").and_then(Value::as_str);
-    if sub == Some(client) || claims.get("azp").is_some_and(|azp| azp.as_str() == sub) {
+/// An access token without a type of its own looks like an ID token; one that a program got for
+/// itself comes of no login.
+fn check_login(claims: &dayfly_token::claims::Claims) -> Result<(), Refusal> {
+    if OF_A_LOGIN.iter().any(|name| claims.get(name).is_some()) {
+        return Ok(());
+    }
+    Err(Refusal::new(Rule::ClaimMissing)
+        .field("auth_time")
+        .wanted("`auth_time`, or another sign of a login")
+        .got("none")
+        .hint("have the provider say `auth_time` (`require_auth_time` of its client, or `max_age`): a token without any may be a program's own"))
+}
+
+/// A token that a program got for itself has the program as `sub` (RFC 9068, section 2.2).
+fn check_not_a_client(claims: &dayfly_token::claims::Claims, sub: &str) -> Result<(), Refusal> {
+    let is_sub = |value: &Value| value.as_str() == Some(sub);
+    let names = |name: &&str| match claims.get(name) {
+        Some(Value::Array(several)) => several.iter().any(is_sub),
+        Some(one) => is_sub(one),
+        None => false,
+    };
+    if ["client_id", "azp", "aud"].iter().any(names) {
         return Err(Refusal::new(Rule::ClaimForm)
             .field("sub")
             .wanted("a person")

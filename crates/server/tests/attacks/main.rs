@@ -48,6 +48,7 @@ mod silence;
 mod sinks;
 mod stalls;
 mod subject_adversary;
+mod subject_edges;
 mod subject_life;
 mod subjects;
 mod tenants;

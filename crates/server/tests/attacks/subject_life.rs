@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::approval::{asked_of, person};
 use super::delegation::scope;
 use super::job::{Job, claims, new_key, payload, signed, with};
-use super::subjects::{Asking, MAIL, PEOPLE, STAFF, TYPE_ID_TOKEN, declared, mona};
+use super::subjects::{Asking, MAIL, PEOPLE, STAFF, TYPE_ID_TOKEN, declared, mona, untold};
 use super::world::{ARTIFACTS, Reply, TENANT, World, acme, unique, write_tenant};
 
 const BY: Actor = Actor::Local { uid: 7 };
@@ -33,7 +33,12 @@ async fn world() -> World {
 
 impl World {
     /// A job of the concierge's run for this person.
-    async fn concierge(&self, run: u64, job: &str, person: Option<&Value>) -> (Reply, Job) {
+    pub(crate) async fn concierge(
+        &self,
+        run: u64,
+        job: &str,
+        person: Option<&Value>,
+    ) -> (Reply, Job) {
         let (key, own) = (new_key(), json!({ "check_run_id": job }));
         let proof = signed(&with(claims(self, 6, run), own));
         let reply = match person {
@@ -162,7 +167,7 @@ async fn a_task_ends_with_the_session_that_it_was_declared_for() {
 
 #[tokio::test]
 async fn the_end_of_a_session_ends_the_task_and_all_that_it_handed_on() {
-    let world = world().await;
+    let world = World::declared(&untold()).await;
     let her = mona(&world);
     let job = world.assist(1, &her).await;
     let child = world.child(&job, &scope("artifacts")).await;
@@ -442,6 +447,17 @@ async fn what_people_approved_is_not_granted_once_the_session_is_over() {
 #[tokio::test]
 async fn a_new_state_is_judged_with_the_person_that_was_recorded() {
     let changes = [
+        ("", "", Ok(())),
+        ("\"acme-assistant\", ", "", Err(1)),
+        ("\"acme-mobile\"", "\"acme-tablet\"", Ok(())),
+        ("https://idp.example", "https://idp.example/", Err(1)),
+        ("auth_age = \"30m\"", "auth_age = \"1m\"", Err(1)),
+        ("auth_age = \"30m\"", "auth_age = \"3h\"", Ok(())),
+        (
+            "subject = { from = [\"staff\"] }",
+            "subject = { from = [\"staff\"], session = \"1m\" }",
+            Err(1),
+        ),
         (
             "subject = { from = [\"staff\"] }",
             "subject = \"none\"",
@@ -465,10 +481,14 @@ async fn a_new_state_is_judged_with_the_person_that_was_recorded() {
     ];
     for (from, to, wanted) in changes {
         let world = world().await;
-        world.assist(1, &mona(&world)).await;
+        assert!(world.redeclared(&declared()).await.is_ok());
+        let her = json!({"auth_time": world.now() - 130});
+        let her = with(of_acmes_client(mona(&world)), her);
+        world.assist(1, &her).await;
         world.job_of(5, 2, &[("resource", MAIL)]).await;
-        assert!(declared().contains(from));
-        let done = world.redeclared(&declared().replacen(from, to, 1)).await;
+        let before = of_acme(&declared());
+        assert!(before.contains(from));
+        let done = world.redeclared(&before.replacen(from, to, 1)).await;
         assert_eq!(done.map(|_| ()), wanted, "{to}");
     }
     // The issuer is gone: what it vouched for goes with it.

@@ -368,8 +368,14 @@ async fn an_id_token_must_be_of_a_person_for_one_of_our_clients_and_fresh() {
         (json!({"auth_time": now - 1861}), "proof_age"),
         (json!({"auth_time": now + 61}), "times"),
         (json!({"auth_time": "now"}), "claim_form"),
-        (json!({"auth_time": null, "iat": now - 1800}), "granted"),
-        (json!({"auth_time": null, "iat": now - 1861}), "proof_age"),
+        // A refresh moves `iat`, and so tells nothing of the login.
+        (json!({"auth_time": null}), "claim_missing"),
+        (json!({"sub": "assistant"}), "claim_form"),
+        (
+            json!({"sub": "assistant-mobile", "azp": "assistant-mobile"}),
+            "claim_form",
+        ),
+        (json!({"client_id": "mona-4711"}), "claim_form"),
         (json!({"sub": ""}), "claim_form"),
         (json!({"sub": null}), "claim_missing"),
         (json!({"sub": 7}), "claim_form"),
@@ -385,6 +391,32 @@ async fn an_id_token_must_be_of_a_person_for_one_of_our_clients_and_fresh() {
     assert_eq!(world.judged(5, &forged, TYPE_ID_TOKEN).await, "signature");
 }
 
+/// The declared state whose provider need not say when people authenticated.
+pub(crate) fn untold() -> String {
+    let told = "auth_age = \"30m\"";
+    declared().replacen(told, &format!("{told}\nauth_time = \"optional\""), 1)
+}
+
+#[tokio::test]
+async fn where_a_login_need_not_be_told_the_token_still_shows_that_there_was_one() {
+    let world = World::declared(&untold()).await;
+    let now = world.now();
+    for (other, wanted) in [
+        (json!({"iat": now - 1800}), "granted"),
+        (json!({"iat": now - 1861}), "proof_age"),
+        (json!({"nonce": null}), "claim_missing"),
+        (json!({"nonce": null, "at_hash": "h"}), "granted"),
+        (json!({"nonce": null, "sid": "s"}), "granted"),
+    ] {
+        let mut her = mona(&world);
+        her = with(with(her, json!({"auth_time": null})), other.clone());
+        let judged = world.judged(5, &signed(&her), TYPE_ID_TOKEN).await;
+        assert_eq!(judged, wanted, "{other}");
+    }
+    let old = world.id_token(json!({"auth_time": now - 1861})).await;
+    assert_eq!(old, "proof_age", "where it is told, it counts");
+}
+
 #[tokio::test]
 async fn an_access_token_must_be_a_persons_and_for_this_server() {
     let world = world().await;
@@ -395,7 +427,7 @@ async fn an_access_token_must_be_a_persons_and_for_this_server() {
     };
     for (other, wanted) in [
         (json!({}), "granted"),
-        (json!({"auth_time": null}), "granted"),
+        (json!({"auth_time": null}), "claim_missing"),
         (json!({"aud": "assistant"}), "audience"),
         (json!({"aud": [ISSUER, "https://mail.example"]}), "audience"),
         (json!({"client_id": null}), "claim_missing"),

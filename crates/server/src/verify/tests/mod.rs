@@ -10,7 +10,7 @@ mod people;
 mod times;
 mod tls;
 
-use dayfly_domain::{Refusal, Rule, Span, Time};
+use dayfly_domain::{Needed, Refusal, Rule, Span, Time};
 use serde_json::{Value, json};
 
 use super::{Entrance, KeyCache, ProofBounds, Pseudonyms, Recipient, VerifiedProof, Verifier};
@@ -42,6 +42,7 @@ pub(in crate::verify) fn issuer(kind: IssuerKind, url: &str) -> Issuer {
         keep: Span::from_seconds(36 * 86_400),
         rate: None,
         people: None,
+        auth_time: Needed::Required,
         webhooks: Vec::new(),
         review: None,
     }
