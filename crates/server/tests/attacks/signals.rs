@@ -1,11 +1,13 @@
 //! A person's provider says that a session is over or an account gone: what came of it ends, and nobody else can say it.
 
-use dayfly_server::app::Actor;
+use dayfly_server::app::{Actor, Contained};
+use dayfly_store::clock::Clock;
+use dayfly_store::{EntryRange, Store};
 use dayfly_token::sign::SigningKey;
 use serde_json::{Value, json};
 
 use super::job::{Job, new_key, signed, signed_as, with};
-use super::world::{ARTIFACTS, ISSUER, Reply, TENANT, World, platform, unique};
+use super::world::{ARTIFACTS, ISSUER, Reply, TENANT, World, acme, platform, unique};
 
 pub(crate) const SESSION: &str =
     "https://schemas.openid.net/secevent/caep/event-type/session-revoked";
@@ -525,4 +527,57 @@ async fn nothing_is_refused_for_good_by_a_clock_that_may_be_wrong() {
     // What is said now is obeyed, and is to be said again.
     let word = set(&event(&world, SESSION, "mona"));
     assert_eq!(world.push(&word).await.status, 503);
+}
+
+impl World {
+    /// The causes of the ends of this task, each with whether it says by whose word.
+    fn told_ends(&self, job: &Job) -> Vec<(String, bool)> {
+        let entries = self.store.entries(&acme(), EntryRange::From(0), 1000);
+        let told = entries.unwrap().into_iter().filter_map(|entry| {
+            let leaf: Value = serde_json::from_str(&entry.leaf).unwrap();
+            let ours = leaf["kind"] == "task.ended" && leaf["task"] == job.task.as_str();
+            let said = entry
+                .annex
+                .is_some_and(|annex| annex.data.contains("signals.idp"));
+            ours.then(|| (leaf["data"]["cause"].as_str().unwrap().to_owned(), said))
+        });
+        told.collect()
+    }
+}
+
+#[tokio::test]
+async fn an_end_says_by_whose_word_it_came_if_that_word_is_its_cause() {
+    let by_word = [("upstream".to_owned(), true)];
+    let by_hand = [("workload_disabled".to_owned(), false)];
+    for own in [false, true] {
+        let world = World::declared(&declared()).await;
+        let (first, second) = (
+            world.logged_in("mona", 60).await,
+            world.logged_in("dora", 60).await,
+        );
+        let record = async |job: &Job| {
+            if own {
+                // What ends it at its own call is what was first.
+                world.end_task(job, "completed").await;
+            }
+            world.wait(1);
+        };
+        world.hears(SESSION, "mona").await;
+        world.wait(1);
+        record(&first).await;
+        let what = Contained::Workload("repair".parse().unwrap());
+        let by = Actor::Local { uid: 7 };
+        let tenant = world.tenant();
+        world
+            .app
+            .contain(&tenant, &what, &by, "left")
+            .await
+            .unwrap();
+        world.wait(1);
+        world.hears(SESSION, "dora").await;
+        record(&second).await;
+        world.app.sweep().await;
+        assert_eq!(world.told_ends(&first), by_word, "{own}");
+        assert_eq!(world.told_ends(&second), by_hand, "{own}");
+    }
 }
