@@ -48,6 +48,8 @@ async fn a_word_in_the_middle_of_a_grant_is_obeyed() {
     world.store.before_next(meanwhile(&world, SESSION, "dora"));
     world.logged_in("dora", 5).await;
     world.store.before_next(meanwhile(&world, DISABLED, "dora"));
+    assert_eq!(world.login_refused("dora", 4).await, "rights_removed");
+    world.wait(10);
     assert_eq!(world.login_refused("dora", 4).await, "blocked");
 }
 

@@ -160,6 +160,8 @@ async fn an_account_that_is_gone_stays_out_until_an_operator_lets_it_in() {
         let by = Actor::Local { uid: 7 };
         let lifted = world.app.unblock(&tenant, block.on.clone(), &by, "back");
         lifted.await.unwrap();
+        assert_eq!(world.login_refused("mona", 5).await, "rights_removed");
+        world.wait(10);
         world.logged_in("mona", 5).await;
         // Said again it sets no block again, and neither does what reaches less far.
         for again in [&gone, &event(&world, SESSION, "mona")] {

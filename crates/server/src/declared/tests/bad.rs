@@ -587,7 +587,7 @@ fn transmitters() {
             signals(&format!(
                 "{people}\npush = {{ secret_file = [\"hook.secret\", \"hook.secret\", \"hook.secret\", \"hook.secret\", \"hook.secret\"] }}"
             )),
-            "tenant.toml:30:24: `signals.hr.push.secret_file` names more than 4 files",
+            "tenant.toml:30:10: `signals.hr.push.secret_file` names more than 4 files",
         ),
         (
             signals(&format!(
