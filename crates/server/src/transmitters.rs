@@ -19,8 +19,8 @@ use crate::declared::{Delivery, Poll};
 use crate::http::describe;
 use crate::random;
 use crate::telemetry::Metrics;
-use crate::verify::signal::{MAX_JTI_BYTES, SetError, Unfit};
-use crate::verify::{Receiver, chain};
+use crate::verify::signal::{SetError, Unfit};
+use crate::verify::{FetchError, Receiver, chain};
 
 /// How often it is looked whether other transmitters are declared by now.
 const LOOK: Duration = Duration::from_secs(1);
@@ -80,6 +80,7 @@ pub async fn fetch_events(app: Arc<App>, metrics: Arc<Metrics>, stopping: watch:
                     of,
                     metrics: Arc::clone(&metrics),
                     told: Told::default(),
+                    most: MOST,
                     wait: FIRST_WAIT,
                 };
                 asking.spawn(line.run(stopping.clone()));
@@ -119,6 +120,8 @@ struct Line {
     of: (Name, Name),
     metrics: Arc<Metrics>,
     told: Told,
+    /// How many events are asked for: fewer while more do not fit into one answer.
+    most: u32,
     wait: Duration,
 }
 
@@ -184,14 +187,24 @@ impl Line {
     async fn round(&mut self, receiver: &Receiver, poll: &Poll) -> Result<(), String> {
         let mut more = true;
         for _ in 0..IN_A_ROW {
-            let most = if more { MOST } else { 0 };
-            let answer = receiver.ask(poll, self.told.request(most)).await;
-            let batch = Batch::read(&answer.map_err(|why| chain(&why))?)?;
+            let most = if more { self.most } else { 0 };
+            let answer = match receiver.ask(poll, self.told.request(most)).await {
+                Ok(answer) => answer,
+                Err(FetchError::TooLong { .. }) if most > 1 => {
+                    self.most = most / 2;
+                    continue;
+                }
+                Err(why) => return Err(chain(&why)),
+            };
+            let batch = Batch::read(&answer)?;
+            self.most = self.most.saturating_mul(2).min(MOST);
             // The transmitter has been told.
             self.told = Told::default();
             more = batch.more;
+            // All of them came now: keys that are read for the first do for the others.
+            let came = self.app.now();
             for (jti, set) in batch.sets {
-                let outcome = self.take(receiver, jti, &set).await;
+                let outcome = self.take(receiver, jti, &set, came).await;
                 self.metrics.signalled(&self.of.0, &self.of.1, outcome);
             }
             // Of what could not be taken now the same would come again at once.
@@ -202,22 +215,29 @@ impl Line {
         Ok(())
     }
 
-    async fn take(&mut self, receiver: &Receiver, jti: String, set: &str) -> &'static str {
+    async fn take(
+        &mut self,
+        receiver: &Receiver,
+        jti: String,
+        set: &str,
+        came: Time,
+    ) -> &'static str {
         let trail = Trail {
             asked: "signal",
             issuer: Some(receiver.name().clone()),
             ..Trail::default()
         };
-        let judged = match receiver.verify(set, self.app.now()).await {
+        let judged = match receiver.verify(set, came).await {
             Ok(signal) if signal.jti() == jti => Ok(signal),
             Ok(_) => Err(Unfit::other_jti()),
             Err(unfit) => Err(unfit),
         };
-        let signal = match judged {
+        let jumped = self.app.has_jumped();
+        let signal = match judged.map_err(|unfit| unfit.or_later(jumped)) {
             Ok(signal) => signal,
             // It is told once more, and may be judged then.
             Err(unfit) if unfit.may_pass() => return "refused",
-            Err(Unfit { err, refusal }) => {
+            Err(Unfit { err, refusal, .. }) => {
                 let refused = self.app.refused(&self.tenant, &trail, refusal);
                 self.told.refuse(jti, err, &describe(&refused.refusal));
                 return "malformed";
@@ -229,7 +249,8 @@ impl Line {
             Ok(Signalled::Over { recorded }) => ("over", recorded),
             Err(_) => ("refused", false),
         };
-        if durable {
+        // What was kept by a wrong clock may be forgotten too early: it is told once more.
+        if durable && !jumped {
             self.told.acknowledged.push(jti);
         }
         outcome
@@ -251,10 +272,9 @@ impl Told {
 
     fn refuse(&mut self, jti: String, err: SetError, description: &str) {
         let told = serde_json::json!({"err": err.code(), "description": description});
-        // What no event could be named by is not repeated: it is nobody's to acknowledge.
-        if (1..=MAX_JTI_BYTES).contains(&jti.len()) {
-            self.unfit.insert(jti, told);
-        }
+        // What no event could be named by is told as well: it would come again and keep others away.
+        // An answer is bounded, and so is what is repeated of it.
+        self.unfit.insert(jti, told);
     }
 
     /// The next request (RFC 8936, section 2.2).
@@ -338,9 +358,10 @@ mod tests {
         told.acknowledged.push("a".into());
         told.refuse("b".into(), SetError::InvalidKey, "why");
         told.refuse("c".repeat(256), SetError::InvalidKey, "why");
+        told.refuse(String::new(), SetError::InvalidKey, "why");
         let request: Value = serde_json::from_str(&told.request(0)).unwrap();
         assert_eq!(request["ack"], serde_json::json!(["a"]));
-        assert_eq!(request["setErrs"].as_object().unwrap().len(), 1);
+        assert_eq!(request["setErrs"].as_object().unwrap().len(), 3);
         assert_eq!(request["setErrs"]["b"]["err"], "invalid_key");
     }
 }

@@ -380,6 +380,15 @@ pub(super) const GUARDS: &[Guard] = &[
     },
     Guard {
         promise: "P3",
+        what: "the key of an event that may have come since keys were read, which is not refused for good",
+        file: "crates/server/src/verify/signal.rs",
+        guard: "            let later = unknown && read.is_some_and(|read| read < now);",
+        without: "            let later = unknown && read.is_none();",
+        target: ATTACKS,
+        test: "signals::a_key_that_may_have_come_since_is_not_refused_for_good",
+    },
+    Guard {
+        promise: "P3",
         what: "the type of an event, without which any token of the provider would be one",
         file: "crates/server/src/verify/signal.rs",
         guard: "        TypRule::Exactly(TYP)",

@@ -48,7 +48,7 @@ fn login(ago: u64) -> Value {
 fn event(shared: &Shared, kind: &str) -> String {
     let now = now();
     let claims = json!({
-        "iss": IDP, "aud": shared.issuer, "jti": unique(), "iat": now,
+        "iss": IDP, "aud": shared.issuer, "jti": unique(), "iat": now - 10,
         "sub_id": {"format": "iss_sub", "iss": IDP, "sub": "mona"},
         "events": {kind: {"event_timestamp": now - 10}},
     });

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dayfly_domain::{Cause, Digest, Epoch, EpochOf, Moved, Name, Refusal, Time};
+use dayfly_domain::{Cause, Digest, Epoch, EpochOf, Event, Moved, Name, Refusal, Time};
 use dayfly_store::{Document, FactsQuery, OpenTask, PersonOver, Store, Unavailable};
 use serde::{Deserialize, Serialize};
 
@@ -50,13 +50,56 @@ impl Moves {
             })
     }
 
-    /// By whose word a task or client lost its rights, where it was a word about a person.
-    pub(super) fn said(&self, open: &OpenTask) -> Option<&str> {
-        let below = open.lost.iter().filter_map(Epoch::person);
-        let own = open.stale.as_ref().and_then(person_of);
-        let mut lost = own.into_iter().chain(below);
-        let over = lost.find_map(|person| self.people.get(&person))?;
-        Some(&over.said)
+    /// By whose word these events end a task or client, where the move that they name as the cause
+    /// is a word about a person.
+    pub(super) fn said(&self, open: &OpenTask, events: &[Event]) -> Option<&str> {
+        let ended = events.iter().find_map(|event| match event {
+            Event::TaskEnded(ended) => Some(ended.cause),
+            Event::TaskRequested(_)
+            | Event::TaskApproved(_)
+            | Event::TaskDenied(_)
+            | Event::TaskStarted(_)
+            | Event::ClientRegistered(_)
+            | Event::ClientDelegated(_)
+            | Event::CredentialIssued(_)
+            | Event::CredentialRevoked(_)
+            | Event::ClientEnded(_) => None,
+        });
+        if let Some(cause) = ended.filter(|_| open.stale.is_some()) {
+            return self.word_of(&open.task.epochs, cause);
+        }
+        // A client that ends by what its task has kept ends by a word about its own person.
+        events.iter().find_map(|event| match event {
+            Event::ClientEnded(ended) => {
+                let own = open.task.client(ended.client)?.own.as_ref()?;
+                let lost = own.epochs.iter().any(|epoch| open.lost.contains(epoch));
+                lost.then(|| self.word_of(&own.epochs, ended.cause))?
+            }
+            Event::TaskRequested(_)
+            | Event::TaskApproved(_)
+            | Event::TaskDenied(_)
+            | Event::TaskStarted(_)
+            | Event::ClientRegistered(_)
+            | Event::ClientDelegated(_)
+            | Event::CredentialIssued(_)
+            | Event::CredentialRevoked(_)
+            | Event::TaskEnded(_) => None,
+        })
+    }
+
+    /// What was said of a person, where that took these rights first and is this cause.
+    fn word_of(&self, relied: &[Epoch], cause: Cause) -> Option<&str> {
+        let (epoch, moved) = self.earliest(relied)?;
+        let over = self.people.get(&epoch.person()?)?;
+        (moved.cause == cause).then_some(&over.said)
+    }
+
+    /// The epoch among these that moved first.
+    fn earliest<'a>(&self, relied: &'a [Epoch]) -> Option<(&'a Epoch, Moved)> {
+        relied
+            .iter()
+            .filter_map(|epoch| Some((epoch, self.of_epoch(epoch)?)))
+            .min_by_key(|(_, moved)| moved.at)
     }
 
     /// The same with moves that are held until the ledger can record them.
@@ -143,26 +186,14 @@ impl Moves {
     }
 
     fn first_of(&self, relied: &[Epoch], stale: &EpochOf, now: Time) -> Moved {
-        let first = relied
-            .iter()
-            .filter_map(|epoch| self.of_epoch(epoch))
-            .min_by_key(|moved| moved.at);
-        match first {
-            Some(moved) => moved,
+        match self.earliest(relied) {
+            Some((_, moved)) => moved,
             // Nothing is kept of it: the epoch's owner still names the end.
             None => Moved {
                 cause: usual_cause(stale),
                 at: now,
             },
         }
-    }
-}
-
-/// Whose it is, where it is a person's.
-const fn person_of(of: &EpochOf) -> Option<Digest> {
-    match of {
-        EpochOf::Person(person) => Some(*person),
-        EpochOf::Tenant | EpochOf::Issuer(_) | EpochOf::Owner(_) | EpochOf::Workload(_) => None,
     }
 }
 
@@ -204,9 +235,11 @@ impl App {
             return Ok(Moves::default());
         }
         let mut moves = self.moves(tenant)?;
-        let stale = open
-            .iter()
-            .filter_map(|open| person_of(open.stale.as_ref()?));
+        // Which of them moved first is to be found among all that a task relies on.
+        let stale = open.iter().filter(|open| open.stale.is_some());
+        let stale = stale
+            .flat_map(|open| &open.task.epochs)
+            .filter_map(Epoch::person);
         let lost = open
             .iter()
             .flat_map(|open| &open.lost)

@@ -98,6 +98,11 @@ impl App {
         Ok(done.as_ref().map_or_else(|| self.known(), Signalled::of))
     }
 
+    /// Whether the clock has jumped and not settled: what is judged by it is not judged for good.
+    pub(crate) fn has_jumped(&self) -> bool {
+        self.held.jump().is_some()
+    }
+
     /// What is known may be obeyed alone: whoever says it must keep it until it is kept here.
     fn known(&self) -> Signalled {
         if self.held.is_durable() {
@@ -118,7 +123,7 @@ impl Signalled {
 
 /// Under what is kept which word has barred a person. Nothing relies on it but the next such word:
 /// one that was obeyed, and whose block was lifted since, sets no block again.
-fn barred_by(person: Digest) -> EpochOf {
+pub(super) fn barred_by(person: Digest) -> EpochOf {
     EpochOf::Person(Digest(sha256_of_parts(&[b"barred\0", &person.0])))
 }
 

@@ -38,8 +38,8 @@ pub struct Transmitter {
 /// How events come.
 #[derive(Clone, Debug)]
 pub enum Delivery {
-    /// The transmitter sends them, and proves itself by this bearer token (RFC 8935).
-    Push(Secret),
+    /// The transmitter sends them, and proves itself by one of these bearer tokens (RFC 8935).
+    Push(Vec<Secret>),
     /// They are fetched (RFC 8936).
     Poll(Poll),
 }
@@ -57,6 +57,8 @@ pub struct Poll {
     pub every: Span,
 }
 
+/// How many secrets hold side by side: one is replaced by another, and nobody needs a third for long.
+const MOST: usize = 4;
 /// Fewest bytes of a secret that a transmitter proves itself by.
 const LEAST_BYTES: usize = 16;
 const EVERY: Span = Span::from_seconds(15);
@@ -197,11 +199,26 @@ fn delivery(
     }
 }
 
-fn push(node: &Node<'_>, base: &Path, report: &mut Report) -> Option<Secret> {
+/// The secrets, one file or a list of them: each that is named must be there.
+fn push(node: &Node<'_>, base: &Path, report: &mut Report) -> Option<Vec<Secret>> {
     let mut table = node.table(report)?;
-    let file = table.require("secret_file", report);
+    let files = table.require("secret_file", report);
     table.finish(report);
-    let file = file?;
+    let files = files?;
+    let items = files.one_or_more(report);
+    if items.len() > MOST {
+        let message = format!("`{}` names more than {MOST} files", files.name_of());
+        files.error(message, report);
+        return None;
+    }
+    let secrets: Vec<Secret> = items
+        .iter()
+        .filter_map(|item| bearer(item, base, report))
+        .collect();
+    (!secrets.is_empty() && secrets.len() == items.len()).then_some(secrets)
+}
+
+fn bearer(file: &Node<'_>, base: &Path, report: &mut Report) -> Option<Secret> {
     let path = file.path(base, report)?;
     let shown = path.display();
     let secret = match Secret::read(&path) {

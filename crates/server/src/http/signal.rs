@@ -98,7 +98,10 @@ impl Taking<'_> {
                 .field("content-type")
                 .wanted("application/secevent+jwt")
                 .got("another");
-            return (self.unfit(SetError::InvalidRequest, refusal), "malformed");
+            return (
+                self.unfit(SetError::InvalidRequest.with(refusal)),
+                "malformed",
+            );
         }
         let read = self.turnstile.read(self.trail.address, body, MOST).await;
         let body = match read {
@@ -106,12 +109,16 @@ impl Taking<'_> {
             Err(status) => return (status.into_response(), "unread"),
         };
         let set = std::str::from_utf8(&body).unwrap_or_default().trim();
-        let signal = match receiver.verify(set, app.now()).await {
+        let judged = receiver.verify(set, app.now()).await;
+        let jumped = app.has_jumped();
+        let signal = match judged.map_err(|unfit| unfit.or_later(jumped)) {
             Ok(signal) => signal,
-            Err(Unfit { err, refusal }) => return (self.unfit(err, refusal), "malformed"),
+            Err(unfit) => return (self.unfit(unfit), "malformed"),
         };
         match app.signal(self.tenant, &signal, &self.trail).await {
             Ok(Signalled::Ignored) => (StatusCode::ACCEPTED.into_response(), "ignored"),
+            // What was kept by a wrong clock may be forgotten too early: it is said again.
+            Ok(Signalled::Known | Signalled::Over { .. }) if jumped => (again(), "over"),
             Ok(Signalled::Known) => (StatusCode::ACCEPTED.into_response(), "nothing"),
             Ok(Signalled::Over { recorded: true }) => {
                 (StatusCode::ACCEPTED.into_response(), "over")
@@ -124,7 +131,7 @@ impl Taking<'_> {
 
     /// Whoever proves nothing is told nothing; `dayfly why` tells the operator, a few times a minute.
     fn unproven(&self, unfit: Unfit) -> Response {
-        let Unfit { err, refusal } = unfit;
+        let Unfit { err, refusal, .. } = unfit;
         if let Err(wait) =
             self.turnstile
                 .unproven(self.tenant.name(), self.receiver.name(), self.app.now())
@@ -143,10 +150,12 @@ impl Taking<'_> {
     }
 
     /// The transmitter is told which rule its event breaks, and the operator why.
-    fn unfit(&self, err: SetError, refusal: Refusal) -> Response {
+    fn unfit(&self, unfit: Unfit) -> Response {
+        let may_pass = unfit.may_pass();
+        let Unfit { err, refusal, .. } = unfit;
         let rule = refusal.rule;
         let refused = self.app.refused(self.tenant, &self.trail, refusal);
-        let mut response = if rule == Rule::KeysUnavailable {
+        let mut response = if may_pass {
             again()
         } else {
             answer(err, &describe(&refused.refusal))

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | a token that the provider made for another client | `aud` is the one client, `azp` too where it stands |
 //! | an access token, which an API could pass on | its type is refused (`at+jwt`), or its audience |
+//! | a token that says that somebody logged out, or another that is no login | `events` and every `typ` claim but `ID` are refused |
 //! | a token of the platform of some tenant | the provider is the only issuer here, whatever tenants declare |
 //! | an address that somebody claims to have | `email` counts with `email_verified` alone |
 //! | a token that is kept for a rainy day | twelve hours after `iat`, whatever `exp` says |
@@ -19,6 +20,7 @@ use serde_json::Value;
 use super::explain;
 use super::keys::KeyCache;
 use super::pseudonym::subject;
+use super::subject::check_kind;
 use super::verifier::Trusted;
 use crate::config::{Named, Operators, Place};
 use crate::declared::{Issuer, IssuerKind, JwksSource};
@@ -89,6 +91,7 @@ impl People {
         }
         let jwt = self.provider.verify_signature(jwt, now).await?;
         let claims = jwt.claims();
+        check_kind(claims, TypRule::PlatformToken)?;
         let tolerance = Tolerance {
             skew_seconds: SKEW_SECONDS,
             max_age_seconds: Some(LONGEST_AGE.seconds()),

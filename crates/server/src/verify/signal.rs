@@ -32,7 +32,7 @@ use crate::declared::{Delivery, Poll, Transmitter};
 /// The oldest event that is judged, by its `iat`. What is remembered of it is kept for longer.
 pub const LONGEST_LATE_SECONDS: u64 = 30 * 86_400;
 /// The longest `jti`.
-pub(crate) const MAX_JTI_BYTES: usize = 255;
+const MAX_JTI_BYTES: usize = 255;
 
 const TYP: &str = "secevent+jwt";
 const CAEP: &str = "https://schemas.openid.net/secevent/caep/event-type/";
@@ -77,6 +77,7 @@ pub struct Unfit {
     pub err: SetError,
     /// Why.
     pub refusal: Refusal,
+    may_pass: bool,
 }
 
 /// The registered errors (RFC 8935, section 2.4).
@@ -110,8 +111,14 @@ impl SetError {
         }
     }
 
-    fn with(self, refusal: Refusal) -> Unfit {
-        Unfit { err: self, refusal }
+    pub(crate) fn with(self, refusal: Refusal) -> Unfit {
+        // No key could be had.
+        let may_pass = refusal.rule == Rule::KeysUnavailable;
+        Unfit {
+            err: self,
+            refusal,
+            may_pass,
+        }
     }
 }
 
@@ -128,8 +135,15 @@ impl Unfit {
 
     /// Whether the same may be judged when it is sent once more.
     #[must_use]
-    pub fn may_pass(&self) -> bool {
-        self.refusal.rule == Rule::KeysUnavailable
+    pub const fn may_pass(&self) -> bool {
+        self.may_pass
+    }
+
+    /// The same, to be judged once more where this holds.
+    #[must_use]
+    pub(crate) fn or_later(mut self, later: bool) -> Self {
+        self.may_pass |= later;
+        self
     }
 }
 
@@ -199,20 +213,24 @@ impl Receiver {
     /// # Errors
     /// [`SetError::AuthenticationFailed`], which says nothing of the token that was shown.
     pub fn check_sender(&self, authorization: Option<&str>) -> Result<(), Unfit> {
-        let Delivery::Push(secret) = &self.delivery else {
+        let Delivery::Push(secrets) = &self.delivery else {
             return Err(unproven("none"));
         };
         let shown = authorization.ok_or_else(|| unproven("none"))?;
         let (scheme, token) = shown.split_once(' ').unwrap_or((shown, ""));
-        let same = constant_time_eq(&sha256(token.as_bytes()), &sha256(secret.expose()));
+        let shown = sha256(token.as_bytes());
+        // All of them are compared, whichever it is.
+        let same = secrets.iter().fold(false, |same, secret| {
+            same | constant_time_eq(&shown, &sha256(secret.expose()))
+        });
         if same && scheme.eq_ignore_ascii_case("bearer") {
             return Ok(());
         }
         Err(unproven("another"))
     }
 
-    /// Verifies one event. Nothing is fetched before it has the right form and type and names the
-    /// transmitter; no claim but `iss` is read before the signature holds.
+    /// Verifies one event that came at this time. Nothing is fetched before it has the right form and
+    /// type and names the transmitter; no claim but `iss` is read before the signature holds.
     ///
     /// # Errors
     /// [`Unfit`]; one that [may pass](Unfit::may_pass) says nothing about the event.
@@ -229,8 +247,14 @@ impl Receiver {
             let refusal = explain::unknown_issuer(jwt.claimed_issuer(), std::iter::once(iss));
             return Err(SetError::InvalidIssuer.with(refusal));
         }
-        let jwt = self.trusted.verify_signature(jwt, now).await;
-        let jwt = jwt.map_err(|refusal| SetError::InvalidKey.with(refusal))?;
+        let unnamed = jwt.header().kid.is_none();
+        let jwt = self.trusted.judge_signature(jwt, now).await;
+        let jwt = jwt.map_err(|(refusal, read)| {
+            // Its key may be newer than those at hand: only keys read since it came say no for good.
+            let unknown = refusal.rule == Rule::Key || unnamed && refusal.rule == Rule::Signature;
+            let later = unknown && read.is_some_and(|read| read < now);
+            SetError::InvalidKey.with(refusal).or_later(later)
+        })?;
         let claims = jwt.claims();
         let accepted: Vec<&str> = self.audience.iter().map(String::as_str).collect();
         claims
@@ -239,7 +263,11 @@ impl Receiver {
         let jti = claims
             .bounded_text("jti", MAX_JTI_BYTES)
             .map_err(|error| bad(explain::claim(&error)))?;
-        let made = made(claims, now).map_err(bad)?;
+        let made = made(claims, now).map_err(|refusal| {
+            // What is not yet may be later: one of the two clocks is wrong, and it may be ours.
+            let later = refusal.rule == Rule::Times;
+            bad(refusal).or_later(later)
+        })?;
         for claim in ["sub", "exp"] {
             if claims.get(claim).is_some() {
                 return Err(bad(unwanted(claim)));
@@ -250,7 +278,12 @@ impl Receiver {
             None => None,
             Some((word, bars)) => Some(Over {
                 person: self.person(claims, event)?,
-                upto: happened(claims, event, made),
+                // An account that is gone was so for everything until it was said.
+                upto: if bars {
+                    Time::from_seconds(made)
+                } else {
+                    happened(claims, event, made)
+                },
                 bars,
                 said: said(&self.name, word, jti),
             }),
@@ -328,14 +361,12 @@ fn made(claims: &Claims, now: Time) -> Result<u64, Refusal> {
 }
 
 /// When what an event says happened: as the event or the token says, and never after the token was
-/// made, which also is the time where neither says so in a form that can be read.
+/// made, which also is the time where neither says so in whole seconds, or says one so long before
+/// that nobody would tell of it now: such a one would end nothing.
 fn happened(claims: &Claims, event: &Map<String, Value>, made: u64) -> Time {
     let told = event.get("event_timestamp").or_else(|| claims.get("toe"));
-    let seconds = told.filter(|value| value.is_number()).and_then(|value| {
-        let text = value.to_string();
-        let whole = text.split('.').next().unwrap_or_default();
-        whole.parse::<u64>().ok()
-    });
+    let seconds = told.and_then(Value::as_u64);
+    let seconds = seconds.filter(|told| told.saturating_add(LONGEST_LATE_SECONDS) >= made);
     Time::from_seconds(seconds.unwrap_or(made).min(made))
 }
 

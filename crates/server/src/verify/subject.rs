@@ -286,7 +286,10 @@ fn no_people(url: &str, verifier: &Verifier) -> Refusal {
 ///
 /// Some providers say in a claim `typ` of a token without a type of its own what it is: only an ID
 /// token is one.
-fn check_kind(claims: &dayfly_token::claims::Claims, rule: TypRule) -> Result<(), Refusal> {
+pub(super) fn check_kind(
+    claims: &dayfly_token::claims::Claims,
+    rule: TypRule,
+) -> Result<(), Refusal> {
     let refuse = |field: &str, got: &str| {
         Err(Refusal::new(Rule::TokenType)
             .field(field)

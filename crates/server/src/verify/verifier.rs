@@ -280,11 +280,22 @@ impl Trusted {
         jwt: Jwt<'_>,
         now: Time,
     ) -> Result<VerifiedJwt, Refusal> {
+        let judged = self.judge_signature(jwt, now).await;
+        judged.map_err(|(refusal, _)| refusal)
+    }
+
+    /// The same; with a refusal comes when the keys were read that it rests on, where it rests on some.
+    pub(super) async fn judge_signature(
+        &self,
+        jwt: Jwt<'_>,
+        now: Time,
+    ) -> Result<VerifiedJwt, (Refusal, Option<Time>)> {
         let alg = jwt.header().alg;
         let allowed = self.issuer.algs.as_slice();
         if !allowed.contains(&alg) {
             let allowed = alg::names(allowed);
-            return Err(explain::jws(&JwsError::AlgNotAllowed { alg, allowed }));
+            let refusal = explain::jws(&JwsError::AlgNotAllowed { alg, allowed });
+            return Err((refusal, None));
         }
         let needed = Needed {
             kid: jwt.header().kid.as_deref(),
@@ -294,8 +305,10 @@ impl Trusted {
             .keys
             .keys(needed, now)
             .await
-            .map_err(|why| explain::no_keys(&self.issuer.url, &why))?;
-        jwt.verify_with(&held.set, allowed)
-            .map_err(|error| explain::signature(&error, &held, self.keys.rest(now)))
+            .map_err(|why| (explain::no_keys(&self.issuer.url, &why), None))?;
+        jwt.verify_with(&held.set, allowed).map_err(|error| {
+            let refusal = explain::signature(&error, &held, self.keys.rest(now));
+            (refusal, Some(held.at))
+        })
     }
 }

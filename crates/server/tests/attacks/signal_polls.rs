@@ -272,3 +272,24 @@ async fn what_the_journal_has_is_acknowledged() {
     again.app.sweep().await;
     assert_eq!(again.login_refused("mona", 1).await, "blocked");
 }
+
+#[tokio::test]
+async fn events_that_do_not_fit_into_one_answer_come_in_smaller_ones() {
+    let (transmitter, url) = Transmitter::start().await;
+    let world = World::declared(&polling(&url)).await;
+    let job = world.logged_in("mona", 60).await;
+    // What no event can be named by is told to be none, and keeps nobody away.
+    for n in 0..40 {
+        let name = format!("{n}-{}", "n".repeat(300));
+        transmitter.tell_as(&name, "x".repeat(12_000));
+    }
+    transmitter.tell(&event(&world, SESSION, "mona"));
+    let (_stop, _fetching) = fetch(&world);
+    transmitter.until(|told| told.waiting.is_empty()).await;
+    {
+        let told = transmitter.state.lock().unwrap();
+        assert_eq!((told.acknowledged.len(), told.unfit.len()), (1, 40));
+    }
+    assert!(!world.is_active(&job.token).await);
+    assert_eq!(world.app.warnings(), Vec::<String>::new());
+}

@@ -48,6 +48,8 @@ async fn a_word_in_the_middle_of_a_grant_is_obeyed() {
     world.store.before_next(meanwhile(&world, SESSION, "dora"));
     world.logged_in("dora", 5).await;
     world.store.before_next(meanwhile(&world, DISABLED, "dora"));
+    assert_eq!(world.login_refused("dora", 4).await, "rights_removed");
+    world.wait(10);
     assert_eq!(world.login_refused("dora", 4).await, "blocked");
 }
 
@@ -151,4 +153,23 @@ async fn what_was_said_outlives_a_restart() {
     assert!(!again.is_active(&job.token).await);
     assert_eq!(again.login_refused("mona", 40).await, "rights_removed");
     assert_eq!(again.login_refused("dora", 1).await, "blocked");
+}
+
+#[tokio::test]
+async fn a_word_that_was_obeyed_sets_no_block_again_by_way_of_the_journal() {
+    let (world, store) = memory().await;
+    let word = set(&event(&world, DISABLED, "mona"));
+    assert_eq!(world.push(&word).await.status, 202);
+    let tenant = world.tenant();
+    let on = world.app.blocks(&tenant).unwrap()[0].on.clone();
+    let by = dayfly_server::app::Actor::Local { uid: 7 };
+    world.app.unblock(&tenant, on, &by, "back").await.unwrap();
+    world.wait(10);
+    world.store.fail_reads(true);
+    assert_eq!(world.push(&word).await.status, 202);
+    recover(&world, &store).await;
+    world.logged_in("mona", 1).await;
+    let leaves = world.leaves();
+    let blocks = leaves.iter().filter(|leaf| leaf["kind"] == "block.set");
+    assert_eq!(blocks.count(), 1);
 }

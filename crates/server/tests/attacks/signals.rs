@@ -1,11 +1,13 @@
 //! A person's provider says that a session is over or an account gone: what came of it ends, and nobody else can say it.
 
-use dayfly_server::app::Actor;
+use dayfly_server::app::{Actor, Contained};
+use dayfly_store::clock::Clock;
+use dayfly_store::{EntryRange, Store};
 use dayfly_token::sign::SigningKey;
 use serde_json::{Value, json};
 
 use super::job::{Job, new_key, signed, signed_as, with};
-use super::world::{ARTIFACTS, ISSUER, Reply, TENANT, World, platform, unique};
+use super::world::{ARTIFACTS, ISSUER, Reply, TENANT, World, acme, platform, unique};
 
 pub(crate) const SESSION: &str =
     "https://schemas.openid.net/secevent/caep/event-type/session-revoked";
@@ -158,6 +160,8 @@ async fn an_account_that_is_gone_stays_out_until_an_operator_lets_it_in() {
         let by = Actor::Local { uid: 7 };
         let lifted = world.app.unblock(&tenant, block.on.clone(), &by, "back");
         lifted.await.unwrap();
+        assert_eq!(world.login_refused("mona", 5).await, "rights_removed");
+        world.wait(10);
         world.logged_in("mona", 5).await;
         // Said again it sets no block again, and neither does what reaches less far.
         for again in [&gone, &event(&world, SESSION, "mona")] {
@@ -203,6 +207,17 @@ async fn late_repeated_and_reordered_words_come_to_the_same() {
             "c",
             json!({"events": {SESSION: {"event_timestamp": (now + 9) * 1000}}}),
         ),
+        ("f", json!({"events": {SESSION: {"event_timestamp": 0}}})),
+        (
+            "g",
+            json!({"events": {SESSION: {"event_timestamp": now / 1000}}}),
+        ),
+        (
+            "h",
+            json!({"events": {SESSION: {"event_timestamp": 1.5e16}}}),
+        ),
+        ("i", json!({"events": {SESSION: {"event_timestamp": 1.5}}})),
+        ("j", json!({"events": {SESSION: {}}, "toe": -1})),
         ("d", json!({"events": {SESSION: {}}, "toe": now + 3600})),
     ] {
         let word = with(event(&world, SESSION, sub), other.clone());
@@ -301,7 +316,6 @@ async fn what_is_malformed_foreign_or_old_changes_nothing_and_is_told_so() {
         (json!({"jti": ""}), "invalid_request"),
         (json!({"iat": null}), "invalid_request"),
         (json!({"iat": "now"}), "invalid_request"),
-        (json!({"iat": now + 61}), "invalid_request"),
         (json!({"iat": now - 30 * day - 1}), "invalid_request"),
         (json!({"sub": "mona"}), "invalid_request"),
         (json!({"exp": now + 300}), "invalid_request"),
@@ -446,4 +460,126 @@ async fn what_means_nothing_here_is_acknowledged_and_ends_nothing() {
     assert_eq!(world.push(&set(&claims)).await.status, 202);
     assert!(world.is_active(&job.token).await);
     assert_eq!(world.size(), size);
+}
+
+#[tokio::test]
+async fn an_account_that_is_gone_is_gone_up_to_when_it_was_said() {
+    for kind in [DISABLED, PURGED] {
+        let world = World::declared(&declared()).await;
+        let job = world.logged_in("mona", 60).await;
+        // The provider let somebody in between the time of the event and its word.
+        let happened = json!({"events": {kind: {"event_timestamp": world.now() - 90}}});
+        let word = set(&with(event(&world, kind, "mona"), happened.clone()));
+        assert_eq!(world.push(&word).await.status, 202);
+        assert!(!world.is_active(&job.token).await);
+        let tenant = world.tenant();
+        let on = world.app.blocks(&tenant).unwrap()[0].on.clone();
+        let by = Actor::Local { uid: 7 };
+        world.app.unblock(&tenant, on, &by, "back").await.unwrap();
+        assert_eq!(world.login_refused("mona", 60).await, "rights_removed");
+        // A later word bars again, however long ago it says that it happened.
+        world.wait(60);
+        world.logged_in("mona", 5).await;
+        let word = set(&with(event(&world, kind, "mona"), happened));
+        assert_eq!(world.push(&word).await.status, 202);
+        assert_eq!(world.login_refused("mona", 5).await, "blocked");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_may_have_come_since_is_not_refused_for_good() {
+    let world = World::declared(&declared()).await;
+    world.logged_in("mona", 60).await;
+    world.wait(5);
+    let claims = event(&world, SESSION, "mona");
+    for kid in [Some("k9"), None] {
+        let stranger = SigningKey::generate(dayfly_token::alg::Alg::Es256).unwrap();
+        let word = signed_as(&stranger, Some("secevent+jwt"), kid, &claims);
+        let reply = world.push(&word).await;
+        assert_eq!((reply.status, reply.text.as_str()), (503, ""), "{kid:?}");
+        assert!(!reply.header("retry-after").is_empty());
+    }
+    // Keys that were read after it came do not hold it either.
+    world.wait(10);
+    let word = signed_as(platform(), Some("secevent+jwt"), Some("k9"), &claims);
+    let reply = world.push(&word).await;
+    assert_eq!((reply.status, reply.str("err")), (400, "invalid_key"));
+}
+
+#[tokio::test]
+async fn nothing_is_refused_for_good_by_a_clock_that_may_be_wrong() {
+    let world = World::declared(&declared()).await;
+    let job = world.logged_in("mona", 60).await;
+    let early = with(
+        event(&world, SESSION, "mona"),
+        json!({"iat": world.now() + 61}),
+    );
+    assert_eq!(world.push(&set(&early)).await.status, 503);
+    assert!(world.is_active(&job.token).await);
+    world.wait(1);
+    assert_eq!(world.push(&set(&early)).await.status, 202);
+    // The clock goes ahead: what was said just now seems to be too old.
+    let word = set(&event(&world, SESSION, "dora"));
+    let right = world.clock.now();
+    world.app.sweep().await;
+    world
+        .clock
+        .jump(right + dayfly_domain::Span::from_seconds(40 * 86_400));
+    assert_eq!(world.push(&word).await.status, 503);
+    // What is said now is obeyed, and is to be said again.
+    let word = set(&event(&world, SESSION, "mona"));
+    assert_eq!(world.push(&word).await.status, 503);
+}
+
+impl World {
+    /// The causes of the ends of this task, each with whether it says by whose word.
+    fn told_ends(&self, job: &Job) -> Vec<(String, bool)> {
+        let entries = self.store.entries(&acme(), EntryRange::From(0), 1000);
+        let told = entries.unwrap().into_iter().filter_map(|entry| {
+            let leaf: Value = serde_json::from_str(&entry.leaf).unwrap();
+            let ours = leaf["kind"] == "task.ended" && leaf["task"] == job.task.as_str();
+            let said = entry
+                .annex
+                .is_some_and(|annex| annex.data.contains("signals.idp"));
+            ours.then(|| (leaf["data"]["cause"].as_str().unwrap().to_owned(), said))
+        });
+        told.collect()
+    }
+}
+
+#[tokio::test]
+async fn an_end_says_by_whose_word_it_came_if_that_word_is_its_cause() {
+    let by_word = [("upstream".to_owned(), true)];
+    let by_hand = [("workload_disabled".to_owned(), false)];
+    for own in [false, true] {
+        let world = World::declared(&declared()).await;
+        let (first, second) = (
+            world.logged_in("mona", 60).await,
+            world.logged_in("dora", 60).await,
+        );
+        let record = async |job: &Job| {
+            if own {
+                // What ends it at its own call is what was first.
+                world.end_task(job, "completed").await;
+            }
+            world.wait(1);
+        };
+        world.hears(SESSION, "mona").await;
+        world.wait(1);
+        record(&first).await;
+        let what = Contained::Workload("repair".parse().unwrap());
+        let by = Actor::Local { uid: 7 };
+        let tenant = world.tenant();
+        world
+            .app
+            .contain(&tenant, &what, &by, "left")
+            .await
+            .unwrap();
+        world.wait(1);
+        world.hears(SESSION, "dora").await;
+        record(&second).await;
+        world.app.sweep().await;
+        assert_eq!(world.told_ends(&first), by_word, "{own}");
+        assert_eq!(world.told_ends(&second), by_hand, "{own}");
+    }
 }

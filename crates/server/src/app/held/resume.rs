@@ -18,6 +18,7 @@ use crate::app::closing::Closing;
 use crate::app::contain::{Contained, Stop, stopped};
 use crate::app::instance::{InstanceOf, Looking};
 use crate::app::moved::Moves;
+use crate::app::signal::barred_by;
 use crate::app::sought::{Sought, What};
 use crate::declared::HandOvers;
 use crate::random;
@@ -167,17 +168,22 @@ impl ObeyingStore {
         };
         let facts = self.shared.inner.facts(&held.tenant, &query)?;
         let mut append = Append::default();
-        for held in &held.blocks {
-            block(&mut append, held, &facts)?;
+        for block_held in &held.blocks {
+            // A word that has barred already, and whose block was lifted since, sets none again.
+            if let BlockOn::Person(person) = &block_held.block.on
+                && !held.people.is_empty()
+                && !grows(held, &barred_by(*person), &facts)
+            {
+                continue;
+            }
+            block(&mut append, block_held, &facts)?;
         }
         for moved in &held.moves {
             take_rights(&mut append, moved, held.at, &facts)?;
         }
         append.now = held.at;
         for word in &held.people {
-            let of = EpochOf::Person(word.person);
-            let known = facts.epochs.iter().find(|epoch| epoch.of == of);
-            if known.is_none_or(|known| known.at < word.upto.millis()) {
+            if grows(held, &EpochOf::Person(word.person), &facts) {
                 append.people.push(word.heard(held.at));
             }
         }
@@ -366,6 +372,14 @@ fn together(held: &[Arc<Held>]) -> usize {
         !alone && held.ends.iter().all(|end| tasks.insert(end.task))
     });
     fit.count().max(1)
+}
+
+/// Whether a held word reaches further than what is kept of this person.
+fn grows(held: &Held, of: &EpochOf, facts: &Facts) -> bool {
+    let kept = facts.epochs.iter().find(|epoch| epoch.of == *of);
+    let kept = kept.map_or(0, |epoch| epoch.at);
+    let mut words = held.people.iter();
+    words.any(|word| EpochOf::Person(word.person) == *of && kept < word.upto.millis())
 }
 
 /// Has an append set a block that does not stand yet.

@@ -579,6 +579,18 @@ fn transmitters() {
         (signals(&format!("{people}\n{push}")), "loads"),
         (
             signals(&format!(
+                "{people}\npush = {{ secret_file = [\"hook.secret\", \"hook.secret\"] }}"
+            )),
+            "loads",
+        ),
+        (
+            signals(&format!(
+                "{people}\npush = {{ secret_file = [\"hook.secret\", \"hook.secret\", \"hook.secret\", \"hook.secret\", \"hook.secret\"] }}"
+            )),
+            "tenant.toml:30:10: `signals.hr.push.secret_file` names more than 4 files",
+        ),
+        (
+            signals(&format!(
                 "{people}\npoll = {{ url = \"https://hr.example/e\", token_file = \"hook.secret\" }}"
             )),
             "loads",

@@ -74,6 +74,15 @@ async fn a_token_for_anybody_or_anything_else_is_refused() {
         ("iat", json!(NOW + 3600), Rule::Times),
         ("iat", json!(NOW - 13 * 3600), Rule::ProofAge),
         ("iat", Value::Null, Rule::ClaimForm),
+        (
+            "events",
+            json!({"http://schemas.openid.net/event/backchannel-logout": {}}),
+            Rule::TokenType,
+        ),
+        ("events", json!({}), Rule::TokenType),
+        ("typ", json!("Logout"), Rule::TokenType),
+        ("typ", json!("Bearer"), Rule::TokenType),
+        ("act", json!({"sub": "somebody"}), Rule::ClaimForm),
         ("sub", json!(""), Rule::ClaimForm),
         ("sub", json!("x".repeat(256)), Rule::ClaimForm),
     ] {
@@ -82,6 +91,8 @@ async fn a_token_for_anybody_or_anything_else_is_refused() {
     }
     let azp = issuer.token(&with(good.clone(), "azp", json!("dayfly")));
     assert_eq!(rule(&people, &azp).await, None);
+    let id = issuer.token(&with(good.clone(), "typ", json!("ID")));
+    assert_eq!(rule(&people, &id).await, None);
 }
 
 #[tokio::test]
