@@ -193,3 +193,18 @@ fn write(file: &Path, text: &str) -> Result<(), String> {
 fn told(path: &Path, why: &std::io::Error) -> String {
     format!("{}: {why}", path.display())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Taking them out takes minutes; that they can be is told at once.
+    #[test]
+    fn each_guard_stands_once_in_the_file_that_it_is_named_in() {
+        for guard in GUARDS {
+            let text = read(&root().join(guard.file)).unwrap();
+            let times = text.matches(guard.guard).count();
+            assert_eq!(times, 1, "{}: {}", guard.file, guard.guard);
+        }
+    }
+}
