@@ -587,7 +587,7 @@ fn transmitters() {
         ),
         (
             signals(&format!("operators = true\n{push}")),
-            "tenant.toml:29:1: `signals.hr.operators` is a boolean, wanted a string",
+            "tenant.toml:29:1: `signals.hr.operators` is true or false, wanted a text",
         ),
         (
             signals(&format!(

@@ -27,7 +27,7 @@ impl Listener {
         let header = json!({"kid": "rsa", "typ": "secevent+jwt"});
         let set = mint_as(key(0), header, claims.to_string().as_bytes());
         let loaded = tenant.loaded();
-        let receiver = &loaded.receivers["ops"];
+        let receiver = &loaded.receivers[&"ops".parse::<Name>().unwrap()];
         let signal = receiver.verify(&set, app.now()).await.unwrap();
         match app.signal(tenant, &signal, &Trail::default()).await {
             Ok(Signalled::Over { recorded }) => recorded,
