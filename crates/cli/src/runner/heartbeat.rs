@@ -58,13 +58,14 @@ async fn beat(session: &Session) -> Result<Option<Duration>, Failure> {
 
 async fn send(session: &Session, token: &Token) -> Result<Option<Duration>, Failure> {
     if session.is_delegated() {
-        // A helper keeps no task alive: it only asks whether it is still there, as often as its task is to beat.
+        // A helper keeps no task alive: it only asks whether it is still there, as often as its task is
+        // to beat, and every 30 s however seldom that is.
         let path = format!("tasks/{}", session.task());
         let answer = session.call(Method::GET, &path, Body::Empty, token).await?;
         let every = answer.get("heartbeat").and_then(|of| of.get("every"));
         return Ok(every
             .and_then(Value::as_u64)
-            .map(|millis| bounded(Duration::from_millis(millis))));
+            .map(|millis| bounded(Duration::from_millis(millis)).min(DEFAULT_EVERY)));
     }
     let path = format!("tasks/{}/heartbeat", session.task());
     let answer = session

@@ -245,17 +245,20 @@ impl App {
             return Ok(None);
         };
         let loaded = tenant.loaded();
-        let mut proof = loaded
+        let now = self.now();
+        let shown = loaded
             .verifier
-            .verify(token, Entrance::ActorToken, self.now())
+            .check(token, Entrance::ActorToken, now)
             .await?;
-        trail.issuer = Some(proof.proof().issuer.clone());
-        trail.claims = Some(Arc::clone(&proof.proof().claims));
-        tenant.check_made(&proof)?;
+        trail.issuer = Some(shown.proof().issuer.clone());
+        trail.claims = Some(Arc::clone(&shown.proof().claims));
         let found = loaded
             .index
-            .find(&loaded.declared, proof.proof(), request.workload)?;
-        let key = found.workload.key.read(&proof.proof().claims)?;
+            .find(&loaded.declared, shown.proof(), request.workload)?;
+        let key = found.workload.key.read(&shown.proof().claims)?;
+        self.check_unasked(tenant, &loaded, &shown, &found.workload, &key)?;
+        let mut proof = shown.vouched(now).await?;
+        tenant.check_made(&proof)?;
         if proof.kind() == IssuerKind::Oidc {
             proof = proof.of_instance(key.series.clone());
         }

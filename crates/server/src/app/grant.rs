@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use dayfly_domain::access::{AccessRequest, Detail};
 use dayfly_domain::{
-    ClientId, Digest, Name, NewClient, Refusal, Rule, TaskId, TaskKey, Time, check_epochs,
-    check_unblocked, rights_removed,
+    ClientId, Counts, Digest, Name, NewClient, Opening, Refusal, Rule, TaskId, TaskKey, Time,
+    Workload, check_actor, check_epochs, check_unblocked, rights_removed,
 };
 use dayfly_store::{AppendError, Committed, FactsQuery, OneTimeKey, Touch};
 use dayfly_token::dpop::VerifiedDpop;
@@ -20,7 +20,7 @@ use super::subject::{Person, SubjectRequest, sealer};
 use super::{App, Loaded, Tenant};
 use crate::declared::IssuerKind;
 use crate::mint::{Sealer, mint};
-use crate::verify::{Entrance, Showing, VerifiedProof};
+use crate::verify::{Entrance, Showing, Unvouched, VerifiedProof};
 
 /// How often a decision is made anew when the state has moved under it.
 const ATTEMPTS: usize = 16;
@@ -246,18 +246,20 @@ impl App {
     ) -> Result<Verified<'a>, Refusal> {
         let now = self.now();
         let loaded = tenant.loaded();
-        let mut proof = loaded
+        let shown = loaded
             .verifier
-            .verify(request.token, request.entrance, now)
+            .check(request.token, request.entrance, now)
             .await?;
-        trail.issuer = Some(proof.proof().issuer.clone());
-        trail.claims = Some(Arc::clone(&proof.proof().claims));
-        tenant.check_made(&proof)?;
+        trail.issuer = Some(shown.proof().issuer.clone());
+        trail.claims = Some(Arc::clone(&shown.proof().claims));
         let found = loaded
             .index
-            .find(&loaded.declared, proof.proof(), request.workload)?;
+            .find(&loaded.declared, shown.proof(), request.workload)?;
         trail.workload = Some(found.workload.name.clone());
-        let key = found.workload.key.read(&proof.proof().claims)?;
+        let key = found.workload.key.read(&shown.proof().claims)?;
+        self.check_unasked(tenant, &loaded, &shown, &found.workload, &key)?;
+        let mut proof = shown.vouched(now).await?;
+        tenant.check_made(&proof)?;
         if proof.kind() == IssuerKind::Oidc {
             // Which claims name an instance of any provider, only the workload's task key says.
             proof = proof.of_instance(key.series.clone());
@@ -309,6 +311,53 @@ impl App {
             request,
             keep_until,
         })
+    }
+
+    /// Checks what stands in the way of a pod whatever its cluster says, so that nobody is asked in
+    /// vain: blocks, and that it is over already. It is decided anew with everything else.
+    pub(super) fn check_unasked(
+        &self,
+        tenant: &Tenant,
+        loaded: &Loaded,
+        shown: &Unvouched,
+        workload: &Workload,
+        key: &TaskKey,
+    ) -> Result<(), Refusal> {
+        if !shown.is_asked_about() {
+            return Ok(());
+        }
+        let query = FactsQuery {
+            series: Some((&shown.proof().issuer, &key.series)),
+            ..FactsQuery::default()
+        };
+        let facts = self.store.facts(tenant.name(), &query);
+        let facts = facts.map_err(|why| unavailable(&why))?;
+        let checked = check_actor(&Opening {
+            now: self.now(),
+            workload,
+            proof: shown.proof(),
+            key,
+            client: &NewClient {
+                jkt: None,
+                jwk: None,
+                request: AccessRequest::default(),
+                digest: Digest([0; 32]),
+                subject: None,
+            },
+            claims: &[],
+            closed: &facts.closed,
+            task: None,
+            spent: None,
+            blocks: &facts.blocks,
+            counts: Counts::default(),
+        });
+        match checked {
+            // Who is blocked may have handed over what is asked for: it is decided anew.
+            Err(refusal) if refusal.rule == Rule::Blocked && self.revised(tenant, loaded)? => {
+                Ok(())
+            }
+            checked => checked,
+        }
     }
 
     /// Verifies the token of the person on whose behalf is asked: it is shown by whoever acts, and

@@ -119,8 +119,19 @@ impl Asked {
         }
         match response.extensions().get::<Said>() {
             None => !self.open && response.status().is_success(),
-            // A proof that was spent already proves no more who shows it.
-            Some(said) if matches!(said.rule, Rule::ProofSpent | Rule::RetryOtherKey) => false,
+            // A proof that was spent already proves no more who shows it, nor does one that its
+            // cluster does not vouch for, whether it says so or cannot be asked.
+            Some(said)
+                if matches!(
+                    said.rule,
+                    Rule::ProofSpent
+                        | Rule::RetryOtherKey
+                        | Rule::TokenReview
+                        | Rule::TokenReviewUnavailable
+                ) =>
+            {
+                false
+            }
             // Whoever is asked for a nonce holds a live credential or a good proof: after a start all
             // clients are, once, and none of them may be kept from its beat by that.
             Some(said) => {

@@ -102,7 +102,11 @@ pub(super) async fn get(request: Request<'_>) -> Result<Vec<u8>, FetchError> {
     let client = client(reach, request.ca_file).await?;
     let response = send(request, client.get(url)).await?;
     match response.status() {
-        StatusCode::OK => body(request.url, response).await,
+        StatusCode::OK => {
+            let mut bytes = Vec::new();
+            body(request.url, response, &mut bytes).await?;
+            Ok(bytes)
+        }
         status => Err(other_status(request, status)),
     }
 }
@@ -122,7 +126,10 @@ pub(super) async fn post(
     let response = send(request, outgoing).await?;
     match response.status() {
         StatusCode::OK | StatusCode::CREATED => {
-            body(request.url, response).await.map(Zeroizing::new)
+            // As much at once as it takes: what grows leaves copies behind.
+            let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES));
+            body(request.url, response, &mut bytes).await?;
+            Ok(bytes)
         }
         status => Err(other_status(request, status)),
     }
@@ -294,8 +301,7 @@ async fn bearer(file: &Path) -> Result<HeaderValue, FetchError> {
     Ok(value)
 }
 
-async fn body(url: &str, mut response: Response) -> Result<Vec<u8>, FetchError> {
-    let mut bytes = Vec::new();
+async fn body(url: &str, mut response: Response, bytes: &mut Vec<u8>) -> Result<(), FetchError> {
     while let Some(chunk) = response
         .chunk()
         .await
@@ -309,7 +315,7 @@ async fn body(url: &str, mut response: Response) -> Result<Vec<u8>, FetchError> 
         }
         bytes.extend_from_slice(&chunk);
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// An address that was refused while connecting stands deep within the client's error.

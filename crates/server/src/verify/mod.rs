@@ -51,6 +51,7 @@ pub(crate) use keys::chain;
 pub use keys::{KeyCache, KeyStatus};
 pub use person::{People, VerifiedPerson};
 pub use preview::{Preview, preview};
+pub(crate) use proof::Unvouched;
 pub use proof::VerifiedProof;
 pub(crate) use pseudonym::PERSON;
 pub use pseudonym::Pseudonyms;

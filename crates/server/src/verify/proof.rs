@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use dayfly_domain::{Digest, Proof, Span, Time};
+use dayfly_domain::{Digest, Proof, Refusal, Span, Time};
 use dayfly_store::OneTimeKey;
 use dayfly_token::hash::sha256_of_parts;
 use dayfly_token::times::{SKEW_SECONDS, Times};
 
-use super::review::PodToken;
+use super::review::{PodToken, Reviewer};
 use crate::declared::IssuerKind;
 
 /// The oldest that any server may let a proof be, whatever its configuration says.
@@ -17,8 +17,7 @@ const FORGET_MARGIN: Span = Span::from_seconds(3600);
 
 /// A platform's token that passed every check, and what it says.
 ///
-/// It is made in one place, at the end of [`super::Verifier::verify`], so whoever holds one knows
-/// that signature, type, issuer, algorithm, times, age, audience and the rules of its kind hold,
+/// It is made in one place, by [`Unvouched::vouched`], so whoever holds one knows that signature, type, issuer, algorithm, times, age, audience and the rules of its kind hold,
 /// and that its cluster vouches for it where that is asked.
 #[derive(Clone, Debug)]
 pub struct VerifiedProof {
@@ -41,11 +40,48 @@ pub(super) struct Findings {
     pub(super) times: Times,
     pub(super) keep: Span,
     pub(super) run_url: Option<String>,
-    pub(super) pod: Option<Arc<PodToken>>,
+}
+
+/// A platform's token that passed every check but the question to its cluster, where one is asked:
+/// what it says may be looked up and explained, and nothing is granted by it.
+pub(crate) struct Unvouched {
+    found: Findings,
+    asks: Option<(Arc<Reviewer>, Arc<PodToken>)>,
+}
+
+impl Unvouched {
+    pub(super) const fn new(found: Findings, asks: Option<(Arc<Reviewer>, Arc<PodToken>)>) -> Self {
+        Self { found, asks }
+    }
+
+    /// What its signature says.
+    pub(crate) const fn proof(&self) -> &Proof {
+        &self.found.proof
+    }
+
+    /// Whether a cluster is asked about it.
+    pub(crate) const fn is_asked_about(&self) -> bool {
+        self.asks.is_some()
+    }
+
+    /// The proof, once its cluster has vouched for it where that is asked.
+    ///
+    /// # Errors
+    /// A refusal of stage `proof`.
+    pub(crate) async fn vouched(self, now: Time) -> Result<VerifiedProof, Refusal> {
+        let pod = match self.asks {
+            Some((reviewer, pod)) => {
+                reviewer.ask(&pod, now).await?;
+                Some(pod)
+            }
+            None => None,
+        };
+        Ok(VerifiedProof::new(self.found, pod))
+    }
 }
 
 impl VerifiedProof {
-    pub(super) fn new(found: Findings) -> Self {
+    fn new(found: Findings, pod: Option<Arc<PodToken>>) -> Self {
         Self {
             spend: one_time_key(found.proof.digest, found.times),
             issued: found.times.iat.map(Time::from_seconds),
@@ -55,7 +91,7 @@ impl VerifiedProof {
             issuer_url: found.issuer_url,
             keep: found.keep,
             run_url: found.run_url,
-            pod: found.pod,
+            pod,
         }
     }
 

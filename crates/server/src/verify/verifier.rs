@@ -15,7 +15,7 @@ use super::entrance::{Entrance, Recipient};
 use super::explain;
 use super::keys::{KeyCache, KeySource, Needed};
 use super::kind;
-use super::proof::{Findings, LONGEST_AGE, VerifiedProof};
+use super::proof::{Findings, LONGEST_AGE, Unvouched, VerifiedProof};
 use super::pseudonym::{PERSON, Pseudonyms, check_auth, subject};
 use super::review::{PodToken, Reviewer};
 use crate::declared::Issuer;
@@ -90,12 +90,7 @@ impl Verifier {
         &self.pseudonyms
     }
 
-    /// Verifies a platform's token that came in by `entrance`.
-    ///
-    /// The order matters: nothing is fetched and nothing computed with keys before the token has
-    /// the right form and type and names a declared issuer and an algorithm allowed for it; no
-    /// claim but `iss` is read before the signature holds; and no cluster is asked about a token that
-    /// is refused without it.
+    /// Verifies a platform's token that came in by `entrance`, and asks its cluster where there is one.
     ///
     /// # Errors
     /// A refusal of stage `proof`; [`Rule::KeysUnavailable`] and [`Rule::TokenReviewUnavailable`]
@@ -106,6 +101,24 @@ impl Verifier {
         entrance: Entrance,
         now: Time,
     ) -> Result<VerifiedProof, Refusal> {
+        self.check(token, entrance, now).await?.vouched(now).await
+    }
+
+    /// Verifies all of a platform's token that can be known without its cluster.
+    ///
+    /// The order matters: nothing is fetched and nothing computed with keys before the token has
+    /// the right form and type and names a declared issuer and an algorithm allowed for it; no
+    /// claim but `iss` is read before the signature holds; and no cluster is asked about a token that
+    /// is refused without it.
+    ///
+    /// # Errors
+    /// A refusal of stage `proof`; [`Rule::KeysUnavailable`] alone may pass by itself.
+    pub(crate) async fn check(
+        &self,
+        token: &str,
+        entrance: Entrance,
+        now: Time,
+    ) -> Result<Unvouched, Refusal> {
         let jwt =
             Jwt::parse(token, self.bounds.token_bytes).map_err(|error| explain::form(&error))?;
         TypRule::PlatformToken
@@ -135,9 +148,11 @@ impl Verifier {
             person = Some(Epoch::of_person(pseudonym, at));
         }
         let claims = Arc::new(reading.claims);
-        let pod = || PodToken::new(token, &trusted.issuer.name, audience, &claims, times);
-        let pod = trusted.vouched(now, pod).await?;
-        Ok(VerifiedProof::new(Findings {
+        let asks = trusted.reviewer.as_ref().map(|reviewer| {
+            let pod = PodToken::new(token, &trusted.issuer.name, audience, &claims, times);
+            (Arc::clone(reviewer), Arc::new(pod))
+        });
+        let found = Findings {
             proof: Proof {
                 issuer: trusted.issuer.name.clone(),
                 claims,
@@ -151,8 +166,8 @@ impl Verifier {
             times,
             keep: trusted.issuer.keep,
             run_url: reading.run_url,
-            pod,
-        }))
+        };
+        Ok(Unvouched::new(found, asks))
     }
 
     /// Who is asked about the tokens of an issuer; none where nobody is.
@@ -242,20 +257,6 @@ impl Trusted {
             keys: cache.source(issuer),
             reviewer: cache.reviewer(issuer),
         }
-    }
-
-    /// The token once its cluster has vouched for it; none where nobody is asked.
-    async fn vouched(
-        &self,
-        now: Time,
-        pod: impl FnOnce() -> PodToken,
-    ) -> Result<Option<Arc<PodToken>>, Refusal> {
-        let Some(reviewer) = &self.reviewer else {
-            return Ok(None);
-        };
-        let pod = pod();
-        reviewer.ask(&pod, now).await?;
-        Ok(Some(Arc::new(pod)))
     }
 
     /// Its URL.

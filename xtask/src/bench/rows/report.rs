@@ -173,6 +173,11 @@ impl Report {
         );
         for line in &self.lines {
             let verdict = if line.reached { "reached" } else { "MISSED" };
+            let (ratio, verdict) = if line.floor.is_empty() {
+                blank()
+            } else {
+                (format!("{:.2}", line.ratio), verdict.to_owned())
+            };
             let (p50, p99) = line.latency.map_or_else(blank, |(p50, p99)| {
                 (format!("{p50:.1}"), format!("{p99:.1}"))
             });
@@ -183,12 +188,12 @@ impl Report {
                 )
             });
             println!(
-                "{:<30} {:>10} {:>10} {:>7.2} {verdict:<8} {p50:>8} {p99:>8} {cpu:>7} {share:>12}",
-                line.what, line.figure, line.floor, line.ratio
+                "{:<30} {:>10} {:>10} {ratio:>7} {verdict:<8} {p50:>8} {p99:>8} {cpu:>7} {share:>12}",
+                line.what, line.figure, line.floor
             );
         }
         println!(
-            "\nratio: the figure by its floor; at least 1 for a rate, at most 1 for memory and start.\n\
+            "\nratio: the figure by its floor; at least 1 for a rate, at most 1 for times and memory.\n\
              unavoidable: the primitives at the pace that the machine had during the row, by the CPU of the server."
         );
         for line in &self.lines {

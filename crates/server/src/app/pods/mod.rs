@@ -12,11 +12,11 @@ use super::grant::Verified;
 use super::upstream::Heard;
 use super::{App, Tenant};
 use crate::verify::{ReviewStatus, webhook};
-use kept::{Asking, Turn};
+use kept::{Asking, Fall, Turn};
 
 pub(crate) use kept::{Pods, Watched};
 
-/// How long nobody is asked after a question that was not answered.
+/// How long nobody is asked after a few questions that were not answered.
 const REST: Span = Span::from_seconds(5);
 
 /// What came of a turn.
@@ -51,10 +51,11 @@ impl App {
             match self.review_pod(&asking, &turn).await {
                 Done::Stands | Done::Dropped => {}
                 Done::Ended => ended += 1,
-                Done::Unasked => {
+                Done::Unasked if asking.failed() => {
                     asking.rest(self.now() + REST);
                     break;
                 }
+                Done::Unasked => {}
             }
         }
         ended
@@ -81,17 +82,44 @@ impl App {
         if !asking.is_current(turn) {
             return Done::Dropped;
         }
-        let answer = reviewer.ask(&turn.token, self.now()).await;
+        let answer = reviewer.ask_again(&turn.token, self.now()).await;
         let next = self.now() + reviewer.every();
         match answer {
-            Ok(()) => asking.put_off(turn, next),
+            Ok(()) => asking.stands(turn, next),
             Err(refusal) if refusal.rule == Rule::TokenReviewUnavailable => {
                 asking.put_off(turn, next);
                 return Done::Unasked;
             }
-            Err(refusal) => return self.fell(asking, turn, tenant, &refusal).await,
+            // One that never vouched for any token, as it is asked now, may be another cluster.
+            Err(_) if !reviewer.has_vouched() => asking.put_off(turn, next),
+            Err(refusal) => {
+                if self.is_doubted(asking, turn, reviewer.every()) {
+                    return self.fell(asking, turn, tenant, &refusal).await;
+                }
+            }
         }
         Done::Stands
+    }
+
+    /// Whether a no counts: it is the second, some seconds after the first, and not one of many. Of
+    /// a token that came meanwhile it says nothing, and that is asked about at once.
+    fn is_doubted(&self, asking: &Asking, turn: &Turn, every: Span) -> bool {
+        if !asking.is_current(turn) {
+            return false;
+        }
+        let now = self.now();
+        if turn.token.may_have_expired(now) {
+            return true;
+        }
+        match asking.falls(turn, now, every) {
+            Fall::Gone => true,
+            Fall::Again => false,
+            Fall::Held => {
+                let (tenant, issuer) = &asking.of;
+                tracing::warn!(%tenant, %issuer, "more than a fifth of the pods fall at once: none ends by it for a while");
+                false
+            }
+        }
     }
 
     /// A cluster does not vouch for a token any more. Where another one of its pod came meanwhile,
@@ -201,12 +229,25 @@ impl App {
             .into_iter()
             .filter_map(failing)
             .collect();
+        let unproven = |status: &ReviewStatus| status.fell > 0 && status.stands == 0;
+        for status in self.token_reviews().into_iter().filter(unproven) {
+            let origin = status.origin;
+            warnings.push(format!(
+                "the cluster at {origin} has vouched for no token since it is asked in this way: what it says ends nothing until it has"
+            ));
+        }
         for watched in self.watched_pods() {
             let of = format!("issuer {} of tenant {}", watched.issuer, watched.tenant);
             if watched.is_full {
                 let pods = watched.pods;
                 warnings.push(format!(
                     "{pods} pods of {of} are asked about, and there is no room for more: others that are gone end by deadline and heartbeat"
+                ));
+            }
+            if now < watched.holds {
+                let until = watched.holds;
+                warnings.push(format!(
+                    "more than a fifth of the pods of {of} fell at once: it may be the cluster, so none ends by its word before {until}"
                 ));
             }
             if self

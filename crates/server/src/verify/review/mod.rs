@@ -23,6 +23,8 @@ pub(crate) use pod::PodToken;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How many questions are open at a time: whoever shows token after token does not flood the cluster.
 const AT_ONCE: usize = 8;
+/// How many are open beside these about pods that have something open: no proof takes their place.
+const AGAIN_AT_ONCE: usize = 1;
 
 /// Who is asked, shared by every issuer and tenant that asks the same cluster in the same way.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +54,7 @@ pub(crate) struct Reviewer {
     url: String,
     allow_private: bool,
     places: Semaphore,
+    places_again: Semaphore,
     patience: Duration,
     status: Mutex<ReviewStatus>,
 }
@@ -96,6 +99,7 @@ impl Reviewer {
             asks,
             allow_private,
             places: Semaphore::new(AT_ONCE),
+            places_again: Semaphore::new(AGAIN_AT_ONCE),
             patience: PATIENCE,
         }
     }
@@ -111,7 +115,25 @@ impl Reviewer {
     /// [`Rule::TokenReview`] where the cluster does not vouch for it or for something else than its
     /// claims say; [`Rule::TokenReviewUnavailable`] where nobody knows.
     pub(crate) async fn ask(&self, about: &PodToken, now: Time) -> Result<(), Refusal> {
-        let answer = match timeout(self.patience, self.post(about)).await {
+        self.ask_at(&self.places, about, now).await
+    }
+
+    /// Asks again about one that has something open, in a place that no proof takes.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub(crate) async fn ask_again(&self, about: &PodToken, now: Time) -> Result<(), Refusal> {
+        self.ask_at(&self.places_again, about, now).await
+    }
+
+    /// Whether it ever vouched for a token, as it is asked now: one that never did may be another
+    /// cluster than the tokens are of.
+    pub(crate) fn has_vouched(&self) -> bool {
+        self.told().stands > 0
+    }
+
+    async fn ask_at(&self, places: &Semaphore, about: &PodToken, now: Time) -> Result<(), Refusal> {
+        let answer = match timeout(self.patience, self.post(places, about)).await {
             Ok(Ok(answer)) => wire::judge(&answer, about),
             Ok(Err(error)) => Err(unasked(&chain(&error))),
             Err(_) => Err(unasked(&format!(
@@ -123,9 +145,13 @@ impl Reviewer {
         answer
     }
 
-    async fn post(&self, about: &PodToken) -> Result<Zeroizing<Vec<u8>>, FetchError> {
+    async fn post(
+        &self,
+        places: &Semaphore,
+        about: &PodToken,
+    ) -> Result<Zeroizing<Vec<u8>>, FetchError> {
         // It is never closed; were it, one question more would harm nobody.
-        let _place = self.places.acquire().await;
+        let _place = places.acquire().await;
         let request = Request {
             url: &self.url,
             allow_private: self.allow_private,

@@ -52,8 +52,14 @@ impl PodToken {
     }
 
     /// When it was made.
+    #[cfg(test)]
     pub(crate) const fn made(&self) -> Time {
         self.made
+    }
+
+    /// Whether more can be said by it than by the other: it expires later, or was made later.
+    pub(crate) fn outlives(&self, other: &Self) -> bool {
+        (self.expires, self.made) >= (other.expires, other.made)
     }
 
     /// Whether its own end may be why a cluster does not vouch for it, whichever clock is ahead.
@@ -76,6 +82,26 @@ impl PodToken {
     /// The pod's name.
     pub(crate) fn pod(&self) -> &str {
         self.claim("pod")
+    }
+}
+
+#[cfg(test)]
+impl PodToken {
+    /// One of so many bytes, made and expiring at these seconds.
+    pub(crate) fn sample(issuer: &Name, bytes: usize, made: u64, expires: u64) -> Arc<Self> {
+        let times = Times {
+            iat: Some(made),
+            nbf: None,
+            exp: expires,
+        };
+        let text = "x".repeat(bytes);
+        Arc::new(Self::new(
+            &text,
+            issuer,
+            String::new(),
+            &Arc::default(),
+            times,
+        ))
     }
 }
 

@@ -218,11 +218,6 @@ fn other_answers() -> Vec<(Value, &'static str, &'static str)> {
     let pod = "authentication.kubernetes.io/pod-uid";
     vec![
         (
-            but("/status/authenticated", json!(false)),
-            "status.authenticated",
-            "false",
-        ),
-        (
             but("/status/audiences", json!(["https://other.example"])),
             "status.audiences",
             "https://other.example",
@@ -302,6 +297,11 @@ fn no_answers(elsewhere: &str) -> Vec<(StatusCode, String, &'static str)> {
         "\"authenticated\":true",
         "\"authenticated\":false,\"authenticated\":true",
     );
+    // It answers 201 also where it could not check.
+    let mut not = but("/status/authenticated", json!(false));
+    let unsaid = not.to_string();
+    not["status"]["error"] = json!("etcdserver: request timed out");
+    let unchecked = not.to_string();
     let fat = but("/metadata", json!({ "x": "x".repeat(300 * 1024) })).to_string();
     [
         (StatusCode::INTERNAL_SERVER_ERROR, "{}", "status 500"),
@@ -340,6 +340,8 @@ fn no_answers(elsewhere: &str) -> Vec<(StatusCode, String, &'static str)> {
             "is no TokenReview of",
         ),
         (StatusCode::CREATED, &fat, "has more than 262144 bytes"),
+        (StatusCode::CREATED, &unsaid, "the cluster says no more"),
+        (StatusCode::CREATED, &unchecked, "the cluster says: etcd"),
     ]
     .map(|(status, body, hint)| (status, body.to_owned(), hint))
     .into()
@@ -457,6 +459,9 @@ async fn a_slow_cluster_is_waited_for_a_while_and_asked_a_few_things_at_a_time()
         tokio::task::yield_now().await;
     }
     assert_eq!(reviewer.places.available_permits(), 0);
+    // Whoever shows proof after proof takes no place from what is open.
+    let again = reviewer.places_again.available_permits();
+    assert_eq!(again, AGAIN_AT_ONCE);
     assert_eq!(cluster.state.open.load(SeqCst), before + AT_ONCE);
     cluster.state.gate.add_permits(1000);
     for question in questions {

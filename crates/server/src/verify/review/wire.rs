@@ -15,6 +15,13 @@ const API_VERSION: &str = "authentication.k8s.io/v1";
 const KIND: &str = "TokenReview";
 /// The extra of a user under which the authenticator of service accounts names the pod.
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
+/// What the authenticator of service accounts says of a token whose pod, node or account is gone:
+/// other errors are of the check and not of the pod.
+const GONE: [&str; 3] = [
+    "service account token has been invalidated",
+    "has been deleted",
+    "does not match claim",
+];
 /// How many names an explanation lists.
 const LISTED: usize = 8;
 /// How much of what a cluster says of an error is told.
@@ -101,7 +108,12 @@ pub(super) fn judge(answer: &[u8], about: &PodToken) -> Result<(), Refusal> {
     }
     let status = answer.status;
     if !status.authenticated {
-        return Err(fell("status.authenticated", "true", "false").hint(said(&status.error, about)));
+        let said = said(&status.error, about);
+        if GONE.iter().any(|gone| status.error.contains(gone)) {
+            return Err(fell("status.authenticated", "true", "false").hint(said));
+        }
+        // It answers 201 also where it could not check.
+        return Err(unasked(&format!("not vouched for: {said}")));
     }
     if !status.error.is_empty() {
         let said = said(&status.error, about);
@@ -161,7 +173,7 @@ fn said(error: &str, about: &PodToken) -> String {
     let token = str::from_utf8(about.text.expose()).unwrap_or_default();
     let repeats = token.split('.').any(|part| error.contains(part));
     if error.is_empty() || repeats {
-        return "the pod may be gone; the cluster says no more".to_owned();
+        return "the cluster says no more".to_owned();
     }
     let plain = error.chars().filter(|c| !c.is_control());
     let mut told = String::new();
