@@ -92,6 +92,7 @@ impl World {
             context: TenantContext {
                 issuer: ISSUER.to_owned(),
                 bounds: config::Bounds::default(),
+                operators: None,
             },
             proofs: ProofBounds::default(),
             keys: Arc::new(KeyCache::new()),

@@ -23,6 +23,7 @@ const LEDGER: &str = "--workspace --test all";
 const STORE: &str = "--workspace --test store";
 const STORE_INSIDE: &str = "--package dayfly-store --lib";
 const ATTACKS: &str = "--workspace --test attacks";
+const SERVER_INSIDE: &str = "--package dayfly-server --lib";
 const SIMULATION: &str = "--workspace --bin dayfly-sim";
 
 /// From the crates that depend on nothing to the server, so that each is built anew as seldom as can be.
@@ -413,5 +414,14 @@ pub(super) const GUARDS: &[Guard] = &[
         without: "        let _ = subject;",
         target: ATTACKS,
         test: "subject_life::the_end_of_a_session_ends_the_task_and_all_that_it_handed_on",
+    },
+    Guard {
+        promise: "P3",
+        what: "the look, at each request, at what was said of the person who operates",
+        file: "crates/server/src/http/admin/keeper.rs",
+        guard: "            provider.heed(&person, tenant)?;",
+        without: "            let _ = provider.heed(&person, tenant);",
+        target: SERVER_INSIDE,
+        test: "http::admin::tests::signals::an_operator_whose_account_is_gone_has_no_right_in_the_tenant_until_unblocked",
     },
 ];

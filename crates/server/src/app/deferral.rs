@@ -44,6 +44,13 @@ impl std::fmt::Debug for Deferred {
     }
 }
 
+/// Who approved, as the annex of the approval says.
+pub(super) struct Approver {
+    pub(super) iss: String,
+    pub(super) sub: String,
+    pub(super) salt: [u8; 16],
+}
+
 /// Whether people must be asked before a task opens.
 pub(super) enum Needed {
     Nothing(Box<Permitted>),
@@ -260,6 +267,17 @@ impl App {
         tenant: &Tenant,
         open: &OpenTask,
     ) -> Result<Vec<[u8; 16]>, Refusal> {
+        let approvers = self.approvers(tenant, open)?.into_iter();
+        let salts = approvers.map(|who| who.map(|who| who.salt).ok_or_else(approver_erased));
+        salts.collect()
+    }
+
+    /// Who approved a pending task, in their order; none for whoever was erased.
+    pub(super) fn approvers(
+        &self,
+        tenant: &Tenant,
+        open: &OpenTask,
+    ) -> Result<Vec<Option<Approver>>, Refusal> {
         let given = open
             .task
             .pending()
@@ -272,13 +290,11 @@ impl App {
             .store
             .entries(tenant.name(), EntryRange::Of(open.task.id, 2), given)
             .map_err(|why| unavailable(&why))?;
-        let salts = entries.iter().map(|entry| match record::event_of(entry) {
-            Some(Event::TaskApproved(_)) => {
-                approver_salt(entry.annex.as_ref()).ok_or_else(approver_erased)
-            }
+        let approvers = entries.iter().map(|entry| match record::event_of(entry) {
+            Some(Event::TaskApproved(_)) => Ok(Approver::read(entry.annex.as_ref())),
             Some(_) | None => Err(unavailable(&"an entry of a pending task is no approval")),
         });
-        salts.collect()
+        approvers.collect()
     }
 
     /// What the annex of the request of a pending task holds; none where it was erased.
@@ -306,9 +322,17 @@ pub(super) fn missing(pending: &Pending) -> u64 {
     u64::from(pending.people).saturating_sub(pending.approvals.len() as u64)
 }
 
-fn approver_salt(annex: Option<&Annex>) -> Option<[u8; 16]> {
-    let data: serde_json::Value = serde_json::from_str(&annex?.data).ok()?;
-    b64::decode_array(data.get("by")?.get("salt")?.as_str()?).ok()
+impl Approver {
+    fn read(annex: Option<&Annex>) -> Option<Self> {
+        let data: serde_json::Value = serde_json::from_str(&annex?.data).ok()?;
+        let by = data.get("by")?;
+        let text = |name: &str| by.get(name).and_then(serde_json::Value::as_str);
+        Some(Self {
+            iss: text("iss")?.to_owned(),
+            sub: text("sub")?.to_owned(),
+            salt: b64::decode_array(text("salt")?).ok()?,
+        })
+    }
 }
 
 fn approver_erased() -> Refusal {

@@ -24,6 +24,7 @@ mod matching;
 mod moved;
 mod narrow;
 mod operate;
+mod operator;
 mod permit;
 mod plan;
 mod pods;

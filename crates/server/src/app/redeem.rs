@@ -10,6 +10,7 @@ use dayfly_token::dpop::VerifiedDpop;
 use super::deferral::{Known, RequestAnnex, missing, unknown_code};
 use super::end::{ATTEMPTS, End};
 use super::grant::{Granted, too_large};
+use super::operator::unapproved;
 use super::permit::{Asking, ProofAnnex, erased, granted, permit_approved};
 use super::plan::change;
 use super::refuse::{Refused, Trail, unavailable};
@@ -48,6 +49,8 @@ struct Redeeming<'a> {
     annex: &'a RequestAnnex,
     person: Option<&'a Person>,
     key_proof: &'a VerifiedDpop,
+    /// Whoever approved it, which must not be blocked when it opens.
+    approved: &'a [BlockOn],
 }
 
 impl App {
@@ -140,6 +143,14 @@ impl App {
         if pending.approved.is_none() {
             return Err(waiting(pending));
         }
+        let approved = self.approved_by(tenant, open)?;
+        if let Some(block) = self.blocked_approver(tenant, &approved)? {
+            // It stands as approved, so nobody else can approve it: it is over, and asked for anew.
+            let _recorded = self
+                .end_pending(tenant, open.clone(), Cause::Upstream)
+                .await?;
+            return Err(unapproved(&block));
+        }
         let annex = self
             .request_annex(tenant, open.task.id)?
             .ok_or_else(erased)?;
@@ -155,6 +166,7 @@ impl App {
             annex: &annex,
             person: person.as_ref(),
             key_proof,
+            approved: &approved,
         };
         let append = redeeming.append(open, &sealer, trail)?;
         if sealer.longest() > self.bounds.token_bytes {
@@ -200,17 +212,23 @@ impl App {
         self.accept_once(tenant, &verified, self.now())?;
         trail.task = Some(open.task.id);
         trail.workload = Some(open.task.workload.clone());
-        self.cancel_pending(tenant, *open).await
+        self.end_pending(tenant, *open, Cause::Cancelled).await
     }
 
-    async fn cancel_pending(&self, tenant: &Tenant, mut open: OpenTask) -> Result<bool, Refusal> {
+    /// Ends a request that waits or was approved. Whether that outlives this process.
+    async fn end_pending(
+        &self,
+        tenant: &Tenant,
+        mut open: OpenTask,
+        cause: Cause,
+    ) -> Result<bool, Refusal> {
         let end = End::Task(open.task.id);
         for _ in 0..ATTEMPTS {
             // Who fetched it meanwhile holds a client, which ends by its own means.
             if open.task.pending().is_none() {
                 return Ok(true);
             }
-            let events = self.decide_end(tenant, end, Cause::Cancelled, &open, self.now())?;
+            let events = self.decide_end(tenant, end, cause, &open, self.now())?;
             let append = Append {
                 now: self.now(),
                 changes: vec![change(Some(&open.task), open.task.id, events, None)?],
@@ -298,7 +316,7 @@ impl Redeeming<'_> {
             }],
             relies: task.epochs.clone(),
             revision: Some(self.loaded.revision),
-            unblocked: unblocked(task, instance),
+            unblocked: [unblocked(task, instance), self.approved.to_vec()].concat(),
             asks: Some(RunAsked {
                 issuer: task.issuer.clone(),
                 series: task.series.clone(),

@@ -1,12 +1,14 @@
 //! Looking at what there is for a person to see: findings are opened and closed, at a modest pace and
 //! soon after something happened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use dayfly_domain::{Name, Span, Time};
+use dayfly_domain::{Block, BlockOn, Name, Span, Time};
 use dayfly_store::{AppendError, FactsQuery, Unavailable};
 
+use super::tenant::Loaded;
 use super::{App, Tenant};
+use crate::config::Who;
 use crate::finding::{Bound, Circumstances, Counted, Kept, PREFIX, Seen, evaluate, is_near, most};
 use crate::random::NoRandomness;
 
@@ -124,6 +126,7 @@ impl App {
             now,
             declared,
             blocks: &facts.blocks,
+            blocked: &blocked_members(tenant, &loaded, &facts.blocks),
             seen: &seen,
             bounds,
             free: self.space.free(),
@@ -135,4 +138,22 @@ impl App {
         }
         Ok(change.more)
     }
+}
+
+/// The people whom owners name by subject and who are blocked: those of the operators' provider.
+fn blocked_members(tenant: &Tenant, loaded: &Loaded, blocks: &[Block]) -> BTreeSet<String> {
+    let Some(iss) = &tenant.context().operators else {
+        return BTreeSet::new();
+    };
+    let is_blocked = |sub: &String| {
+        let on = BlockOn::Person(loaded.pseudonyms.of(iss, sub));
+        blocks.iter().any(|block| block.on == on)
+    };
+    let members = loaded.declared.owners.values();
+    let members = members.flat_map(|owner| &owner.members);
+    let subjects = members.filter_map(|who| match who {
+        Who::Subject(sub) => Some(sub),
+        Who::Group(_) | Who::Email(_) => None,
+    });
+    subjects.filter(|sub| is_blocked(sub)).cloned().collect()
 }

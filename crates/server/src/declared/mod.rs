@@ -98,6 +98,8 @@ pub struct TenantContext {
     pub issuer: String,
     /// The server's bounds.
     pub bounds: Bounds,
+    /// The issuer of those who operate the server, where it has some.
+    pub operators: Option<String>,
 }
 
 impl TenantContext {
@@ -107,6 +109,7 @@ impl TenantContext {
         Self {
             issuer: config.issuer(tenant),
             bounds: config.bounds,
+            operators: config.operators.as_ref().map(|of| of.issuer.clone()),
         }
     }
 }

@@ -152,7 +152,7 @@ fn read(
     })
 }
 
-/// `people`: of whose people its word counts. It counts of nobody else's.
+/// `people` and `operators`: of whose people its word counts. It counts of nobody else's.
 fn speaks_of(
     table: &mut Table<'_>,
     issuers: &Items<'_>,
@@ -160,9 +160,14 @@ fn speaks_of(
     report: &mut Report,
 ) -> Vec<String> {
     let mut urls = Vec::new();
-    let listed = table
-        .require("people", report)
-        .map(|node| node.one_or_more(report));
+    let (people, operators) = (table.get("people"), table.get("operators"));
+    if people.is_none() && operators.is_none() {
+        table.error(
+            "it says of whom it speaks: `people` names issuers with `people = true`, `operators` the provider of `[operators]`",
+            report,
+        );
+    }
+    let listed = people.map(|node| node.one_or_more(report));
     for item in listed.into_iter().flatten() {
         let Some(name) = issuers.reference("issuer", &item, report) else {
             continue;
@@ -176,6 +181,19 @@ fn speaks_of(
             item.error(message, report);
         }
         urls.push(issuer.url.clone());
+    }
+    if let Some(node) = operators
+        && let Some(named) = node.text(report)
+    {
+        // It is named, so that whoever changes the provider looks at who speaks of its people.
+        match &against.context.operators {
+            Some(url) if url == named => urls.push(url.clone()),
+            Some(url) => {
+                let message = format!("the issuer of `[operators]` is `{url}`, not `{named}`");
+                node.error(message, report);
+            }
+            None => node.error("the server has no `[operators]`", report),
+        }
     }
     urls
 }

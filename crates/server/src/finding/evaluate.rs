@@ -1,6 +1,6 @@
 //! From facts to findings: what there is to find at one moment, by the ids of the findings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dayfly_domain::{Binding, Block, BlockOn, Bounds, Name, Span, Time, Workload};
 
@@ -24,6 +24,8 @@ pub(crate) struct Circumstances<'a> {
     pub(crate) declared: &'a Declared,
     /// The blocks that stand.
     pub(crate) blocks: &'a [Block],
+    /// The people whom owners name as members by subject, and who are blocked.
+    pub(crate) blocked: &'a BTreeSet<String>,
     /// What happened to each declared workload.
     pub(crate) seen: &'a BTreeMap<Name, Seen>,
     /// The server's bounds.
@@ -85,6 +87,14 @@ fn owned(declared: &Declared, owner: &Name) -> u64 {
     all.filter(|found| found.workload.owner == *owner).count() as u64
 }
 
+/// Whether a member may certainly not act. Who is in a group or has an address only a token says.
+fn is_known_blocked(about: &Circumstances<'_>, who: &Who) -> bool {
+    match who {
+        Who::Subject(sub) => about.blocked.contains(sub),
+        Who::Group(_) | Who::Email(_) => false,
+    }
+}
+
 fn of_owner(about: &Circumstances<'_>, owner: &Owner) -> Option<What> {
     let workloads = owned(about.declared, &owner.name);
     if workloads == 0 {
@@ -95,6 +105,8 @@ fn of_owner(about: &Circumstances<'_>, owner: &Owner) -> Option<What> {
         Some(Unowned::Offboarded)
     } else if owner.members.is_empty() {
         Some(Unowned::NoMembers)
+    } else if owner.members.iter().all(|who| is_known_blocked(about, who)) {
+        Some(Unowned::MembersBlocked)
     } else {
         None
     };

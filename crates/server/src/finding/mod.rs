@@ -147,6 +147,8 @@ pub enum Unowned {
     NoMembers,
     /// It is offboarded.
     Offboarded,
+    /// Its members are people by name, and each of them is blocked.
+    MembersBlocked,
 }
 
 /// A bound that tasks may come near.

@@ -84,6 +84,9 @@ impl What {
                 Unowned::NoMembers => {
                     format!("declare `members` of [owner.{owner}], and `dayfly apply`")
                 }
+                Unowned::MembersBlocked => format!(
+                    "name somebody else in `members` of [owner.{owner}], and `dayfly apply`; or `dayfly unblock` who may act again"
+                ),
                 Unowned::Offboarded => format!(
                     "give its workloads another `owner`, or take them out, and `dayfly apply`; or `dayfly owner restore {owner}`"
                 ),
@@ -151,6 +154,7 @@ fn ownerless(owner: &Name, why: Unowned, workloads: u64) -> String {
     let why = match why {
         Unowned::NoMembers => "names no members",
         Unowned::Offboarded => "is offboarded",
+        Unowned::MembersBlocked => "names no member who is not blocked",
     };
     let belong = belong(workloads, "workload");
     format!("the owner {owner} {why}, and {belong} to it")

@@ -1,6 +1,6 @@
 //! What there is to find, as data; and how findings open, change, wait and close.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dayfly_domain::{Block, BlockOn, Bounds, Cause, Name, RefusalId, Span, Time};
 use dayfly_store::Append;
@@ -32,6 +32,7 @@ fn declared(text: &str) -> Declared {
 struct Case {
     declared: Declared,
     blocks: Vec<Block>,
+    blocked: BTreeSet<String>,
     seen: BTreeMap<Name, Seen>,
     free: Option<u64>,
     was_low: bool,
@@ -47,6 +48,7 @@ impl Case {
             seen: seen.collect(),
             declared,
             blocks: Vec::new(),
+            blocked: BTreeSet::new(),
             free: None,
             was_low: false,
             now: at(0),
@@ -78,6 +80,7 @@ impl Case {
             now: self.now,
             declared: &self.declared,
             blocks: &self.blocks,
+            blocked: &self.blocked,
             seen: &self.seen,
             bounds: &Bounds::default(),
             free: self.free,
@@ -163,6 +166,32 @@ fn what_is_declared_is_judged() {
     // An owner without workloads answers for nothing.
     let idle = format!("{GOOD}[owner.idle]\nname = \"Idle\"\ncontact = \"i\"\n");
     assert_eq!(Case::of(&idle).ids(), "");
+}
+
+#[test]
+fn an_owner_all_of_whose_named_members_are_blocked_has_nobody_who_may_act() {
+    let of = |members: &str, blocked: &[&str]| {
+        let mut case = Case::of(&good_but(r#"["group:platform"]"#, members));
+        case.blocked = blocked.iter().map(ToString::to_string).collect();
+        case
+    };
+    let two = r#"["sub:m", "sub:n"]"#;
+    assert_eq!(of(two, &["m"]).ids(), "");
+    let found = of(two, &["m", "n"]).found();
+    let what = &found["ownerless/owner:team-platform"];
+    assert_eq!(
+        what.says(),
+        "the owner team-platform names no member who is not blocked, and 1 workload belongs to it"
+    );
+    assert_eq!(
+        serde_json::to_value(what).unwrap()["why"],
+        "members_blocked"
+    );
+    // Who is in a group or has an address nobody here can know.
+    for more in ["group:platform", "email:o@example.com"] {
+        let members = format!(r#"["sub:m", "{more}"]"#);
+        assert_eq!(of(&members, &["m", "o"]).ids(), "");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@
 //! | a token of the platform of some tenant | the provider is the only issuer here, whatever tenants declare |
 //! | an address that somebody claims to have | `email` counts with `email_verified` alone |
 //! | a token that is kept for a rainy day | twelve hours after `iat`, whatever `exp` says |
+//! | a token of a session that is over, or of an account that is gone | `App::check_operator`, at each request (docs/decisions/0036) |
 
 use dayfly_domain::{Needed, Refusal, Span, Time};
 use dayfly_token::claims::Claims;
@@ -43,6 +44,7 @@ pub struct VerifiedPerson {
     sub: String,
     groups: Vec<String>,
     email: Option<String>,
+    authenticated: Time,
     expires: Time,
 }
 
@@ -109,6 +111,7 @@ impl People {
             sub: sub.to_owned(),
             groups: groups(claims.find(&self.groups_claim)),
             email: checked_email(claims),
+            authenticated: authenticated(claims, times.iat)?,
             expires: Time::from_seconds(times.exp),
         })
     }
@@ -136,6 +139,12 @@ impl VerifiedPerson {
     #[must_use]
     pub fn sub(&self) -> &str {
         &self.sub
+    }
+
+    /// When the person authenticated at the latest.
+    #[must_use]
+    pub const fn authenticated(&self) -> Time {
+        self.authenticated
     }
 
     /// When the token expires.
@@ -167,6 +176,15 @@ fn groups(claim: Option<&Value>) -> Vec<String> {
             Vec::new()
         }
     }
+}
+
+/// When the person authenticated: `auth_time` where the provider says it, else when the token was
+/// made, and never later than that.
+fn authenticated(claims: &Claims, made: Option<u64>) -> Result<Time, Refusal> {
+    let said = claims.time("auth_time");
+    let said = said.map_err(|error| explain::claim(&error))?;
+    let made = made.unwrap_or(0);
+    Ok(Time::from_seconds(said.map_or(made, |said| said.min(made))))
 }
 
 fn checked_email(claims: &Claims) -> Option<String> {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::approval::{APPROVALS, Asked, asked_of, person, waits, world};
 use super::job::{claims, new_key, signed, with};
+use super::signals::{DISABLED, OPERATORS};
 use super::world::{ARTIFACTS, QUEUE, TENANT, World, acme};
 
 const HOTFIX: &str = "@id(\"hotfix\") @approval(\"10m\")\nforbid (principal == Dayfly::Workload::\"matrix\", action == Dayfly::Action::\"start\", resource)\nunless { context.proof.hasTag(\"ref\") && context.proof.getTag(\"ref\") == \"refs/heads/main\" };";
@@ -268,6 +269,16 @@ async fn where_an_approver_was_erased_nobody_can_be_told_apart_from_them() {
     }
     world.deny(&asked).await.unwrap();
     assert_eq!(world.grants(), 0);
+}
+
+#[tokio::test]
+async fn an_approver_who_was_erased_cannot_be_found_to_be_gone() {
+    let world = World::declared(&format!("{TENANT}{APPROVALS}{OPERATORS}")).await;
+    let asked = world.asked(7, 1).await;
+    world.approve(&asked, "mona").await.unwrap();
+    erase(&world, "mona").await;
+    world.hears(DISABLED, "mona").await;
+    assert_eq!(world.poll(&asked).await.status, 200);
 }
 
 /// A workload whose whole access fits into an entry and not into a token.

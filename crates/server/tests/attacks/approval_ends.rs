@@ -10,6 +10,7 @@ use serde_json::json;
 use super::approval::{APPROVALS, Asked, asked_of, world};
 use super::delegation::{AGENTS, scope};
 use super::job::{claims, new_key, signed, with};
+use super::signals::{DISABLED, OPERATORS, SESSION};
 use super::webhooks::{declared, job_over, run_over};
 use super::world::{TENANT, World, acme};
 
@@ -329,4 +330,35 @@ async fn what_a_policy_has_people_approve_is_not_handed_over_to() {
     apply("@id(\"never\") forbid (principal == Dayfly::Workload::\"scan\", action == Dayfly::Action::\"start\", resource);\n").await;
     let reply = world.scanner(&root, 25, &scope("artifacts:read")).await;
     assert_eq!(reply.status, 200, "{}", reply.text);
+}
+
+#[tokio::test]
+async fn what_was_approved_by_somebody_whose_account_is_gone_does_not_open() {
+    let world = World::declared(&format!("{TENANT}{APPROVALS}{OPERATORS}")).await;
+    for (repository, approvers, gone) in [
+        (7, ["mona", ""], "mona"),
+        (8, ["anna", "hugo"], "anna"),
+        (8, ["dora", "otto"], "otto"),
+    ] {
+        let asked = world.asked(repository, 1).await;
+        let people = approvers.iter().filter(|who| !who.is_empty());
+        for who in people {
+            world.approve(&asked, who).await.unwrap();
+        }
+        world.hears(DISABLED, gone).await;
+        let refused = world.poll(&asked).await;
+        assert_eq!(
+            refused.refusal(),
+            (400, "access_denied", "approval_lapsed"),
+            "{}",
+            refused.text
+        );
+        world.is_over(&asked, "upstream").await;
+    }
+    // Asked for anew, it is for somebody else to approve.
+    let anew = world.asked(7, 2).await;
+    world.approve(&anew, "hugo").await.unwrap();
+    // A session that is over takes no approval back: it was given while it was not.
+    world.hears(SESSION, "hugo").await;
+    assert_eq!(world.poll(&anew).await.status, 200);
 }

@@ -13,6 +13,7 @@ use dayfly_store::{Append, Change, Drafted, Fault, Store};
 
 use super::delegation::scope;
 use super::job::new_key;
+use super::signals::{DISABLED, OPERATORS};
 use super::world::{ARTIFACTS, TENANT, World, acme, write_tenant};
 
 const BY: Actor = Actor::Local { uid: 7 };
@@ -141,6 +142,26 @@ async fn what_is_declared_is_found_at_once_and_closes_when_it_is_mended() {
     let again = world.findings(false).findings.into_iter();
     let again = again.filter(|view| view.id == DECLARED[0]);
     assert!(again.map(|view| view.opened).max() > Some(mended.opened));
+}
+
+#[tokio::test]
+async fn an_owner_whose_named_members_are_gone_is_found_until_one_is_let_in_again() {
+    let members = "members = [\"group:team\"]";
+    assert!(TENANT.contains(members));
+    let named = TENANT.replace(members, "members = [\"sub:mona\", \"sub:hugo\"]");
+    let world = World::declared(&format!("{named}{OPERATORS}")).await;
+    world.hears(DISABLED, "mona").await;
+    world.look(60).await;
+    assert_eq!(world.found(), [""; 0]);
+    world.hears(DISABLED, "hugo").await;
+    world.look(60).await;
+    assert_eq!(world.found(), ["ownerless/owner:team"]);
+    let tenant = world.tenant();
+    let block = world.app.blocks(&tenant).unwrap().remove(0);
+    let lifted = world.app.unblock(&tenant, block.on, &BY, "back");
+    lifted.await.unwrap();
+    world.look(60).await;
+    assert_eq!(world.found(), [""; 0]);
 }
 
 /// P8: what is kept of it is one finding and one count, however many they are.

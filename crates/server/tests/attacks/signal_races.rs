@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use dayfly_store::{Fault, MemoryStore};
 
-use super::signals::{DISABLED, SESSION, declared, event, set};
-use super::world::World;
+use super::approval::APPROVALS;
+use super::signals::{DISABLED, OPERATORS, SESSION, declared, event, set};
+use super::world::{TENANT, World};
 
 /// Pushes an event from elsewhere, in the middle of what is under way.
 fn meanwhile(world: &World, kind: &str, sub: &str) -> impl Future<Output = ()> + Send + 'static {
@@ -74,6 +75,23 @@ async fn the_same_word_twice_at_once_is_one() {
     let leaves = world.leaves();
     let set = leaves.iter().filter(|leaf| leaf["kind"] == "block.set");
     assert_eq!(set.count(), 1);
+}
+
+#[tokio::test]
+async fn an_approver_who_is_gone_in_the_middle_of_a_fetch_has_approved_nothing() {
+    let world = World::declared(&format!("{TENANT}{APPROVALS}{OPERATORS}")).await;
+    let asked = world.asked(7, 1).await;
+    world.approve(&asked, "mona").await.unwrap();
+    world.store.before_next(meanwhile(&world, DISABLED, "mona"));
+    let refused = world.poll(&asked).await;
+    assert_eq!(
+        refused.refusal(),
+        (400, "access_denied", "approval_lapsed"),
+        "{}",
+        refused.text
+    );
+    assert_eq!(world.grants(), 0);
+    assert!(!world.is_open(&asked.task));
 }
 
 async fn memory() -> (Arc<World>, Arc<MemoryStore>) {

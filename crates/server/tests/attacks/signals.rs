@@ -46,6 +46,15 @@ push = {{ secret_file = "events.secret" }}
     )
 }
 
+/// A transmitter that speaks of those who operate.
+pub(crate) const OPERATORS: &str = r#"
+[signals.idp]
+issuer = "https://idp.example/events"
+jwks = { file = "jwks.json" }
+operators = "https://idp.example"
+push = { secret_file = "events.secret" }
+"#;
+
 /// An event about a person, of now.
 pub(crate) fn event(world: &World, kind: &str, sub: &str) -> Value {
     let now = world.now();

@@ -235,6 +235,7 @@ impl World {
                 context: TenantContext {
                     issuer: format!("{PUBLIC}/{name}"),
                     bounds: config::Bounds::default(),
+                    operators: Some("https://idp.example".to_owned()),
                 },
                 proofs: ProofBounds::default(),
                 keys: Arc::clone(&keys),

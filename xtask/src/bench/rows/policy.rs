@@ -77,6 +77,7 @@ fn measure(many: usize, quick: bool) -> Result<f64, Failure> {
     let context = TenantContext {
         issuer: "http://127.0.0.1/bench".to_owned(),
         bounds: config::Bounds::default(),
+        operators: None,
     };
     let loads = |errors: Vec<config::LoadError>| {
         Failure::new(errors.first().map_or_else(String::new, ToString::to_string))

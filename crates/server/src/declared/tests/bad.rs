@@ -578,6 +578,18 @@ fn transmitters() {
     check(&[
         (signals(&format!("{people}\n{push}")), "loads"),
         (
+            signals(&format!("operators = \"https://people.example\"\n{push}")),
+            "loads",
+        ),
+        (
+            signals(&format!("operators = \"https://people.example/\"\n{push}")),
+            "tenant.toml:29:1: the issuer of `[operators]` is `https://people.example`, not `https://people.example/`",
+        ),
+        (
+            signals(&format!("operators = true\n{push}")),
+            "tenant.toml:29:1: `signals.hr.operators` is true or false, wanted a text",
+        ),
+        (
             signals(&format!(
                 "{people}\npush = {{ secret_file = [\"hook.secret\", \"hook.secret\"] }}"
             )),
@@ -597,7 +609,7 @@ fn transmitters() {
         ),
         (
             signals(push),
-            "tenant.toml:27:10: `people` is missing in `signals.hr`",
+            "tenant.toml:27:10: it says of whom it speaks: `people` names issuers with `people = true`, `operators` the provider of `[operators]`",
         ),
         (
             signals(people),

@@ -133,6 +133,7 @@ pub(super) fn context() -> TenantContext {
     TenantContext {
         issuer: "http://127.0.0.1:8440/acme".into(),
         bounds: Bounds::default(),
+        operators: Some("https://people.example".into()),
     }
 }
 

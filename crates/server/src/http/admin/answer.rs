@@ -27,6 +27,8 @@ pub enum Problem {
     Unauthenticated(Option<Box<Refusal>>),
     /// The caller is not one who may do this.
     Forbidden(String),
+    /// The caller is known, and kept out by what the provider said or somebody set.
+    Barred(Box<Refusal>),
     /// Tokens that prove nothing come from this address too often; after this they may again.
     TooOften(Span),
     /// What stands there now does not allow it.
@@ -80,7 +82,7 @@ impl IntoResponse for Problem {
                 );
             }
             Self::Unauthenticated(None) => insert(&mut body, "message", UNAUTHENTICATED.into()),
-            Self::Unauthenticated(Some(refusal)) => {
+            Self::Unauthenticated(Some(refusal)) | Self::Barred(refusal) => {
                 insert(&mut body, "message", told(&refusal).into());
                 let refused = json!({
                     "stage": refusal.rule.stage().code(), "rule": refusal.rule.code(),
@@ -160,6 +162,7 @@ impl Problem {
             Self::Wrong(_)
             | Self::NotFound(_)
             | Self::Forbidden(_)
+            | Self::Barred(_)
             | Self::Conflict(_)
             | Self::Unfit(_)
             | Self::Refused(_)
@@ -175,7 +178,7 @@ impl Problem {
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
             Self::Unauthenticated(None) => (StatusCode::UNAUTHORIZED, "unauthenticated"),
             Self::Unauthenticated(Some(_)) => (StatusCode::UNAUTHORIZED, "invalid_token"),
-            Self::Forbidden(_) => (StatusCode::FORBIDDEN, "access_denied"),
+            Self::Forbidden(_) | Self::Barred(_) => (StatusCode::FORBIDDEN, "access_denied"),
             Self::TooOften(_) => (StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable"),
             Self::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
             Self::Unfit(_) => (StatusCode::UNPROCESSABLE_ENTITY, "declared_state"),

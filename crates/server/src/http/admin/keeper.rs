@@ -9,7 +9,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use dayfly_domain::{Name, Rule, TaskId, Time};
+use dayfly_domain::{Name, Refusal, Rule, Stage, TaskId, Time};
 
 use super::answer::Problem;
 use super::rights::{Members, Right, Route, allows};
@@ -112,6 +112,23 @@ impl Provider {
         judged
     }
 
+    /// Checks that nothing keeps a person out: of the tenant that is asked about, and of what is about
+    /// none where every tenant does. One that is not there keeps nobody out.
+    fn heed(&self, person: &VerifiedPerson, tenant: Option<&str>) -> Result<(), Problem> {
+        let check = |tenant: &Tenant| self.app.check_operator(tenant, person).map_err(barred);
+        if let Some(tenant) = tenant.and_then(|name| self.app.tenant(name)) {
+            return check(tenant);
+        }
+        let mut kept = Ok(());
+        for tenant in self.app.tenants() {
+            kept = check(tenant);
+            if kept.is_ok() {
+                break;
+            }
+        }
+        kept
+    }
+
     /// The owners of which somebody is a member, by tenant.
     fn memberships(&self, person: Named<'_>) -> BTreeMap<Name, BTreeSet<Name>> {
         let of = |tenant: &Tenant| -> BTreeSet<Name> {
@@ -155,6 +172,31 @@ impl Provider {
                     return Err(lacking(route.right(), &roles, true));
                 }
                 Ok(caller(Scope::Owners(owners)))
+            }
+        }
+    }
+}
+
+/// Says what keeps somebody out, and whether to log in again does.
+fn barred(refusal: Refusal) -> Problem {
+    match refusal.rule.stage() {
+        Stage::Ledger => Problem::Unavailable(format!(
+            "whether you may act cannot be known: {}",
+            refusal.hint
+        )),
+        Stage::Request
+        | Stage::Proof
+        | Stage::Binding
+        | Stage::Match
+        | Stage::Task
+        | Stage::Access
+        | Stage::Delegation
+        | Stage::Policy => {
+            let refusal = Box::new(refusal);
+            if refusal.rule == Rule::RightsRemoved {
+                Problem::Unauthenticated(Some(refusal))
+            } else {
+                Problem::Barred(refusal)
             }
         }
     }
@@ -210,6 +252,9 @@ pub(super) async fn guard(
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
+    let mut parts = path.iter();
+    let tenant = parts.find(|(name, _)| *name == "tenant");
+    let tenant = tenant.map(|(_, tenant)| tenant);
     let caller = match keeper {
         Keeper::Socket => {
             let peer = request.extensions().get::<ConnectInfo<Peer>>();
@@ -225,10 +270,11 @@ pub(super) async fn guard(
             let from = request.extensions().get::<door::Caller>();
             let from = from.map(|caller| caller.address);
             let person = provider.person(request.headers(), from).await?;
+            provider.heed(&person, tenant)?;
             provider.admit(&person, route)?
         }
     };
-    if let Some((_, tenant)) = path.iter().find(|(name, _)| *name == "tenant") {
+    if let Some(tenant) = tenant {
         caller.scope.check_tenant(tenant, route)?;
     }
     request.extensions_mut().insert(caller);

@@ -1,6 +1,7 @@
 //! The admin face over a real socket.
 
 mod people;
+mod signals;
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,9 +57,15 @@ struct Served {
 
 impl Served {
     async fn start() -> Self {
+        Self::heard(None).await
+    }
+
+    /// The same whose tenant `acme` hears of its operators from their provider, beside a tenant
+    /// `other` that does not.
+    async fn heard(provider: Option<&str>) -> Self {
         let folder = TempDir::new().unwrap();
         let hand = Hand::new();
-        let app = open(&folder, &hand).await;
+        let app = open(&folder, &hand, provider).await;
         let ready = Arc::new(AtomicBool::new(true));
         let mut served = Self {
             folder,
@@ -119,24 +126,43 @@ async fn ask(socket: &std::path::Path, method: &str, path: &str, body: &str) -> 
     (status, serde_json::from_str(body).unwrap())
 }
 
-async fn open(folder: &TempDir, hand: &Hand) -> Arc<App> {
-    let tenants = folder.path().join("tenants/acme");
-    std::fs::create_dir_all(tenants.join("policies")).unwrap();
-    std::fs::write(tenants.join("tenant.toml"), TENANT).unwrap();
-    let baseline = "permit (principal, action, resource);\n";
-    std::fs::write(tenants.join("policies/baseline.cedar"), baseline).unwrap();
+async fn open(folder: &TempDir, hand: &Hand, provider: Option<&str>) -> Arc<App> {
+    let acme = provider.map(|url| {
+        format!(
+            r#"{TENANT}
+[signals.ops]
+issuer = "{url}"
+jwks = {{ url = "{url}/keys" }}
+operators = "{url}"
+allow_private = true
+push = {{ secret_file = "events.secret" }}
+"#
+        )
+    });
+    let mut declared = vec![(hand.tenant.clone(), acme.unwrap_or(TENANT.to_owned()))];
+    declared.extend(provider.map(|_| ("other".parse().unwrap(), TENANT.to_owned())));
     let config = Config::parse(&folder.path().join("dayfly.toml"), CONFIG).unwrap();
     let master = Arc::new(MasterKey::load(&config.key_file, false).unwrap());
-    let setup = TenantSetup {
-        name: hand.tenant.clone(),
-        folder: tenants,
-        context: TenantContext::new(&config, &hand.tenant),
-        proofs: ProofBounds::default(),
-        keys: Arc::new(KeyCache::new()),
-    };
-    let tenant = Tenant::open(hand.store.as_ref(), setup, master, at(2, 0, 0))
-        .await
-        .unwrap();
+    let mut tenants = Vec::new();
+    for (name, text) in declared {
+        let own = folder.path().join("tenants").join(name.as_str());
+        std::fs::create_dir_all(own.join("policies")).unwrap();
+        std::fs::write(own.join("tenant.toml"), text).unwrap();
+        std::fs::write(own.join("events.secret"), "the-secret-of-events").unwrap();
+        let baseline = "permit (principal, action, resource);\n";
+        std::fs::write(own.join("policies/baseline.cedar"), baseline).unwrap();
+        let mut context = TenantContext::new(&config, &name);
+        context.operators = provider.map(str::to_owned);
+        let setup = TenantSetup {
+            name,
+            folder: own,
+            context,
+            proofs: ProofBounds::default(),
+            keys: Arc::new(KeyCache::new()),
+        };
+        let opened = Tenant::open(hand.store.as_ref(), setup, Arc::clone(&master), at(2, 0, 0));
+        tenants.push(opened.await.unwrap());
+    }
     let bounds = ServerBounds {
         domain: Bounds::default(),
         token_bytes: 4096,
@@ -147,7 +173,7 @@ async fn open(folder: &TempDir, hand: &Hand) -> Arc<App> {
     let store = ObeyingStore::new(hand.store.clone(), hand.clock.clone(), None);
     let store = Arc::new(store);
     let sinks = HeadSinks::new(Vec::new());
-    Arc::new(App::new(store, clock, bounds, vec![tenant], sinks).unwrap())
+    Arc::new(App::new(store, clock, bounds, tenants, sinks).unwrap())
 }
 
 #[tokio::test]

@@ -75,6 +75,7 @@ pub(super) fn declared(source: &Source) -> Declared {
     let context = TenantContext {
         issuer: "https://dayfly.example/acme".to_owned(),
         bounds: crate::config::Bounds::default(),
+        operators: None,
     };
     Declared::load(source, &context).unwrap().0
 }

@@ -17,9 +17,9 @@ use crate::verify::People;
 use crate::verify::tests::local::LocalIssuer;
 
 /// The admin listener of a server, and the provider of its operators.
-struct Listener {
-    served: Served,
-    issuer: LocalIssuer,
+pub(super) struct Listener {
+    pub(super) served: Served,
+    pub(super) issuer: LocalIssuer,
     address: SocketAddr,
     _stop: watch::Sender<bool>,
 }
@@ -30,8 +30,18 @@ impl Listener {
     }
 
     async fn bounded(unverified: Rate) -> Self {
-        let served = Served::start().await;
         let issuer = LocalIssuer::start().await;
+        Self::over(Served::start().await, issuer, unverified).await
+    }
+
+    /// One whose tenant `acme` hears of the operators from their provider.
+    pub(super) async fn heard() -> Self {
+        let issuer = LocalIssuer::start().await;
+        let served = Served::heard(Some(&issuer.url)).await;
+        Self::over(served, issuer, Rate::per_minute(10_000)).await
+    }
+
+    async fn over(served: Served, issuer: LocalIssuer, unverified: Rate) -> Self {
         let role = |role: Role| (role, Who::Group(role.word().to_owned()));
         let operators = Operators {
             issuer: issuer.url.clone(),
@@ -70,11 +80,11 @@ impl Listener {
     }
 
     /// An ID token of somebody in these groups.
-    fn token(&self, sub: &str, groups: &[&str]) -> String {
+    pub(super) fn token(&self, sub: &str, groups: &[&str]) -> String {
         self.issuer.token(&self.claims(sub, groups))
     }
 
-    fn claims(&self, sub: &str, groups: &[&str]) -> Value {
+    pub(super) fn claims(&self, sub: &str, groups: &[&str]) -> Value {
         let now = self.served.app.now().seconds();
         json!({
             "iss": self.issuer.url, "sub": sub, "aud": "dayfly", "iat": now, "exp": now + 300,
@@ -82,17 +92,17 @@ impl Listener {
         })
     }
 
-    async fn get(&self, path: &str, token: &str) -> (u16, Value) {
+    pub(super) async fn get(&self, path: &str, token: &str) -> (u16, Value) {
         let (status, _, body) = self.ask("GET", path, &[&bearer(token)], "").await;
         (status, body)
     }
 
-    async fn post(&self, path: &str, token: &str, body: &str) -> (u16, Value) {
+    pub(super) async fn post(&self, path: &str, token: &str, body: &str) -> (u16, Value) {
         let (status, _, body) = self.ask("POST", path, &[&bearer(token)], body).await;
         (status, body)
     }
 
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         method: &str,
         path: &str,
