@@ -19,6 +19,7 @@ impl World {
         let context = TenantContext {
             issuer: format!("{PUBLIC}/acme"),
             bounds: config::Bounds::default(),
+            operators: None,
         };
         let (declared, _) = Declared::load(&source, &context).unwrap();
         let (now, page) = (self.app.now(), (None, 10));

@@ -565,18 +565,18 @@ fn people_prove_what_people_start() {
     ]);
 }
 
+/// A transmitter with these lines beside its issuer, and an issuer of people.
+fn signals(lines: &str) -> String {
+    let people = "[issuer.idp]\nkind = \"oidc\"\nurl = \"https://idp.example/\"\n";
+    let of_people = format!("{people}people = true\naudience = \"d\"\n");
+    let good = good_but(people, &of_people);
+    format!("{good}[signals.hr]\nissuer = \"https://hr.example\"\n{lines}\n")
+}
+
 #[test]
-fn transmitters() {
-    let signals = |lines: &str| {
-        let people = "[issuer.idp]\nkind = \"oidc\"\nurl = \"https://idp.example/\"\n";
-        let of_people = format!("{people}people = true\naudience = \"d\"\n");
-        let good = good_but(people, &of_people);
-        format!("{good}[signals.hr]\nissuer = \"https://hr.example\"\n{lines}\n")
-    };
-    let people = "people = \"idp\"";
+fn transmitters_of_operators() {
     let push = "push = { secret_file = \"hook.secret\" }";
     check(&[
-        (signals(&format!("{people}\n{push}")), "loads"),
         (
             signals(&format!("operators = \"https://people.example\"\n{push}")),
             "loads",
@@ -589,6 +589,15 @@ fn transmitters() {
             signals(&format!("operators = true\n{push}")),
             "tenant.toml:29:1: `signals.hr.operators` is true or false, wanted a text",
         ),
+    ]);
+}
+
+#[test]
+fn transmitters() {
+    let people = "people = \"idp\"";
+    let push = "push = { secret_file = \"hook.secret\" }";
+    check(&[
+        (signals(&format!("{people}\n{push}")), "loads"),
         (
             signals(&format!(
                 "{people}\npush = {{ secret_file = [\"hook.secret\", \"hook.secret\"] }}"
