@@ -335,12 +335,12 @@ async fn what_a_policy_has_people_approve_is_not_handed_over_to() {
 #[tokio::test]
 async fn what_was_approved_by_somebody_whose_account_is_gone_does_not_open() {
     let world = World::declared(&format!("{TENANT}{APPROVALS}{OPERATORS}")).await;
-    for (repository, approvers, gone) in [
-        (7, ["mona", ""], "mona"),
-        (8, ["anna", "hugo"], "anna"),
-        (8, ["dora", "otto"], "otto"),
+    for (repository, run, approvers, gone) in [
+        (7, 1, ["mona", ""], "mona"),
+        (8, 1, ["anna", "hugo"], "anna"),
+        (8, 2, ["dora", "otto"], "otto"),
     ] {
-        let asked = world.asked(repository, 1).await;
+        let asked = world.asked(repository, run).await;
         let people = approvers.iter().filter(|who| !who.is_empty());
         for who in people {
             world.approve(&asked, who).await.unwrap();
