@@ -23,7 +23,7 @@ const LEDGER: &str = "--workspace --test all";
 const STORE: &str = "--workspace --test store";
 const STORE_INSIDE: &str = "--package dayfly-store --lib";
 const ATTACKS: &str = "--workspace --test attacks";
-const SERVER_INSIDE: &str = "--package dayfly-server --lib";
+const SERVER_INSIDE: &str = "--workspace --lib";
 const SIMULATION: &str = "--workspace --bin dayfly-sim";
 
 /// From the crates that depend on nothing to the server, so that each is built anew as seldom as can be.
