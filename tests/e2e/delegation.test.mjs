@@ -1,12 +1,13 @@
 // The programs of docs/delegation.md, as they stand there: a parent that signs and children that come in.
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, before, test } from 'node:test';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { promisify } from 'node:util';
 import { ARTIFACTS, SECRET, binary, run, startDayfly } from './lib/dayfly.mjs';
 import { Client, introspect } from './lib/client.mjs';
 import { startPlatform } from './lib/platform.mjs';
@@ -37,10 +38,15 @@ before(async () => {
   await mkdir(folder);
   await symlink(here('./node_modules'), join(folder, 'node_modules'));
   const text = await readFile(here('../../docs/delegation.md'), 'utf8');
-  for (const [, body] of text.matchAll(/```(?:javascript|python)\n([\s\S]*?)```/g)) {
+  for (const [, body] of text.matchAll(/```(?:typescript|python)\n([\s\S]*?)```/g)) {
     const [, name] = body.match(/^(?:\/\/|#) (\S+):/);
     await writeFile(join(folder, name), body);
   }
+  // As strictly as a compiler can, and then run as what it makes of them.
+  const tsc = here('./node_modules/.bin/tsc');
+  const options = ['--strict', '--target', 'es2022', '--module', 'nodenext', '--types', 'node'];
+  await promisify(execFile)(tsc, [...options, 'parent.mts', 'child.mts'], { cwd: folder })
+    .catch((error) => { throw new Error(error.stdout || error.message); });
   ({ handOver } = await import(pathToFileURL(join(folder, 'parent.mjs'))));
 });
 after(async () => {
