@@ -106,11 +106,7 @@ async fn what_people_started_ends_by_their_providers_word() {
     stage.start().await;
     assert!(!task.introspect(&shared).await);
     assert_eq!(rule(&shared, &login(59)).await, "rights_removed");
-    let (done, trace) = stage.operate(&["trace", &task.task, "--config", "dayfly.toml"]);
-    assert!(
-        done && trace.contains("upstream: signals.idp: session-revoked"),
-        "{trace}"
-    );
+    stage.traced(&task.task, "upstream: signals.idp: session-revoked");
 
     // An account that is gone.
     let gone = event(&shared, &format!("{RISC}/account-disabled"));

@@ -175,6 +175,18 @@ impl Stage {
             .unwrap()
     }
 
+    /// Has a task traced until the trace says this: what it lists is found behind the commit.
+    #[track_caller]
+    pub(crate) fn traced(&self, task: &str, says: &str) {
+        for _ in 0..50 {
+            let (done, trace) = self.operate(&["trace", task, "--config", "dayfly.toml"]);
+            if done && trace.contains(says) {
+                return;
+            }
+        }
+        panic!("the trace of {task} does not say `{says}`");
+    }
+
     /// Runs a command of an operator: its exit code and everything it printed.
     pub(crate) fn operate(&self, arguments: &[&str]) -> (bool, String) {
         let done = Command::new(env!("CARGO_BIN_EXE_dayfly"))
