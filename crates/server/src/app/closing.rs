@@ -6,11 +6,10 @@ use dayfly_domain::{
 };
 use dayfly_store::{Annex, Append, CloseWrite, OpenTask, Unavailable};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
+use super::ending::by_word;
 use super::plan::change;
 use super::refuse::unavailable;
-use crate::random;
 
 /// A run, or one job of it, that is over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -179,10 +178,7 @@ impl Closing {
     }
 
     fn annex(&self) -> Result<Annex, Refusal> {
-        Ok(Annex {
-            salt: random::bytes().map_err(|why| unavailable(&why))?,
-            data: json!({ "reason": format!("{}: {}", self.issuer, self.said) }).to_string(),
-        })
+        by_word(&format!("{}: {}", self.issuer, self.said))
     }
 }
 

@@ -158,8 +158,8 @@ impl App {
             let events = self.decide_end(tenant, end, cause, &open, now)?;
             let moves = self.moves_of(tenant, std::slice::from_ref(&open));
             let moves = moves.map_err(|why| unavailable(&why))?;
-            let said = moves.said(&open, &events).map(str::to_owned);
-            let append = recorded(&open, events, now, said.as_deref())?;
+            let said = moves.said(&open, &events);
+            let append = recorded(&open, events, now, said)?;
             let after = append.changes.first().map(|change| change.next.clone());
             match self.held.end(tenant.name(), append).await {
                 Ok(done) => return Ok((done.is_durable(), after)),

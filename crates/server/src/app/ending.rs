@@ -44,8 +44,8 @@ pub(super) fn documents(lost: &Lost, former: &Source) -> [Document; 2] {
     ]
 }
 
-/// What records an end, and by whose word it came where `said` tells: nothing of its series starts again after an end by policy until an
-/// operator lifts the block (DESIGN section 3).
+/// What records an end, and by whose word it came where `said` tells. After an end by policy nothing
+/// of its series starts again until an operator lifts the block (DESIGN section 3).
 pub(super) fn recorded(
     open: &OpenTask,
     events: Vec<Event>,
@@ -64,13 +64,7 @@ pub(super) fn recorded(
         | Event::CredentialRevoked(_)
         | Event::ClientEnded(_) => false,
     });
-    let annex = match said {
-        None => None,
-        Some(said) => Some(Annex {
-            salt: random::bytes().map_err(|why| unavailable(&why))?,
-            data: json!({ "reason": said }).to_string(),
-        }),
-    };
+    let annex = said.map(by_word).transpose()?;
     let mut append = Append {
         now,
         changes: vec![change(Some(&open.task), open.task.id, events, annex)?],
@@ -80,6 +74,14 @@ pub(super) fn recorded(
         block_series(&mut append, open, None)?;
     }
     Ok(append)
+}
+
+/// The annex of what came by somebody's word, who is no person here.
+pub(super) fn by_word(said: &str) -> Result<Annex, dayfly_domain::Refusal> {
+    Ok(Annex {
+        salt: random::bytes().map_err(|why| unavailable(&why))?,
+        data: json!({ "reason": said }).to_string(),
+    })
 }
 
 /// Has an append that ends a task block its series, so that nothing of it starts again.

@@ -2,16 +2,16 @@
 
 use dayfly_domain::{Block, BlockOn, Digest, Epoch, EpochOf, Refusal, Span, Time};
 use dayfly_store::{
-    Annex, Append, AppendError, Facts, FactsQuery, Note, PersonOver, PersonWrite, Unavailable,
+    Append, AppendError, Facts, FactsQuery, Note, PersonOver, PersonWrite, Unavailable,
 };
 use dayfly_token::hash::sha256_of_parts;
 use serde_json::json;
 
 use super::end::ATTEMPTS;
+use super::ending::by_word;
 use super::held::Acknowledged;
 use super::refuse::{Refused, Trail, unavailable};
 use super::{App, Tenant};
-use crate::random;
 use crate::verify::VerifiedSignal;
 use crate::verify::signal::{LONGEST_LATE_SECONDS, Over};
 
@@ -162,10 +162,7 @@ fn append(over: &Over, facts: &Facts, now: Time) -> Result<Option<Append>, Refus
             append.notes.push(Note {
                 kind: "block.set",
                 data: json!({"on": on.to_string()}).to_string(),
-                annex: Some(Annex {
-                    salt: random::bytes().map_err(|why| unavailable(&why))?,
-                    data: json!({ "reason": over.said }).to_string(),
-                }),
+                annex: Some(by_word(&over.said)?),
             });
             append.blocks.push(Block {
                 on,

@@ -217,21 +217,18 @@ impl App {
     /// What somebody should look at about the pods.
     pub(super) fn pod_warnings(&self) -> Vec<String> {
         let now = self.now();
-        let failing = |status: ReviewStatus| {
-            let (at, why) = (status.asked_at?, status.failure?);
-            let origin = status.origin;
+        let statuses = self.token_reviews();
+        let failing = |status: &ReviewStatus| {
+            let (at, why) = (status.asked_at?, status.failure.as_ref()?);
+            let origin = &status.origin;
             Some(format!(
                 "the cluster at {origin} cannot be asked about tokens, last at {at}: {why}; its pods are granted nothing, and those that are gone end by deadline and heartbeat"
             ))
         };
-        let mut warnings: Vec<String> = self
-            .token_reviews()
-            .into_iter()
-            .filter_map(failing)
-            .collect();
-        let unproven = |status: &ReviewStatus| status.fell > 0 && status.stands == 0;
-        for status in self.token_reviews().into_iter().filter(unproven) {
-            let origin = status.origin;
+        let mut warnings: Vec<String> = statuses.iter().filter_map(failing).collect();
+        let unproven = |status: &&ReviewStatus| status.fell > 0 && status.stands == 0;
+        for status in statuses.iter().filter(unproven) {
+            let origin = &status.origin;
             warnings.push(format!(
                 "the cluster at {origin} has vouched for no token since it is asked in this way: what it says ends nothing until it has"
             ));
