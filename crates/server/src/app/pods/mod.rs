@@ -142,6 +142,7 @@ impl App {
         let over = webhook::Over {
             claims: (**turn.token.claims()).clone(),
             job: None,
+            jobs: Vec::new(),
             said: format!(
                 "TokenReview of pod {}: {} is {}",
                 turn.token.pod(),
