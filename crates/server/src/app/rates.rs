@@ -3,7 +3,7 @@
 //! Only what grants is counted: proofs, renewals and exchanges. A beat, a look at a task and above
 //! all an end are never refused for coming too often.
 
-use dayfly_domain::{ClientId, Name, Refusal, Rule, Time};
+use dayfly_domain::{ClientId, Name, Refusal, Rule, Span, Time};
 
 use super::{App, Tenant};
 use crate::config::Rate;
@@ -31,12 +31,37 @@ impl App {
             return Ok(());
         };
         let issuer = &found.workload.issuer;
-        if let Some(rate) = declared.issuers.get(issuer).and_then(|found| found.rate) {
+        if let Some(rate) = rate_of(declared, issuer) {
             let key = (tenant.name().clone(), issuer.clone());
             let field = format!("issuer.{issuer}.rate");
             charge(&self.rates.issuers, key, rate, &field, now)?;
         }
         self.charge_workload(tenant, workload, found.rate, now)
+    }
+
+    /// Whether a proof would be within these rates; charges nothing.
+    pub(super) fn check_proof_rates(
+        &self,
+        tenant: &Tenant,
+        declared: &Declared,
+        workload: &Name,
+    ) -> Result<(), Refusal> {
+        let Some(found) = declared.workloads.get(workload) else {
+            return Ok(());
+        };
+        let now = self.now();
+        let issuer = &found.workload.issuer;
+        if let Some(rate) = rate_of(declared, issuer) {
+            let key = (tenant.name().clone(), issuer.clone());
+            let checked = self.rates.issuers.check(&key, rate, now);
+            checked.map_err(|wait| over(&format!("issuer.{issuer}.rate"), rate, wait))?;
+        }
+        if let Some(rate) = found.rate {
+            let key = (tenant.name().clone(), workload.clone());
+            let checked = self.rates.workloads.check(&key, rate, now);
+            checked.map_err(|wait| over(&format!("workload.{workload}.rate"), rate, wait))?;
+        }
+        Ok(())
     }
 
     /// Charges an authenticated client, and its workload.
@@ -81,12 +106,19 @@ fn charge<K: std::hash::Hash + Eq>(
     field: &str,
     now: Time,
 ) -> Result<(), Refusal> {
-    buckets.take(key, rate, now).map_err(|wait| {
-        Refusal::new(Rule::RateLimit)
-            .field(field)
-            .wanted(format!("at most {rate}"))
-            .got("more")
-            .hint(format!("the same request passes in {wait}"))
-            .retry_after(wait)
-    })
+    let charged = buckets.take(key, rate, now);
+    charged.map_err(|wait| over(field, rate, wait))
+}
+
+fn rate_of(declared: &Declared, issuer: &Name) -> Option<Rate> {
+    declared.issuers.get(issuer)?.rate
+}
+
+fn over(field: &str, rate: Rate, wait: Span) -> Refusal {
+    Refusal::new(Rule::RateLimit)
+        .field(field)
+        .wanted(format!("at most {rate}"))
+        .got("more")
+        .hint(format!("the same request passes in {wait}"))
+        .retry_after(wait)
 }
