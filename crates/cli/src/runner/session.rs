@@ -64,7 +64,7 @@ pub(crate) enum Begun {
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) server: Server,
-    origin: Origin,
+    pub(super) origin: Origin,
     pub(super) ask: Ask,
     pub(super) binding: Binding,
     resources: BTreeMap<String, String>,
