@@ -169,6 +169,11 @@ impl App {
         self.check_asked(&request.access)?;
         let given = given(&handover)?;
         self.check_asked(&given)?;
+        if request.actor.is_some() {
+            // Nobody's cluster is asked for a child that its parent cannot take in.
+            open.task.check_client(parent.number, now)?;
+            self.check_client_rates(tenant, parent, &open.task.workload, now)?;
+        }
         let actor = self.verify_actor(tenant, request, trail).await?;
         let client = NewClient {
             jkt: key_proof.as_ref().map(|proof| Digest(proof.jkt().0)),

@@ -268,7 +268,7 @@ async fn bounds_that_are_come_near_are_found_by_what_was_granted_and_refused() {
     for run in 11..=15 {
         jobs.push(world.job(run).await);
     }
-    let over = super::job::signed(&super::job::claims(&world, 1, 16));
+    let over = signed(&claims(&world, 1, 16));
     assert_eq!(
         world.ask(&over, Some(&new_key()), &[]).await.rule(),
         "open_limit"
@@ -391,7 +391,7 @@ async fn a_review_holds_what_is_allowed_against_what_was_granted() {
         world.end(&job).await;
     }
     // A refusal names the workload too and is no run.
-    let refused = super::job::signed(&super::job::claims(&world, 1, 4));
+    let refused = signed(&claims(&world, 1, 4));
     let answer = world
         .ask(&refused, Some(&new_key()), &[("scope", "nothing")])
         .await;

@@ -6,7 +6,8 @@ use axum::http::StatusCode;
 use dayfly_server::config::{AddressRates, Rate};
 
 use super::approval::{Asked, asked_of};
-use super::job::{JWT_BEARER, new_key, signed};
+use super::delegation::scope;
+use super::job::{JWT_BEARER, TYPE_JWT, new_key, signed};
 use super::pods::{Cluster, claims, declared, world};
 use super::world::{ARTIFACTS, World};
 
@@ -163,4 +164,45 @@ async fn an_approved_pod_of_which_no_token_is_at_hand_shows_it_again() {
     assert_eq!(granted.status, 200, "{}", granted.text);
     assert_eq!(cluster.asked().len(), 1);
     assert_eq!(world.count("client.registered", &asked.task), 1);
+}
+
+/// A workload of the platform that hands over to pods, and may ask once a minute.
+const LEAD: &str = r#"
+[workload.lead]
+owner   = "team"
+kind    = "agent"
+purpose = "hands work to pods"
+match   = { issuer = "github", repository_id = "51" }
+client_rate = { requests = 1, per = "1m" }
+delegation = { depth = 1, clients = 4, to = ["settler"] }
+access  = [{ resource = "artifacts", type = "artifact", actions = ["read"], identifier = "octo/*", scope = "artifacts:read" }]
+"#;
+
+#[tokio::test]
+async fn nobody_is_asked_about_a_child_whose_parent_is_over_its_rate() {
+    let (cluster, url) = Cluster::start().await;
+    let world = World::declared(&format!("{}{LEAD}", declared(&url))).await;
+    let job = world.job_of(51, 1, &[]).await;
+    assert_eq!(world.renew(&job, &[]).await.status, 200);
+    let own = signed(&claims(&world, "14ee3fa4", "one"));
+    let more = [
+        ("actor_token", own.as_str()),
+        ("actor_token_type", TYPE_JWT),
+    ];
+    let come_in = async || {
+        let key = new_key();
+        let handover = world.handover(&job, Some(&key), &scope("artifacts:read"));
+        world.come_in(&handover, Some(&key), &more).await
+    };
+    let refusal = come_in().await;
+    assert_eq!(refusal.rule(), "rate_limit", "{}", refusal.text);
+    assert_eq!(cluster.asked().len(), 0);
+    world.wait(60);
+    let child = come_in().await;
+    assert_eq!(
+        (child.status, cluster.asked().len()),
+        (200, 1),
+        "{}",
+        child.text
+    );
 }

@@ -2,7 +2,7 @@
 
 use dayfly_domain::access::AccessRequest;
 use dayfly_domain::{
-    Counts, Digest, Name, NewClient, Opening, Refusal, Rule, Task, TaskKey, Workload, admit_unheld,
+    Digest, Name, NewClient, Opening, Refusal, Rule, Task, TaskKey, Workload, admit_unheld,
     check_actor,
 };
 use dayfly_store::FactsQuery;
@@ -114,10 +114,7 @@ impl App {
         };
         let checked = match to {
             For::Task => admit_unheld(&opening).map(|_| ()),
-            For::Child => check_actor(&Opening {
-                counts: Counts::default(),
-                ..opening
-            }),
+            For::Child => check_actor(&opening),
         };
         match checked {
             // Who is blocked may have handed over what is asked for: it is decided anew.
@@ -127,8 +124,10 @@ impl App {
             checked => checked?,
         }
         match to {
-            For::Task => self.check_proof_rates(tenant, &loaded.declared, &workload.name),
-            // Its parent's are charged.
+            For::Task => {
+                self.check_proof_rates(tenant, &loaded.declared, &workload.name, opening.now)
+            }
+            // Its parent's count, and were looked at.
             For::Child => Ok(()),
         }
     }
