@@ -35,6 +35,7 @@ mod letters;
 mod people;
 mod pipelines;
 mod platforms;
+mod pod_grants;
 mod pods;
 mod policy;
 mod proofs;
