@@ -555,7 +555,7 @@ fn the_url_of_operators_is_one_that_people_reach() {
             with(&format!(
                 "admin_url = \"https://ops.example/x\"\nadmin = \"127.0.0.1:8441\"\n[operators]\n{PROVIDER}"
             )),
-            "6:13: `https://ops.example/x` is more than scheme, host and port in their plain spelling, write `https://ops.example`",
+            "6:1: `https://ops.example/x` is more than scheme, host and port in their plain spelling, write `https://ops.example`",
         ),
     ]);
 }

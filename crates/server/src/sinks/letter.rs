@@ -332,8 +332,7 @@ impl Place<'_> {
     }
 }
 
-/// A detail by its type, its actions, its resource and the scope that names it, which are all declared
-/// words.
+/// A detail by its type, its actions and its resource, which are all declared words.
 fn detail(detail: &Value) -> String {
     let text = |name: &str| detail.get(name).and_then(Value::as_str).unwrap_or_default();
     let actions: Vec<&str> = detail
@@ -344,16 +343,11 @@ fn detail(detail: &Value) -> String {
         .filter_map(Value::as_str)
         .collect();
     let (kind, resource) = (text("type"), text("resource"));
-    let actions = if actions.is_empty() {
-        String::new()
+    if actions.is_empty() {
+        format!("{kind} at {resource}")
     } else {
-        format!(" ({})", actions.join(", "))
-    };
-    let scope = match text("scope") {
-        "" => String::new(),
-        scope => format!(", scope {scope}"),
-    };
-    format!("{kind}{actions} at {resource}{scope}")
+        format!("{kind} ({}) at {resource}", actions.join(", "))
+    }
 }
 
 fn named(name: &'static str) -> HeaderName {

@@ -227,7 +227,9 @@ async fn one_that_falls_silent_is_never_closed() {
     world.app.survey().await;
     let silent = world.job(1).await;
     assert_eq!(world.beat(&silent).await.status, 200);
-    world.look(400).await;
+    world.app.sweep().await;
+    super::silence::sweep_for(&world, 310).await;
+    world.app.survey().await;
     assert_eq!(world.why_gone(&silent.task), "heartbeat");
     assert_eq!(world.found(), ["never_closed/workload:release"]);
     let job = world.job(2).await;

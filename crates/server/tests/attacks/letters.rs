@@ -74,7 +74,7 @@ async fn a_request_for_approval_tells_whom_to_ask_what_for_and_where() {
             "deploy",
             "an approval",
             1800,
-            "artifact (publish, read) at artifacts, scope artifacts:publish",
+            "artifact (publish, read) at artifacts",
         ),
         text(
             &world,
@@ -82,8 +82,7 @@ async fn a_request_for_approval_tells_whom_to_ask_what_for_and_where() {
             "release",
             "two approvals",
             600,
-            "artifact (publish, read) at artifacts, scope artifacts:publish \
-             and message (read) at queue",
+            "artifact (publish, read) at artifacts and message (read) at queue",
         ),
     ];
     for ((letter, text), asked) in told.iter().zip(&wanted).zip([&whole, &some]) {

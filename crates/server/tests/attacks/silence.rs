@@ -3,7 +3,7 @@
 use super::job::proof;
 use super::world::World;
 
-async fn sweep_for(world: &World, seconds: u64) {
+pub(crate) async fn sweep_for(world: &World, seconds: u64) {
     for _ in 0..seconds / 5 {
         world.wait(5);
         world.app.sweep().await;
