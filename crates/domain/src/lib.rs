@@ -30,6 +30,7 @@ mod subject;
 mod task;
 mod text;
 mod time;
+mod uses;
 
 pub use admit::{Admission, Claim, ClaimState, Counts, Opening, Spent, admit, check_actor};
 pub use apply::apply;
@@ -59,3 +60,4 @@ pub use task::{
 };
 pub use text::{Digest, Name};
 pub use time::{Span, Time};
+pub use uses::{UseAsked, check_use};

@@ -262,6 +262,7 @@ async fn explain_request(args: &ExplainArgs, at: At<'_>) -> Result<Value> {
         action: args.action.clone(),
         claims,
         subject,
+        said: BTreeMap::new(),
         address: args.address,
         open_tasks: None,
         starts_last_hour: None,

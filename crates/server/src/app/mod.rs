@@ -54,6 +54,8 @@ mod tally;
 mod tenant;
 mod turns;
 mod upstream;
+mod used;
+mod uses;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -98,6 +100,7 @@ pub use sinks::HeadSinks;
 pub use subject::SubjectRequest;
 pub use tenant::{Loaded, OpenError, Tenant, TenantSetup, check_overlaps};
 pub use upstream::Heard;
+pub use uses::{Decided, SUBJECT, Shown, Until, UseQuestion, UseQuestions};
 
 /// Bounds of a server that are not the domain's.
 #[derive(Clone, Copy, Debug)]
@@ -129,6 +132,7 @@ pub struct App {
     space: space::Space,
     turns: turns::Turns,
     claims: permit::KnownClaims,
+    grants: used::KnownGrants,
     head_sinks: HeadSinks,
     /// Where the last head of each ledger is kept; none where nothing is kept of them.
     handed_out: Option<Arc<HandedOut>>,
@@ -174,6 +178,7 @@ impl App {
             space: space::Space::default(),
             turns: turns::Turns::default(),
             claims: permit::KnownClaims::default(),
+            grants: used::KnownGrants::default(),
             head_sinks,
             handed_out: None,
             rates: rates::Rates::default(),

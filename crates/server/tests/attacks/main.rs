@@ -20,6 +20,7 @@ mod by_hand;
 mod clocks;
 mod containment;
 mod contention;
+mod decisions;
 mod declared;
 mod delegation;
 mod delegation_edges;
