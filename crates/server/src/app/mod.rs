@@ -3,6 +3,7 @@
 mod actor;
 mod approve;
 mod authenticate;
+mod bearer;
 mod beat;
 mod child;
 mod closing;
@@ -65,12 +66,14 @@ use dayfly_store::Store;
 use dayfly_store::clock::Clock;
 use dayfly_token::nonce::NonceKey;
 
+use crate::finding::Watched;
 use crate::restore::HandedOut;
 use crate::transmitters::Outages;
 
 pub use actor::Actor;
 pub use approve::Approved;
 pub use authenticate::{Presented, Proven};
+pub use bearer::{SUBJECT, Shown};
 pub use beat::Beaten;
 pub use closing::Over;
 pub use contain::{Contained, Containment, Stop, WouldEnd};
@@ -100,7 +103,7 @@ pub use sinks::HeadSinks;
 pub use subject::SubjectRequest;
 pub use tenant::{Loaded, OpenError, Tenant, TenantSetup, check_overlaps};
 pub use upstream::Heard;
-pub use uses::{Decided, SUBJECT, Shown, Until, UseQuestion, UseQuestions};
+pub use uses::{Decided, Until, UseQuestion, UseQuestions};
 
 /// Bounds of a server that are not the domain's.
 #[derive(Clone, Copy, Debug)]
@@ -160,6 +163,10 @@ impl App {
     ) -> Result<Self, crate::random::NoRandomness> {
         let secret = zeroize::Zeroizing::new(crate::random::bytes::<32>()?);
         let started = clock.now();
+        for tenant in &tenants {
+            let watched = Watched::of(&tenant.loaded().declared);
+            store.tally().watch(tenant.name(), watched);
+        }
         Ok(Self {
             held: Arc::clone(&store),
             store,

@@ -104,7 +104,12 @@ impl Allowed<'_> {
             said: &self.question.said,
             policy: by.into_recorded(),
         };
-        note("use.allowed", &leaf, &annex)
+        let (data, annex) = written(&leaf, &annex)?;
+        Ok(Note {
+            kind: "use.allowed",
+            data,
+            annex,
+        })
     }
 }
 
@@ -132,23 +137,25 @@ impl Denied<'_> {
             hint: &explained.hint,
             policy: explained.trail.policy.as_deref(),
         };
-        note("use.denied", &leaf, &annex)
+        let (data, annex) = written(&leaf, &annex)?;
+        Ok(Note {
+            kind: "use.denied",
+            data,
+            annex,
+        })
     }
 }
 
-fn note(
-    kind: &'static str,
+/// The text of a leaf's data, and the annex.
+fn written(
     leaf: &impl Serialize,
     annex: &impl Serialize,
-) -> Result<Note, NoteError> {
-    Ok(Note {
-        kind,
-        data: serde_json::to_string(leaf)?,
-        annex: Some(Annex {
-            salt: random::bytes()?,
-            data: serde_json::to_string(annex)?,
-        }),
-    })
+) -> Result<(String, Option<Annex>), NoteError> {
+    let annex = Annex {
+        salt: random::bytes()?,
+        data: serde_json::to_string(annex)?,
+    };
+    Ok((serde_json::to_string(leaf)?, Some(annex)))
 }
 
 /// As much of a resource's own text as an entry keeps of it: enough to know it by.

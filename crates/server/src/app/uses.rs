@@ -7,47 +7,25 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dayfly_domain::access::{AskedUse, RawField, RequestDetail};
+use dayfly_domain::access::{AskedUse, Detail, RawField, RequestDetail};
 use dayfly_domain::{
-    Claims, Name, Refusal, RefusalId, Rule, Spent, Stage, UseAsked, check_unblocked, check_use,
+    Claims, Name, Refusal, RefusalId, Rule, Stage, Task, UseAsked, check_unblocked, check_use,
     rights_removed,
 };
-use dayfly_store::{AppendError, Observed, Spend, Use};
-use dayfly_token::alg::Alg;
-use dayfly_token::dpop::{DpopExpect, MAX_AGE_SECONDS, MAX_AHEAD_SECONDS, VerifiedDpop};
-use dayfly_token::htu::Htu;
+use dayfly_store::{AppendError, Observed, Use};
 
 use super::authenticate::{OwnToken, ended};
+use super::bearer::{Bearer, Shown};
 use super::permit::{UseAsking, permit_use};
 use super::refuse::{Refused, Trail, unavailable};
 use super::renew::{declared_workload, others_of, proving, relies_of};
-use super::replay::{one_time, replayed};
+use super::replay::replayed;
 use super::tenant::Loaded;
 use super::used::{Allowed, Denied};
 use super::{App, Tenant};
-use crate::verify;
 
 /// How often a decision is made anew while what is declared moves under it.
 const ATTEMPTS: usize = 16;
-/// What a subject is, the only kind there is: the bearer of a credential.
-pub const SUBJECT: &str = "credential";
-
-/// The bearer of a credential, by what it showed to the resource that asks.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Shown {
-    /// What kind of subject it is said to be.
-    pub kind: String,
-    /// How the resource calls it. It names and gives nothing: a name of another is refused.
-    pub id: String,
-    /// The token.
-    pub token: Option<String>,
-    /// The DPoP proof.
-    pub proof: Option<String>,
-    /// The method of the request that both came with.
-    pub method: Option<String>,
-    /// The URL of it.
-    pub url: Option<String>,
-}
 
 /// One thing that is to be done.
 #[derive(Clone, Debug)]
@@ -99,17 +77,22 @@ pub struct Decided {
     pub entry: Option<u64>,
 }
 
-/// Who has shown a live credential of this resource, and holds its key where it is bound to one.
-struct Bearer<'a> {
-    token: &'a str,
-    own: Arc<OwnToken>,
-    spend: Option<Spend>,
+/// A use that was judged: one that is to be recorded, and one that cannot be.
+enum Judged {
+    Record(Box<Recording>),
+    Denied(Refused),
 }
 
-/// A use that was judged and is to be recorded, or none that could be.
-enum Judged {
-    Record(Box<Use>, Option<Refused>),
-    Denied(Refused),
+/// A use that is to be recorded, and why it is denied or what it is a use of.
+struct Recording {
+    used: Use,
+    verdict: Result<Counts, Refused>,
+}
+
+/// What an allowed use counts for: the workloads of its chain, and the claims that fill theirs.
+struct Counts {
+    detail: Detail,
+    by: Vec<(Name, Claims)>,
 }
 
 impl App {
@@ -165,116 +148,6 @@ impl App {
             &"the declared state did not stand still",
         )))
     }
-
-    /// Checks what was shown: a token for this very resource that is live, and a proof by its key.
-    fn bearer<'a>(
-        &self,
-        tenant: &Tenant,
-        resource: &Name,
-        shown: &'a Shown,
-    ) -> Result<Bearer<'a>, Refusal> {
-        if shown.kind != SUBJECT {
-            return Err(Refusal::new(Rule::Invalid)
-                .field("subject.type")
-                .wanted(SUBJECT)
-                .got(shown.kind.as_str()));
-        }
-        let token = shown.token.as_deref().ok_or_else(|| {
-            Refusal::new(Rule::Credential)
-                .field("subject.properties.token")
-                .wanted("the token that the caller showed: an id is nobody's authority")
-                .got("none")
-        })?;
-        let own = self.own_token(tenant, token)?;
-        let loaded = tenant.loaded();
-        let url = loaded.declared.catalog.url_of(resource);
-        if own.audience != url {
-            return Err(Refusal::new(Rule::Audience)
-                .field("aud")
-                .wanted(url)
-                .got(own.audience.as_str()));
-        }
-        let names = [own.id.to_string(), own.id.client.to_string()];
-        if own.subject != shown.id && !names.contains(&shown.id) {
-            return Err(Refusal::new(Rule::Credential)
-                .field("subject.id")
-                .wanted("the `sub`, `client_id` or `jti` of the token")
-                .got(shown.id.as_str()));
-        }
-        self.check_live(tenant, &own, self.now())?;
-        let spend = self.prove_bearer(shown, token, &own)?;
-        Ok(Bearer { token, own, spend })
-    }
-
-    /// Checks, for a bound credential, the proof that its key made for the request to the resource
-    /// (RFC 9449, section 4.3). A nonce in it is the resource's own.
-    fn prove_bearer(
-        &self,
-        shown: &Shown,
-        token: &str,
-        own: &OwnToken,
-    ) -> Result<Option<Spend>, Refusal> {
-        let (jkt, proof) = match (own.jkt, shown.proof.as_deref()) {
-            (None, None) => return Ok(None),
-            (None, Some(_)) => {
-                return Err(Refusal::new(Rule::OtherKey)
-                    .field("subject.properties.dpop")
-                    .wanted("none, for a token that is bound to no key")
-                    .got("a proof"));
-            }
-            (Some(_), None) => {
-                return Err(Refusal::new(Rule::KeyProofMissing)
-                    .field("subject.properties.dpop")
-                    .wanted("a proof by the key that the token is bound to")
-                    .got("none"));
-            }
-            (Some(jkt), Some(proof)) => (jkt, proof),
-        };
-        let method = of_request("subject.properties.method", shown.method.as_deref())?;
-        let url = of_request("subject.properties.url", shown.url.as_deref())?;
-        let htu = Htu::parse(url).map_err(|_| {
-            Refusal::new(Rule::KeyProof)
-                .field("subject.properties.url")
-                .wanted("the absolute url of the request")
-                .got(url)
-        })?;
-        let verified = VerifiedDpop::verify(
-            proof,
-            &DpopExpect {
-                method,
-                htu: &htu,
-                now: self.now().seconds(),
-                max_age_seconds: MAX_AGE_SECONDS,
-                max_ahead_seconds: MAX_AHEAD_SECONDS,
-                access_token: Some(token),
-                algs: Alg::DEFAULT,
-            },
-        )
-        .map_err(|why| verify::key_proof(&why))?;
-        if verified.jkt().0 != jkt.0 {
-            return Err(Refusal::new(Rule::OtherKey)
-                .field("DPoP jwk")
-                .wanted(jkt.to_string())
-                .got(verified.jkt().to_string()));
-        }
-        Ok(Some(Spend {
-            key: one_time(&verified),
-            by: Spent {
-                task: own.id.client.task,
-                client: own.id.client.number,
-            },
-        }))
-    }
-}
-
-/// What the request had that the proof was shown with.
-fn of_request<'a>(field: &'static str, value: Option<&'a str>) -> Result<&'a str, Refusal> {
-    value.ok_or_else(|| {
-        Refusal::new(Rule::KeyProof)
-            .field(field)
-            .wanted("what the caller's request had")
-            .got("none")
-    })
 }
 
 /// Decides under one revision of what is declared.
@@ -334,8 +207,14 @@ impl Deciding<'_> {
             resource: self.resource,
             question,
         };
-        let (note, refused) = match self.may(&open, own, question, &mut trail) {
-            Ok((used, permitted)) => (of.note(&used, permitted), None),
+        let (note, verdict) = match self.may(&open, own, question, &mut trail) {
+            Ok((used, permitted)) => {
+                let counts = Counts {
+                    detail: used.detail().clone(),
+                    by: filled_by(&open.task, own.id.client.number),
+                };
+                (of.note(&used, permitted), Ok(counts))
+            }
             Err(refusal) => {
                 check_answered(&refusal)?;
                 let (refused, explained) = self.app.explain(self.tenant, &trail, refusal);
@@ -343,7 +222,7 @@ impl Deciding<'_> {
                     of: &of,
                     explained: &explained,
                 };
-                (denied.note(), Some(refused))
+                (denied.note(), Err(refused))
             }
         };
         let used = Use {
@@ -355,7 +234,7 @@ impl Deciding<'_> {
             limit: None,
             note: note.map_err(|why| unavailable(&why))?,
         };
-        Ok(Judged::Record(Box::new(used), refused))
+        Ok(Judged::Record(Box::new(Recording { used, verdict })))
     }
 
     /// Whether declaration, grant and policies allow it.
@@ -414,20 +293,14 @@ impl Deciding<'_> {
         let mut observed = observed.into_iter();
         let mut decided = Vec::with_capacity(judged.len());
         for (one, question) in judged.into_iter().zip(&questions.asked) {
-            let (refused, verdict) = match one {
+            let (refused, entry) = match one {
                 Judged::Denied(refused) => (Some(refused), None),
-                Judged::Record(_, refused) => (refused, observed.next()),
+                Judged::Record(recording) => {
+                    let lost = || unavailable(&"a use was judged and not recorded");
+                    let observed = observed.next().ok_or_else(lost)?;
+                    self.settle_one(bearers.get(question.by), *recording, observed)?
+                }
             };
-            let entry = match verdict {
-                Some(Observed::Recorded(entry)) => Some(entry),
-                Some(_) | None => None,
-            };
-            let over = match (&refused, verdict) {
-                (Some(_), _) => None,
-                (None, Some(verdict)) => self.over(bearers.get(question.by), verdict)?,
-                (None, None) => Some(unavailable(&"a use was judged and not recorded")),
-            };
-            let refused = refused.or_else(|| over.map(|why| self.explain(self.trail, why)));
             let denied = refused.map(|refused| (word(refused.refusal.rule), refused.id));
             let allowed = denied.is_none();
             decided.push(Decided { denied, entry });
@@ -437,6 +310,34 @@ impl Deciding<'_> {
             }
         }
         Ok(decided)
+    }
+
+    /// Why a use that was handed over is denied, where it is, and the position of its entry.
+    fn settle_one(
+        &self,
+        bearer: Option<&Result<Bearer<'_>, Refusal>>,
+        recording: Recording,
+        observed: Observed,
+    ) -> Result<(Option<Refused>, Option<u64>), Refusal> {
+        let entry = match observed {
+            Observed::Recorded(entry) => Some(entry),
+            Observed::Ended(_)
+            | Observed::Stale(_)
+            | Observed::Revised
+            | Observed::Exhausted
+            | Observed::Spent(_) => None,
+        };
+        let counts = match recording.verdict {
+            Ok(counts) => counts,
+            Err(refused) => return Ok((Some(refused), entry)),
+        };
+        if let Some(over) = self.over(bearer, observed)? {
+            return Ok((Some(self.explain(self.trail, over)), entry));
+        }
+        let tally = self.app.held.tally();
+        let now = self.app.now();
+        tally.used(self.tenant.name(), &counts.by, &counts.detail, now);
+        Ok((None, entry))
     }
 
     /// Why an allowed use is not allowed after all. One more look after the record, as before a
@@ -493,15 +394,31 @@ impl Until {
 
 impl Judged {
     const fn is_allowed(&self) -> bool {
-        matches!(self, Self::Record(_, None))
+        match self {
+            Self::Record(recording) => recording.verdict.is_ok(),
+            Self::Denied(_) => false,
+        }
     }
 
     fn to_record(&self) -> Option<Use> {
         match self {
-            Self::Record(used, _) => Some(used.as_ref().clone()),
+            Self::Record(recording) => Some(recording.used.clone()),
             Self::Denied(_) => None,
         }
     }
+}
+
+/// The workloads that a client acts as and above it, each with the claims that fill its ceiling.
+fn filled_by(task: &Task, number: u32) -> Vec<(Name, Claims)> {
+    let chain = task.chain(number).filter_map(|(_, client)| {
+        let workload = match (&client.own, client.parent) {
+            (Some(own), _) => &own.workload,
+            (None, None) => &task.workload,
+            (None, Some(_)) => return None,
+        };
+        Some((workload.clone(), client.filled.clone()))
+    });
+    chain.collect()
 }
 
 /// A failure of the record is never a denial.

@@ -17,6 +17,8 @@ use crate::random::{self, NoRandomness};
 pub(crate) const PREFIX: &str = "finding/";
 const OPEN: &str = "finding/open/";
 const SEEN: &str = "finding/seen/";
+/// Since when a resource is known to report uses; what follows is its name.
+pub(crate) const REPORTS: &str = "finding/reports/";
 const CLOSED: &str = "finding/closed";
 const WAITING: &str = "finding/waiting";
 
@@ -59,6 +61,8 @@ pub(crate) struct Kept {
     pub(crate) seen: BTreeMap<Name, Seen>,
     /// The last that closed, in order.
     pub(crate) closed: Vec<Closed>,
+    /// Since when each resource that reports uses is known to do so.
+    pub(crate) reports: BTreeMap<Name, Time>,
     /// How many there are that cannot open.
     pub(crate) waiting: u64,
 }
@@ -85,6 +89,10 @@ impl Kept {
                 if let (Ok(workload), Some(seen)) = (workload.parse(), read(name, bytes)) {
                     kept.seen.insert(workload, seen);
                 }
+            } else if let Some(resource) = name.strip_prefix(REPORTS) {
+                if let (Ok(resource), Some(since)) = (resource.parse(), read(name, bytes)) {
+                    kept.reports.insert(resource, since);
+                }
             } else if name == CLOSED {
                 kept.closed = read(name, bytes).unwrap_or_default();
             } else if name == WAITING {
@@ -106,6 +114,7 @@ impl Kept {
         now: Time,
         found: &BTreeMap<String, What>,
         seen: &BTreeMap<Name, Seen>,
+        reports: &BTreeMap<Name, Time>,
     ) -> Result<Change, NoRandomness> {
         let mut desk = Desk::default();
         let mut left = ROUND;
@@ -149,7 +158,8 @@ impl Kept {
             );
             desk.write(WAITING.to_owned(), Some(&waiting));
         }
-        desk.remember(&self.seen, seen);
+        desk.remember(SEEN, &self.seen, seen);
+        desk.remember(REPORTS, &self.reports, reports);
         let more = more || (left == 0 && self.open.keys().any(|id| !found.contains_key(id)));
         let append = desk.append(now);
         Ok(Change { append, more })
@@ -206,14 +216,19 @@ impl Desk {
         self.write(format!("{OPEN}{id}"), Some(&opened));
     }
 
-    fn remember(&mut self, before: &BTreeMap<Name, Seen>, after: &BTreeMap<Name, Seen>) {
-        for (workload, seen) in after {
-            if before.get(workload) != Some(seen) {
-                self.write(format!("{SEEN}{workload}"), Some(seen));
+    fn remember<T: Serialize + PartialEq>(
+        &mut self,
+        prefix: &str,
+        before: &BTreeMap<Name, T>,
+        after: &BTreeMap<Name, T>,
+    ) {
+        for (name, value) in after {
+            if before.get(name) != Some(value) {
+                self.write(format!("{prefix}{name}"), Some(value));
             }
         }
-        for workload in before.keys().filter(|name| !after.contains_key(*name)) {
-            self.write::<()>(format!("{SEEN}{workload}"), None);
+        for name in before.keys().filter(|name| !after.contains_key(*name)) {
+            self.write::<()>(format!("{prefix}{name}"), None);
         }
     }
 

@@ -53,6 +53,7 @@ mod subject_edges;
 mod subject_life;
 mod subjects;
 mod tenants;
+mod unused_access;
 mod webhook_races;
 mod webhook_stalls;
 mod webhooks;
