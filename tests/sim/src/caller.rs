@@ -8,7 +8,7 @@ use dayfly_domain::access::AccessRequest;
 use dayfly_domain::{ClientId, Digest, Outcome};
 use dayfly_server::app::{
     DelegateRequest, End, Ended, GrantRequest, Granted, Heard, KeyProof, NarrowRequest, Opened,
-    Presented, Refused, RenewRequest, SUBJECT, Shown, Trail, Until, UseQuestion, UseQuestions,
+    Presented, Refused, RenewRequest, Trail,
 };
 use dayfly_server::verify::Entrance;
 use dayfly_server::verify::webhook::{Delivery, verify};
@@ -279,50 +279,6 @@ pub(crate) fn is_active(world: &World, token: &str) -> bool {
     answer.unwrap().is_some()
 }
 
-impl Client {
-    /// Whether the resource is told that the client may read something there: by a fresh proof, as
-    /// it would show one to the resource.
-    pub(crate) async fn may_read(&self, world: &World, token: &str) -> Result<bool, Refused> {
-        let key = self.key.unwrap();
-        let url = format!("{RESOURCE_URL}/octo/a");
-        let asked = ProofRequest {
-            method: "GET",
-            url: &url,
-            now: world.now().seconds(),
-            jti: &unique(),
-            nonce: None,
-            access_token: Some(token),
-        };
-        let shown = Shown {
-            kind: SUBJECT.to_owned(),
-            id: self.id.to_string(),
-            token: Some(token.to_owned()),
-            proof: Some(dpop_proof(key, &asked).unwrap()),
-            method: Some("GET".to_owned()),
-            url: Some(url.clone()),
-        };
-        let question = UseQuestion {
-            by: 0,
-            action: "read".to_owned(),
-            kind: "artifact".to_owned(),
-            identifier: "octo/a".to_owned(),
-            fields: Default::default(),
-            said: Default::default(),
-        };
-        let questions = UseQuestions {
-            shown: vec![shown],
-            asked: vec![question],
-            until: Until::Last,
-        };
-        let resource = RESOURCE.parse().unwrap();
-        let decided = world
-            .app
-            .decide_uses(&world.tenant, &resource, &questions, &trail("use"))
-            .await?;
-        Ok(decided[0].denied.is_none())
-    }
-}
-
 pub(crate) const fn rule(refused: &Refused) -> dayfly_domain::Rule {
     refused.refusal.rule
 }
@@ -360,7 +316,7 @@ fn presented<'a>(
     }
 }
 
-fn trail(asked: &'static str) -> Trail {
+pub(crate) fn trail(asked: &'static str) -> Trail {
     Trail {
         asked,
         ..Trail::default()
@@ -402,7 +358,7 @@ pub(crate) fn key_of(number: usize) -> &'static SigningKey {
 }
 
 /// A name that nothing else has.
-fn unique() -> String {
+pub(crate) fn unique() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     format!("unique-{}", NEXT.fetch_add(1, Ordering::SeqCst))
 }

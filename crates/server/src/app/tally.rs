@@ -32,13 +32,6 @@ impl Tally {
                         counted.ended(ended.cause, at);
                     }),
                     Event::ClientRegistered(_) | Event::ClientDelegated(_) => {
-                        if let Event::ClientDelegated(child) = &drafted.event
-                            && child.jkt.is_none()
-                        {
-                            self.count(tenant, &task.workload, |counted| {
-                                counted.handed_to_bearer(at);
-                            });
-                        }
                         // A task counts once, by the client that opened it.
                         if let Event::ClientRegistered(first) = &drafted.event
                             && first.client == 1

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use evaluate::{Circumstances, LOW_DISK, evaluate, is_near, most};
 pub use kept::{Closed, Opened};
-pub(crate) use kept::{Kept, PREFIX, REPORTS};
+pub(crate) use kept::{Kept, PREFIX, REPORTS, handed_to_bearer};
 pub(crate) use parts::{Part, Watched};
 pub(crate) use seen::{Counted, Seen};
 
@@ -73,7 +73,7 @@ pub enum What {
     },
     /// A client handed a part of its access to a helper that has no key.
     BearerChild {
-        /// The workload of the task.
+        /// The workload of that client.
         workload: Name,
         /// Who answers for it.
         owner: Name,

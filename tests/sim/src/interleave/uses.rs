@@ -2,11 +2,14 @@
 //! nothing is recorded as allowed behind it.
 
 use dayfly_domain::Outcome;
-use dayfly_server::app::{Actor, Contained};
+use dayfly_server::app::{
+    Actor, Contained, Refused, SUBJECT, Shown, Until, UseQuestion, UseQuestions,
+};
+use dayfly_token::client::{ProofRequest, dpop_proof};
 
 use super::explore::{Act, Answer, Played, Scene, Stage, explore};
-use crate::caller::{Caller, Client};
-use crate::world::Run;
+use crate::caller::{Caller, Client, trail, unique};
+use crate::world::{RESOURCE, RESOURCE_URL, Run, World};
 
 const BY: Actor = Actor::Local { uid: 0 };
 const DECIDES: usize = 0;
@@ -27,6 +30,50 @@ struct Race {
     least: u64,
 }
 
+impl Client {
+    /// Whether the resource is told that the client may read something there: by a fresh proof, as
+    /// it would show one to the resource.
+    async fn may_read(&self, world: &World, token: &str) -> Result<bool, Refused> {
+        let key = self.key.unwrap();
+        let url = format!("{RESOURCE_URL}/octo/a");
+        let asked = ProofRequest {
+            method: "GET",
+            url: &url,
+            now: world.now().seconds(),
+            jti: &unique(),
+            nonce: None,
+            access_token: Some(token),
+        };
+        let shown = Shown {
+            kind: SUBJECT.to_owned(),
+            id: self.id.to_string(),
+            token: Some(token.to_owned()),
+            proof: Some(dpop_proof(key, &asked).unwrap()),
+            method: Some("GET".to_owned()),
+            url: Some(url.clone()),
+        };
+        let question = UseQuestion {
+            by: 0,
+            action: "read".to_owned(),
+            kind: "artifact".to_owned(),
+            identifier: "octo/a".to_owned(),
+            fields: Default::default(),
+            said: Default::default(),
+        };
+        let questions = UseQuestions {
+            shown: vec![shown],
+            asked: vec![question],
+            until: Until::Last,
+        };
+        let resource = RESOURCE.parse().unwrap();
+        let decided = world
+            .app
+            .decide_uses(&world.tenant, &resource, &questions, &trail("use"))
+            .await?;
+        Ok(decided[0].denied.is_none())
+    }
+}
+
 impl Scene for Race {
     type Ready = (Client, String);
 
@@ -36,6 +83,18 @@ impl Scene for Race {
 
     fn least(&self) -> u64 {
         self.least
+    }
+
+    /// Any number but where an end has a long answer.
+    fn changes(&self) -> Option<usize> {
+        match self.ending {
+            Ending::Offboarding => Some(3),
+            Ending::Disabling
+            | Ending::Task
+            | Ending::Client
+            | Ending::Revocation
+            | Ending::Operator => None,
+        }
     }
 
     async fn ready(&self, stage: &Stage, n: u64) -> Self::Ready {
@@ -133,12 +192,12 @@ fn contained(ending: Ending) -> Contained {
 #[test]
 fn a_use_against_every_end() {
     for (ending, least) in [
-        (Ending::Offboarding, 10),
-        (Ending::Disabling, 10),
-        (Ending::Task, 10),
-        (Ending::Client, 10),
-        (Ending::Revocation, 10),
-        (Ending::Operator, 10),
+        (Ending::Offboarding, 60),
+        (Ending::Disabling, 200),
+        (Ending::Task, 200),
+        (Ending::Client, 200),
+        (Ending::Revocation, 80),
+        (Ending::Operator, 80),
     ] {
         explore(&Race { ending, least });
     }

@@ -1,6 +1,6 @@
 //! What a trace says of uses: how many were reported, by whom they are not, and which were the last.
 
-use dayfly_domain::Cause;
+use dayfly_domain::{Cause, ClientId, CredentialId};
 use dayfly_store::{Append, Document, Observed, Use};
 
 use super::*;
@@ -76,7 +76,7 @@ fn uses_are_counted_for_what_is_asked_about() {
         .iter()
         .filter(|line| line.kind.starts_with("use."));
     assert_eq!(uses.clone().count(), 5);
-    let last = uses.last().unwrap();
+    let last = uses.max_by_key(|line| line.pos).unwrap();
     assert_eq!(last.kind, "use.denied");
     assert!(
         last.what.contains("resource artifacts, action read"),
