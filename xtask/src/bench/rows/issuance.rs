@@ -113,12 +113,9 @@ pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> Result<Issued, Fail
             callers: &issued.callers,
             issuer: &issuer,
         };
-        for (at, body) in &fired.bodies {
-            let job = (first + at) as u64;
-            issued
-                .tokens
-                .push(judge.token(job, body, at % SAMPLE == 0)?);
+        for (job, token) in judge.tokens(first, &fired)? {
             issued.jobs.push(job);
+            issued.tokens.push(token);
         }
         first += many;
     }
@@ -215,6 +212,16 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
+    /// The tokens of all answers, each with its job; `first` is the job of the first request.
+    fn tokens(&self, first: usize, fired: &Fired) -> Result<Vec<(u64, String)>, Failure> {
+        let bodies = fired.bodies.iter();
+        let judged = bodies.map(|(at, body)| {
+            let job = (first + at) as u64;
+            Ok((job, self.token(job, body, at % SAMPLE == 0)?))
+        });
+        judged.collect()
+    }
+
     /// The token of an answer; `closely` verifies its signature and its binding too.
     fn token(&self, job: u64, body: &[u8], closely: bool) -> Result<String, Failure> {
         let answer: Value = serde_json::from_slice(body).context("an answer that is no JSON")?;
