@@ -86,7 +86,7 @@ impl App {
                 }),
             )?;
             let annex = signed.annex().map_err(|why| unavailable(&why))?;
-            let change = change(Some(&open.task), task, events, Some(annex))?;
+            let change = change(Some(open.task.clone()), task, events, Some(annex))?;
             let after = change.next.clone();
             let append = Append {
                 now,
@@ -172,7 +172,7 @@ impl App {
         // Who and why belong to the denial and to the end: each may be what is left where the ledger
         // takes them later, and an end is what a trace shows.
         let change = drafted(
-            Some(&open.task),
+            Some(open.task.clone()),
             open.task.id,
             events,
             |event| match event {

@@ -95,7 +95,7 @@ impl Closing {
             } else {
                 over.clients += events.len() as u64;
             }
-            let more = change(Some(task), id, events, Some(self.annex()?))?;
+            let more = change(Some(task.clone()), id, events, Some(self.annex()?))?;
             match begun {
                 Some(begun) => {
                     begun.events.extend(more.events);

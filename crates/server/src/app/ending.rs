@@ -47,7 +47,7 @@ pub(super) fn documents(lost: &Lost, former: &Source) -> [Document; 2] {
 /// What records an end, and by whose word it came where `said` tells. After an end by policy nothing
 /// of its series starts again until an operator lifts the block (DESIGN section 3).
 pub(super) fn recorded(
-    open: &OpenTask,
+    open: OpenTask,
     events: Vec<Event>,
     now: Time,
     said: Option<&str>,
@@ -67,12 +67,15 @@ pub(super) fn recorded(
     let annex = said.map(by_word).transpose()?;
     let mut append = Append {
         now,
-        changes: vec![change(Some(&open.task), open.task.id, events, annex)?],
         ..Append::default()
     };
     if by_policy {
-        block_series(&mut append, open, None)?;
+        block_series(&mut append, &open, None)?;
     }
+    let id = open.task.id;
+    append
+        .changes
+        .push(change(Some(open.task), id, events, annex)?);
     Ok(append)
 }
 
@@ -255,10 +258,11 @@ impl App {
         let facts = self.store.facts(tenant.name(), &query)?;
         let mut waiting = Vec::with_capacity(batch.len());
         for open in facts.tasks.into_iter().flatten() {
+            let id = open.task.id;
             let append = self
-                .policy_end(&open)
+                .policy_end(open)
                 .map_err(|why| Unavailable(why.to_string()))?;
-            waiting.push((open.task.id, self.store.append(tenant.name(), append)));
+            waiting.push((id, self.store.append(tenant.name(), append)));
         }
         let (mut ended, mut again) = (0, Vec::new());
         for (task, append) in waiting {
@@ -271,7 +275,7 @@ impl App {
         Ok((ended, again))
     }
 
-    fn policy_end(&self, open: &OpenTask) -> Result<Append, dayfly_domain::Refusal> {
+    fn policy_end(&self, open: OpenTask) -> Result<Append, dayfly_domain::Refusal> {
         let now = self.now();
         let command = Command::EndTask(EndTask {
             now,
@@ -279,6 +283,7 @@ impl App {
             cause: Cause::Policy,
             by: None,
         });
-        recorded(open, decide(Some(&open.task), &command)?, now, None)
+        let events = decide(Some(&open.task), &command)?;
+        recorded(open, events, now, None)
     }
 }

@@ -8,7 +8,7 @@ use dayfly_store::{Append, FactsQuery, OpenTask, RunAsked, Spend};
 use dayfly_token::dpop::VerifiedDpop;
 
 use super::deferral::{Known, RequestAnnex, missing, unknown_code};
-use super::end::{ATTEMPTS, End};
+use super::end::{ATTEMPTS, End, decide_end};
 use super::grant::{Granted, too_large};
 use super::operator::unapproved;
 use super::permit::{Asking, ProofAnnex, erased, granted, permit_approved};
@@ -228,17 +228,19 @@ impl App {
             if open.task.pending().is_none() {
                 return Ok(true);
             }
-            let events = self.decide_end(tenant, end, cause, &open, self.now())?;
+            let now = self.now();
+            let events = decide_end(&open, end, cause, now, self.moved(tenant, &open)?)?;
+            let id = open.task.id;
             let append = Append {
-                now: self.now(),
-                changes: vec![change(Some(&open.task), open.task.id, events, None)?],
+                now,
+                changes: vec![change(Some(open.task), id, events, None)?],
                 ..Append::default()
             };
             match self.held.end(tenant.name(), append).await {
                 Ok(done) => return Ok(done.is_durable()),
                 Err(error) => self.after_failure(tenant, error, false).await?,
             }
-            match self.open_task(tenant, open.task.id)? {
+            match self.open_task(tenant, id)? {
                 Some(again) => open = again,
                 None => return Ok(true),
             }

@@ -105,9 +105,10 @@ impl App {
                 task: own.id.client.task,
                 client: own.id.client.number,
             };
+            let id = open.task.id;
             let append = Append {
                 now,
-                changes: vec![change(Some(&open.task), open.task.id, events, None)?],
+                changes: vec![change(Some(open.task), id, events, None)?],
                 spends: keys.iter().map(|key| Spend { key: *key, by }).collect(),
                 ..Append::default()
             };
