@@ -1,8 +1,8 @@
 //! Ends by a client itself: of the client and its subtree, or of the whole task by a root client.
 
 use dayfly_domain::{
-    Cause, ClientId, ClientState, Command, EndClient, EndTask, Event, Moved, Outcome, Refusal, Rule,
-    Span, Sweep, Task, TaskId, TaskState, Time, decide,
+    Cause, ClientId, ClientState, Command, EndClient, EndTask, Event, Moved, Outcome, Refusal,
+    Rule, Span, Sweep, Task, TaskId, TaskState, Time, decide,
 };
 use dayfly_store::OpenTask;
 

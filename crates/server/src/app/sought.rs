@@ -167,7 +167,9 @@ impl Sought {
             if events.is_empty() {
                 continue;
             }
-            let more = drafted(Some(open.task.clone()), id, events, |_| self.annex().map(Some))?;
+            let more = drafted(Some(open.task.clone()), id, events, |_| {
+                self.annex().map(Some)
+            })?;
             match begun {
                 Some(begun) => {
                     begun.events.extend(more.events);

@@ -106,7 +106,10 @@ fn a_database_of_the_former_version_is_read_and_served() {
     let db = Connection::open(&path).unwrap();
     let former = serde_json::to_vec(&task).unwrap();
     let changed = db
-        .execute("UPDATE tasks SET snapshot = ?1 WHERE snapshot <> ?1", [former])
+        .execute(
+            "UPDATE tasks SET snapshot = ?1 WHERE snapshot <> ?1",
+            [former],
+        )
         .unwrap();
     assert_eq!(changed, 1, "it has another form by now");
     db.execute_batch("PRAGMA user_version = 1").unwrap();
