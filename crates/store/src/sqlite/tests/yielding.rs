@@ -1,13 +1,14 @@
 //! What gives way to others: it goes after them, some of it in every commit, and none of it is lost.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Barrier};
 
 use dayfly_domain::Time;
 use tempfile::TempDir;
 
 use super::{Bench, Faults, STOP, acme, wait};
 use crate::sqlite::schema::Sync;
+use crate::sqlite::writer::Message;
 use crate::sqlite::{SqliteOptions, SqliteStore};
 use crate::{Answer, Append, AppendError, Committed, Note, Store};
 
@@ -81,18 +82,10 @@ fn some_of_what_yields_is_in_every_commit() {
 fn a_store_that_closes_records_what_yields_too() {
     let (bench, first) = busy(256);
     let yielding: Vec<_> = (0..20).map(|_| note(&bench.store, true)).collect();
-    let Bench { store, faults, .. } = bench;
-    let closing = Arc::new(Barrier::new(2));
-    let going = {
-        let closing = Arc::clone(&closing);
-        std::thread::spawn(move || {
-            closing.wait();
-            faults.1.wait();
-        })
-    };
-    closing.wait();
-    drop(store);
-    going.join().unwrap();
+    // As when it is dropped, and while the writer still stands.
+    let writing = bench.store.writing.as_ref().unwrap();
+    writing.messages.send(Message::Close).unwrap();
+    bench.faults.1.wait();
     assert_eq!(positions(vec![first]), [0]);
     assert_eq!(positions(yielding), (1..21).collect::<Vec<u64>>());
 }
