@@ -105,10 +105,9 @@ impl App {
                 task: own.id.client.task,
                 client: own.id.client.number,
             };
-            let id = open.task.id;
             let append = Append {
                 now,
-                changes: vec![change(Some(open.task), id, events, None)?],
+                changes: vec![change(Some(open.task), own.id.client.task, events, None)?],
                 spends: keys.iter().map(|key| Spend { key: *key, by }).collect(),
                 ..Append::default()
             };

@@ -311,11 +311,14 @@ impl App {
     }
 }
 
+/// What the writer will say of an append.
+type Recorded = Answer<Result<Committed, AppendError>>;
+
 /// Ends that are under way, and what became of those that were.
 #[derive(Default)]
 struct Ends {
     /// Those that the writer has, in their order, each with its tasks.
-    waiting: VecDeque<(Vec<TaskId>, Answer<Result<Committed, AppendError>>)>,
+    waiting: VecDeque<(Vec<TaskId>, Recorded)>,
     ended: u64,
     /// Tasks of appends that found one of their tasks changed.
     moved: Vec<TaskId>,
