@@ -442,4 +442,22 @@ pub(super) const GUARDS: &[Guard] = &[
         target: SERVER_INSIDE,
         test: "http::admin::tests::signals::an_operator_whose_account_is_gone_has_no_right_in_the_tenant_until_unblocked",
     },
+    Guard {
+        promise: "P3",
+        what: "the ends of a pipeline's jobs by the pipeline's own event",
+        file: "crates/server/src/app/upstream.rs",
+        guard: "            .filter(|job| is_whole_series(&workload.key, job));",
+        without: "            .filter(|job| is_whole_series(&workload.key, job) && job.said.is_empty());",
+        target: ATTACKS,
+        test: "pipelines::a_pipeline_ends_the_tasks_of_the_jobs_that_it_names_and_no_retry_is_kept_out",
+    },
+    Guard {
+        promise: "P6",
+        what: "where it stands who took the rights of many tasks, and why",
+        file: "crates/server/src/app/moved.rs",
+        guard: "                self.noted.get(note).copied().map(Why::Entry)",
+        without: "                self.noted.get(note).map(|_| Why::Word(String::new()))",
+        target: ATTACKS,
+        test: "reasons::every_end_as_a_whole_says_who_and_why",
+    },
 ];
