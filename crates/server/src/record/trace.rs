@@ -1,5 +1,7 @@
 //! One answer to "who had access, and is it gone?", for whatever a person has at hand.
 
+use std::collections::BTreeSet;
+
 use dayfly_domain::{ClientId, CredentialId, CredentialIssued, Digest, Event, Name, TaskId, Time};
 use dayfly_store::{SearchKey, Store};
 use serde::{Deserialize, Serialize};
@@ -148,6 +150,7 @@ impl Tracing<'_> {
         let Some(found) = load(self.store, self.tenant, id.task)? else {
             return Ok(self.unknown("no entry of this ledger names its task"));
         };
+        let found = found.with_ends(self.store, self.tenant)?;
         let view = found.view();
         let Some(client) = view.clients.iter().find(|client| client.client == id) else {
             return Ok(self.unknown("its task has no such client"));
@@ -170,7 +173,10 @@ impl Tracing<'_> {
     fn credential(&self, id: CredentialId) -> Result<Trace, RecordError> {
         match load(self.store, self.tenant, id.client.task)? {
             None => Ok(self.unknown("no entry of this ledger names its task")),
-            Some(found) => self.credential_of(&found, id),
+            Some(found) => {
+                let found = found.with_ends(self.store, self.tenant)?;
+                self.credential_of(&found, id)
+            }
         }
     }
 
@@ -371,6 +377,7 @@ impl Tracing<'_> {
             }
             lines.extend(about);
         }
+        self.add_causes(&mut lines)?;
         lines.retain(|line| {
             self.query.since.is_none_or(|since| line.at >= since)
                 && self.query.until.is_none_or(|until| line.at <= until)
@@ -396,6 +403,19 @@ impl Tracing<'_> {
             timeline: lines,
             notes,
         })
+    }
+
+    /// Adds the entries that lines name as those that say who and why.
+    fn add_causes(&self, lines: &mut Vec<EntryLine>) -> Result<(), RecordError> {
+        let here: BTreeSet<u64> = lines.iter().map(|line| line.pos).collect();
+        let named: BTreeSet<u64> = lines.iter().filter_map(|line| line.said_in).collect();
+        for pos in named.difference(&here) {
+            if let Some(entry) = entry_at(self.store, self.tenant, *pos)? {
+                let line = timeline::line(self.store, self.tenant, &entry, self.query.now)?;
+                lines.push(line);
+            }
+        }
+        Ok(())
     }
 
     fn unknown(&self, why: &str) -> Trace {
