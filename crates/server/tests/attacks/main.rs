@@ -21,6 +21,7 @@ mod clocks;
 mod containment;
 mod contention;
 mod decisions;
+mod decisions_handed;
 mod declared;
 mod delegation;
 mod delegation_edges;
