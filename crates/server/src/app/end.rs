@@ -27,7 +27,7 @@ pub enum End {
 }
 
 impl End {
-    const fn task(self) -> TaskId {
+    pub(super) const fn task(self) -> TaskId {
         match self {
             Self::Client(client) => client.task,
             Self::Task(task) => task,
@@ -155,11 +155,10 @@ impl App {
     ) -> Result<(bool, Option<Ended>), Refusal> {
         for _ in 0..ATTEMPTS {
             let now = self.now();
-            let moves = self.moves_of(tenant, std::slice::from_ref(&open));
-            let moves = moves.map_err(|why| unavailable(&why))?;
+            let moves = self.moves_of_one(tenant, &open)?;
             let events = decide_end(&open, end, cause, now, moves.first(&open, now))?;
-            let said = moves.said(&open, &events);
-            let append = recorded(open, events, now, said)?;
+            let whys = moves.whys(&open, &events);
+            let append = recorded(open, events, now, whys)?;
             let change = append.changes.first();
             let answer = change.map(|change| answer(&change.next, end)).transpose()?;
             match self.held.end(tenant.name(), append).await {

@@ -9,13 +9,14 @@ use dayfly_store::{Annex, Append, AppendError, Document, FactsQuery, Note, OpenT
 use serde_json::json;
 
 use super::actor::Signature;
-use super::plan::change;
+use super::moved::Why;
+use super::plan::drafted;
 use super::refuse::unavailable;
 use super::regrant::{Lost, Regrant};
 use super::{App, Tenant};
 use crate::declared::Source;
 use crate::random;
-use crate::record::RecordError;
+use crate::record::{RecordError, SAID_IN};
 
 /// The document that names the tasks whose ends are still to be recorded.
 const ENDING: &str = "ending";
@@ -44,13 +45,14 @@ pub(super) fn documents(lost: &Lost, former: &Source) -> [Document; 2] {
     ]
 }
 
-/// What records an end, and by whose word it came where `said` tells. After an end by policy nothing
-/// of its series starts again until an operator lifts the block (DESIGN section 3).
+/// What records an end; `whys` say of its events, in their order, by whom and why each came, where that
+/// is known. After an end by policy nothing of its series starts again until an operator lifts the block (DESIGN section
+/// 3).
 pub(super) fn recorded(
     open: OpenTask,
     events: Vec<Event>,
     now: Time,
-    said: Option<&str>,
+    whys: Vec<Option<Why>>,
 ) -> Result<Append, dayfly_domain::Refusal> {
     let by_policy = events.iter().any(|event| match event {
         Event::TaskEnded(ended) => ended.cause == Cause::Policy,
@@ -64,7 +66,6 @@ pub(super) fn recorded(
         | Event::CredentialRevoked(_)
         | Event::ClientEnded(_) => false,
     });
-    let annex = said.map(by_word).transpose()?;
     let mut append = Append {
         now,
         ..Append::default()
@@ -73,17 +74,28 @@ pub(super) fn recorded(
         block_series(&mut append, &open, None)?;
     }
     let id = open.task.id;
-    append
-        .changes
-        .push(change(Some(open.task), id, events, annex)?);
+    let mut whys = whys.into_iter();
+    let change = drafted(Some(open.task), id, events, |_| {
+        whys.next().flatten().as_ref().map(Why::annex).transpose()
+    })?;
+    append.changes.push(change);
     Ok(append)
 }
 
 /// The annex of what came by somebody's word, who is no person here.
 pub(super) fn by_word(said: &str) -> Result<Annex, dayfly_domain::Refusal> {
+    annexed(&json!({ "reason": said }))
+}
+
+/// The annex of what came of something else, whose own entry says by whom and why.
+pub(super) fn by_entry(pos: u64) -> Result<Annex, dayfly_domain::Refusal> {
+    annexed(&json!({ SAID_IN: pos }))
+}
+
+fn annexed(data: &serde_json::Value) -> Result<Annex, dayfly_domain::Refusal> {
     Ok(Annex {
         salt: random::bytes().map_err(|why| unavailable(&why))?,
-        data: json!({ "reason": said }).to_string(),
+        data: data.to_string(),
     })
 }
 
@@ -284,6 +296,6 @@ impl App {
             by: None,
         });
         let events = decide(Some(&open.task), &command)?;
-        recorded(open, events, now, None)
+        recorded(open, events, now, Vec::new())
     }
 }

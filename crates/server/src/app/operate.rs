@@ -12,7 +12,7 @@ use super::contain::Containment;
 use super::cut::block_on;
 use super::end::{ATTEMPTS, End, Ended, answer};
 use super::ending::block_series;
-use super::plan::change;
+use super::plan::drafted;
 use super::refuse::{Refused, Trail, unavailable};
 use super::{App, Tenant};
 
@@ -95,16 +95,22 @@ impl App {
             }),
         };
         let events = decide(Some(&open.task), &command)?;
-        let annex = signed.annex().map_err(|why| unavailable(&why))?;
+        let whys = self.moves_of_one(tenant, &open)?.whys(&open, &events);
         let mut append = Append {
             now,
             ..Append::default()
         };
         block_series(&mut append, &open, Some(&signed))?;
         let id = open.task.id;
-        append
-            .changes
-            .push(change(Some(open.task), id, events, Some(annex))?);
+        let mut whys = whys.into_iter();
+        let change = drafted(Some(open.task), id, events, |_| {
+            match whys.next().flatten() {
+                // Who blocks its series now has not ended it.
+                Some(why) => why.annex().map(Some),
+                None => signed.annex().map(Some).map_err(|why| unavailable(&why)),
+            }
+        })?;
+        append.changes.push(change);
         Ok(append)
     }
 

@@ -9,10 +9,10 @@ use dayfly_token::dpop::VerifiedDpop;
 
 use super::deferral::{Known, RequestAnnex, missing, unknown_code};
 use super::end::{ATTEMPTS, End, decide_end};
+use super::ending::recorded;
 use super::grant::{Granted, too_large};
 use super::operator::unapproved;
 use super::permit::{Asking, ProofAnnex, erased, granted, permit_approved};
-use super::plan::change;
 use super::refuse::{Refused, Trail, unavailable};
 use super::regrant::{person_refused, proof_refused};
 use super::replay::{KeyProof, one_time};
@@ -238,18 +238,15 @@ impl App {
                 return Ok(true);
             }
             let now = self.now();
-            let events = decide_end(&open, end, cause, now, self.moved(tenant, &open)?)?;
-            let id = open.task.id;
-            let append = Append {
-                now,
-                changes: vec![change(Some(open.task), id, events, None)?],
-                ..Append::default()
-            };
+            let moves = self.moves_of_one(tenant, &open)?;
+            let events = decide_end(&open, end, cause, now, moves.first(&open, now))?;
+            let whys = moves.whys(&open, &events);
+            let append = recorded(open, events, now, whys)?;
             match self.held.end(tenant.name(), append).await {
                 Ok(done) => return Ok(done.is_durable()),
                 Err(error) => self.after_failure(tenant, error, false).await?,
             }
-            match self.open_task(tenant, id)? {
+            match self.open_task(tenant, end.task())? {
                 Some(again) => open = again,
                 None => return Ok(true),
             }

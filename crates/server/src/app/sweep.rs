@@ -403,8 +403,8 @@ fn end_of(open: OpenTask, moves: &Moves, now: Time) -> Option<Append> {
     if events.is_empty() {
         return None;
     }
-    let said = moves.said(&open, &events);
-    let append = recorded(open, events, now, said);
+    let whys = moves.whys(&open, &events);
+    let append = recorded(open, events, now, whys);
     let told = |refusal: &_| tracing::error!(%refusal, %task, "cannot end");
     append.inspect_err(told).ok()
 }
