@@ -175,7 +175,8 @@ impl App {
     ) -> Result<(), Unavailable> {
         let mut cursor = None;
         loop {
-            let due = self.due(tenant, now, cursor).await?;
+            let filter = OpenFilter::Due(now);
+            let due = self.store.open(tenant.name(), &filter, cursor, PAGE)?;
             let Some(last) = due.last() else {
                 return Ok(());
             };
@@ -191,24 +192,6 @@ impl App {
             }
             self.send(tenant, shared, ends).await;
         }
-    }
-
-    /// A page of tasks that are due. The first is read here, for mostly there is no other and little
-    /// in it; those that follow are read on a thread of their own, so that no request waits behind
-    /// one after another.
-    async fn due(
-        &self,
-        tenant: &Tenant,
-        now: Time,
-        cursor: Option<TaskId>,
-    ) -> Result<Vec<OpenTask>, Unavailable> {
-        let (store, name) = (Arc::clone(&self.store), tenant.name().clone());
-        let read = move || store.open(&name, &OpenFilter::Due(now), cursor, PAGE);
-        if cursor.is_none() {
-            return read();
-        }
-        let reading = tokio::task::spawn_blocking(read);
-        reading.await.map_err(|why| Unavailable(why.to_string()))?
     }
 
     /// Records the ends of tasks that had changed when an append with their ends was written: of
