@@ -28,6 +28,7 @@ mod task;
 pub(crate) mod tests;
 mod timeline;
 mod trace;
+mod uses;
 mod verdict;
 mod view;
 
@@ -51,7 +52,9 @@ pub use reading::Known;
 pub use receipt::receipt;
 pub use related::{Related, Relation};
 pub(crate) use review::signed_document;
-pub use review::{Allowed, HandsOver, Review, SignedReview, WorkloadReview, in_force, review};
+pub use review::{
+    Allowed, HandsOver, Review, SignedReview, Used, WorkloadReview, in_force, review,
+};
 pub use standing::waits_for;
 pub use task::{task_record, task_state, task_view};
 pub use timeline::{EntryLine, LedgerEntry, access_line, entries};

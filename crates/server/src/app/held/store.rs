@@ -622,10 +622,25 @@ impl Store for ObeyingStore {
     }
 
     fn observe(&self, tenant: &Name, uses: Vec<Use>) -> Answer<Result<Vec<Observed>, AppendError>> {
-        if let Some(why) = self.refusal(&Append::default()) {
+        // A use that is allowed is accepted like a grant, and by the same clock.
+        let jumped = || {
+            self.jump()
+                .map(|jump| Unavailable(format!("no use is allowed: {jump}")))
+        };
+        if let Some(why) = self.refusal(&Append::default()).or_else(jumped) {
             return Box::pin(std::future::ready(Err(AppendError::Unavailable(why))));
         }
-        Box::pin(within(self.shared.inner.observe(tenant, uses)))
+        let answer = self.shared.inner.observe(tenant, uses);
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            match tokio::time::timeout(PATIENCE, answer).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    shared.begin_stall(late(), &[]);
+                    Err(AppendError::Unknown(late()))
+                }
+            }
+        })
     }
 
     fn touch(&self, tenant: &Name, touch: Touch) {
