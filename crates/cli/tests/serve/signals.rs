@@ -119,7 +119,7 @@ async fn what_people_started_ends_by_their_providers_word() {
     let (done, blocks) = stage.operate(&["block", "list", "--config", "dayfly.toml"]);
     let block = blocks
         .split_whitespace()
-        .find(|word| word.starts_with("person:"));
+        .find(|word| word.starts_with("barred:"));
     assert!(done, "{blocks}");
     let block = block.unwrap_or_else(|| panic!("{blocks}")).to_owned();
     let lift = [

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dayfly_domain::{Block, BlockOn, Bounds, Cause, Name, RefusalId, Span, Time};
+use dayfly_domain::{Block, BlockOn, Blocks, Bounds, Cause, Name, RefusalId, Span, Time};
 use dayfly_store::Append;
 
 use super::kept::Change;
@@ -31,7 +31,7 @@ fn declared(text: &str) -> Declared {
 /// What there is to find, a line each: the id, the owner and what it says.
 struct Case {
     declared: Declared,
-    blocks: Vec<Block>,
+    blocks: Blocks,
     blocked: BTreeSet<String>,
     seen: BTreeMap<Name, Seen>,
     free: Option<u64>,
@@ -47,7 +47,7 @@ impl Case {
         Self {
             seen: seen.collect(),
             declared,
-            blocks: Vec::new(),
+            blocks: Blocks::default(),
             blocked: BTreeSet::new(),
             free: None,
             was_low: false,
@@ -62,7 +62,7 @@ impl Case {
     }
 
     fn blocked(mut self, on: BlockOn, since: u64) -> Self {
-        self.blocks.push(Block {
+        self.blocks.set(Block {
             on,
             task: None,
             since: at(since),
