@@ -7,11 +7,13 @@ use serde_json::{Value, json};
 use crate::client::{Client, Outcome, grant_form, new_key, now, post_token, signed, unique};
 use crate::stage::{Shared, Stage, TENANT};
 
+pub(crate) const SECRET: &str = "a-secret-of-the-events";
 const IDP: &str = "https://idp.example";
-const CAEP: &str = "https://schemas.openid.net/secevent/caep/event-type";
+pub(crate) const SESSION: &str =
+    "https://schemas.openid.net/secevent/caep/event-type/session-revoked";
 const RISC: &str = "https://schemas.openid.net/secevent/risc/event-type";
 
-fn declared() -> String {
+pub(crate) fn declared() -> String {
     format!(
         r#"{TENANT}
 [issuer.staff]
@@ -37,21 +39,29 @@ push = {{ secret_file = "events.secret" }}
     )
 }
 
-fn login(ago: u64) -> Value {
+pub(crate) fn login(sub: &str, ago: u64) -> Value {
     let now = now();
     json!({
-        "iss": IDP, "aud": "dayfly-tasks", "sub": "mona", "email_verified": true, "jti": unique(),
+        "iss": IDP, "aud": "dayfly-tasks", "sub": sub, "email_verified": true, "jti": unique(),
         "auth_time": now - ago, "iat": now, "exp": now + 300,
     })
 }
 
 fn event(shared: &Shared, kind: &str) -> String {
+    event_of(shared, kind, "mona", json!({}))
+}
+
+/// An event about somebody, with other claims.
+pub(crate) fn event_of(shared: &Shared, kind: &str, sub: &str, other: Value) -> String {
     let now = now();
-    let claims = json!({
+    let mut claims = json!({
         "iss": IDP, "aud": shared.issuer, "jti": unique(), "iat": now - 10,
-        "sub_id": {"format": "iss_sub", "iss": IDP, "sub": "mona"},
+        "sub_id": {"format": "iss_sub", "iss": IDP, "sub": sub},
         "events": {kind: {"event_timestamp": now - 10}},
     });
+    for (name, value) in other.as_object().unwrap() {
+        claims[name] = value.clone();
+    }
     let mut header = serde_json::Map::new();
     header.insert("typ".into(), "secevent+jwt".into());
     header.insert("kid".into(), "k1".into());
@@ -61,7 +71,7 @@ fn event(shared: &Shared, kind: &str) -> String {
     signed.unwrap()
 }
 
-async fn push(shared: &Shared, bearer: &str, set: &str) -> (u16, String) {
+pub(crate) async fn push(shared: &Shared, bearer: &str, set: &str) -> (u16, String) {
     let request = shared
         .http
         .post(format!("{}/signals/idp", shared.issuer))
@@ -82,7 +92,7 @@ async fn rule(shared: &Shared, claims: &Value) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_people_started_ends_by_their_providers_word() {
     let mut stage = Stage::with("", &declared());
-    let secret = "a-secret-of-the-events";
+    let secret = SECRET;
     fs::write(
         stage.folder().join("tenants/acme/events.secret"),
         format!("{secret}\n"),
@@ -90,12 +100,12 @@ async fn what_people_started_ends_by_their_providers_word() {
     .unwrap();
     stage.start().await;
     let shared = stage.shared();
-    let proof = signed(&shared, &login(60));
+    let proof = signed(&shared, &login("mona", 60));
     let Outcome::Answered(task) = Client::grant_by(&shared, proof).await else {
         panic!("no answer");
     };
     assert!(task.introspect(&shared).await);
-    let session = event(&shared, &format!("{CAEP}/session-revoked"));
+    let session = event(&shared, SESSION);
     let (status, said) = push(&shared, "another-secret-of-events", &session).await;
     assert_eq!(status, 400, "{said}");
     assert!(task.introspect(&shared).await);
@@ -105,7 +115,7 @@ async fn what_people_started_ends_by_their_providers_word() {
     stage.kill();
     stage.start().await;
     assert!(!task.introspect(&shared).await);
-    assert_eq!(rule(&shared, &login(59)).await, "rights_removed");
+    assert_eq!(rule(&shared, &login("mona", 59)).await, "rights_removed");
     stage.traced(&task.task, "upstream: signals.idp: session-revoked");
 
     // An account that is gone.
@@ -115,7 +125,7 @@ async fn what_people_started_ends_by_their_providers_word() {
         push(&shared, "another-secret-of-events", &gone).await.0,
         400
     );
-    assert_eq!(rule(&shared, &login(3)).await, "blocked");
+    assert_eq!(rule(&shared, &login("mona", 3)).await, "blocked");
     let (done, blocks) = stage.operate(&["block", "list", "--config", "dayfly.toml"]);
     let block = blocks
         .split_whitespace()
@@ -133,7 +143,7 @@ async fn what_people_started_ends_by_their_providers_word() {
     let (done, said) = stage.operate(&lift);
     assert!(done, "{said}");
     assert_eq!(push(&shared, secret, &gone).await.0, 202);
-    assert_eq!(rule(&shared, &login(2)).await, "granted");
+    assert_eq!(rule(&shared, &login("mona", 2)).await, "granted");
     let (_, counted) = stage.shell("curl -s --unix-socket data/admin.sock http://local/metrics");
     for outcome in ["over", "nothing", "unproven"] {
         let row = format!("outcome=\"{outcome}\"");

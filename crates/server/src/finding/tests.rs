@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dayfly_domain::{Block, BlockOn, Blocks, Bounds, Cause, Name, RefusalId, Span, Time};
+use dayfly_domain::{Block, BlockOn, Blocks, Bounds, Cause, Digest, Name, RefusalId, Span, Time};
 use dayfly_store::Append;
 
 use super::kept::Change;
@@ -393,6 +393,15 @@ fn blocks_are_findings_when_they_are_old_and_something_can_be_done() {
         .handed
         .insert(release.clone(), name("team-platform"));
     assert!(!handed.at(40 * DAY).ids().contains("owner:team-platform"));
+    // Those whose account is gone stay out by their provider's word; what somebody set by hand is
+    // to be looked at.
+    let person = |n| Digest([n; 32]);
+    let barred = Case::of(GOOD).blocked(BlockOn::Barred(person(1)), 0);
+    assert_eq!(barred.at(40 * DAY).ids(), "");
+    let by_hand = Case::of(GOOD)
+        .blocked(BlockOn::Barred(person(1)), 0)
+        .blocked(BlockOn::Person(person(1)), 0);
+    assert_eq!(by_hand.at(40 * DAY).ids(), "old_block/person");
     let frozen = Case::of(GOOD).blocked(BlockOn::Tenant, 0).at(40 * DAY);
     assert_eq!(frozen.ids(), "old_block/tenant");
 }

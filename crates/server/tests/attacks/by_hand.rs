@@ -688,7 +688,15 @@ async fn ends_by_hand_are_taken_although_nothing_can_be_read() {
 /// an instance of which it is not known who vouches for it. They stand from the first grant on.
 #[tokio::test]
 async fn what_cannot_be_read_is_blocked_when_it_is_found() {
-    let (world, store) = World::in_memory().await;
+    let staff = r#"
+[issuer.staff]
+kind = "oidc"
+url = "https://idp.example"
+jwks = { file = "jwks.json" }
+audience = "dayfly-tasks"
+people = true
+"#;
+    let (world, store) = World::in_memory_declared(&format!("{TENANT}{staff}")).await;
     let (task, stays) = (world.job(3).await, world.job(4).await);
     let [client, instance_of, other] = [
         world.matrix(7, 1).await,

@@ -41,6 +41,7 @@ mod reach;
 mod refusals;
 mod resources;
 mod runs;
+mod signal_bars;
 mod signal_polls;
 mod signal_races;
 mod signals;

@@ -17,6 +17,8 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod words;
+#[cfg(test)]
+mod words_tests;
 
 use std::time::Duration;
 

@@ -16,35 +16,55 @@ use super::journal::{Disk, JOURNAL, JOURNAL_BYTES, Journal, JournalError, Keeper
 use super::record::{Held, HeldBlock, HeldEnd, HeldMove};
 
 /// A disk of which a power failure leaves what was synced.
-#[derive(Clone, Default)]
-struct Platter(Rc<RefCell<Sectors>>);
+#[derive(Clone, Debug, Default)]
+pub(super) struct Platter(Rc<RefCell<Sectors>>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Sectors {
     kept: Vec<u8>,
     written: Vec<u8>,
     fails: bool,
+    /// How many bytes of the next write get as far as the disk, which then fails.
+    tears: Option<usize>,
 }
 
 impl Platter {
     /// A disk with an empty journal.
     fn new() -> Self {
+        Self::with(JOURNAL, JOURNAL_BYTES)
+    }
+
+    /// A disk with one of the files of an empty journal.
+    pub(super) fn with(name: &str, length: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         drop(Journal::open(folder.path()).unwrap());
-        let bytes = std::fs::read(folder.path().join(JOURNAL)).unwrap();
-        assert_eq!(bytes.len(), JOURNAL_BYTES);
+        let bytes = std::fs::read(folder.path().join(name)).unwrap();
+        assert_eq!(bytes.len(), length);
         let platter = Self::default();
         platter.0.borrow_mut().kept.clone_from(&bytes);
         platter.0.borrow_mut().written = bytes;
         platter
     }
 
-    fn lose_power(&self) {
+    pub(super) fn lose_power(&self) {
         let mut sectors = self.0.borrow_mut();
         sectors.written = sectors.kept.clone();
     }
 
-    fn fail(&self, fails: bool) {
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        self.0.borrow().written.clone()
+    }
+
+    /// Has the next write fail after so many bytes.
+    pub(super) fn tear(&self, after: usize) {
+        self.0.borrow_mut().tears = Some(after);
+    }
+
+    pub(super) fn flip(&self, at: usize) {
+        self.0.borrow_mut().written[at] ^= 1;
+    }
+
+    pub(super) fn fail(&self, fails: bool) {
         self.0.borrow_mut().fails = fails;
     }
 
@@ -64,6 +84,12 @@ impl Disk for Platter {
         let mut sectors = self.0.borrow_mut();
         if sectors.fails {
             return Err(io::ErrorKind::StorageFull.into());
+        }
+        if let Some(most) = sectors.tears.take() {
+            let part = &bytes[..most.min(bytes.len())];
+            sectors.written[at..at + part.len()].copy_from_slice(part);
+            sectors.kept = sectors.written.clone();
+            return Err(io::ErrorKind::Other.into());
         }
         sectors.written[at..at + bytes.len()].copy_from_slice(bytes);
         Ok(())

@@ -1,0 +1,218 @@
+//! A provider's word about a person against what mints by that person's authentication: start, renewal, exchange and hand-over, also while the ledger does not take the word.
+
+use dayfly_server::app::{Refused, Signalled};
+use dayfly_server::verify::VerifiedSignal;
+use dayfly_store::Fault;
+
+use super::explore::{Act, Answer, Played, Scene, Stage, declared_with_passing, explore};
+use crate::caller::{Caller, Client, hear, key_of};
+use crate::record;
+use crate::world::{DISABLED, PEOPLE, SESSION};
+
+/// The provider; the other mints, and a third one gets the ledger to record again.
+const SAYS: usize = 0;
+const MINTS: usize = 1;
+/// The key of whoever something is handed over to.
+const HELPER: usize = 40;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Minting {
+    Start,
+    Renew,
+    Exchange,
+    HandOver,
+}
+
+struct Word {
+    minting: Minting,
+    /// Whether the account is gone rather than a session over.
+    bars: bool,
+    /// What becomes of the first try to record it.
+    fault: Option<Fault>,
+    least: u64,
+}
+
+struct Party {
+    sub: String,
+    said: VerifiedSignal,
+    caller: Caller,
+    there: Option<(Client, String)>,
+}
+
+impl Scene for Word {
+    type Ready = Party;
+
+    fn name(&self) -> String {
+        let word = if self.bars { "an account" } else { "a session" };
+        format!(
+            "{:?} against the end of {word}, {:?}",
+            self.minting, self.fault
+        )
+    }
+
+    fn least(&self) -> u64 {
+        self.least
+    }
+
+    fn changes(&self) -> Option<usize> {
+        self.fault.map(|_| 2)
+    }
+
+    fn declared(&self) -> String {
+        format!("{}{PEOPLE}", declared_with_passing())
+    }
+
+    async fn ready(&self, stage: &Stage, n: u64) -> Party {
+        let world = &stage.world;
+        let sub = format!("person-{n}");
+        let there = if self.minting == Minting::Start {
+            None
+        } else {
+            let first = Caller::person(world, &sub, 60, 1);
+            let granted = first.ask(world).await.unwrap();
+            Some((first.client(&granted), granted.token))
+        };
+        let kind = if self.bars { DISABLED } else { SESSION };
+        let said = world.said(kind, &sub).await;
+        if let Some(fault) = self.fault {
+            stage.store.fail(SAYS, [fault]);
+        }
+        Party {
+            caller: Caller::person(world, &sub, 60, 2),
+            sub,
+            said,
+            there,
+        }
+    }
+
+    fn acts<'w>(&'w self, stage: &'w Stage, party: &'w Party) -> Vec<Act<'w>> {
+        let world = &stage.world;
+        let says: Act<'w> = Box::pin(async move { answer(hear(world, &party.said).await) });
+        let mints: Act<'w> = Box::pin(async move {
+            let there = || party.there.as_ref().unwrap();
+            Answer::of_grant(match self.minting {
+                Minting::Start => party.caller.ask(world).await,
+                Minting::Renew => there().0.renew(world).await,
+                Minting::Exchange => there().0.narrow(world, &there().1).await,
+                Minting::HandOver => {
+                    let taken = there().0.hand_over(world, HELPER).await;
+                    taken.map(|(_, granted)| granted)
+                }
+            })
+        });
+        let mut acts = vec![says, mints];
+        if self.fault.is_some() {
+            acts.push(Box::pin(async move {
+                world.app.sweep().await;
+                Answer::Acknowledged
+            }));
+        }
+        acts
+    }
+
+    async fn check(&self, stage: &Stage, party: &Party, played: &Played) {
+        let world = &stage.world;
+        stage.store.heal();
+        assert!(
+            played.answers[SAYS].is_acknowledged(),
+            "{:?}",
+            played.answers
+        );
+        played.check_late_answers(SAYS);
+        let mut dead: Vec<(Client, String)> = party.there.iter().cloned().collect();
+        dead.extend(played.granted().map(|(actor, granted)| {
+            assert_eq!(actor, MINTS);
+            let client = match self.minting {
+                Minting::Start => party.caller.client(granted),
+                Minting::Renew | Minting::Exchange => party.there.as_ref().unwrap().0.clone(),
+                Minting::HandOver => Client {
+                    key: Some(key_of(HELPER)),
+                    id: granted.client,
+                },
+            };
+            (client, granted.token.clone())
+        }));
+        for (client, token) in &dead {
+            stage.check_dead(client, token).await;
+        }
+        if self.bars && self.fault.is_none() {
+            stage.check_order(played, |leaf| leaf["kind"] == "block.set");
+        }
+        // However the sweep came in between, another one finds the way back, and records the ends.
+        for _ in 0..3 {
+            world.wait(6);
+            world.app.sweep().await;
+        }
+        assert_eq!(world.app.unready(), Vec::<String>::new());
+        for (client, token) in &dead {
+            stage.check_dead(client, token).await;
+            assert!(!record::is_open(&stage.store.inner, client.id.task));
+        }
+        let leaves = stage.leaves(played);
+        let bars = leaves.iter().filter(|leaf| leaf["kind"] == "block.set");
+        assert_eq!(bars.count(), usize::from(self.bars), "{leaves:?}");
+        // Whoever logs in again starts, unless the account is gone.
+        let again = Caller::person(world, &party.sub, 1, 3).ask(world).await;
+        assert_eq!(again.is_err(), self.bars, "{again:?}");
+    }
+}
+
+fn answer(said: Result<Signalled, Refused>) -> Answer {
+    match said {
+        Ok(Signalled::Over { recorded: true }) => Answer::Acknowledged,
+        Ok(other) => panic!("{other:?}"),
+        Err(refused) => Answer::of_end::<()>(Err(refused)),
+    }
+}
+
+fn play(minting: Minting, least: u64) {
+    for bars in [false, true] {
+        explore(&Word {
+            minting,
+            bars,
+            fault: None,
+            least,
+        });
+    }
+}
+
+fn held(minting: Minting, least: u64) {
+    for fault in [Fault::BeforeWrite, Fault::Lost, Fault::Kept] {
+        explore(&Word {
+            minting,
+            bars: true,
+            fault: Some(fault),
+            least,
+        });
+    }
+}
+
+#[test]
+fn a_start_against_a_word() {
+    play(Minting::Start, 20);
+}
+
+#[test]
+fn a_renewal_against_a_word() {
+    play(Minting::Renew, 20);
+}
+
+#[test]
+fn an_exchange_against_a_word() {
+    play(Minting::Exchange, 20);
+}
+
+#[test]
+fn a_hand_over_against_a_word() {
+    play(Minting::HandOver, 20);
+}
+
+#[test]
+fn a_renewal_against_a_held_word_and_resume() {
+    held(Minting::Renew, 100);
+}
+
+#[test]
+fn a_hand_over_against_a_held_word_and_resume() {
+    held(Minting::HandOver, 100);
+}
