@@ -241,7 +241,14 @@ impl Stage {
     pub(super) async fn curl(&self, arguments: &[&str]) -> Result<String> {
         let mut command = self.command(Path::new("sh"));
         command
-            .args(["-c", r#"exec curl "$@""#, "sh", "-sS", "-w", "%{http_code}"])
+            .args([
+                "-c",
+                r#"exec curl "$@""#,
+                "sh",
+                "-sS",
+                "-w",
+                r"\n%{http_code}",
+            ])
             .args(arguments);
         let process = Process::start(&mut command, &self.running)?;
         let said = process.end().await?.with_code(0)?.out();

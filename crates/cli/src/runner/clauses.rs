@@ -8,8 +8,9 @@ use crate::random;
 use crate::runner::address::ServerArgs;
 use crate::runner::person::PersonSource;
 use crate::runner::proof_source::ProofSource;
+use crate::runner::request::{Ask, Binding, Origin};
 use crate::runner::server::Server;
-use crate::runner::session::{Ask, Binding, Opening, Origin, Session};
+use crate::runner::session::{Opening, Session};
 use crate::runner::wire::Failure;
 use anyhow::Context;
 

@@ -13,8 +13,10 @@ mod heartbeat;
 mod loopback;
 mod plan;
 mod proxy;
+mod request;
 mod session;
 mod supervise;
+mod waiting;
 
 mod listener;
 mod patience;

@@ -9,8 +9,8 @@ use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
 use crate::environment;
+use crate::runner::request::Ask;
 use crate::runner::server::resolve;
-use crate::runner::session::Ask;
 use crate::runner::span;
 use crate::runner::tokens::Target;
 

@@ -25,12 +25,14 @@ use crate::runner::person::PersonSource;
 use crate::runner::plan::Plan;
 use crate::runner::proof_source::ProofSource;
 use crate::runner::proxy::Seat;
+use crate::runner::request::{Binding, Origin};
 use crate::runner::server::Server;
-use crate::runner::session::{Begun, Binding, Opening, Origin, Session, TakenBack, Waiting};
+use crate::runner::session::{Begun, Opening, Session};
 use crate::runner::signals::Signals;
 use crate::runner::span;
 use crate::runner::supervise::{Rules, Verdict, supervise};
 use crate::runner::surrounding::Surrounding;
+use crate::runner::waiting::{TakenBack, Waiting};
 use crate::runner::wire::{Failure, Refusal};
 use crate::secret::Secret;
 

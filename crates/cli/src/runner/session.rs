@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use dayfly_token::alg::Alg;
-use dayfly_token::client::{AssertionRequest, HandoverRequest, client_assertion, handover};
+use dayfly_token::client::{HandoverRequest, handover};
 use dayfly_token::handover::Given;
 use dayfly_token::hash::Thumbprint;
 use dayfly_token::sign::SigningKey;
@@ -17,61 +16,11 @@ use serde_json::{Map, Value};
 use crate::clock;
 use crate::random;
 use crate::runner::patience::{Patience, patiently};
-use crate::runner::person::{PersonSource, PersonToken};
-use crate::runner::proof_source::{PlatformProof, ProofSource};
+use crate::runner::request::{Ask, Binding, Opened, Origin, Shown, ask_token, renewal_form};
 use crate::runner::server::{Body, Call, Server, authorize};
-use crate::runner::surrounding::{HandOver, Surrounding};
 use crate::runner::tokens::{Need, Target, Token, Tokens};
-use crate::runner::wire::{Deferral, Failure, Granted};
-
-const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
-const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
-/// The type of a platform's token as an actor token.
-const TYPE_JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
-const TYPE_HANDOVER: &str = "urn:dayfly:params:oauth:token-type:handover";
-const CLIENT_ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-const ASSERTION_SECONDS: u64 = 60;
-const DEFERRED: &str = "urn:ietf:params:oauth:grant-type:deferred";
-const DEFERRAL_CODE: &str = "urn:ietf:params:oauth:token-type:deferral-code";
-/// By how much a poll that came too soon makes the wait longer.
-const SLOWER: Duration = Duration::from_secs(5);
-/// The longest wait between two polls that a server is believed to want, in seconds.
-const LONGEST_INTERVAL: u64 = 60;
-
-/// What a run asks for with its first grant.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Ask {
-    pub(crate) workload: Option<String>,
-    pub(crate) scope: Option<String>,
-    /// A JSON list of details (RFC 9396).
-    pub(crate) access: Option<String>,
-    /// The audience of the first token.
-    pub(crate) target: Target,
-}
-
-/// What the run's tokens are bound to.
-#[derive(Debug)]
-pub(crate) enum Binding {
-    /// A key made for this run, which never leaves this process.
-    Key(Box<SigningKey>),
-    /// Nothing: whoever holds a token may use it.
-    Bearer,
-}
-
-/// By what a run comes in.
-#[derive(Debug)]
-pub(crate) enum Origin {
-    /// The platform's proof, which opens a task, and the token of the person for whom it acts.
-    Platform(ProofSource, Option<PersonSource>),
-    /// A hand-over of the surrounding run, whose child it becomes.
-    Surrounding(Surrounding, Given),
-}
-
-/// What is shown to come in, kept for the answer that gets lost.
-enum Shown {
-    Proof(PlatformProof, Option<PersonToken>),
-    HandOver(HandOver),
-}
+use crate::runner::waiting::Waiting;
+use crate::runner::wire::Failure;
 
 /// What a task is opened with.
 #[derive(Debug)]
@@ -102,20 +51,6 @@ pub(crate) struct Session {
     expires_at: u64,
 }
 
-impl Binding {
-    pub(crate) fn key() -> Result<Self, Failure> {
-        let key = SigningKey::generate(Alg::Es256).context("cannot make a key")?;
-        Ok(Self::Key(Box::new(key)))
-    }
-
-    pub(crate) fn signing_key(&self) -> Option<&SigningKey> {
-        match self {
-            Self::Key(key) => Some(key),
-            Self::Bearer => None,
-        }
-    }
-}
-
 /// A run that is let in, or has to wait for people.
 #[derive(Debug)]
 pub(crate) enum Begun {
@@ -125,38 +60,19 @@ pub(crate) enum Begun {
     Waits(Waiting),
 }
 
-/// A run whose task waits for an approval.
-#[derive(Debug)]
-pub(crate) struct Waiting {
-    session: Parts,
-    deferral: Deferral,
-}
-
-/// What became of a request that was taken back.
-#[derive(Debug)]
-pub(crate) enum TakenBack {
-    /// It is over, and nobody is asked about it any more.
-    Over,
-    /// It was fetched before, by a poll whose answer was not heard: this is its client, who ends.
-    Fetched(Box<Session>),
-}
-
-/// A grant that people have approved.
-pub(crate) struct Granting(Token, Opened);
-
 /// What a session is made of, but for what the grant says.
 #[derive(Debug)]
-struct Parts {
-    server: Server,
+pub(super) struct Parts {
+    pub(super) server: Server,
     origin: Origin,
-    ask: Ask,
-    binding: Binding,
+    pub(super) ask: Ask,
+    pub(super) binding: Binding,
     resources: BTreeMap<String, String>,
     wait: Duration,
 }
 
 impl Parts {
-    fn session(self, token: Token, granted: Opened) -> Session {
+    pub(super) fn session(self, token: Token, granted: Opened) -> Session {
         let tokens = Tokens::default();
         tokens.put(&self.ask.target, Arc::new(token));
         Session {
@@ -171,122 +87,6 @@ impl Parts {
             client: granted.client,
             expires_at: granted.expires_at,
         }
-    }
-}
-
-impl Waiting {
-    /// The task that waits.
-    pub(crate) fn task(&self) -> &str {
-        &self.deferral.task
-    }
-
-    /// How long the server waits for people.
-    pub(crate) fn expires_in(&self) -> Duration {
-        Duration::from_secs(self.deferral.expires_in)
-    }
-
-    /// Asks, as often as the server lets it, until people have decided or `limit` is over. A server that is away is
-    /// asked on: what waits there goes on waiting.
-    pub(crate) async fn decided(&self, limit: Duration) -> Result<Granting, Failure> {
-        let until = clock::after(limit);
-        let mut interval = Duration::from_secs(self.deferral.interval.clamp(1, LONGEST_INTERVAL));
-        let mut unheard = false;
-        loop {
-            let next = clock::after(interval);
-            let last = next > until;
-            tokio::time::sleep_until(next.min(until)).await;
-            match self.poll().await {
-                Ok(granting) => return Ok(granting),
-                Err(Failure::Refused(refusal)) if refusal.error == "slow_down" && !last => {
-                    interval = interval.saturating_add(SLOWER);
-                }
-                Err(Failure::Refused(refusal))
-                    if refusal.error == "authorization_pending" && !last => {}
-                // The answer that opened the task may be the one that was not heard: the code is spent
-                // then, and the first client of the task renews by its key.
-                Err(Failure::Refused(refusal)) if refusal.error == "invalid_grant" && unheard => {
-                    return self.renewed().await;
-                }
-                Err(Failure::Away(_)) if !last => unheard = true,
-                Err(failure) => return Err(failure),
-            }
-        }
-    }
-
-    async fn poll(&self) -> Result<Granting, Failure> {
-        let form = vec![
-            ("grant_type", DEFERRED.to_owned()),
-            ("deferral_code", self.deferral.code.expose().to_owned()),
-        ];
-        let (token, granted) = ask_token(&self.session.server, &self.session.binding, form).await?;
-        Ok(Granting(token, granted))
-    }
-
-    async fn renewed(&self) -> Result<Granting, Failure> {
-        let Parts {
-            server,
-            binding,
-            ask,
-            ..
-        } = &self.session;
-        let key = binding.signing_key().context("what waits has a key")?;
-        let id = self.deferral.task.strip_prefix("task_");
-        let client = format!("client_{}_1", id.unwrap_or_default());
-        let form = renewal_form(server, &client, key, &ask.target)?;
-        let (token, granted) = ask_token(server, binding, form).await?;
-        Ok(Granting(token, granted))
-    }
-
-    /// The session that was granted.
-    pub(crate) fn session(self, granting: Granting) -> Session {
-        let Granting(token, granted) = granting;
-        self.session.session(token, granted)
-    }
-
-    /// Takes the request back, so that nobody is asked about it any more. A poll that was under way may have fetched
-    /// it: asking once more tells, and then there is a client to end.
-    pub(crate) async fn take_back(self) -> Result<TakenBack, Failure> {
-        let cancelled = self.cancel().await;
-        let granting = match self.poll().await {
-            Ok(granting) => granting,
-            Err(Failure::Refused(refusal)) if refusal.error == "invalid_grant" => {
-                match self.renewed().await {
-                    Ok(granting) => granting,
-                    Err(Failure::Refused(refusal)) if refusal.means_ended() => {
-                        return Ok(TakenBack::Over);
-                    }
-                    Err(failure) => return Err(failure),
-                }
-            }
-            Err(failure) => {
-                cancelled?;
-                return match failure {
-                    Failure::Refused(refusal)
-                        if matches!(refusal.error.as_str(), "access_denied" | "expired_token") =>
-                    {
-                        Ok(TakenBack::Over)
-                    }
-                    failure @ (Failure::Refused(_) | Failure::Away(_) | Failure::Fault(_)) => {
-                        Err(failure)
-                    }
-                };
-            }
-        };
-        Ok(TakenBack::Fetched(Box::new(self.session(granting))))
-    }
-
-    async fn cancel(&self) -> Result<(), Failure> {
-        let call = Call {
-            method: Method::POST,
-            url: self.session.server.address().below("revoke"),
-            body: Body::Form(vec![
-                ("token", self.deferral.code.expose().to_owned()),
-                ("token_type_hint", DEFERRAL_CODE.to_owned()),
-            ]),
-            key: self.session.binding.signing_key(),
-            token: None,
-        };
-        self.session.server.send(&call).await.map(|_| ())
     }
 }
 
@@ -484,144 +284,4 @@ impl Session {
         let (token, _) = ask_token(&self.server, &self.binding, form).await?;
         Ok(token)
     }
-}
-
-/// A request by the client's own key.
-fn renewal_form(
-    server: &Server,
-    client: &str,
-    key: &SigningKey,
-    target: &Target,
-) -> Result<Form, Failure> {
-    let jti = random::name()?;
-    let request = AssertionRequest {
-        client_id: client,
-        issuer: server.address().issuer(),
-        now: clock::now_seconds(),
-        jti: &jti,
-        lifetime_seconds: ASSERTION_SECONDS,
-    };
-    let assertion = client_assertion(key, &request).context("cannot make an assertion")?;
-    let mut form = vec![
-        ("grant_type", "client_credentials".to_owned()),
-        ("client_assertion_type", CLIENT_ASSERTION.to_owned()),
-        ("client_assertion", assertion),
-    ];
-    form.extend(target.clone().map(|target| ("resource", target)));
-    Ok(form)
-}
-
-type Form = Vec<(&'static str, String)>;
-
-struct Opened {
-    task: String,
-    client: String,
-    expires_at: u64,
-}
-
-impl Origin {
-    /// Something fresh to come in by.
-    async fn show(&self, server: &Server, binding: &Binding) -> Result<Shown, Failure> {
-        match self {
-            Self::Platform(proofs, person) => {
-                let person = match person {
-                    Some(source) => Some(source.token().await?),
-                    None => None,
-                };
-                let proof = proof_for(server, proofs).await?;
-                Ok(Shown::Proof(proof, person))
-            }
-            Self::Surrounding(around, given) => {
-                let key = binding.signing_key().context("a helper needs a key")?;
-                let shown = around.hand_over(key.thumbprint(), given, server.clients());
-                shown.await.map(Shown::HandOver)
-            }
-        }
-    }
-}
-
-impl Origin {
-    /// What a client without a key renews by: its proof alone, for the server knows on whose behalf it
-    /// runs, and the person's token may be over long before the task.
-    async fn show_again(&self, server: &Server, binding: &Binding) -> Result<Shown, Failure> {
-        match self {
-            Self::Platform(proofs, _) => {
-                let proof = proof_for(server, proofs).await?;
-                Ok(Shown::Proof(proof, None))
-            }
-            Self::Surrounding(..) => self.show(server, binding).await,
-        }
-    }
-}
-
-impl Shown {
-    fn has_expired(&self) -> bool {
-        match self {
-            Self::Proof(proof, person) => {
-                proof.has_expired() || person.as_ref().is_some_and(PersonToken::has_expired)
-            }
-            Self::HandOver(handover) => handover.has_expired(),
-        }
-    }
-
-    fn form(&self, ask: &Ask, target: &Target) -> Form {
-        let shown = match self {
-            Self::Proof(proof, None) => vec![
-                ("grant_type", JWT_BEARER.to_owned()),
-                ("assertion", proof.token().expose().to_owned()),
-            ],
-            Self::Proof(proof, Some(person)) => vec![
-                ("grant_type", EXCHANGE.to_owned()),
-                ("subject_token_type", person.kind().to_owned()),
-                ("subject_token", person.token().expose().to_owned()),
-                ("actor_token_type", TYPE_JWT.to_owned()),
-                ("actor_token", proof.token().expose().to_owned()),
-            ],
-            Self::HandOver(handover) => vec![
-                ("grant_type", EXCHANGE.to_owned()),
-                ("subject_token_type", TYPE_HANDOVER.to_owned()),
-                ("subject_token", handover.token().expose().to_owned()),
-            ],
-        };
-        asked(shown, ask, target)
-    }
-}
-
-fn asked(mut form: Form, ask: &Ask, target: &Target) -> Form {
-    for (name, value) in [
-        ("client_id", &ask.workload),
-        ("resource", target),
-        ("authorization_details", &ask.access),
-        ("scope", &ask.scope),
-    ] {
-        form.extend(value.clone().map(|value| (name, value)));
-    }
-    form
-}
-
-async fn proof_for(server: &Server, proofs: &ProofSource) -> Result<PlatformProof, Failure> {
-    let audience = server.address().issuer();
-    proofs.proof(Some(audience), server.clients()).await
-}
-
-async fn ask_token(
-    server: &Server,
-    binding: &Binding,
-    form: Form,
-) -> Result<(Token, Opened), Failure> {
-    let call = Call {
-        method: Method::POST,
-        url: server.address().below("token"),
-        body: Body::Form(form),
-        key: binding.signing_key(),
-        token: None,
-    };
-    let asked = clock::instant();
-    let granted = Granted::read(server.send(&call).await?)?;
-    let opened = Opened {
-        task: granted.task.clone(),
-        client: granted.client_id.clone(),
-        expires_at: granted.task_expires_at,
-    };
-    Ok((Token::of(granted, asked), opened))
 }

@@ -43,7 +43,9 @@ pub(in crate::demo) async fn play(scene: Scene<'_>) -> Result<()> {
         "the token of a cancelled run is active"
     );
     let over = clock::instant() - told;
-    paint.says(&format!("401 for one with another signature; {answer}"));
+    paint.says(&format!(
+        "401 for one with another signature; for this one {answer}"
+    ));
     paint.says(&format!(
         "its token was over when it was asked about, {} later",
         shown(over)
@@ -63,7 +65,7 @@ pub(in crate::demo) async fn play(scene: Scene<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Sends a webhook; gives the status and the first line of the answer.
+/// Sends a webhook; gives the answer's status and body.
 async fn deliver(scene: Scene<'_>, url: &str, body: &str, signature: &str) -> Result<String> {
     let signature = format!("x-hub-signature-256: {signature}");
     let arguments = [
