@@ -75,7 +75,7 @@ delegation = { depth = 1, clients = 8, to = ["self"] }
 issuer = "https://idp.example/events"
 jwks = { file = "jwks.json" }
 people = "staff"
-push = { secret_file = "hook.secret" }
+push = { secret_file = "events.secret" }
 "#;
 /// What a provider says of a person.
 pub(crate) const SESSION: &str =
@@ -197,6 +197,7 @@ pub(crate) fn folder(declared: &str) -> Arc<TempDir> {
     write("jwks.json", &json!({ "keys": [jwk] }).to_string());
     write("artifacts.secret", "secret of artifacts\n");
     write("hook.secret", HOOK_SECRET);
+    write("events.secret", "the-secret-of-events\n");
     write("tenant.toml", declared);
     std::fs::write(
         policies.join("baseline.cedar"),

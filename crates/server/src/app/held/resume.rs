@@ -153,15 +153,22 @@ impl ObeyingStore {
 
     /// Records what is held of people, side by side: each by what is known of the person now.
     async fn record_words(&self) -> Result<(), Unavailable> {
-        for _ in 0..ROUNDS {
-            let left = self.shared.state().words.waiting(BATCH);
+        let mut idle = 0;
+        while idle < ROUNDS {
+            let (left, before) = {
+                let words = &self.shared.state().words;
+                (words.waiting(BATCH), words.len())
+            };
             if left.is_empty() {
                 return Ok(());
             }
             self.record_words_of(left).await?;
+            let fewer = self.shared.state().words.len() < before;
+            idle = if fewer { 0 } else { idle + 1 };
         }
-        // There are more, or they came meanwhile: the next try goes on.
-        Ok(())
+        Err(Unavailable(
+            "what is said of people did not stand still".to_owned(),
+        ))
     }
 
     async fn record_words_of(&self, words: Vec<Arc<Word>>) -> Result<(), Unavailable> {
