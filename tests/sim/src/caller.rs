@@ -8,10 +8,10 @@ use dayfly_domain::access::AccessRequest;
 use dayfly_domain::{ClientId, Digest, Outcome};
 use dayfly_server::app::{
     DelegateRequest, End, Ended, GrantRequest, Granted, Heard, KeyProof, NarrowRequest, Opened,
-    Presented, Refused, RenewRequest, Signalled, Trail,
+    Presented, Refused, RenewRequest, Trail,
 };
+use dayfly_server::verify::Entrance;
 use dayfly_server::verify::webhook::{Delivery, verify};
-use dayfly_server::verify::{Entrance, VerifiedSignal};
 use dayfly_token::alg::Alg;
 use dayfly_token::client::{
     AssertionRequest, HandoverRequest, ProofRequest, client_assertion, dpop_proof, handover,
@@ -20,9 +20,7 @@ use dayfly_token::handover::Given;
 use dayfly_token::sign::SigningKey;
 use serde_json::json;
 
-use crate::world::{
-    HOOK_SECRET, ISSUER, RESOURCE, RESOURCE_URL, Run, World, person_token, platform_token,
-};
+use crate::world::{HOOK_SECRET, ISSUER, RESOURCE, RESOURCE_URL, Run, World, platform_token};
 
 /// How many keys all callers of a process share out: a key is dear to make and none is ever asked
 /// to be new.
@@ -48,14 +46,6 @@ impl Caller {
         Self {
             key: Some(key_of(key)),
             token: platform_token(world.now(), repository, &run, &unique()).into(),
-        }
-    }
-
-    /// A person who authenticated so many seconds ago.
-    pub(crate) fn person(world: &World, sub: &str, ago: u64, key: usize) -> Self {
-        Self {
-            key: Some(key_of(key)),
-            token: person_token(world.now(), sub, ago, &unique()).into(),
         }
     }
 
@@ -277,14 +267,6 @@ pub(crate) async fn is_over(world: &World, repository: u64, run: Run) -> Result<
     world
         .app
         .upstream(&world.tenant, issuer, &webhook, &trail("webhook"))
-        .await
-}
-
-/// A provider says something of a person.
-pub(crate) async fn hear(world: &World, said: &VerifiedSignal) -> Result<Signalled, Refused> {
-    world
-        .app
-        .signal(&world.tenant, said, &trail("signal"))
         .await
 }
 

@@ -10,7 +10,7 @@ use dayfly_server::app::{
 use dayfly_server::config;
 use dayfly_server::declared::TenantContext;
 use dayfly_server::mint::MasterKey;
-use dayfly_server::verify::{KeyCache, ProofBounds, VerifiedSignal};
+use dayfly_server::verify::{KeyCache, ProofBounds};
 use dayfly_store::Store;
 use dayfly_store::clock::{Clock as _, ManualClock};
 use dayfly_token::alg::Alg;
@@ -50,38 +50,6 @@ contact = "others@example.com"
 url = "https://artifacts.example/api"
 secret_file = "artifacts.secret"
 "#;
-
-/// What is declared where people start tasks, whose provider tells of them.
-pub(crate) const PEOPLE: &str = r#"
-[issuer.staff]
-kind = "oidc"
-url = "https://idp.example"
-jwks = { file = "jwks.json" }
-audience = "dayfly-tasks"
-people = true
-
-[workload.repair]
-owner   = "others"
-kind    = "operator"
-purpose = "simulated"
-match   = { issuer = "staff", email_verified = true }
-repeat  = "join"
-access  = [
-  { resource = "artifacts", type = "artifact", actions = ["read"], identifier = "octo/*", scope = "read" },
-]
-delegation = { depth = 1, clients = 8, to = ["self"] }
-
-[signals.idp]
-issuer = "https://idp.example/events"
-jwks = { file = "jwks.json" }
-people = "staff"
-push = { secret_file = "events.secret" }
-"#;
-/// What a provider says of a person.
-pub(crate) const SESSION: &str =
-    "https://schemas.openid.net/secevent/caep/event-type/session-revoked";
-pub(crate) const DISABLED: &str =
-    "https://schemas.openid.net/secevent/risc/event-type/account-disabled";
 
 /// The declaration of a workload.
 pub(crate) fn workload(name: &str, owner: &str, repository: u64, more: &str) -> String {
@@ -167,20 +135,6 @@ impl World {
         self.clock.now()
     }
 
-    /// What a provider says of a person now, as its transmitter proves it.
-    pub(crate) async fn said(&self, kind: &str, sub: &str) -> VerifiedSignal {
-        let now = self.now().seconds();
-        let claims = json!({
-            "iss": "https://idp.example/events", "aud": ISSUER, "jti": format!("{sub}-{now}"),
-            "iat": now, "sub_id": {"format": "iss_sub", "iss": "https://idp.example", "sub": sub},
-            "events": {kind: {"event_timestamp": now - 10}},
-        });
-        let loaded = self.tenant.loaded();
-        let receiver = &loaded.receivers[&"idp".parse().unwrap()];
-        let set = signed("secevent+jwt", &claims);
-        receiver.verify(&set, self.now()).await.unwrap()
-    }
-
     pub(crate) fn wait(&self, seconds: u64) {
         self.clock.advance(Span::from_seconds(seconds));
     }
@@ -236,17 +190,8 @@ pub(crate) fn platform_token(now: Time, repository: u64, run: &Run, jti: &str) -
     signed("JWT", &claims)
 }
 
-/// A token of a person who authenticated so many seconds ago.
-pub(crate) fn person_token(now: Time, sub: &str, ago: u64, jti: &str) -> String {
-    let now = now.seconds();
-    let claims = json!({
-        "iss": "https://idp.example", "aud": "dayfly-tasks", "sub": sub, "email_verified": true,
-        "jti": jti, "auth_time": now - ago, "iat": now, "exp": now + 300,
-    });
-    signed("JWT", &claims)
-}
-
-fn signed(typ: &str, claims: &Value) -> String {
+/// A token with these claims, by the key that every world trusts.
+pub(crate) fn signed(typ: &str, claims: &Value) -> String {
     let header = json!({ "typ": typ, "kid": KID }).as_object().cloned();
     platform()
         .encode_jws(header.unwrap(), claims.to_string().as_bytes())

@@ -22,11 +22,9 @@ impl World {
 
     fn barred(&self) -> Digest {
         let on = self.blocks_on_people();
-        let barred = on.iter().find_map(|on| match on {
-            BlockOn::Barred(person) => Some(*person),
-            _ => None,
-        });
-        barred.unwrap()
+        let barred = on.iter().map(ToString::to_string);
+        let barred = barred.filter_map(|on| Some(on.strip_prefix("barred:")?.parse().unwrap()));
+        barred.last().unwrap()
     }
 
     async fn let_in(&self, on: BlockOn) -> Result<Option<BlockOn>, String> {

@@ -1,13 +1,44 @@
 //! A provider's word about a person against what mints by that person's authentication: start, renewal, exchange and hand-over, also while the ledger does not take the word.
 
-use dayfly_server::app::{Refused, Signalled};
+use dayfly_server::app::{Refused, Signalled, Trail};
 use dayfly_server::verify::VerifiedSignal;
 use dayfly_store::Fault;
+use serde_json::json;
 
 use super::explore::{Act, Answer, Played, Scene, Stage, declared_with_passing, explore};
-use crate::caller::{Caller, Client, hear, key_of};
+use crate::caller::{Caller, Client, key_of};
 use crate::record;
-use crate::world::{DISABLED, PEOPLE, SESSION};
+use crate::world::{ISSUER, World, signed};
+
+/// What is declared where people start tasks, whose provider tells of them.
+const PEOPLE: &str = r#"
+[issuer.staff]
+kind = "oidc"
+url = "https://idp.example"
+jwks = { file = "jwks.json" }
+audience = "dayfly-tasks"
+people = true
+
+[workload.repair]
+owner   = "others"
+kind    = "operator"
+purpose = "simulated"
+match   = { issuer = "staff", email_verified = true }
+repeat  = "join"
+access  = [
+  { resource = "artifacts", type = "artifact", actions = ["read"], identifier = "octo/*", scope = "read" },
+]
+delegation = { depth = 1, clients = 8, to = ["self"] }
+
+[signals.idp]
+issuer = "https://idp.example/events"
+jwks = { file = "jwks.json" }
+people = "staff"
+push = { secret_file = "events.secret" }
+"#;
+/// What a provider says of a person.
+const SESSION: &str = "https://schemas.openid.net/secevent/caep/event-type/session-revoked";
+const DISABLED: &str = "https://schemas.openid.net/secevent/risc/event-type/account-disabled";
 
 /// The provider; the other mints, and a third one gets the ledger to record again.
 const SAYS: usize = 0;
@@ -68,17 +99,17 @@ impl Scene for Word {
         let there = if self.minting == Minting::Start {
             None
         } else {
-            let first = Caller::person(world, &sub, 60, 1);
+            let first = person(world, &sub, 60, 1);
             let granted = first.ask(world).await.unwrap();
             Some((first.client(&granted), granted.token))
         };
         let kind = if self.bars { DISABLED } else { SESSION };
-        let said = world.said(kind, &sub).await;
+        let said = said(world, kind, &sub).await;
         if let Some(fault) = self.fault {
             stage.store.fail(SAYS, [fault]);
         }
         Party {
-            caller: Caller::person(world, &sub, 60, 2),
+            caller: person(world, &sub, 60, 2),
             sub,
             said,
             there,
@@ -152,9 +183,44 @@ impl Scene for Word {
         let bars = leaves.iter().filter(|leaf| leaf["kind"] == "block.set");
         assert_eq!(bars.count(), usize::from(self.bars), "{leaves:?}");
         // Whoever logs in again starts, unless the account is gone.
-        let again = Caller::person(world, &party.sub, 1, 3).ask(world).await;
+        let again = person(world, &party.sub, 1, 3).ask(world).await;
         assert_eq!(again.is_err(), self.bars, "{again:?}");
     }
+}
+
+/// Somebody who authenticated so many seconds ago, and holds this key.
+fn person(world: &World, sub: &str, ago: u64, key: usize) -> Caller {
+    let now = world.now().seconds();
+    let claims = json!({
+        "iss": "https://idp.example", "aud": "dayfly-tasks", "sub": sub, "email_verified": true,
+        "jti": format!("{sub}-{key}"), "auth_time": now - ago, "iat": now, "exp": now + 300,
+    });
+    Caller {
+        key: Some(key_of(key)),
+        token: signed("JWT", &claims).into(),
+    }
+}
+
+/// What the provider says of somebody now, as its transmitter proves it.
+async fn said(world: &World, kind: &str, sub: &str) -> VerifiedSignal {
+    let now = world.now().seconds();
+    let claims = json!({
+        "iss": "https://idp.example/events", "aud": ISSUER, "jti": sub, "iat": now,
+        "sub_id": {"format": "iss_sub", "iss": "https://idp.example", "sub": sub},
+        "events": {kind: {"event_timestamp": now - 10}},
+    });
+    let loaded = world.tenant.loaded();
+    let receiver = &loaded.receivers[&"idp".parse().unwrap()];
+    let set = signed("secevent+jwt", &claims);
+    receiver.verify(&set, world.now()).await.unwrap()
+}
+
+async fn hear(world: &World, said: &VerifiedSignal) -> Result<Signalled, Refused> {
+    let trail = Trail {
+        asked: "signal",
+        ..Trail::default()
+    };
+    world.app.signal(&world.tenant, said, &trail).await
 }
 
 fn answer(said: Result<Signalled, Refused>) -> Answer {
