@@ -23,8 +23,8 @@ impl World {
     fn barred(&self) -> Digest {
         let on = self.blocks_on_people();
         let barred = on.iter().map(ToString::to_string);
-        let barred = barred.filter_map(|on| Some(on.strip_prefix("barred:")?.parse().unwrap()));
-        barred.last().unwrap()
+        let mut barred = barred.filter_map(|on| Some(on.strip_prefix("barred:")?.parse().unwrap()));
+        barred.next_back().unwrap()
     }
 
     async fn let_in(&self, on: BlockOn) -> Result<Option<BlockOn>, String> {
