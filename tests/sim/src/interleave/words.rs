@@ -231,8 +231,9 @@ fn answer(said: Result<Signalled, Refused>) -> Answer {
     }
 }
 
-fn play(minting: Minting, least: u64) {
-    for bars in [false, true] {
+/// The end of a session in at least so many orders, and that of an account.
+fn play(minting: Minting, least: [u64; 2]) {
+    for (bars, least) in [false, true].into_iter().zip(least) {
         explore(&Word {
             minting,
             bars,
@@ -255,30 +256,30 @@ fn held(minting: Minting, least: u64) {
 
 #[test]
 fn a_start_against_a_word() {
-    play(Minting::Start, 20);
+    play(Minting::Start, [20, 55]);
 }
 
 #[test]
 fn a_renewal_against_a_word() {
-    play(Minting::Renew, 20);
+    play(Minting::Renew, [27, 80]);
 }
 
 #[test]
 fn an_exchange_against_a_word() {
-    play(Minting::Exchange, 20);
+    play(Minting::Exchange, [27, 80]);
 }
 
 #[test]
 fn a_hand_over_against_a_word() {
-    play(Minting::HandOver, 20);
+    play(Minting::HandOver, [27, 80]);
 }
 
 #[test]
 fn a_renewal_against_a_held_word_and_resume() {
-    held(Minting::Renew, 100);
+    held(Minting::Renew, 370);
 }
 
 #[test]
 fn a_hand_over_against_a_held_word_and_resume() {
-    held(Minting::HandOver, 100);
+    held(Minting::HandOver, 360);
 }

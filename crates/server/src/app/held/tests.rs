@@ -23,6 +23,8 @@ pub(super) struct Platter(Rc<RefCell<Sectors>>);
 struct Sectors {
     kept: Vec<u8>,
     written: Vec<u8>,
+    /// What was written since the last sync.
+    dirty: Vec<std::ops::Range<usize>>,
     fails: bool,
     /// How many bytes of the next write get as far as the disk, which then fails.
     tears: Option<usize>,
@@ -49,6 +51,7 @@ impl Platter {
     pub(super) fn lose_power(&self) {
         let mut sectors = self.0.borrow_mut();
         sectors.written = sectors.kept.clone();
+        sectors.dirty.clear();
     }
 
     pub(super) fn bytes(&self) -> Vec<u8> {
@@ -92,12 +95,15 @@ impl Disk for Platter {
             return Err(io::ErrorKind::Other.into());
         }
         sectors.written[at..at + bytes.len()].copy_from_slice(bytes);
+        sectors.dirty.push(at..at + bytes.len());
         Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut sectors = self.0.borrow_mut();
-        sectors.kept = sectors.written.clone();
+        let sectors = &mut *self.0.borrow_mut();
+        for range in sectors.dirty.drain(..) {
+            sectors.kept[range.clone()].copy_from_slice(&sectors.written[range]);
+        }
         Ok(())
     }
 }

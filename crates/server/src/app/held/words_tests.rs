@@ -18,8 +18,9 @@ const ALONE: Part = Part {
     tenants: 1,
     transmitters: 1,
 };
+/// A small part, beside one that is as large.
 const TWO: Part = Part {
-    tenants: 1,
+    tenants: 64,
     transmitters: 2,
 };
 
