@@ -31,6 +31,7 @@ mod subject;
 mod task;
 mod text;
 mod time;
+mod uses;
 
 pub use admit::{
     Admission, Claim, ClaimState, Counts, Opening, Spent, admit, admit_unheld, check_actor,
@@ -63,3 +64,4 @@ pub use task::{
 };
 pub use text::{Digest, Name};
 pub use time::{Span, Time};
+pub use uses::{UseAsked, check_use};

@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use dayfly_domain::{
-    Block, BlockOn, Blocks, Cause, ClientId, Digest, Moved, Name, Refusal, Task, TaskId, Time,
-    apply,
+    Block, BlockOn, Blocks, Cause, ClientId, Digest, Name, Refusal, Task, TaskId, Time, apply,
 };
 use dayfly_store::{Annex, Append, Note, OpenTask, Unavailable};
 use serde::{Deserialize, Serialize};
@@ -14,6 +13,7 @@ use super::actor::Signature;
 use super::cut::{Blocking, InstanceEnded, block_on, blocked_instance, cut_events, own_instance};
 use super::end::Ended;
 use super::instance::{InstanceOf, uppermost};
+use super::moved::Taken;
 use super::plan::drafted;
 use super::refuse::unavailable;
 use super::{App, Tenant};
@@ -201,14 +201,14 @@ impl Sought {
     }
 
     /// Adds to an append what ends of these open tasks, and what is to be blocked with it and is not
-    /// yet. `moved` says of each why it is over already, where rights were taken away.
+    /// yet. `taken` says of each why it is over already, where rights were taken away.
     pub(super) fn add_to(
         &self,
         append: &mut Append,
-        open: Vec<(OpenTask, Option<Moved>)>,
+        open: Vec<(OpenTask, Option<Taken>)>,
         standing: &Blocks,
     ) -> Result<(), Refusal> {
-        for (mut open, moved) in open {
+        for (mut open, taken) in open {
             let id = open.task.id;
             let begun = append.changes.iter_mut().find(|change| change.task == id);
             // What ends of it already is not all of it.
@@ -218,6 +218,7 @@ impl Sought {
             let Some(clients) = self.concerned(&open.task) else {
                 continue;
             };
+            let moved = taken.as_ref().map(|taken| taken.moved);
             let events = cut_events(&open, &clients, moved, self.by, self.at)?;
             if events.is_empty() {
                 continue;
@@ -226,7 +227,10 @@ impl Sought {
                 self.block(append, &open.task, standing)?;
             }
             let begun = append.changes.iter_mut().find(|change| change.task == id);
-            let more = drafted(Some(&open.task), id, events, |_| self.annex().map(Some))?;
+            let more = drafted(Some(&open.task), id, events, |_| match &taken {
+                Some(taken) => taken.annex(),
+                None => self.annex().map(Some),
+            })?;
             match begun {
                 Some(begun) => {
                     begun.events.extend(more.events);

@@ -10,4 +10,5 @@ mod baton;
 mod explore;
 mod pairs;
 mod stalls;
+mod uses;
 mod words;
