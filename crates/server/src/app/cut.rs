@@ -13,7 +13,7 @@ use serde_json::json;
 use super::actor::{Actor, Signature};
 use super::authenticate::ended;
 use super::contain::{WouldEnd, is_over};
-use super::end::{ATTEMPTS, End, Ended};
+use super::end::{ATTEMPTS, End, Ended, answer};
 use super::instance::{Held, InstanceOf, Looking, is_under};
 use super::operate::check_text;
 use super::plan::drafted;
@@ -136,7 +136,7 @@ impl App {
                 held.open.task.check_client(client.number, now)?;
                 return Err(ended("the client is over"));
             };
-            let after = change.next.clone();
+            let answer = answer(&change.next, End::Client(client))?;
             append.changes.push(change);
             let on = block.then(|| own_instance(&held.open.task, client.number));
             let on = on.transpose()?;
@@ -145,7 +145,7 @@ impl App {
             }
             match self.held.end(tenant.name(), append).await {
                 Ok(done) => {
-                    let answer = self.answer_of(tenant, &after, End::Client(client))?;
+                    let answer = self.with_head(tenant, answer);
                     let recorded = done.is_durable();
                     return Ok((Ended { recorded, ..answer }, Blocking::of(on)));
                 }
@@ -358,7 +358,7 @@ impl App {
             return Ok(None);
         }
         let moves = self.moves_of_one(tenant, &held.open)?;
-        drafted(Some(task), task.id, events, |event| {
+        drafted(Some(task.clone()), task.id, events, |event| {
             let before = moved.and_then(|_| moves.why(&held.open, event));
             match before {
                 // What was over before was ended by somebody else.

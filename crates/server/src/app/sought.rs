@@ -227,7 +227,7 @@ impl Sought {
                 self.block(append, &open.task, standing)?;
             }
             let begun = append.changes.iter_mut().find(|change| change.task == id);
-            let more = drafted(Some(&open.task), id, events, |_| match &taken {
+            let more = drafted(Some(open.task.clone()), id, events, |_| match &taken {
                 Some(taken) => taken.annex(),
                 None => self.annex().map(Some),
             })?;

@@ -77,7 +77,7 @@ impl Uses {
             }
             uses.allowed += u64::from(entry.kind == "use.allowed");
             if uses.lines.len() < SHOWN {
-                uses.lines.push(timeline::line(&entry, now));
+                uses.lines.push(timeline::line(store, tenant, &entry, now)?);
             } else {
                 uses.hidden += 1;
             }
