@@ -11,7 +11,7 @@ use super::authenticate::ended;
 use super::contain::Containment;
 use super::cut::block_on;
 use super::end::{ATTEMPTS, End, Ended};
-use super::ending::block_series;
+use super::ending::{block_series, series_of};
 use super::plan::change;
 use super::refuse::{Refused, Trail, unavailable};
 use super::{App, Tenant};
@@ -60,8 +60,11 @@ impl App {
                 Ok(done) => {
                     let after = after.ok_or_else(|| ended("no change"))?;
                     let answer = self.answer_of(tenant, &after, End::Task(task))?;
-                    let recorded = done.is_durable();
-                    return Ok(Ended { recorded, ..answer });
+                    return Ok(Ended {
+                        block: Some(series_of(&open.task)),
+                        recorded: done.is_durable(),
+                        ..answer
+                    });
                 }
                 Err(error) => self.after_failure(tenant, error, false).await?,
             }
