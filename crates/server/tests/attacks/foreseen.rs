@@ -171,9 +171,7 @@ async fn the_end_of_an_instance_is_foreseen() {
         let what = any(nothing);
         let dry = would(nothing, false).unwrap_err().refusal.rule;
         assert_eq!(dry.code(), "not_found");
-        let done = world
-            .app
-            .end_instance(&tenant, &what, false, &BY, "x");
+        let done = world.app.end_instance(&tenant, &what, false, &BY, "x");
         assert_eq!(done.await.unwrap_err().refusal.rule, dry);
     }
     let long = "x".repeat(9000);
@@ -182,16 +180,12 @@ async fn the_end_of_an_instance_is_foreseen() {
     let what = any("run=9");
     let foreseen = would("run=9", true).unwrap();
     assert_eq!(counts(&foreseen), (0, 0, 0, 0));
-    let done = world
-        .app
-        .end_instance(&tenant, &what, true, &BY, "x");
+    let done = world.app.end_instance(&tenant, &what, true, &BY, "x");
     let done = done.await.unwrap();
     assert_eq!((foreseen.block, done.clients.len()), (done.block, 0));
     // Its own expiry is exact, as that of a client is.
     let what = any(instance);
-    let done = world
-        .app
-        .end_instance(&tenant, &what, false, &BY, "x");
+    let done = world.app.end_instance(&tenant, &what, false, &BY, "x");
     let done = done.await.unwrap();
     assert_eq!(done.last_possible_acceptance, expires(&job.token));
     assert!(
