@@ -285,6 +285,45 @@ fn lift_all(stage: &Stage) {
     }
 }
 
+/// What an end is refused by, its dry run is refused by: an operator agrees to nothing that fails.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_end_is_refused_by_its_dry_run_is_refused_by() {
+    let mut stage = Stage::new();
+    stage.start().await;
+    let none = "01m0000000e000000000000000";
+    let (task, client) = (format!("task_{none}"), format!("client_{none}_1"));
+    for words in [
+        &["client", "end", &client][..],
+        &["client", "end", &client, "--block"],
+        &["task", "end", &task],
+        &["instance", "end", "run_id=none"],
+        &[
+            "instance",
+            "end",
+            "run_id=none",
+            "--issuer",
+            "nobody",
+            "--block",
+        ],
+        &["owner", "end", "nobody"],
+        &["owner", "offboard", "nobody"],
+        &["owner", "offboard", "team-heirs", "--to", "nobody"],
+        &["workload", "end", "nobody", "--block"],
+        &["workload", "disable", "nobody"],
+        &["issuer", "end", "nobody"],
+    ] {
+        // Each refusal has an id of its own.
+        let refused = |more: &[&str]| {
+            let (code, printed, why) = run(&stage, &[words, more].concat());
+            assert_eq!((code, printed.as_str()), (Some(1), ""), "{words:?}: {why}");
+            let told = why.split_whitespace().filter(|word| !word.contains("ref_"));
+            told.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(refused(&["--dry-run"]), refused(&WHY), "{words:?}");
+    }
+    stage.stop();
+}
+
 /// A block that is set by hand, as JSON, twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_block_set_by_hand_is_told_as_json() {
