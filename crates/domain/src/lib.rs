@@ -31,7 +31,9 @@ mod task;
 mod text;
 mod time;
 
-pub use admit::{Admission, Claim, ClaimState, Counts, Opening, Spent, admit, check_actor};
+pub use admit::{
+    Admission, Claim, ClaimState, Counts, Opening, Spent, admit, admit_unheld, check_actor,
+};
 pub use apply::apply;
 pub use block::{Block, BlockOn, check_unblocked};
 pub use cause::{Cause, Outcome};

@@ -137,6 +137,8 @@ pub struct App {
     /// Where the last head of each ledger is kept; none where nothing is kept of them.
     handed_out: Option<Arc<HandedOut>>,
     rates: rates::Rates,
+    /// Which pods were asked about in vain.
+    unanswered: pods::Unanswered,
     surveys: survey::Surveys,
     /// Which transmitters cannot be asked for events.
     pub(crate) outages: Outages,
@@ -181,6 +183,7 @@ impl App {
             head_sinks,
             handed_out: None,
             rates: rates::Rates::default(),
+            unanswered: pods::Unanswered::default(),
             surveys: survey::Surveys::default(),
             outages: Outages::default(),
             activating: tokio::sync::Mutex::default(),

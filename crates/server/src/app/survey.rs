@@ -115,6 +115,9 @@ impl App {
                 counted.uses(Bound::Open, counts.open, now);
                 counted.uses(Bound::StartsPerHour, counts.starts_last_hour, now);
             }
+            if let Some(at) = kept.bearer.get(name) {
+                counted.handed_to_bearer(*at);
+            }
             counted.retain_used(|bound, used| {
                 most(bound, &found.workload, bounds).is_some_and(|most| is_near(used, most))
             });

@@ -27,13 +27,6 @@ impl Tally {
                         counted.ended(ended.cause, at);
                     }),
                     Event::ClientRegistered(_) | Event::ClientDelegated(_) => {
-                        if let Event::ClientDelegated(child) = &drafted.event
-                            && child.jkt.is_none()
-                        {
-                            self.count(tenant, &task.workload, |counted| {
-                                counted.handed_to_bearer(at);
-                            });
-                        }
                         let clients = task.clients.len() as u64;
                         self.reached(tenant, &task.workload, Bound::Clients, clients, at);
                     }

@@ -17,6 +17,7 @@ use crate::random::{self, NoRandomness};
 pub(crate) const PREFIX: &str = "finding/";
 const OPEN: &str = "finding/open/";
 const SEEN: &str = "finding/seen/";
+const BEARER: &str = "finding/bearer/";
 const CLOSED: &str = "finding/closed";
 const WAITING: &str = "finding/waiting";
 
@@ -57,6 +58,8 @@ pub(crate) struct Kept {
     pub(crate) open: BTreeMap<String, Opened>,
     /// What happened to each workload.
     pub(crate) seen: BTreeMap<Name, Seen>,
+    /// When each workload last handed a client over to a helper without a key.
+    pub(crate) bearer: BTreeMap<Name, Time>,
     /// The last that closed, in order.
     pub(crate) closed: Vec<Closed>,
     /// How many there are that cannot open.
@@ -84,6 +87,10 @@ impl Kept {
             } else if let Some(workload) = name.strip_prefix(SEEN) {
                 if let (Ok(workload), Some(seen)) = (workload.parse(), read(name, bytes)) {
                     kept.seen.insert(workload, seen);
+                }
+            } else if let Some(workload) = name.strip_prefix(BEARER) {
+                if let (Ok(workload), Some(at)) = (workload.parse(), read(name, bytes)) {
+                    kept.bearer.insert(workload, at);
                 }
             } else if name == CLOSED {
                 kept.closed = read(name, bytes).unwrap_or_default();
@@ -150,9 +157,21 @@ impl Kept {
             desk.write(WAITING.to_owned(), Some(&waiting));
         }
         desk.remember(&self.seen, seen);
+        // That of a declared one stays, old as it is: it may be written anew at any moment.
+        for workload in self.bearer.keys().filter(|name| !seen.contains_key(*name)) {
+            desk.write::<()>(format!("{BEARER}{workload}"), None);
+        }
         let more = more || (left == 0 && self.open.keys().any(|id| !found.contains_key(id)));
         let append = desk.append(now);
         Ok(Change { append, more })
+    }
+}
+
+/// What is recorded with a client of this workload that is handed over to a helper without a key.
+pub(crate) fn handed_to_bearer(workload: &Name, at: Time) -> Document {
+    Document {
+        name: format!("{BEARER}{workload}"),
+        bytes: Some(text_of(&at).into_bytes()),
     }
 }
 

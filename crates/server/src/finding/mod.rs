@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use evaluate::{Circumstances, LOW_DISK, evaluate, is_near, most};
 pub use kept::{Closed, Opened};
-pub(crate) use kept::{Kept, PREFIX};
+pub(crate) use kept::{Kept, PREFIX, handed_to_bearer};
 pub(crate) use seen::{Counted, Seen};
 
 /// One finding: its kind, what it is about and the numbers of it. It serialises as the data of
@@ -71,7 +71,7 @@ pub enum What {
     },
     /// A client handed a part of its access to a helper that has no key.
     BearerChild {
-        /// The workload of the task.
+        /// The workload of that client.
         workload: Name,
         /// Who answers for it.
         owner: Name,

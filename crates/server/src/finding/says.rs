@@ -103,7 +103,7 @@ impl What {
                 "take `binding = \"optional\"` out of [workload.{workload}] once its jobs use `dayfly run` or another client with DPoP"
             ),
             Self::BearerChild { workload, .. } => format!(
-                "give helpers of {workload} a key of their own, as `dayfly delegate` does, and take `binding = \"optional\"` out of [workload.{workload}]. It closes a week after the last of these"
+                "give helpers of {workload} a key of their own, as `dayfly delegate` does, and take `binding = \"optional\"` out of [workload.{workload}]. It closes a week after the day of the last of these began"
             ),
             Self::StaticSecret { resource } => format!(
                 "declare `jwks` instead of `secret_file` in [resource.{resource}], and let it sign assertions"

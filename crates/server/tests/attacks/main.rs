@@ -34,6 +34,7 @@ mod job;
 mod keys;
 mod people;
 mod platforms;
+mod pod_grants;
 mod pods;
 mod policy;
 mod proofs;
