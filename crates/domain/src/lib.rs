@@ -30,6 +30,7 @@ mod subject;
 mod task;
 mod text;
 mod time;
+mod uses;
 
 pub use admit::{
     Admission, Claim, ClaimState, Counts, Opening, Spent, admit, admit_unheld, check_actor,
@@ -61,3 +62,4 @@ pub use task::{
 };
 pub use text::{Digest, Name};
 pub use time::{Span, Time};
+pub use uses::{UseAsked, check_use};

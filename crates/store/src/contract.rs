@@ -463,6 +463,11 @@ pub struct Use {
     pub now: Time,
     /// Epochs that must not have moved.
     pub relies: Vec<Epoch>,
+    /// The revision of the declared state decided under; none where it does not matter.
+    pub revision: Option<u64>,
+    /// The one-time key of the proof that it was shown with. Uses of one call may name the same:
+    /// they were shown together, and all of them spend it.
+    pub spend: Option<Spend>,
     /// A counter that must stay below its bound, and is raised by one.
     pub limit: Option<UseLimit>,
     /// The entry to record, without a task's chain: `use.allowed` or `use.denied`.
@@ -487,8 +492,12 @@ pub enum Observed {
     Ended(Cause),
     /// Rights were taken away.
     Stale(EpochOf),
+    /// The declared state has another revision: load it and decide again.
+    Revised,
     /// Its counter is at its bound.
     Exhausted,
+    /// Its one-time key was spent before, by this.
+    Spent(Spent),
 }
 
 /// How long a gap between two [`Touch::Alive`] may be before it counts as deafness.

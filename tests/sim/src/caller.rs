@@ -316,7 +316,7 @@ fn presented<'a>(
     }
 }
 
-fn trail(asked: &'static str) -> Trail {
+pub(crate) fn trail(asked: &'static str) -> Trail {
     Trail {
         asked,
         ..Trail::default()
@@ -358,7 +358,7 @@ pub(crate) fn key_of(number: usize) -> &'static SigningKey {
 }
 
 /// A name that nothing else has.
-fn unique() -> String {
+pub(crate) fn unique() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     format!("unique-{}", NEXT.fetch_add(1, Ordering::SeqCst))
 }

@@ -281,8 +281,14 @@ impl App {
         if events.is_empty() {
             return Ok(None);
         }
-        drafted(Some(task), task.id, events, |_| {
-            signed.annex().map(Some).map_err(|why| unavailable(&why))
+        let moves = self.moves_of_one(tenant, &held.open)?;
+        drafted(Some(task), task.id, events, |event| {
+            let before = moved.and_then(|_| moves.why(&held.open, event));
+            match before {
+                // What was over before was ended by somebody else.
+                Some(why) => why.annex().map(Some),
+                None => signed.annex().map(Some).map_err(|why| unavailable(&why)),
+            }
         })
         .map(Some)
     }

@@ -158,10 +158,8 @@ impl App {
         for _ in 0..ATTEMPTS {
             let now = self.now();
             let events = self.decide_end(tenant, end, cause, &open, now)?;
-            let moves = self.moves_of(tenant, std::slice::from_ref(&open));
-            let moves = moves.map_err(|why| unavailable(&why))?;
-            let said = moves.said(&open, &events);
-            let append = recorded(&open, events, now, said)?;
+            let moves = self.moves_of_one(tenant, &open)?;
+            let append = recorded(&open, events, now, |event| moves.why(&open, event))?;
             let after = append.changes.first().map(|change| change.next.clone());
             match self.held.end(tenant.name(), append).await {
                 Ok(done) => return Ok((done.is_durable(), after)),

@@ -11,13 +11,14 @@ use dayfly_store::{Annex, Append, AppendError, Document, FactsQuery, Note, OpenT
 use serde_json::json;
 
 use super::actor::Signature;
-use super::plan::change;
+use super::moved::Why;
+use super::plan::drafted;
 use super::refuse::unavailable;
 use super::regrant::{Lost, Regrant};
 use super::{App, Tenant};
 use crate::declared::Source;
 use crate::random;
-use crate::record::RecordError;
+use crate::record::{RecordError, SAID_IN};
 
 /// The document that names the tasks whose ends are still to be recorded.
 const ENDING: &str = "ending";
@@ -46,19 +47,22 @@ pub(super) fn documents(lost: &Lost, former: &Source) -> [Document; 2] {
     ]
 }
 
-/// What records an end, and by whose word it came where `said` tells. After an end by policy nothing
-/// of its series starts again until an operator lifts the block (DESIGN section 3).
+/// What records an end; `why` says of each event by whom and why it came, where that is known. After an
+/// end by policy nothing of its series starts again until an operator lifts the block (DESIGN section
+/// 3).
 pub(super) fn recorded(
     open: &OpenTask,
     events: Vec<Event>,
     now: Time,
-    said: Option<&str>,
+    why: impl Fn(&Event) -> Option<Why>,
 ) -> Result<Append, dayfly_domain::Refusal> {
     let by_policy = is_by_policy(&events);
-    let annex = said.map(by_word).transpose()?;
+    let change = drafted(Some(&open.task), open.task.id, events, |event| {
+        why(event).as_ref().map(Why::annex).transpose()
+    })?;
     let mut append = Append {
         now,
-        changes: vec![change(Some(&open.task), open.task.id, events, annex)?],
+        changes: vec![change],
         ..Append::default()
     };
     if by_policy {
@@ -93,9 +97,18 @@ pub(super) fn series_of(task: &Task) -> BlockOn {
 
 /// The annex of what came by somebody's word, who is no person here.
 pub(super) fn by_word(said: &str) -> Result<Annex, dayfly_domain::Refusal> {
+    annexed(&json!({ "reason": said }))
+}
+
+/// The annex of what came of something else, whose own entry says by whom and why.
+pub(super) fn by_entry(pos: u64) -> Result<Annex, dayfly_domain::Refusal> {
+    annexed(&json!({ SAID_IN: pos }))
+}
+
+fn annexed(data: &serde_json::Value) -> Result<Annex, dayfly_domain::Refusal> {
     Ok(Annex {
         salt: random::bytes().map_err(|why| unavailable(&why))?,
-        data: json!({ "reason": said }).to_string(),
+        data: data.to_string(),
     })
 }
 
@@ -291,6 +304,6 @@ impl App {
             cause: Cause::Policy,
             by: None,
         });
-        recorded(open, decide(Some(&open.task), &command)?, now, None)
+        recorded(open, decide(Some(&open.task), &command)?, now, |_| None)
     }
 }

@@ -12,7 +12,7 @@ use super::contain::Containment;
 use super::cut::block_on;
 use super::end::{ATTEMPTS, End, Ended};
 use super::ending::{block_series, series_of};
-use super::plan::change;
+use super::plan::drafted;
 use super::refuse::{Refused, Trail, unavailable};
 use super::{App, Tenant};
 
@@ -98,10 +98,17 @@ impl App {
             }),
         };
         let events = decide(Some(&open.task), &command)?;
-        let annex = signed.annex().map_err(|why| unavailable(&why))?;
+        let moves = self.moves_of_one(tenant, open)?;
+        let change = drafted(Some(&open.task), open.task.id, events, |event| {
+            match moves.why(open, event) {
+                // Who blocks its series now has not ended it.
+                Some(why) => why.annex().map(Some),
+                None => signed.annex().map(Some).map_err(|why| unavailable(&why)),
+            }
+        })?;
         let mut append = Append {
             now,
-            changes: vec![change(Some(&open.task), open.task.id, events, Some(annex))?],
+            changes: vec![change],
             ..Append::default()
         };
         block_series(&mut append, open, Some(&signed))?;

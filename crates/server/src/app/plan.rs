@@ -11,8 +11,9 @@ use dayfly_store::{
 };
 
 use super::deferral::{Deferred, Needed};
-use super::ending::{by_word, is_by_policy, series_of};
+use super::ending::{is_by_policy, series_of};
 use super::grant::Verified;
+use super::moved::Why;
 use super::permit::{Asking, ProofAnnex, granted, permit, permit_join, permit_start};
 use super::refuse::{Trail, unavailable};
 use super::replay::one_time;
@@ -297,10 +298,7 @@ impl Planning<'_> {
 
     /// What ends an open task that a newer attempt takes the place of.
     fn superseding(&self, open: &OpenTask, now: Time) -> Result<Change, Refusal> {
-        let moves = self
-            .app
-            .moves_of(self.tenant, std::slice::from_ref(open))
-            .map_err(|why| unavailable(&why))?;
+        let moves = self.app.moves_of_one(self.tenant, open)?;
         let heard = open.heard;
         let command = match moves.first(open, now) {
             // What took its rights away has ended it already: this records it.
@@ -329,8 +327,9 @@ impl Planning<'_> {
             };
             return Err(block.refusal());
         }
-        let annex = moves.said(open, &events).map(by_word).transpose()?;
-        change(Some(&open.task), open.task.id, events, annex)
+        drafted(Some(&open.task), open.task.id, events, |event| {
+            moves.why(open, event).as_ref().map(Why::annex).transpose()
+        })
     }
 
     /// Asks the policies about what was decided.

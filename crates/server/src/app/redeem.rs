@@ -9,10 +9,10 @@ use dayfly_token::dpop::VerifiedDpop;
 
 use super::deferral::{Known, RequestAnnex, missing, unknown_code};
 use super::end::{ATTEMPTS, End};
+use super::ending::recorded;
 use super::grant::{Granted, too_large};
 use super::operator::unapproved;
 use super::permit::{Asking, ProofAnnex, erased, granted, permit_approved};
-use super::plan::change;
 use super::refuse::{Refused, Trail, unavailable};
 use super::regrant::{person_refused, proof_refused};
 use super::replay::{KeyProof, one_time};
@@ -237,12 +237,10 @@ impl App {
             if open.task.pending().is_none() {
                 return Ok(true);
             }
-            let events = self.decide_end(tenant, end, cause, &open, self.now())?;
-            let append = Append {
-                now: self.now(),
-                changes: vec![change(Some(&open.task), open.task.id, events, None)?],
-                ..Append::default()
-            };
+            let now = self.now();
+            let events = self.decide_end(tenant, end, cause, &open, now)?;
+            let moves = self.moves_of_one(tenant, &open)?;
+            let append = recorded(&open, events, now, |event| moves.why(&open, event))?;
             match self.held.end(tenant.name(), append).await {
                 Ok(done) => return Ok(done.is_durable()),
                 Err(error) => self.after_failure(tenant, error, false).await?,

@@ -315,8 +315,7 @@ fn end_of(open: &OpenTask, moves: &Moves, now: Time) -> Option<Append> {
     if events.is_empty() {
         return None;
     }
-    let said = moves.said(open, &events).map(str::to_owned);
-    let append = recorded(open, events, now, said.as_deref());
+    let append = recorded(open, events, now, |event| moves.why(open, event));
     let told = |refusal: &_| tracing::error!(%refusal, task = %open.task.id, "cannot end");
     append.inspect_err(told).ok()
 }

@@ -105,8 +105,10 @@ impl Asked {
     fn of(path: &str) -> Self {
         let below = path.strip_prefix('/').and_then(|rest| rest.split_once('/'));
         let guarded = below.is_some_and(|(_, rest)| {
-            matches!(rest, "token" | "introspect")
-                || rest.starts_with("tasks/")
+            matches!(
+                rest,
+                "token" | "introspect" | "access/v1/evaluation" | "access/v1/evaluations"
+            ) || rest.starts_with("tasks/")
                 || rest.starts_with("clients/")
         });
         Self { open: !guarded }

@@ -42,7 +42,7 @@ mod explain;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub(crate) use details::{details, scopes};
+pub(crate) use details::{details, raw, scopes};
 pub use entrance::{Entrance, Recipient};
 pub(crate) use fetch::{FetchError, check_sink, explain as unsent, sink_client};
 

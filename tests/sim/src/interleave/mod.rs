@@ -10,3 +10,4 @@ mod baton;
 mod explore;
 mod pairs;
 mod stalls;
+mod uses;

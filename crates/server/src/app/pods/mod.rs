@@ -143,6 +143,7 @@ impl App {
         let over = webhook::Over {
             claims: (**turn.token.claims()).clone(),
             job: None,
+            jobs: Vec::new(),
             said: format!(
                 "TokenReview of pod {}: {} is {}",
                 turn.token.pod(),
