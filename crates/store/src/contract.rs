@@ -4,7 +4,8 @@
 //! takes what has queued within a short window and commits it in one transaction. For each append
 //! of the batch it checks versions, claims, epochs, revision, limits and one-time keys against
 //! what the earlier appends of the same batch left; the loser gets its error and the caller
-//! decides again. The writer never decides.
+//! decides again. The writer never decides. What [yields](Append::yields) is taken when nobody
+//! else waits, and a little of it in every commit.
 //!
 //! **Durable means answered.** [`Store::append`] answers `Ok` only after the transaction that
 //! holds the append is on disk. Until then nothing of it is visible to any read. An answer that
@@ -178,6 +179,10 @@ pub struct Append {
     /// conflict where the bundle does not hold what the store does, a task of them is open, or no
     /// entry comes after them.
     pub drops: Option<Range<u64>>,
+    /// Whether others go first: what records in the background that which is over already. It gets
+    /// its turn in every commit all the same, if no more than one of them in each, and its order
+    /// among its like stays.
+    pub yields: bool,
 }
 
 /// How many annexes one append may erase.

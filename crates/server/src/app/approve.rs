@@ -86,7 +86,7 @@ impl App {
                 }),
             )?;
             let annex = signed.annex().map_err(|why| unavailable(&why))?;
-            let change = change(Some(&open.task), task, events, Some(annex))?;
+            let change = change(Some(open.task.clone()), task, events, Some(annex))?;
             let after = change.next.clone();
             let append = Append {
                 now,
@@ -173,7 +173,7 @@ impl App {
         // takes them later, and an end is what a trace shows. What was over before was ended by another.
         let moves = self.moves_of_one(tenant, open)?;
         let change = drafted(
-            Some(&open.task),
+            Some(open.task.clone()),
             open.task.id,
             events,
             |event| match event {

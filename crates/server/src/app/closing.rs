@@ -115,7 +115,7 @@ impl Closing {
             } else {
                 over.clients += events.len() as u64;
             }
-            let more = drafted(Some(task), id, events, |_| match taken {
+            let more = drafted(Some(task.clone()), id, events, |_| match taken {
                 // It was over by another's word, and that one is named.
                 Some(taken) => taken.annex(),
                 None => self.annex().map(Some),

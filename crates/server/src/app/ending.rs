@@ -47,27 +47,29 @@ pub(super) fn documents(lost: &Lost, former: &Source) -> [Document; 2] {
     ]
 }
 
-/// What records an end; `why` says of each event by whom and why it came, where that is known. After an
-/// end by policy nothing of its series starts again until an operator lifts the block (DESIGN section
+/// What records an end; `whys` say of its events, in their order, by whom and why each came, where that
+/// is known. After an end by policy nothing of its series starts again until an operator lifts the block (DESIGN section
 /// 3).
 pub(super) fn recorded(
-    open: &OpenTask,
+    open: OpenTask,
     events: Vec<Event>,
     now: Time,
-    why: impl Fn(&Event) -> Option<Why>,
+    whys: Vec<Option<Why>>,
 ) -> Result<Append, dayfly_domain::Refusal> {
     let by_policy = is_by_policy(&events);
-    let change = drafted(Some(&open.task), open.task.id, events, |event| {
-        why(event).as_ref().map(Why::annex).transpose()
-    })?;
     let mut append = Append {
         now,
-        changes: vec![change],
         ..Append::default()
     };
     if by_policy {
-        block_series(&mut append, open, None)?;
+        block_series(&mut append, &open, None)?;
     }
+    let id = open.task.id;
+    let mut whys = whys.into_iter();
+    let change = drafted(Some(open.task), id, events, |_| {
+        whys.next().flatten().as_ref().map(Why::annex).transpose()
+    })?;
+    append.changes.push(change);
     Ok(append)
 }
 
@@ -280,10 +282,11 @@ impl App {
         let facts = self.store.facts(tenant.name(), &query)?;
         let mut waiting = Vec::with_capacity(batch.len());
         for open in facts.tasks.into_iter().flatten() {
+            let id = open.task.id;
             let append = self
-                .policy_end(&open)
+                .policy_end(open)
                 .map_err(|why| Unavailable(why.to_string()))?;
-            waiting.push((open.task.id, self.store.append(tenant.name(), append)));
+            waiting.push((id, self.store.append(tenant.name(), append)));
         }
         let (mut ended, mut again) = (0, Vec::new());
         for (task, append) in waiting {
@@ -296,7 +299,7 @@ impl App {
         Ok((ended, again))
     }
 
-    fn policy_end(&self, open: &OpenTask) -> Result<Append, dayfly_domain::Refusal> {
+    fn policy_end(&self, open: OpenTask) -> Result<Append, dayfly_domain::Refusal> {
         let now = self.now();
         let command = Command::EndTask(EndTask {
             now,
@@ -304,6 +307,7 @@ impl App {
             cause: Cause::Policy,
             by: None,
         });
-        recorded(open, decide(Some(&open.task), &command)?, now, |_| None)
+        let events = decide(Some(&open.task), &command)?;
+        recorded(open, events, now, Vec::new())
     }
 }

@@ -157,6 +157,11 @@ impl Moves {
         }
     }
 
+    /// The same of each of these events, in their order.
+    pub(super) fn whys(&self, open: &OpenTask, events: &[Event]) -> Vec<Option<Why>> {
+        events.iter().map(|event| self.why(open, event)).collect()
+    }
+
     /// What is kept of the move that took these rights first, where it is this cause.
     fn why_of(&self, relied: &[Epoch], cause: Cause) -> Option<Why> {
         let (epoch, moved) = self.earliest(relied)?;

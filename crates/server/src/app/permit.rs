@@ -265,7 +265,7 @@ pub(super) fn granted(
     let parts = permitted.into_parts();
     let (mut start, mut issue, mut proof) = (parts.start, Some(parts.issue), proof);
     let mut delegate = parts.delegate;
-    drafted(task, id, parts.events, |event| {
+    drafted(task.cloned(), id, parts.events, |event| {
         let (proof, policy) = match event {
             Event::TaskStarted(_) => (None, start.take()),
             // Where it joins, what was said of its start stands with it.

@@ -8,7 +8,7 @@ use dayfly_store::{Append, FactsQuery, OpenTask, RunAsked, Spend};
 use dayfly_token::dpop::VerifiedDpop;
 
 use super::deferral::{Known, RequestAnnex, missing, unknown_code};
-use super::end::{ATTEMPTS, End};
+use super::end::{ATTEMPTS, End, decide_end};
 use super::ending::recorded;
 use super::grant::{Granted, too_large};
 use super::operator::unapproved;
@@ -238,14 +238,15 @@ impl App {
                 return Ok(true);
             }
             let now = self.now();
-            let events = self.decide_end(tenant, end, cause, &open, now)?;
             let moves = self.moves_of_one(tenant, &open)?;
-            let append = recorded(&open, events, now, |event| moves.why(&open, event))?;
+            let events = decide_end(&open, end, cause, now, moves.first(&open, now))?;
+            let whys = moves.whys(&open, &events);
+            let append = recorded(open, events, now, whys)?;
             match self.held.end(tenant.name(), append).await {
                 Ok(done) => return Ok(done.is_durable()),
                 Err(error) => self.after_failure(tenant, error, false).await?,
             }
-            match self.open_task(tenant, open.task.id)? {
+            match self.open_task(tenant, end.task())? {
                 Some(again) => open = again,
                 None => return Ok(true),
             }

@@ -173,7 +173,7 @@ impl Sought {
             if events.is_empty() {
                 continue;
             }
-            let more = drafted(Some(&open.task), id, events, |_| match &taken {
+            let more = drafted(Some(open.task.clone()), id, events, |_| match &taken {
                 Some(taken) => taken.annex(),
                 None => self.annex().map(Some),
             })?;

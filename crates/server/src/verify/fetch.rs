@@ -22,6 +22,8 @@ pub(super) use kept::KeptClient;
 const CONNECT: Duration = Duration::from_secs(3);
 /// How long one request may take, its body included.
 const TOTAL: Duration = Duration::from_secs(10);
+/// How long a connection that is kept may be idle.
+const IDLE_FOR: Duration = Duration::from_secs(60);
 /// How many bytes of a document are read.
 pub(super) const MAX_BYTES: usize = 256 * 1024;
 /// How many bytes of a token file are read.
@@ -266,8 +268,10 @@ fn client(reach: Reach, roots: Option<&Roots>, idle: usize) -> Result<Client, Fe
         .referer(false)
         .no_proxy()
         .http1_only()
-        // A connection is to an address that was judged when it was made, and none outlives its client.
+        // A connection is to an address that was judged when it was made, and none is used once its client
+        // is not.
         .pool_max_idle_per_host(idle)
+        .pool_idle_timeout(IDLE_FOR)
         .https_only(reach != Reach::Loopback)
         .dns_resolver(Resolver(reach))
         .connect_timeout(CONNECT)

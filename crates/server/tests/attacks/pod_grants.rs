@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use dayfly_server::config::{AddressRates, Rate};
+use serde_json::{Value, json};
 
 use super::approval::{Asked, asked_of};
 use super::delegation::scope;
-use super::job::{JWT_BEARER, TYPE_JWT, new_key, signed};
+use super::job::{JWT_BEARER, TYPE_JWT, new_key, signed, with};
 use super::pods::{Cluster, claims, declared, world};
 use super::world::{ARTIFACTS, World};
 
@@ -95,7 +96,11 @@ async fn an_outage_of_the_cluster_keeps_no_beat_away() {
 
 /// A pod that waits for people and is approved.
 async fn approved(world: &World, pod: &str) -> Asked {
-    let (key, proof) = (new_key(), signed(&claims(world, "asker", pod)));
+    approved_by(world, &claims(world, "asker", pod)).await
+}
+
+async fn approved_by(world: &World, claims: &Value) -> Asked {
+    let (key, proof) = (new_key(), signed(claims));
     let reply = world.defer(&proof, Some(&key)).await;
     let asked = asked_of(key, proof, &reply);
     world.approve(&asked, "otto").await.unwrap();
@@ -164,6 +169,14 @@ async fn an_approved_pod_of_which_no_token_is_at_hand_shows_it_again() {
     assert_eq!(granted.status, 200, "{}", granted.text);
     assert_eq!(cluster.asked().len(), 1);
     assert_eq!(world.count("client.registered", &asked.task), 1);
+    // Of one that may have expired by now a no would say nothing, so nobody is asked by it.
+    let until = json!({ "exp": world.now() + 120 });
+    let short = approved_by(&world, &with(claims(&world, "asker", "two"), until)).await;
+    world.wait(60);
+    cluster.asked();
+    let refusal = world.poll(&short).await;
+    assert_eq!(refusal.rule(), "token_review_unavailable");
+    assert_eq!(cluster.asked().len(), 0);
 }
 
 /// A workload of the platform that hands over to pods, and may ask once a minute.

@@ -262,11 +262,11 @@ mod tests {
         askers[0].ended(&turn, &[TaskId([0; 16])]);
         let token = PodToken::sample(&issuer(), 9, 2, 9000);
         pods.keep(&tenant(), &token, "pod-0", TaskId([7; 16]), at(90));
-        assert!(!askers[0].is_current(&turn));
+        assert!(!askers[0].is_current(&turn) && askers[0].next(at(89)).is_none());
+        let own = askers[0].next(at(90)).unwrap();
+        assert!(Arc::ptr_eq(&own.token, &token));
         drop(turn);
-        assert!(askers[0].next(at(89)).is_none());
-        let turn = askers[0].next(at(90)).unwrap();
-        assert!(Arc::ptr_eq(&turn.token, &token));
+        assert!(askers[0].next(at(90)).is_none(), "somebody asks about it");
         assert_eq!(pods.watched()[0].tasks, 1);
     }
 }

@@ -292,7 +292,7 @@ async fn the_words_for_what_is_gone_are_about_this_pod_and_its_account() {
         "service account UID (77) does not match claim (14ee3fa4)",
         "pod UID (77) does not match service account pod ref claim (5e0bd49b)",
         "serviceaccounts \"settler\" not found",
-        // Before 1.23.
+        // Older words.
         "Token has been invalidated",
         "ServiceAccount payments/settler has been deleted",
         "ServiceAccount UID (77) does not match claim (14ee3fa4)",

@@ -16,7 +16,8 @@ const KIND: &str = "TokenReview";
 /// The extra of a user under which the authenticator of service accounts names the pod.
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 /// What the authenticator of service accounts says of a token whose pod it does not find, or finds to be
-/// deleted for a minute: Kubernetes `pkg/serviceaccount/claims.go` from 1.23 on, and before.
+/// deleted for a minute: Kubernetes `pkg/serviceaccount/claims.go`, in the words that 1.23 has already, and in
+/// older ones.
 const INVALIDATED: [&str; 2] = [
     "service account token has been invalidated",
     "Token has been invalidated",
@@ -154,9 +155,9 @@ pub(super) fn judge(answer: &[u8], about: &PodToken) -> Result<(), Refusal> {
 /// Other authenticators of the same cluster have words of their own, which stand in the same error, so
 /// whatever names what is gone must name what this token does.
 ///
-/// The texts are those of Kubernetes `pkg/serviceaccount/claims.go`, as read at 1.30: a pod in whose place
-/// another one of its name is, the same of its account, and an account that is being deleted, each in
-/// the words of today and those before 1.23. An account that is deleted altogether is told by what its
+/// The texts are those of Kubernetes `pkg/serviceaccount/claims.go`, as it stands since tokens can be bound
+/// to nodes too (1.29): a pod in whose place another one of its name is, the same of its account, and an
+/// account that is being deleted, each in the words of today and in older ones. An account that is deleted altogether is told by what its
 /// look-up answers (`pkg/controller/serviceaccount/tokengetter.go`), which is passed on as it is. Nodes and
 /// secrets are looked up for tokens that are bound to no pod, which are no proof here.
 fn is_gone(error: &str, about: &PodToken) -> bool {
