@@ -185,7 +185,7 @@ impl BlockOn {
         }];
         for (number, client) in task.chain(client) {
             let on = Self::Instance {
-                issuer: vouching(task, number).clone(),
+                issuer: task.vouched_by(number).clone(),
                 instance: client.instance.clone(),
             };
             if !all.contains(&on) {
@@ -246,20 +246,11 @@ pub fn check_unblocked(blocks: &Blocks, task: &Task, client: u32) -> Result<(), 
             .map(|of| BlockOn::Issuer(of.issuer.clone())),
     );
     let chain = task.chain(client);
-    ons.extend(chain.map(|(number, _)| BlockOn::Issuer(vouching(task, number).clone())));
+    ons.extend(chain.map(|(number, _)| BlockOn::Issuer(task.vouched_by(number).clone())));
     match blocks.first_of(&ons) {
         None => Ok(()),
         Some(block) => Err(block.refusal()),
     }
-}
-
-/// Who vouches for the instance of a client: whoever proved it, or the nearest one above it that was
-/// proven.
-fn vouching(task: &Task, client: u32) -> &Name {
-    let mut chain = task.chain(client);
-    chain
-        .find_map(|(_, client)| client.own.as_ref())
-        .map_or(&task.issuer, |own| &own.issuer)
 }
 
 impl core::fmt::Display for BlockOn {

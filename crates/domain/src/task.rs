@@ -475,6 +475,15 @@ impl Task {
             .unwrap_or(&self.workload)
     }
 
+    /// Who vouches for the instance of a client: whoever proved it, or the nearest one above it that
+    /// was proven. An instance is nobody else's, however alike it is written.
+    #[must_use]
+    pub fn vouched_by(&self, number: u32) -> &Name {
+        self.chain(number)
+            .find_map(|(_, client)| client.own.as_ref().map(|own| &own.issuer))
+            .unwrap_or(&self.issuer)
+    }
+
     /// The epochs that active delegated clients rely on beside those of the task.
     pub fn relied_below(&self) -> impl Iterator<Item = &Epoch> {
         let active = self.clients.iter().filter(|client| client.is_active());

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::change::{is_recorded, recorded, says_something, unrecorded};
+use super::ends::head_lines;
 use super::place::{At, PlaceArgs};
 use super::record::now;
 use super::{print, print_json};
@@ -45,6 +46,9 @@ pub(super) struct Denied {
     pub(super) task: TaskId,
     pub(super) cause: Cause,
     pub(super) at: Time,
+    pub(super) last_possible_acceptance: Time,
+    /// None where the server could hand out none.
+    pub(super) head: Option<String>,
     /// Whether it outlives a fall of the server.
     #[serde(default = "recorded", skip_serializing_if = "is_recorded")]
     pub(super) recorded: bool,
@@ -87,10 +91,11 @@ pub(super) async fn deny(args: &DecideArgs, at: At<'_>) -> Result<ExitCode> {
         return print_json(&denied);
     }
     print(&format!(
-        "GONE {} ({}: {}); no credential was issued\n{}",
+        "GONE {} ({}: {}); no credential was issued\n{}{}",
         moment(denied.at, now()),
         denied.cause.word(),
         one_line(args.reason.trim()),
-        unrecorded(denied.recorded)
+        unrecorded(denied.recorded),
+        head_lines(denied.head.as_ref())
     ))
 }

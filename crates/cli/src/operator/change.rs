@@ -9,7 +9,7 @@ use dayfly_server::record::{moment, one_line};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::ends::{WouldEnd, print_would};
+use super::ends::{WouldEnd, block_line, head_lines, print_would};
 use super::place::{At, PlaceArgs};
 use super::record::now;
 use super::{print, print_json};
@@ -25,6 +25,9 @@ pub(crate) struct TaskEndArgs {
     /// Only print how much it would end
     #[arg(long)]
     dry_run: bool,
+    /// Keep its series from starting again until that is lifted: what is done in any case
+    #[arg(long)]
+    block: bool,
     /// Why; it stands in the record
     #[arg(long, value_name = "TEXT", required_unless_present = "dry_run")]
     reason: Option<String>,
@@ -44,6 +47,9 @@ pub(crate) struct UnblockArgs {
     /// Why; it stands in the record
     #[arg(long, value_name = "TEXT")]
     reason: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Options of `dayfly apply`.
@@ -79,6 +85,8 @@ pub(super) struct Ended {
     pub(super) cause: Cause,
     pub(super) at: Time,
     pub(super) last_possible_acceptance: Time,
+    /// What keeps its series from starting again.
+    pub(super) block: Option<String>,
     /// None where the server could hand out none.
     pub(super) head: Option<String>,
     /// Whether it outlives a fall of the server.
@@ -114,7 +122,7 @@ pub(super) async fn end(args: &TaskEndArgs, at: At<'_>) -> Result<ExitCode> {
         says_something(reason)?;
     }
     let served = args.place.served(at).await?;
-    let body = json!({ "dry_run": args.dry_run, "reason": reason });
+    let body = json!({ "dry_run": args.dry_run, "block": args.block, "reason": reason });
     let path = format!("tasks/{}/end", args.task);
     if args.dry_run {
         let would: WouldEnd = served.post(&path, &body).await?;
@@ -127,15 +135,17 @@ pub(super) async fn end(args: &TaskEndArgs, at: At<'_>) -> Result<ExitCode> {
     print(&ended_line(&ended, reason, now()))
 }
 
-/// The end of a task in a line, as a trace of it begins.
+/// The end of a task in a line, as a trace of it begins, and what keeps it from starting again.
 pub(super) fn ended_line(ended: &Ended, reason: &str, now: Time) -> String {
     format!(
-        "GONE {} ({}: {}); last possible acceptance {}\n{}",
+        "GONE {} ({}: {}); last possible acceptance {}\n{}{}{}",
         moment(ended.at, now),
         ended.cause.word(),
         one_line(reason.trim()),
         moment(ended.last_possible_acceptance, now),
-        unrecorded(ended.recorded)
+        block_line(ended.block.as_ref()),
+        unrecorded(ended.recorded),
+        head_lines(ended.head.as_ref())
     )
 }
 
@@ -144,6 +154,9 @@ pub(super) async fn unblock(args: &UnblockArgs, at: At<'_>) -> Result<ExitCode> 
     let served = args.place.served(at).await?;
     let body = json!({ "on": args.on.to_string(), "reason": args.reason });
     let lifted: Value = served.post("unblock", &body).await?;
+    if args.json {
+        return print_json(&lifted);
+    }
     let beside = lifted.get("stands").and_then(Value::as_str);
     let beside = beside.map(|on| {
         format!(

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::change::{is_recorded, recorded, says_something, unrecorded};
+use super::ends::{counted, head_lines, tasks_of};
 use super::list::ListArgs;
 use super::place::{At, PlaceArgs};
 use super::record::now;
@@ -72,6 +73,9 @@ pub(crate) struct WhyArgs {
     /// Why; it stands in the record
     #[arg(long, value_name = "TEXT")]
     reason: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// The answer to a containment: since when it stands, or how many open tasks it would end.
@@ -83,13 +87,24 @@ struct Contained {
     since: Option<Time>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     open: Option<u64>,
+    /// Of how many tasks, beside these, it would end some clients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    partly: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     clients: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     credentials: Option<u64>,
+    /// The block that it would set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    block: Option<String>,
     /// How many open tasks it took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ended: Option<u64>,
+    /// A time that no credential of it outlives, once it is stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_possible_acceptance: Option<Time>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    head: Option<String>,
     /// Who answers for its workloads since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     to: Option<Name>,
@@ -155,24 +170,31 @@ async fn contain(
 fn contained_line(done: &Contained, word: &str, now: Time) -> String {
     let on = &done.on;
     match (done.open, done.since) {
-        (Some(1), _) => format!("{on} is not {word} yet: 1 open task would end\n"),
-        (Some(open), _) => format!("{on} is not {word} yet: {open} open tasks would end\n"),
-        (None, Some(since)) if !done.applied => {
+        (_, Some(since)) if !done.applied => {
             format!("{on} is {word} already, since {}\n", moment(since, now))
         }
+        (Some(open), _) => format!(
+            "{on} is not {word} yet: {} would end\n",
+            tasks_of(open, done.partly.unwrap_or_default())
+        ),
         (None, _) => {
-            let open = match done.ended {
-                Some(1) => "1 open task".to_owned(),
-                Some(open) => format!("{open} open tasks"),
-                None => "its open tasks".to_owned(),
-            };
+            let open = done.ended.map_or_else(
+                || "its open tasks".to_owned(),
+                |open| counted(open, "open task"),
+            );
+            let last = done
+                .last_possible_acceptance
+                .map_or_else(String::new, |last| {
+                    format!("; last possible acceptance {}", moment(last, now))
+                });
             format!(
-                "{on} {word}: nothing of it is accepted any more; the ends of {open} are being recorded\n{}{}",
+                "{on} {word}: nothing of it is accepted any more; the ends of {open} are being recorded{last}\n{}{}{}",
                 match &done.to {
                     Some(to) => format!("its workloads are {to}'s from now on and may start\n"),
                     None => String::new(),
                 },
-                unrecorded(done.recorded)
+                unrecorded(done.recorded),
+                head_lines(done.head.as_ref())
             )
         }
     }
@@ -182,6 +204,9 @@ async fn lift(path: &str, word: &str, args: &WhyArgs, at: At<'_>) -> Result<Exit
     says_something(&args.reason)?;
     let served = args.place.served(at).await?;
     let done: Value = served.post(path, &json!({ "reason": args.reason })).await?;
+    if args.json {
+        return print_json(&done);
+    }
     let on = done.get("on").and_then(Value::as_str).unwrap_or_default();
     print(&format!("{on} {word}: what ended stays ended\n"))
 }

@@ -77,6 +77,9 @@ pub(crate) struct BlockSetArgs {
     /// Why; it stands in the record
     #[arg(long, value_name = "TEXT")]
     reason: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// How much an end would take.
@@ -84,9 +87,15 @@ pub(crate) struct BlockSetArgs {
 pub(super) struct WouldEnd {
     on: String,
     applied: bool,
+    /// Tasks that end as a whole.
     open: u64,
+    /// Tasks that go on without some of their clients.
+    partly: u64,
     clients: u64,
     credentials: u64,
+    block: Option<String>,
+    /// Since when it is so already, where nothing would change.
+    since: Option<Time>,
 }
 
 /// The end of a client.
@@ -115,10 +124,12 @@ struct InstanceEnded {
     /// None where it could not be looked for them.
     tasks: Option<u64>,
     at: Time,
+    last_possible_acceptance: Time,
     block: Option<String>,
     /// Whether it is blocked when it is found, because nothing could be read.
     #[serde(default, skip_serializing_if = "is_not")]
     block_when_found: bool,
+    head: Option<String>,
     #[serde(default = "recorded", skip_serializing_if = "is_recorded")]
     recorded: bool,
 }
@@ -130,7 +141,9 @@ struct Stopped {
     applied: bool,
     since: Time,
     ended: Option<u64>,
+    last_possible_acceptance: Time,
     block: Option<String>,
+    head: Option<String>,
     #[serde(default = "recorded", skip_serializing_if = "is_recorded")]
     recorded: bool,
 }
@@ -149,13 +162,14 @@ pub(super) async fn client(args: &ClientEndArgs, at: At<'_>) -> Result<ExitCode>
                 ""
             };
             format!(
-                "GONE {} ({}: {}){task}; last possible acceptance {}\n{}{}",
+                "GONE {} ({}: {}){task}; last possible acceptance {}\n{}{}{}",
                 moment(ended.at, now()),
                 ended.cause.word(),
                 one_line(reason),
                 moment(ended.last_possible_acceptance, now()),
                 block_line(ended.block.as_ref(), ended.block_when_found),
-                unrecorded(ended.recorded)
+                unrecorded(ended.recorded),
+                head_lines(ended.head.as_ref())
             )
         },
     )
@@ -184,11 +198,13 @@ pub(super) async fn instance(args: &InstanceEndArgs, at: At<'_>) -> Result<ExitC
                 |tasks| format!("{clients} in {}", counted(tasks, "task")),
             );
             format!(
-                "{}: {over} over since {}\n{}{}",
+                "{}: {over} over since {}; last possible acceptance {}\n{}{}{}",
                 one_line(&ended.on),
                 moment(ended.at, now()),
+                moment(ended.last_possible_acceptance, now()),
                 block_line(ended.block.as_ref(), ended.block_when_found),
-                unrecorded(ended.recorded)
+                unrecorded(ended.recorded),
+                head_lines(ended.head.as_ref())
             )
         },
     )
@@ -216,6 +232,9 @@ pub(super) async fn block(args: &BlockSetArgs, at: At<'_>) -> Result<ExitCode> {
     let served = args.place.served(at).await?;
     let body = json!({ "on": args.on.to_string(), "reason": args.reason });
     let set: Value = served.post("blocks", &body).await?;
+    if args.json {
+        return print_json(&set);
+    }
     let on = one_line(&args.on.to_string());
     let recorded = set.get("recorded").and_then(Value::as_bool).unwrap_or(true);
     print(&match set.get("applied").and_then(Value::as_bool) {
@@ -243,10 +262,12 @@ async fn stop(path: &str, how: &EndArgs, at: At<'_>) -> Result<ExitCode> {
             "; new tasks may start"
         };
         format!(
-            "{}: {open} over{then}; the ends are being recorded\n{}{}",
+            "{}: {open} over{then}; the ends are being recorded; last possible acceptance {}\n{}{}{}",
             stopped.on,
+            moment(stopped.last_possible_acceptance, now()),
             block_line(stopped.block.as_ref(), false),
-            unrecorded(stopped.recorded)
+            unrecorded(stopped.recorded),
+            head_lines(stopped.head.as_ref())
         )
     })
     .await
@@ -286,16 +307,52 @@ pub(super) fn print_would(would: &WouldEnd, json: bool) -> Result<ExitCode> {
     if json {
         return print_json(would);
     }
-    print(&format!(
-        "{}: it would end {} with {} and {}; nothing is done yet\n",
-        one_line(&would.on),
-        counted(would.open, "open task"),
-        counted(would.clients, "client"),
-        counted(would.credentials, "live credential"),
-    ))
+    print(&would_line(would, now()))
 }
 
-fn block_line(block: Option<&String>, when_found: bool) -> String {
+fn would_line(would: &WouldEnd, now: Time) -> String {
+    let on = one_line(&would.on);
+    if let Some(since) = would.since {
+        return format!(
+            "{on} is blocked already, since {}: nothing would change\n",
+            moment(since, now)
+        );
+    }
+    let block = would
+        .block
+        .as_ref()
+        .map_or_else(String::new, |on| format!(", and block {}", one_line(on)));
+    format!(
+        "{on}: it would end {} with {} and {}{block}; nothing is done yet\n",
+        tasks_of(would.open, would.partly),
+        counted(would.clients, "client"),
+        counted(would.credentials, "live credential"),
+    )
+}
+
+/// Tasks that end, and those of which a part does.
+pub(super) fn tasks_of(open: u64, partly: u64) -> String {
+    match (open, partly) {
+        (open, 0) => counted(open, "open task"),
+        (0, partly) => format!("a part of {}", counted(partly, "open task")),
+        (open, partly) => format!(
+            "{} and a part of {}",
+            counted(open, "open task"),
+            counted(partly, "other")
+        ),
+    }
+}
+
+/// A signed head of the ledger as it stands: whoever keeps it can show later that nothing before it
+/// was changed.
+pub(super) fn head_lines(head: Option<&String>) -> String {
+    head.map_or_else(String::new, |note| {
+        let lines = note.lines().map(|line| format!("  {}\n", one_line(line)));
+        std::iter::once("head\n".to_owned()).chain(lines).collect()
+    })
+}
+
+pub(super) fn block_line(block: Option<&String>, when_found: bool) -> String {
     match block {
         Some(on) => format!(
             "blocked {}: it does not start again until that is lifted\n",
@@ -317,9 +374,47 @@ const fn is_not(when_found: &bool) -> bool {
 }
 
 /// A number of things.
-fn counted(number: u64, word: &str) -> String {
+pub(super) fn counted(number: u64, word: &str) -> String {
     match number {
         1 => format!("1 {word}"),
         number => format!("{number} {word}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dry_run_says_what_it_would_be() {
+        let now = Time::from_millis(1_795_219_200_000);
+        let mut would = WouldEnd {
+            on: "issuer:staff".to_owned(),
+            applied: false,
+            open: 1,
+            partly: 0,
+            clients: 2,
+            credentials: 1,
+            block: None,
+            since: None,
+        };
+        let line = "issuer:staff: it would end 1 open task with 2 clients and 1 live credential; nothing is done yet\n";
+        assert_eq!(would_line(&would, now), line);
+        would.partly = 2;
+        would.block = Some("issuer:staff".to_owned());
+        let line = "issuer:staff: it would end 1 open task and a part of 2 others with 2 clients and 1 live credential, and block issuer:staff; nothing is done yet\n";
+        assert_eq!(would_line(&would, now), line);
+        assert_eq!(tasks_of(0, 1), "a part of 1 open task");
+        would.since = Some(now);
+        let line = "issuer:staff is blocked already, since 00:00:00: nothing would change\n";
+        assert_eq!(would_line(&would, now), line);
+    }
+
+    #[test]
+    fn a_head_is_printed_as_it_stands() {
+        let note = "x/acme\n1\nAAAA\n\n\u{2014} x/acme AAAAAAAA\n".to_owned();
+        let lines = "head\n  x/acme\n  1\n  AAAA\n  \n  \u{2014} x/acme AAAAAAAA\n";
+        assert_eq!(head_lines(Some(&note)), lines);
+        assert_eq!(head_lines(None), "");
     }
 }

@@ -33,6 +33,7 @@ struct Line {
 }
 
 const TASK: &str = "task_01m0000000e000000000000000";
+const CLIENT: &str = "client_01m0000000e000000000000000_1";
 
 fn parse(line: &str) -> Result<OperatorCommand, clap::Error> {
     let words = std::iter::once("dayfly").chain(line.split(' '));
@@ -46,6 +47,15 @@ fn command_lines() {
         "task list --json --workload release --all --limit 5",
         &format!("task show {TASK} --config x.toml"),
         &format!("task end {TASK} --reason leaked"),
+        &format!("task end {TASK} --dry-run --block --json"),
+        &format!("client end {CLIENT} --block --reason leaked --json"),
+        "instance end run_id=7 --issuer github --dry-run --block",
+        "issuer end github --block --reason stolen --json",
+        "tenant end --reason breach",
+        "block set key:github:1/2 --reason odd --json",
+        "owner restore team --reason back --json",
+        "unfreeze --reason over --json",
+        "unblock issuer:github --reason mended --json",
         "trace -",
         "trace release --since 2h --until 2026-11-21",
         "trace https://github.com/o/r/actions/runs/1 --json",
@@ -105,6 +115,19 @@ fn command_lines() {
 fn every_change_demands_a_reason() {
     for line in [
         &format!("task end {TASK}"),
+        &format!("task end {TASK} --block"),
+        &format!("task approve {TASK}"),
+        &format!("task deny {TASK}"),
+        &format!("client end {CLIENT}"),
+        &format!("client end {CLIENT} --block"),
+        "instance end run_id=7",
+        "instance end run_id=7 --issuer github --block",
+        "owner end team",
+        "owner end team --block",
+        "workload end release",
+        "issuer end github --block",
+        "tenant end",
+        "block set key:github:1/2",
         "unblock series:github:1/2",
         "apply",
         "keys rotate",

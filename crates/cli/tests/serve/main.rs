@@ -13,6 +13,7 @@ mod bounds;
 mod check;
 mod client;
 mod crash;
+mod ends;
 mod erase;
 mod export;
 mod findings;

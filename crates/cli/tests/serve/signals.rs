@@ -156,12 +156,12 @@ async fn told_apart_and_counted(stage: &Stage, secret: &str) {
     let day = 86_400;
     let other = event_of(
         &shared,
-        &format!("{CAEP}/session-revoked"),
+        SESSION,
         "mona",
         json!({"iss": "https://other.example"}),
     );
     let old = json!({"iat": now() - 31 * day});
-    let old = event_of(&shared, &format!("{CAEP}/session-revoked"), "mona", old);
+    let old = event_of(&shared, SESSION, "mona", old);
     for (set, err) in [
         ("no.event.at-all", "invalid_request"),
         (other.as_str(), "invalid_issuer"),
@@ -171,7 +171,10 @@ async fn told_apart_and_counted(stage: &Stage, secret: &str) {
         let said: Value = serde_json::from_str(&said).unwrap();
         assert_eq!((status, &said["err"]), (400, &json!(err)), "{said}");
     }
-    let else_said = event(&shared, &format!("{CAEP}/token-claims-change"));
+    let else_said = event(
+        &shared,
+        &SESSION.replace("session-revoked", "token-claims-change"),
+    );
     assert_eq!(push(&shared, secret, &else_said).await.0, 202);
     let (_, counted) = stage.shell("curl -s --unix-socket data/admin.sock http://local/metrics");
     for (outcome, times) in [

@@ -1,8 +1,8 @@
 //! What is over by the word of a platform: which open tasks and clients end by it, and what of the run is closed.
 
 use dayfly_domain::{
-    Cause, Claim, ClaimState, Client, Closed, Command, EndClient, EndTask, Event, Moved, Name,
-    Refusal, Sweep, Task, TaskId, Time, apply, decide, has_part,
+    Cause, Claim, ClaimState, Closed, Command, EndClient, EndTask, Event, Moved, Name, Refusal,
+    Sweep, Task, TaskId, Time, apply, decide, has_part,
 };
 use dayfly_store::{Annex, Append, CloseWrite, OpenTask, Unavailable};
 use serde::{Deserialize, Serialize};
@@ -215,11 +215,10 @@ fn waits_for(task: &Task, part: &str) -> bool {
 /// Ends the clients of one job in a task that it shares with others: those that came in by its proof,
 /// as roots or as children of another job's.
 fn end_part(open: &OpenTask, part: &str, now: Time) -> Result<Vec<Event>, Refusal> {
-    let issuer = &open.task.issuer;
-    let vouched = |client: &Client| client.own.as_ref().is_none_or(|own| own.issuer == *issuer);
+    let vouched = |number| open.task.vouched_by(number) == &open.task.issuer;
     let numbers: Vec<u32> = (1u32..)
         .zip(&open.task.clients)
-        .filter(|(_, client)| vouched(client) && has_part(&client.instance, part))
+        .filter(|(number, client)| vouched(*number) && has_part(&client.instance, part))
         .map(|(number, _)| number)
         .collect();
     let mut task: Task = open.task.clone();

@@ -1,12 +1,9 @@
 //! What is stopped as a whole, apart from files: owners, workloads, issuers, the tenant; at once, and where that is wanted for good.
 
-use dayfly_domain::{
-    Block, BlockOn, Cause, Epoch, EpochOf, Name, Refusal, Rule, Task, Time, Workload,
-};
+use dayfly_domain::{Block, BlockOn, Cause, Epoch, EpochOf, Name, Refusal, Rule, Time, Workload};
 use dayfly_store::{
     Annex, Append, AppendError, Facts, FactsQuery, Note, OpenFilter, OpenTask, Unavailable,
 };
-use serde::Serialize;
 use serde_json::json;
 
 use super::actor::{Actor, Signature};
@@ -48,35 +45,11 @@ pub struct Containment {
     /// Whether it was before it was asked for.
     pub already: bool,
     /// How many open tasks of what is declared that took, as they were counted just before, those
-    /// included that were over and whose end was not recorded yet; none where that could not be read.
+    /// included that were over and whose end was not recorded yet; none where that could not be read,
+    /// or where the counters do not tell.
     pub open: Option<u64>,
     /// Whether it outlives this process; it is obeyed in any case.
     pub recorded: bool,
-}
-
-/// What an end would take.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct WouldEnd {
-    /// How many open tasks.
-    pub open: u64,
-    /// How many active clients in them.
-    pub clients: u64,
-    /// How many live credentials of these.
-    pub credentials: u64,
-}
-
-impl WouldEnd {
-    /// Counts what ends of a task when this of it does.
-    pub(super) fn count(&mut self, task: &Task, now: Time, ends: impl Fn(u32) -> bool) {
-        self.open += 1;
-        for (number, client) in (1u32..).zip(&task.clients) {
-            if ends(number) && task.check_client(number, now).is_ok() {
-                self.clients += 1;
-                let live = client.credentials.iter();
-                self.credentials += live.filter(|held| now < held.expires).count() as u64;
-            }
-        }
-    }
 }
 
 impl Contained {
@@ -217,6 +190,17 @@ impl Contained {
             Self::Tenant => true,
         }
     }
+
+    /// Whether it is an issuer of people on whose behalf a declared workload runs.
+    fn vouches_for_people(&self, workload: &Workload) -> bool {
+        match self {
+            Self::Issuer(name) => {
+                let acts_for = workload.acts_for.as_ref();
+                acts_for.is_some_and(|acts_for| acts_for.from.contains(name))
+            }
+            Self::Owner(_) | Self::Workload(_) | Self::Tenant => false,
+        }
+    }
 }
 
 impl App {
@@ -262,7 +246,7 @@ impl App {
     ) -> Result<Containment, Refusal> {
         check_known(tenant, what)?;
         let signed = Signature::of(by, reason).map_err(|why| unavailable(&why))?;
-        let open = self.open_by_counters(tenant, what).ok();
+        let open = self.open_by_counters(tenant, what).ok().flatten();
         for _ in 0..ATTEMPTS {
             let now = self.now();
             let read = self.read_containment(tenant, what);
@@ -276,7 +260,7 @@ impl App {
                 return Ok(Containment {
                     since,
                     already: true,
-                    open,
+                    open: Some(0),
                     recorded: true,
                 });
             }
@@ -354,14 +338,22 @@ impl App {
     }
 
     /// How many open tasks the counters of its declared workloads have: it takes no time, whatever
-    /// is open.
-    fn open_by_counters(&self, tenant: &Tenant, what: &Contained) -> Result<u64, Unavailable> {
+    /// is open. None where tasks of other workloads may rely on it too, for no counter knows which.
+    fn open_by_counters(
+        &self,
+        tenant: &Tenant,
+        what: &Contained,
+    ) -> Result<Option<u64>, Unavailable> {
         let loaded = tenant.loaded();
-        let workloads = loaded.declared.workloads.values();
-        workloads
+        let workloads = || loaded.declared.workloads.values();
+        if workloads().any(|found| what.vouches_for_people(&found.workload)) {
+            return Ok(None);
+        }
+        workloads()
             .filter(|found| what.holds(&found.workload))
             .map(|found| Ok(self.counts_of(tenant, &found.workload.name)?.open))
-            .sum()
+            .sum::<Result<u64, Unavailable>>()
+            .map(Some)
     }
 
     /// Lifts a containment. What ended by it stays ended.
@@ -403,51 +395,6 @@ impl App {
         Err(unavailable(&"the containment did not stand still"))
     }
 
-    /// What an end would take. It looks at every open task, so it belongs on a thread that may
-    /// wait.
-    ///
-    /// # Errors
-    /// The refusal: there is nothing by that name, or the store cannot answer.
-    pub fn would_end(&self, tenant: &Tenant, what: &Contained) -> Result<WouldEnd, Refused> {
-        let counted = check_known(tenant, what).and_then(|()| {
-            self.count_relying(tenant, &what.epoch())
-                .map_err(|why| unavailable(&why))
-        });
-        counted.map_err(|refusal| self.refuse(tenant, &trail("contain"), refusal))
-    }
-
-    /// The same, and whether it could be done.
-    ///
-    /// # Errors
-    /// As [`App::would_end`], and where nobody can answer for what is handed over.
-    pub fn would_stop(
-        &self,
-        tenant: &Tenant,
-        what: &Contained,
-        stop: &Stop,
-    ) -> Result<WouldEnd, Refused> {
-        if let Stop::HandOver(to) = stop {
-            let checked = self.containment(tenant, what).and_then(|facts| {
-                stopped_already(&facts, what, stop)?;
-                check_heir(&tenant.loaded().declared, what, to, &facts)
-            });
-            checked.map_err(|refusal| self.refuse(tenant, &trail("contain"), refusal))?;
-        }
-        self.would_end(tenant, what)
-    }
-
-    fn count_relying(&self, tenant: &Tenant, of: &EpochOf) -> Result<WouldEnd, Unavailable> {
-        let mut count = WouldEnd::default();
-        let now = self.now();
-        self.each_open(tenant, |open| {
-            let relies = open.task.epochs.iter().any(|epoch| epoch.of == *of);
-            if relies && !is_over(open, now) {
-                count.count(&open.task, now, |_| true);
-            }
-        })?;
-        Ok(count)
-    }
-
     /// Visits every open task of a tenant, a page at a time.
     pub(super) fn each_open(
         &self,
@@ -469,7 +416,7 @@ impl App {
         }
     }
 
-    fn containment(&self, tenant: &Tenant, what: &Contained) -> Result<Facts, Refusal> {
+    pub(super) fn containment(&self, tenant: &Tenant, what: &Contained) -> Result<Facts, Refusal> {
         self.read_containment(tenant, what)
             .map_err(|why| unavailable(&why))
     }
@@ -580,7 +527,11 @@ fn note(signed: &Signature, what: &Contained, stop: &Stop) -> Result<Note, Refus
 }
 
 /// Since when it is stopped as is asked for; none where there is something to do.
-fn stopped_already(facts: &Facts, what: &Contained, stop: &Stop) -> Result<Option<Time>, Refusal> {
+pub(super) fn stopped_already(
+    facts: &Facts,
+    what: &Contained,
+    stop: &Stop,
+) -> Result<Option<Time>, Refusal> {
     let since = standing(facts, what).map(|block| block.since);
     match (stop, what) {
         (Stop::End, _) => Ok(None),
@@ -607,7 +558,7 @@ fn stopped_already(facts: &Facts, what: &Contained, stop: &Stop) -> Result<Optio
 }
 
 /// Checks that somebody is there who can answer for what is handed over.
-fn check_heir(
+pub(super) fn check_heir(
     declared: &Declared,
     what: &Contained,
     to: &Name,
@@ -646,7 +597,7 @@ fn only_owners() -> Refusal {
 }
 
 /// Checks that there is what is to be contained: a slip of the pen must not pass for containment.
-fn check_known(tenant: &Tenant, what: &Contained) -> Result<(), Refusal> {
+pub(super) fn check_known(tenant: &Tenant, what: &Contained) -> Result<(), Refusal> {
     let declared = &tenant.loaded().declared;
     let (known, wanted, got) = match what {
         Contained::Owner(name) => (declared.owners.contains_key(name), "a declared owner", name),

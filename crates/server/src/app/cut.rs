@@ -10,11 +10,12 @@ use dayfly_domain::{
 use dayfly_store::{Append, Change, FactsQuery, Note, OpenTask, Unavailable};
 use serde_json::json;
 
+use super::acceptance::MOST_LIFE;
 use super::actor::{Actor, Signature};
 use super::authenticate::ended;
-use super::contain::{WouldEnd, is_over};
+use super::contain::is_over;
 use super::end::{ATTEMPTS, End, Ended, answer};
-use super::instance::{Held, InstanceOf, Looking, is_under};
+use super::instance::{Held, InstanceOf, Looking};
 use super::operate::check_text;
 use super::plan::drafted;
 use super::refuse::{Refused, Trail, unavailable};
@@ -29,6 +30,12 @@ pub struct InstanceEnded {
     pub tasks: Option<u64>,
     /// When.
     pub at: Time,
+    /// When the last credential of these that could be accepted without asking expires, or the end
+    /// where none outlives it; where some may not have been found, what none outlives.
+    pub last_possible_acceptance: Time,
+    /// A signed head of the ledger that holds the end, or the last one before it while the ledger is
+    /// stalled; none where no head can be handed out.
+    pub head: Option<String>,
     /// What keeps it from coming back, where that was wanted.
     pub block: Blocking,
     /// Whether all of it outlives this process; it is obeyed in any case.
@@ -64,6 +71,8 @@ impl Blocking {
 impl InstanceEnded {
     /// Counts what ended; what was over already, and only recorded now, did not end by this.
     fn count(&mut self, held: &[Held], now: Time) {
+        let last = held.iter().filter_map(Held::last_expiry).max();
+        self.last_possible_acceptance = self.last_possible_acceptance.max(last.unwrap_or(now));
         for held in held.iter().filter(|held| !is_over(&held.open, now)) {
             let task = &held.open.task;
             let numbers = held.clients.iter();
@@ -196,6 +205,7 @@ impl App {
     ) -> Result<InstanceEnded, Refusal> {
         let signed = Signature::of(by, reason).map_err(|why| unavailable(&why))?;
         check_text(&what.instance)?;
+        check_issuer(tenant, what)?;
         let mut done: Option<InstanceEnded> = None;
         for _ in 0..ATTEMPTS {
             let held = match (self.of_instance(tenant, what).await, &mut done) {
@@ -206,6 +216,7 @@ impl App {
                 // The block stands. Who slipped in before it gets nothing further.
                 (Err(_), Some(done)) => {
                     done.tasks = None;
+                    done.last_possible_acceptance = self.now() + MOST_LIFE;
                     break;
                 }
             };
@@ -239,6 +250,8 @@ impl App {
                         clients: Vec::new(),
                         tasks: Some(0),
                         at: now,
+                        last_possible_acceptance: now,
+                        head: None,
                         block: Blocking::of(on),
                         recorded: true,
                     });
@@ -251,7 +264,9 @@ impl App {
                 Err(error) => self.after_failure(tenant, error, false).await?,
             }
         }
-        done.ok_or_else(|| unavailable(&"the tasks did not stand still"))
+        let done = done.ok_or_else(|| unavailable(&"the tasks did not stand still"))?;
+        let head = self.last_head_note(tenant);
+        Ok(InstanceEnded { head, ..done })
     }
 
     /// Whether a block stands already, which then stays as it is.
@@ -273,73 +288,13 @@ impl App {
             .map_err(|why| Unavailable(why.to_string()))?
     }
 
-    fn looking(&self, tenant: &Tenant, what: &InstanceOf) -> Looking {
+    pub(super) fn looking(&self, tenant: &Tenant, what: &InstanceOf) -> Looking {
         Looking {
             store: Arc::clone(&self.store),
             tenant: tenant.name().clone(),
             what: what.clone(),
             now: self.now(),
         }
-    }
-
-    /// What the end of a client would take.
-    ///
-    /// # Errors
-    /// The refusal: it is over, or the store cannot answer.
-    pub fn client_would_end(&self, tenant: &Tenant, client: ClientId) -> Result<WouldEnd, Refused> {
-        let counted = self.try_client_would_end(tenant, client);
-        counted.map_err(|refusal| self.refuse(tenant, &trail(), refusal))
-    }
-
-    fn try_client_would_end(&self, tenant: &Tenant, client: ClientId) -> Result<WouldEnd, Refusal> {
-        let now = self.now();
-        let open = self
-            .open_task(tenant, client.task)?
-            .filter(|open| !is_over(open, now))
-            .ok_or_else(|| ended("no open task by its id"))?;
-        open.task.check_client(client.number, now)?;
-        let mut count = WouldEnd::default();
-        count.count(&open.task, now, |number| {
-            is_under(&open.task, number, &BTreeSet::from([client.number]))
-        });
-        Ok(count)
-    }
-
-    /// What the end of a task would take.
-    ///
-    /// # Errors
-    /// The refusal: it is over, or the store cannot answer.
-    pub fn task_would_end(&self, tenant: &Tenant, task: TaskId) -> Result<WouldEnd, Refused> {
-        let now = self.now();
-        let open = self.open_task(tenant, task).and_then(|open| {
-            open.filter(|open| !is_over(open, now))
-                .ok_or_else(|| ended("no open task by its id"))
-        });
-        let open = open.map_err(|refusal| self.refuse(tenant, &trail(), refusal))?;
-        let mut count = WouldEnd::default();
-        count.count(&open.task, now, |_| true);
-        Ok(count)
-    }
-
-    /// What the end of an instance would take.
-    ///
-    /// # Errors
-    /// The store cannot answer.
-    pub fn instance_would_end(
-        &self,
-        tenant: &Tenant,
-        what: &InstanceOf,
-    ) -> Result<WouldEnd, Refused> {
-        let held = self.looking(tenant, what).held();
-        let held = held.map_err(|why| self.refuse(tenant, &trail(), unavailable(&why)))?;
-        let now = self.now();
-        let mut count = WouldEnd::default();
-        for Held { open, clients } in held.iter().filter(|held| !is_over(&held.open, now)) {
-            count.count(&open.task, now, |number| {
-                is_under(&open.task, number, clients)
-            });
-        }
-        Ok(count)
     }
 
     /// The change that ends these clients of a task; none where all of them have expired, for an end
@@ -434,10 +389,12 @@ pub(super) fn own_instance(task: &Task, number: u32) -> Result<BlockOn, Refusal>
     let client = task
         .client(number)
         .ok_or_else(|| unavailable(&"a client that is not there"))?;
-    let shared = client
-        .parent
-        .and_then(|parent| task.client(parent))
-        .is_some_and(|parent| parent.instance == client.instance);
+    let issuer = task.vouched_by(number);
+    let shared = client.parent.is_some_and(|parent| {
+        let above = task.client(parent);
+        above.is_some_and(|above| above.instance == client.instance)
+            && task.vouched_by(parent) == issuer
+    });
     if shared {
         return Err(Refusal::new(Rule::Invalid)
             .field("block")
@@ -446,7 +403,7 @@ pub(super) fn own_instance(task: &Task, number: u32) -> Result<BlockOn, Refusal>
             .hint("end it without a block, or end and block the client it was delegated from"));
     }
     Ok(BlockOn::Instance {
-        issuer: task.issuer.clone(),
+        issuer: issuer.clone(),
         instance: client.instance.clone(),
     })
 }
@@ -460,24 +417,24 @@ pub(super) fn blocked_instance(
 ) -> Result<BlockOn, Refusal> {
     let loaded = tenant.loaded();
     let declared = &loaded.declared.issuers;
-    let mut open: Vec<&Name> = held.iter().map(|held| &held.open.task.issuer).collect();
+    let mut open: Vec<&Name> = held.iter().flat_map(Held::vouched_by).collect();
     open.sort_unstable();
     open.dedup();
     let one = |names: Vec<&Name>| match names.as_slice() {
         [only] => Some((*only).clone()),
         [] | [_, _, ..] => None,
     };
+    check_issuer(tenant, what)?;
     let issuer = match &what.issuer {
-        Some(named) => declared.contains_key(named).then(|| named.clone()),
+        Some(named) => Some(named.clone()),
         None if open.is_empty() => one(declared.keys().collect()),
         None => one(open),
     };
     let issuer = issuer.ok_or_else(|| {
-        let got = what.issuer.as_ref().map_or("none", Name::as_str);
         Refusal::new(Rule::Invalid)
             .field("issuer")
             .wanted("the declared issuer that vouches for the instance")
-            .got(got)
+            .got("none")
             .hint("name it with --issuer")
     })?;
     Ok(BlockOn::Instance {
@@ -486,7 +443,20 @@ pub(super) fn blocked_instance(
     })
 }
 
-fn nothing_open(what: &InstanceOf) -> Refusal {
+/// Checks that an issuer that is named is declared: a slip of the pen must not pass for an end.
+pub(super) fn check_issuer(tenant: &Tenant, what: &InstanceOf) -> Result<(), Refusal> {
+    let loaded = tenant.loaded();
+    let declared = |issuer: &Name| loaded.declared.issuers.contains_key(issuer);
+    match what.issuer.as_ref().filter(|issuer| !declared(issuer)) {
+        None => Ok(()),
+        Some(issuer) => Err(Refusal::new(Rule::NotFound)
+            .field("issuer")
+            .wanted("a declared issuer")
+            .got(issuer.as_str())),
+    }
+}
+
+pub(super) fn nothing_open(what: &InstanceOf) -> Refusal {
     Refusal::new(Rule::NotFound)
         .field("instance")
         .wanted("an instance with an active client")
@@ -520,7 +490,7 @@ pub(super) fn block_on(
     Ok(())
 }
 
-fn trail() -> Trail {
+pub(super) fn trail() -> Trail {
     Trail {
         asked: "operator end",
         ..Trail::default()

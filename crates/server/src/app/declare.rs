@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use dayfly_domain::{Cause, EpochOf, Name, TaskId};
 use dayfly_store::{Append, AppendError, FactsQuery};
 
+use super::acceptance::longest_life;
 use super::actor::{Actor, Signature};
 use super::ending;
 use super::moved::{Moves, NoteOf};
@@ -257,6 +258,7 @@ impl App {
         let signed = Signature::of(by, reason).map_err(OpenError::from)?;
         let mut append = next.revisions.activate(Activation {
             source: &next.source,
+            longest: longest_life(&next.declared),
             former: Some(&before.source),
             revision: before.revision,
             now,

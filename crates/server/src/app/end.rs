@@ -1,8 +1,8 @@
 //! Ends by a client itself: of the client and its subtree, or of the whole task by a root client.
 
 use dayfly_domain::{
-    Cause, ClientId, ClientState, Command, EndClient, EndTask, Event, Moved, Outcome, Refusal,
-    Rule, Span, Sweep, Task, TaskId, TaskState, Time, decide,
+    BlockOn, Cause, ClientId, ClientState, Command, EndClient, EndTask, Event, Moved, Outcome,
+    Refusal, Rule, Span, Sweep, Task, TaskId, TaskState, Time, decide,
 };
 use dayfly_store::OpenTask;
 
@@ -54,6 +54,8 @@ pub struct Ended {
     pub last_possible_acceptance: Time,
     /// Whether the whole task has ended.
     pub task_ended: bool,
+    /// The block on its series that the end of a task by hand has set.
+    pub block: Option<BlockOn>,
     /// A signed head of the ledger: of one that holds the end, or the last one before it while the
     /// ledger is stalled; none where no head can be handed out.
     pub head: Option<String>,
@@ -305,6 +307,7 @@ pub(super) fn answer(task: &Task, end: End) -> Result<Ended, Refusal> {
         at,
         last_possible_acceptance: acceptable_until.unwrap_or(at).max(at),
         task_ended,
+        block: None,
         head: None,
         recorded: true,
     })

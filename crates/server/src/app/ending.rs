@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use dayfly_domain::{Block, BlockOn, Cause, Command, Digest, EndTask, Event, TaskId, Time, decide};
+use dayfly_domain::{
+    Block, BlockOn, Cause, Command, Digest, EndTask, Event, Task, TaskId, Time, decide,
+};
 use dayfly_store::{Annex, Append, AppendError, Document, FactsQuery, Note, OpenTask, Unavailable};
 use serde_json::json;
 
@@ -54,18 +56,7 @@ pub(super) fn recorded(
     now: Time,
     whys: Vec<Option<Why>>,
 ) -> Result<Append, dayfly_domain::Refusal> {
-    let by_policy = events.iter().any(|event| match event {
-        Event::TaskEnded(ended) => ended.cause == Cause::Policy,
-        Event::TaskRequested(_)
-        | Event::TaskApproved(_)
-        | Event::TaskDenied(_)
-        | Event::TaskStarted(_)
-        | Event::ClientRegistered(_)
-        | Event::ClientDelegated(_)
-        | Event::CredentialIssued(_)
-        | Event::CredentialRevoked(_)
-        | Event::ClientEnded(_) => false,
-    });
+    let by_policy = is_by_policy(&events);
     let mut append = Append {
         now,
         ..Append::default()
@@ -80,6 +71,30 @@ pub(super) fn recorded(
     })?;
     append.changes.push(change);
     Ok(append)
+}
+
+/// Whether these events end their task by policy.
+pub(super) fn is_by_policy(events: &[Event]) -> bool {
+    events.iter().any(|event| match event {
+        Event::TaskEnded(ended) => ended.cause == Cause::Policy,
+        Event::TaskRequested(_)
+        | Event::TaskApproved(_)
+        | Event::TaskDenied(_)
+        | Event::TaskStarted(_)
+        | Event::ClientRegistered(_)
+        | Event::ClientDelegated(_)
+        | Event::CredentialIssued(_)
+        | Event::CredentialRevoked(_)
+        | Event::ClientEnded(_) => false,
+    })
+}
+
+/// The block on the series of a task.
+pub(super) fn series_of(task: &Task) -> BlockOn {
+    BlockOn::Series {
+        issuer: task.issuer.clone(),
+        series: task.series.clone(),
+    }
 }
 
 /// The annex of what came by somebody's word, who is no person here.
@@ -105,10 +120,7 @@ pub(super) fn block_series(
     open: &OpenTask,
     signed: Option<&Signature>,
 ) -> Result<(), dayfly_domain::Refusal> {
-    let on = BlockOn::Series {
-        issuer: open.task.issuer.clone(),
-        series: open.task.series.clone(),
-    };
+    let on = series_of(&open.task);
     let data = json!({"on": on.to_string(), "about": open.task.id});
     append.notes.push(Note {
         kind: "block.set",

@@ -26,6 +26,26 @@ pub(super) struct Held {
     pub(super) clients: BTreeSet<u32>,
 }
 
+impl Held {
+    /// Who vouches for it: for each of its clients, or for what waits without any yet.
+    pub(super) fn vouched_by(&self) -> impl Iterator<Item = &Name> {
+        let task = &self.open.task;
+        let waits = task.pending().map(|_| &task.issuer);
+        let clients = self.clients.iter();
+        waits
+            .into_iter()
+            .chain(clients.map(|number| task.vouched_by(*number)))
+    }
+
+    /// When the last credential expires that was ever issued to these or below them.
+    pub(super) fn last_expiry(&self) -> Option<Time> {
+        let clients = self.clients.iter();
+        clients
+            .filter_map(|number| self.open.task.last_expiry_under(*number))
+            .max()
+    }
+}
+
 /// A look for the clients of an instance. It reads entries, so it belongs on a thread that may wait.
 pub(super) struct Looking {
     pub(super) store: Arc<dyn Store>,
@@ -72,14 +92,8 @@ impl Looking {
 
     /// The clients of the instance in a task; none where it has none there.
     fn of(&self, open: OpenTask) -> Option<Held> {
-        let of_issuer = |issuer: &Name| *issuer == open.task.issuer;
-        if !self.what.issuer.as_ref().is_none_or(of_issuer) {
-            return None;
-        }
-        let clients = uppermost(&open.task, &self.what.instance);
-        let waits = open.task.pending();
-        let waits = waits.is_some_and(|pending| pending.instance == self.what.instance);
-        (waits || !clients.is_empty()).then_some(Held { open, clients })
+        let clients = held_in(&open.task, self.what.issuer.as_ref(), &self.what.instance)?;
+        Some(Held { open, clients })
     }
 
     /// The tasks in which the instance came in lately enough for them to be open.
@@ -120,15 +134,21 @@ fn read_leaf(leaf: &str) -> Option<Leaf> {
     serde_json::from_str(leaf).ok()
 }
 
-/// The active clients of an instance in a task, without those below others of it.
-pub(super) fn uppermost(task: &Task, instance: &str) -> BTreeSet<u32> {
+/// The active clients of an instance in a task, without those below others of it: none of them where
+/// it asked for a task that waits for people, and nothing where it has none of it. Where an issuer is
+/// named it is the one that vouches for the client, which may be another than its task's.
+pub(super) fn held_in(task: &Task, issuer: Option<&Name>, instance: &str) -> Option<BTreeSet<u32>> {
+    let vouches = |by: &Name| issuer.is_none_or(|issuer| issuer == by);
     let mut found = BTreeSet::new();
     for (number, client) in (1u32..).zip(&task.clients) {
-        if client.instance == instance && client.is_active() && !is_under(task, number, &found) {
+        let concerned = client.instance == instance && vouches(task.vouched_by(number));
+        if concerned && client.is_active() && !is_under(task, number, &found) {
             found.insert(number);
         }
     }
-    found
+    let waits = task.pending();
+    let waits = waits.is_some_and(|of| of.instance == instance && vouches(&task.issuer));
+    (waits || !found.is_empty()).then_some(found)
 }
 
 /// Whether a client is one of these or was delegated from one of them.

@@ -1,5 +1,6 @@
 //! The use cases: load, decide, append, mint, each in one file, and the state they share.
 
+mod acceptance;
 mod actor;
 mod approve;
 mod authenticate;
@@ -15,6 +16,7 @@ mod delegate;
 mod end;
 mod ending;
 mod erase;
+mod foreseen;
 mod grant;
 mod heads;
 mod held;
@@ -70,19 +72,21 @@ use crate::finding::Watched;
 use crate::restore::HandedOut;
 use crate::transmitters::Outages;
 
+pub use acceptance::Parting;
 pub use actor::Actor;
 pub use approve::Approved;
 pub use authenticate::{Presented, Proven};
 pub use bearer::{SUBJECT, Shown};
 pub use beat::Beaten;
 pub use closing::Over;
-pub use contain::{Contained, Containment, Stop, WouldEnd};
+pub use contain::{Contained, Containment, Stop};
 pub use cut::{Blocking, InstanceEnded};
 pub use declare::{Applied, ApplyError, ApplyRequest};
 pub use deferral::{CODE, Deferred, POLL};
 pub use delegate::DelegateRequest;
 pub use end::{End, Ended};
 pub use erase::{Erased, Erasure};
+pub use foreseen::WouldEnd;
 pub use grant::{GrantRequest, Granted, Opened};
 pub use heads::HeadError;
 pub use held::{Backlog, JOURNAL, JOURNAL_BYTES, Journal, JournalError, ObeyingStore, WORDS};

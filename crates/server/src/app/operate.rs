@@ -12,7 +12,7 @@ use super::authenticate::ended;
 use super::contain::Containment;
 use super::cut::block_on;
 use super::end::{ATTEMPTS, End, Ended, answer};
-use super::ending::block_series;
+use super::ending::{block_series, series_of};
 use super::plan::drafted;
 use super::refuse::{Refused, Trail, unavailable};
 use super::signal::barred_by;
@@ -57,6 +57,7 @@ impl App {
                 Ok(open) => open.ok_or_else(|| ended("no open task by its id"))?,
                 Err(why) => return self.end_task_unread(tenant, task, &signed, why).await,
             };
+            let on = series_of(&open.task);
             let append = self.end_and_block(tenant, open, &signed)?;
             // From what the entries come to: a long history is not read again.
             let change = append.changes.first().ok_or_else(|| ended("no change"))?;
@@ -64,8 +65,11 @@ impl App {
             match self.held.end(tenant.name(), append).await {
                 Ok(done) => {
                     let answer = self.with_head(tenant, answer);
-                    let recorded = done.is_durable();
-                    return Ok(Ended { recorded, ..answer });
+                    return Ok(Ended {
+                        block: Some(on),
+                        recorded: done.is_durable(),
+                        ..answer
+                    });
                 }
                 Err(error) => self.after_failure(tenant, error, false).await?,
             }

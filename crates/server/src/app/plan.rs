@@ -1,9 +1,9 @@
 //! What a verified proof leads to: facts read, admission and decision made, an append ready to be recorded.
 
 use dayfly_domain::{
-    Admission, BlockOn, Cause, Claim, ClaimState, Command, Counts, EndTask, Epoch, EpochOf, Event,
-    FETCH, Issue, Join, Limits, Name, Opening, Refusal, Retry, Root, Rule, Spent, Start, Subject,
-    Task, TaskId, TaskKey, Time, Workload, admit, apply, decide,
+    Admission, Block, BlockOn, Cause, Claim, ClaimState, Command, Counts, EndTask, Epoch, EpochOf,
+    Event, FETCH, Issue, Join, Limits, Name, Opening, Refusal, Retry, Root, Rule, Spent, Start,
+    Subject, Sweep, Task, TaskId, TaskKey, Time, Workload, admit, apply, decide,
 };
 use dayfly_store::{
     Annex, Append, Change, ClaimWrite, Drafted, Facts, FactsQuery, OneTimeKey, OpenTask, RunAsked,
@@ -11,7 +11,9 @@ use dayfly_store::{
 };
 
 use super::deferral::{Deferred, Needed};
+use super::ending::{is_by_policy, series_of};
 use super::grant::Verified;
+use super::moved::Why;
 use super::permit::{Asking, ProofAnnex, granted, permit, permit_join, permit_start};
 use super::refuse::{Trail, unavailable};
 use super::replay::one_time;
@@ -245,7 +247,7 @@ impl Planning<'_> {
         let mut changes = Vec::with_capacity(1 + starting.supersedes.len());
         for superseded in &starting.supersedes {
             if let Some(open) = open.iter().find(|open| open.task.id == *superseded) {
-                changes.push(superseding(open, now)?);
+                changes.push(self.superseding(open, now)?);
             }
         }
         let mut defers = None;
@@ -291,6 +293,43 @@ impl Planning<'_> {
                 asks: Some(self.asks()),
                 ..Append::default()
             },
+        })
+    }
+
+    /// What ends an open task that a newer attempt takes the place of.
+    fn superseding(&self, open: &OpenTask, now: Time) -> Result<Change, Refusal> {
+        let moves = self.app.moves_of_one(self.tenant, open)?;
+        let heard = open.heard;
+        let command = match moves.first(open, now) {
+            // What took its rights away has ended it already: this records it.
+            moved @ Some(_) => Command::Sweep(Sweep {
+                now,
+                heard,
+                moved,
+                fallen: &[],
+            }),
+            None => Command::EndTask(EndTask {
+                now,
+                heard,
+                cause: Cause::Superseded,
+                by: None,
+            }),
+        };
+        let events = decide(Some(&open.task), &command)?;
+        if is_by_policy(&events) {
+            // Nothing of the series starts after such an end until somebody lifts the block that
+            // comes with its record.
+            let on = series_of(&open.task);
+            let block = Block {
+                on,
+                task: Some(open.task.id),
+                since: now,
+            };
+            return Err(block.refusal());
+        }
+        let mut whys = moves.whys(open, &events).into_iter();
+        drafted(Some(open.task.clone()), open.task.id, events, |_| {
+            whys.next().flatten().as_ref().map(Why::annex).transpose()
         })
     }
 
@@ -507,19 +546,6 @@ pub(super) fn drafted(
         events: drafted,
         next,
     })
-}
-
-fn superseding(open: &OpenTask, now: Time) -> Result<Change, Refusal> {
-    let events = decide(
-        Some(&open.task),
-        &Command::EndTask(EndTask {
-            now,
-            heard: open.heard,
-            cause: Cause::Superseded,
-            by: None,
-        }),
-    )?;
-    change(Some(open.task.clone()), open.task.id, events, None)
 }
 
 /// The parameter that carried the proof.

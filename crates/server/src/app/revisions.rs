@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use dayfly_domain::{Digest, EpochOf, Name, Time};
+use dayfly_domain::{Digest, EpochOf, Name, Span, Time};
 use dayfly_store::{Annex, Append, Document, FactsQuery, Note, Store, Unavailable};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,9 @@ const REVISIONS: &str = "revisions";
 const REVISION: &str = "revision/";
 /// How many revisions are kept: the present one, the former one, and some to look at.
 const KEPT: usize = 32;
+/// For how long after the time of a revision the former one may still have granted: as long as its
+/// append was on its way.
+const LATE: Span = Span::from_seconds(60);
 
 /// A revision that was in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +27,9 @@ struct Revision {
     revision: u64,
     hash: Digest,
     at: Time,
+    /// The longest life that it gives a credential; none where that was not kept yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    longest: Option<Span>,
 }
 
 /// The revisions that are kept.
@@ -33,6 +39,8 @@ pub(super) struct Revisions(Vec<Revision>);
 /// A source that is to come into force, and what it is decided on.
 pub(super) struct Activation<'a> {
     pub(super) source: &'a Source,
+    /// The longest life that it gives a credential.
+    pub(super) longest: Span,
     /// What is in force, with its revision; none for an empty tenant.
     pub(super) former: Option<&'a Source>,
     pub(super) revision: u64,
@@ -54,6 +62,19 @@ impl Revisions {
         }
     }
 
+    /// When the last credential expires that a revision could give which is not in force any more;
+    /// `most` is how long any may live.
+    pub(super) fn last_expiry(&self, most: Span) -> Option<Time> {
+        let former = self.0.iter().zip(self.0.iter().skip(1));
+        let of_former = former.map(|(former, next)| next.at + former.longest.unwrap_or(most));
+        // What is not kept any more was in force before the first that is.
+        let of_dropped = self.0.first().filter(|_| self.0.len() >= KEPT);
+        let last = of_former
+            .chain(of_dropped.map(|first| first.at + most))
+            .max();
+        last.map(|last| last + LATE)
+    }
+
     /// The source that was in force before the present one; none where none is kept.
     pub(super) fn former(
         &self,
@@ -71,22 +92,33 @@ impl Revisions {
     /// and the list without what is too old.
     pub(super) fn activate(mut self, what: Activation<'_>) -> Append {
         let mut documents = Vec::new();
-        let mut keep = |list: &mut Vec<Revision>, revision: u64, source: &Source, at: Time| {
-            let hash = source.hash();
-            if list.last().is_some_and(|last| last.hash == hash) {
-                return;
-            }
-            list.push(Revision { revision, hash, at });
-            documents.push(Document {
-                name: source_name(&hash),
-                bytes: Some(source.to_bytes()),
-            });
-        };
+        let mut keep =
+            |list: &mut Vec<Revision>, revision: u64, source: &Source, longest: Option<Span>| {
+                let (hash, at) = (source.hash(), what.now);
+                if list.last().is_some_and(|last| last.hash == hash) {
+                    return;
+                }
+                list.push(Revision {
+                    revision,
+                    hash,
+                    at,
+                    longest,
+                });
+                documents.push(Document {
+                    name: source_name(&hash),
+                    bytes: Some(source.to_bytes()),
+                });
+            };
         // What came into force before revisions were kept is kept from now on.
         if let Some(former) = what.former {
-            keep(&mut self.0, what.revision, former, what.now);
+            keep(&mut self.0, what.revision, former, None);
         }
-        keep(&mut self.0, what.revision + 1, what.source, what.now);
+        keep(
+            &mut self.0,
+            what.revision + 1,
+            what.source,
+            Some(what.longest),
+        );
         let surplus = self.0.len().saturating_sub(KEPT);
         let dropped: Vec<Revision> = self.0.drain(..surplus).collect();
         for old in dropped {
@@ -214,6 +246,7 @@ mod tests {
             let next = source(if n % 3 == 2 { n - 2 } else { n });
             let append = list.clone().activate(Activation {
                 source: &next,
+                longest: Span::from_seconds(n),
                 former: present.as_ref(),
                 revision: n,
                 now: Time::from_seconds(n),
@@ -237,6 +270,16 @@ mod tests {
             present = Some(next);
         }
         assert_eq!(list.0.len(), KEPT);
+        // The last of them came at 99, after one that gave 98 seconds; the first at 68, after some
+        // that nobody knows any more.
+        let last = |most| list.last_expiry(Span::from_seconds(most)).unwrap();
+        assert_eq!(last(0), Time::from_seconds(99 + 98) + LATE);
+        assert_eq!(last(1000), Time::from_seconds(68 + 1000) + LATE);
+        let unknown = r#"[{"revision":1,"hash":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc","at":0},{"revision":2,"hash":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc","at":5000}]"#;
+        let unknown = Revisions(serde_json::from_str(unknown).unwrap());
+        let last = unknown.last_expiry(Span::from_seconds(7));
+        assert_eq!(last, Some(Time::from_seconds(5 + 7) + LATE));
+        assert_eq!(Revisions::default().last_expiry(LATE), None);
         let named: BTreeSet<String> = list.0.iter().map(|r| source_name(&r.hash)).collect();
         assert_eq!(kept, named);
     }

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::actor::Signature;
 use super::cut::{Blocking, InstanceEnded, block_on, blocked_instance, cut_events, own_instance};
 use super::end::Ended;
-use super::instance::{InstanceOf, uppermost};
+use super::instance::{InstanceOf, held_in};
 use super::moved::Taken;
 use super::plan::drafted;
 use super::refuse::unavailable;
@@ -119,6 +119,7 @@ impl App {
             // None of its credentials outlives the longest window there is.
             last_possible_acceptance: at + tenant.context().bounds.window_max,
             task_ended: false,
+            block: None,
             head: self.last_head_note(tenant),
             recorded,
         }
@@ -159,6 +160,9 @@ impl App {
             clients: Vec::new(),
             tasks: None,
             at: now,
+            // None of its credentials outlives the longest window there is.
+            last_possible_acceptance: now + tenant.context().bounds.window_max,
+            head: self.last_head_note(tenant),
             block,
             recorded: done.await.is_durable(),
         })
@@ -303,15 +307,7 @@ impl Sought {
                     .is_some_and(|found| found.is_active());
                 (client.task == task.id && active).then(|| BTreeSet::from([client.number]))
             }
-            What::Instance { issuer, instance } => {
-                if issuer.as_ref().is_some_and(|issuer| *issuer != task.issuer) {
-                    return None;
-                }
-                let clients = uppermost(task, instance);
-                let waits = task.pending();
-                let waits = waits.is_some_and(|pending| pending.instance == *instance);
-                (waits || !clients.is_empty()).then_some(clients)
-            }
+            What::Instance { issuer, instance } => held_in(task, issuer.as_ref(), instance),
         }
     }
 

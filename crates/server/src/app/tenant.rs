@@ -12,6 +12,7 @@ use dayfly_token::alg::Alg;
 use dayfly_token::htu::{Htu, HtuError};
 use serde_json::json;
 
+use super::acceptance::longest_life;
 use super::authenticate::OwnTokens;
 use super::matching::MatchIndex;
 use super::polls::Polls;
@@ -462,6 +463,7 @@ async fn first_source(
             &setup.name,
             Revisions::default().activate(Activation {
                 source: &source,
+                longest: longest_life(&declared),
                 former: None,
                 revision,
                 now,

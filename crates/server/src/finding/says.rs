@@ -120,24 +120,7 @@ impl What {
             ),
             Self::NearBound {
                 workload, bound, ..
-            } => match bound {
-                Bound::Open | Bound::StartsPerHour => format!(
-                    "raise `{}` of [workload.{workload}], or find out why it runs so often: `dayfly task list --workload {workload}`",
-                    bound.key()
-                ),
-                Bound::Clients => format!(
-                    "give the jobs of {workload} tasks of their own, or raise `{}` in dayfly.toml",
-                    bound.key()
-                ),
-                Bound::Children => format!(
-                    "raise `{}` of [workload.{workload}], or have its jobs hand over less often",
-                    bound.key()
-                ),
-                Bound::Credentials => format!(
-                    "have the jobs of {workload} keep a credential until it is nearly over, or raise `{}` in dayfly.toml",
-                    bound.key()
-                ),
-            },
+            } => beyond(workload, *bound),
             Self::ProofByTwoKeys {
                 workload, refusal, ..
             } => format!(
@@ -149,6 +132,28 @@ impl What {
                     .to_owned()
             }
         }
+    }
+}
+
+/// What is to be done about a bound that is nearly reached.
+fn beyond(workload: &Name, bound: Bound) -> String {
+    match bound {
+        Bound::Open | Bound::StartsPerHour => format!(
+            "raise `{}` of [workload.{workload}], or find out why it runs so often: `dayfly task list --workload {workload}`",
+            bound.key()
+        ),
+        Bound::Clients => format!(
+            "give the jobs of {workload} tasks of their own, or raise `{}` in dayfly.toml",
+            bound.key()
+        ),
+        Bound::Children => format!(
+            "raise `{}` of [workload.{workload}], or have its jobs hand over less often",
+            bound.key()
+        ),
+        Bound::Credentials => format!(
+            "have the jobs of {workload} keep a credential until it is nearly over, or raise `{}` in dayfly.toml",
+            bound.key()
+        ),
     }
 }
 

@@ -202,11 +202,11 @@ async fn an_instance_that_waits_is_ended_by_hand_and_a_client_that_is_none_is_no
         number: 1,
     };
     let size = world.size();
-    assert!(world.app.client_would_end(&tenant, client).is_err());
+    assert!(world.app.client_would_end(&tenant, client, false).is_err());
     let done = world.app.end_client(&tenant, client, false, &BY, "x").await;
     assert!(done.is_err() && world.size() == size);
     let what = instance(7, 70);
-    let counted = world.app.instance_would_end(&tenant, &what);
+    let counted = world.app.instance_would_end(&tenant, &what, false);
     let counted = counted.unwrap();
     assert_eq!((counted.open, counted.clients), (1, 0));
     let done = world

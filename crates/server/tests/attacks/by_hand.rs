@@ -199,8 +199,9 @@ async fn a_client_ends_with_who_and_why_and_the_others_of_its_task_go_on() {
     assert_eq!(first.task, second.task);
     let tenant = world.tenant();
     let client: ClientId = first.client.parse().unwrap();
-    let would = world.app.client_would_end(&tenant, client).unwrap();
-    assert_eq!((would.open, would.clients, would.credentials), (1, 1, 1));
+    let would = world.app.client_would_end(&tenant, client, false).unwrap();
+    assert_eq!((would.open, would.partly, would.clients), (0, 1, 1));
+    assert_eq!((would.credentials, would.block), (1, None));
     let appends = world.store.appends();
     let mona = Actor::Person {
         iss: "https://idp.example".to_owned(),
@@ -256,7 +257,7 @@ async fn an_instance_ends_in_all_of_its_tasks_by_one_append() {
     let what = any("repository_id=1,run_id=5,run_attempt=1,check_run_id=5".to_owned());
     let would = world
         .app
-        .instance_would_end(&world.tenant(), &what)
+        .instance_would_end(&world.tenant(), &what, false)
         .unwrap();
     assert_eq!((would.open, would.clients, would.credentials), (2, 2, 2));
     let (appends, size) = (world.store.appends(), world.size());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dayfly_domain::{Block, BlockOn};
-use dayfly_server::app::{Actor, Contained};
+use dayfly_server::app::{Actor, Contained, Stop};
 use dayfly_store::{FactsQuery, Store};
 
 use super::job::{Job, claims, new_key, proof, signed};
@@ -269,7 +269,8 @@ async fn a_slip_of_the_pen_contains_nothing() {
     ] {
         let done = world.app.contain(&world.tenant(), &what, &BY, "left").await;
         assert_eq!(done.unwrap_err().refusal.rule.code(), "not_found");
-        assert!(world.app.would_end(&world.tenant(), &what).is_err());
+        let would = world.app.would_stop(&world.tenant(), &what, &Stop::Block);
+        assert_eq!(would.unwrap_err().refusal.rule.code(), "not_found");
     }
     assert_eq!(world.size(), size);
     // What a command of its own lifts is not lifted by `unblock`.
@@ -287,7 +288,11 @@ async fn a_dry_run_counts_what_would_end_and_changes_nothing() {
     world.job(1).await;
     world.job_of(2, 1, &[("resource", ARTIFACTS)]).await;
     let size = world.size();
-    let count = |what: &Contained| world.app.would_end(&world.tenant(), what).unwrap().open;
+    let would = |what: &Contained, stop| {
+        let would = world.app.would_stop(&world.tenant(), what, &stop);
+        would.unwrap()
+    };
+    let count = |what: &Contained| would(what, Stop::Block).open;
     assert_eq!(
         (
             count(&owner()),
@@ -299,6 +304,15 @@ async fn a_dry_run_counts_what_would_end_and_changes_nothing() {
     assert_eq!(world.size(), size);
     world.contain(&workload()).await;
     assert_eq!((count(&owner()), count(&workload())), (1, 0));
+    // What stands already is said to, and not to be yet to come.
+    let again = would(&workload(), Stop::Block);
+    assert_eq!(again.since, Some(world.blocks()[0].since));
+    let again = would(&workload(), Stop::End);
+    assert_eq!((again.since, again.open, again.block), (None, 0, None));
+    let (tenant, what) = (world.tenant(), workload());
+    let done = world.app.contain(&tenant, &what, &BY, "left").await;
+    let done = done.unwrap();
+    assert_eq!((done.already, done.open), (true, Some(0)));
 }
 
 /// The grant was decided before the offboarding and is recorded after it.

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use dayfly_server::app::{Actor, ApplyRequest, Contained, Stop};
 use serde_json::{Value, json};
 
 use super::job::{Job, claims, new_key, signed, with};
-use super::world::{ARTIFACTS, Reply, TENANT, World};
+use super::world::{ARTIFACTS, Reply, TENANT, World, write_tenant};
+
+const BY: Actor = Actor::Local { uid: 7 };
 
 /// A run whose jobs join, with two minutes between one job and the next, and one that may open again.
 fn declared() -> String {
@@ -208,6 +211,67 @@ async fn a_rerun_supersedes_every_job_of_the_attempt_before_in_one_append() {
     // The jobs of the re-run join it.
     let (second, _) = world.comes_in(RUN.attempt(2).job(12)).await;
     assert_eq!(second.task, rerun.task);
+}
+
+/// What is over by the end of its workload ended by that, also where a newer attempt is the first to
+/// record it.
+#[tokio::test]
+async fn a_rerun_records_the_end_that_came_before_it() {
+    let world = World::declared(&declared()).await;
+    let (first, _) = world.comes_in(RUN).await;
+    let (tenant, what) = (
+        world.tenant(),
+        Contained::Workload("pipeline".parse().unwrap()),
+    );
+    let done = world.app.stop(&tenant, &what, &Stop::End, &BY, "leaked");
+    done.await.unwrap();
+    let (rerun, _) = world.comes_in(RUN.attempt(2).job(11)).await;
+    let ended = world.of_task("task.ended", &first.task);
+    assert_eq!(ended[0]["data"]["cause"], "operator");
+    assert!(world.is_active(&rerun.token).await && !world.is_active(&first.token).await);
+    // One that lapsed before it lapsed.
+    world.wait(3600);
+    let (third, _) = world.comes_in(RUN.attempt(3).job(21)).await;
+    let ended = world.of_task("task.ended", &rerun.task);
+    assert_eq!(ended[0]["data"]["cause"], "deadline");
+    assert!(world.is_active(&third.token).await);
+}
+
+/// After an end by policy nothing of the series starts, also where a newer attempt comes before its
+/// record and the block that goes with it.
+#[tokio::test]
+async fn a_rerun_does_not_come_before_the_block_of_an_end_by_policy() {
+    let pipeline = "[workload.pipeline]";
+    let twin = declared().replace(pipeline, "[workload.twin]");
+    let twin = twin.split_once("[workload.twin]").unwrap().1;
+    let twin = format!(
+        "[workload.twin]{}",
+        twin.split("[workload.").next().unwrap()
+    );
+    let world = World::declared(&format!("{}{twin}", declared())).await;
+    let ask = async |workload: &str, attempt: u64| {
+        let of_attempt = json!({ "run_attempt": attempt.to_string(), "check_run_id": "1" });
+        let proof = signed(&with(claims(&world, 7, 70), of_attempt));
+        let more = [("resource", ARTIFACTS), ("client_id", workload)];
+        world.ask(&proof, Some(&new_key()), &more).await
+    };
+    let first = ask("pipeline", 1).await;
+    assert_eq!(first.status, 200, "{}", first.text);
+    let without = format!("{TENANT}{twin}");
+    write_tenant(&world.folder.path().join("acme"), &without);
+    let request = ApplyRequest {
+        dry_run: false,
+        ends: Some(1),
+        undo: false,
+    };
+    let applied = world.app.apply(&world.tenant(), request, &BY, "gone").await;
+    assert_eq!(applied.unwrap().ends, 1);
+    assert!(world.is_open(first.str("task")), "not recorded yet");
+    assert_eq!(ask("twin", 2).await.rule(), "blocked");
+    world.app.sweep().await;
+    let ended = world.of_task("task.ended", first.str("task"));
+    assert_eq!(ended[0]["data"]["cause"], "policy");
+    assert_eq!(ask("twin", 2).await.rule(), "blocked");
 }
 
 /// Two attempts that come at once: whichever is first, only the newest is open.

@@ -1,10 +1,11 @@
 //! What mints against what ends: start, join, renewal and exchange against each way to end it.
 
-use dayfly_domain::Outcome;
-use dayfly_server::app::{Actor, Contained};
+use dayfly_domain::{BlockOn, Outcome};
+use dayfly_server::app::{Actor, Contained, InstanceOf, Stop};
+use serde_json::Value;
 
 use super::explore::{Act, Answer, Played, Scene, Stage, explore};
-use crate::caller::{Caller, Client, is_active};
+use crate::caller::{Caller, Client, is_active, is_over};
 use crate::world::Run;
 
 const BY: Actor = Actor::Local { uid: 0 };
@@ -25,10 +26,22 @@ enum Ending {
     Offboarding,
     Disabling,
     Freeze,
+    /// Everything open of the owner, and nothing is kept from starting.
+    Owner,
+    Workload,
+    Issuer,
+    /// An offboarding by which another owner answers for the workloads from the same write on.
+    HandOver,
     Task,
     Client,
     Revocation,
     Operator,
+    /// One client, by an operator.
+    ByHand,
+    /// A job, wherever it is, with a block.
+    Instance,
+    /// The platform says that the run is over.
+    Webhook,
 }
 
 struct Race {
@@ -40,16 +53,49 @@ struct Race {
 /// Who comes, and who is there already.
 struct Party {
     caller: Caller,
+    /// The run of the one who comes.
+    run: Run,
     there: Option<(Client, String)>,
 }
 
 impl Ending {
-    fn contained(self) -> Option<Contained> {
+    /// What it stops as a whole, and how.
+    fn stopped(self) -> Option<(Contained, Stop)> {
+        let owner = || Contained::Owner("team".parse().unwrap());
+        let workload = || Contained::Workload("matrix".parse().unwrap());
         match self {
-            Self::Offboarding => Some(Contained::Owner("team".parse().unwrap())),
-            Self::Disabling => Some(Contained::Workload("matrix".parse().unwrap())),
-            Self::Freeze => Some(Contained::Tenant),
-            Self::Task | Self::Client | Self::Revocation | Self::Operator => None,
+            Self::Offboarding => Some((owner(), Stop::Block)),
+            Self::Disabling => Some((workload(), Stop::Block)),
+            Self::Freeze => Some((Contained::Tenant, Stop::Block)),
+            Self::Owner => Some((owner(), Stop::End)),
+            Self::Workload => Some((workload(), Stop::End)),
+            Self::Issuer => Some((Contained::Issuer("github".parse().unwrap()), Stop::End)),
+            Self::HandOver => Some((owner(), Stop::HandOver("others".parse().unwrap()))),
+            Self::Task
+            | Self::Client
+            | Self::Revocation
+            | Self::Operator
+            | Self::ByHand
+            | Self::Instance
+            | Self::Webhook => None,
+        }
+    }
+
+    /// Whether what comes later may start, and lives.
+    fn lets_start(self) -> bool {
+        self.stopped().is_some_and(|(_, stop)| stop != Stop::Block)
+    }
+}
+
+impl Party {
+    /// The job of the one who comes, as an operator names it.
+    fn instance(&self) -> InstanceOf {
+        let Run { id, attempt, job } = self.run;
+        InstanceOf {
+            issuer: Some("github".parse().unwrap()),
+            instance: format!(
+                "repository_id=2,run_id={id},run_attempt={attempt},check_run_id={job}"
+            ),
         }
     }
 }
@@ -65,11 +111,21 @@ impl Scene for Race {
         self.least
     }
 
-    /// Any number but where an end has a long answer, whose reads are of no weight any more.
+    /// Any number but where an end has a long answer, whose reads are of no weight any more, or is by
+    /// the same code as one that is played with any number.
     fn changes(&self) -> Option<usize> {
         match self.ending {
             Ending::Offboarding | Ending::Disabling | Ending::Freeze | Ending::Revocation => None,
-            Ending::Task | Ending::Client | Ending::Operator => Some(3),
+            Ending::Owner
+            | Ending::Workload
+            | Ending::Issuer
+            | Ending::Task
+            | Ending::Client
+            | Ending::Operator
+            | Ending::ByHand
+            | Ending::Webhook => Some(3),
+            // A load of the declared state in each, and two looks for the instance.
+            Ending::HandOver | Ending::Instance => Some(2),
         }
     }
 
@@ -87,8 +143,15 @@ impl Scene for Race {
             let granted = first.ask(world).await.unwrap();
             Some((first.client(&granted), granted.token))
         };
+        // An instance that is blocked is that of whoever comes, so that it is a join under its block.
+        let run = run(if self.ending == Ending::Instance {
+            1
+        } else {
+            2
+        });
         Party {
-            caller: Caller::new(world, 2, run(2), 2),
+            caller: Caller::new(world, 2, run, 2),
+            run,
             there,
         }
     }
@@ -104,9 +167,17 @@ impl Scene for Race {
             })
         });
         let ends: Act<'w> = Box::pin(async move {
-            if let Some(what) = self.ending.contained() {
-                let done = world.app.contain(&world.tenant, &what, &BY, "a race").await;
+            let (app, tenant) = (&world.app, &world.tenant);
+            if let Some((what, stop)) = self.ending.stopped() {
+                return Answer::of_end(app.stop(tenant, &what, &stop, &BY, "a race").await);
+            }
+            if self.ending == Ending::Instance {
+                let what = party.instance();
+                let done = app.end_instance(tenant, &what, true, &BY, "a race").await;
                 return Answer::of_end(done);
+            }
+            if self.ending == Ending::Webhook {
+                return Answer::of_end(is_over(world, 2, party.run).await);
             }
             let (client, token) = there();
             match self.ending {
@@ -119,12 +190,21 @@ impl Scene for Race {
                 Ending::Revocation => Answer::of_end(client.revoke(world, token).await),
                 Ending::Operator => {
                     let task = client.id.task;
-                    let done = world.app.operator_end(&world.tenant, task, &BY, "a race");
+                    Answer::of_end(app.operator_end(tenant, task, &BY, "a race").await)
+                }
+                Ending::ByHand => {
+                    let done = app.end_client(tenant, client.id, false, &BY, "a race");
                     Answer::of_end(done.await)
                 }
-                Ending::Offboarding | Ending::Disabling | Ending::Freeze => {
-                    panic!("contained above")
-                }
+                Ending::Offboarding
+                | Ending::Disabling
+                | Ending::Freeze
+                | Ending::Owner
+                | Ending::Workload
+                | Ending::Issuer
+                | Ending::HandOver
+                | Ending::Instance
+                | Ending::Webhook => panic!("ended above"),
             }
         });
         vec![mints, ends]
@@ -138,17 +218,31 @@ impl Scene for Race {
             played.answers
         );
         let leaves = stage.leaves(played);
-        let over = |kind: &str| leaves.iter().any(|leaf| leaf["kind"] == kind);
+        let place = |kind: &str| leaves.iter().position(|leaf| leaf["kind"] == kind);
+        let over = |kind: &str| place(kind).is_some();
         // A revocation of what is not the newest any more, and the end of one client of two, leave
         // the other credential alone.
         let ends_all = match self.ending {
             Ending::Revocation => over("client.ended") || over("task.ended"),
-            Ending::Client => over("task.ended"),
+            Ending::Client | Ending::ByHand => over("task.ended"),
+            Ending::Owner | Ending::Workload | Ending::Issuer | Ending::HandOver
+                if self.minting == Minting::Start =>
+            {
+                // What was recorded before it is over, and what comes after it lives.
+                let stopped = place("rights.removed").or_else(|| place("block.set"));
+                place("task.started") < stopped
+            }
             Ending::Offboarding
             | Ending::Disabling
             | Ending::Freeze
+            | Ending::Owner
+            | Ending::Workload
+            | Ending::Issuer
+            | Ending::HandOver
             | Ending::Task
-            | Ending::Operator => true,
+            | Ending::Operator
+            | Ending::Instance
+            | Ending::Webhook => true,
         };
         if let Some((client, token)) = &party.there {
             assert!(!is_active(world, token), "accepted after the end");
@@ -157,7 +251,8 @@ impl Scene for Race {
             }
         }
         for (_, granted) in played.granted() {
-            if ends_all || (self.minting != Minting::Join && self.ending == Ending::Client) {
+            let of_one = matches!(self.ending, Ending::Client | Ending::ByHand);
+            if ends_all || (self.minting != Minting::Join && of_one) {
                 let key = match self.minting {
                     Minting::Start | Minting::Join => party.caller.client(granted),
                     Minting::Renew | Minting::Exchange => party.there.as_ref().unwrap().0.clone(),
@@ -167,22 +262,73 @@ impl Scene for Race {
                 assert!(is_active(world, &granted.token), "it is not what ended");
             }
         }
-        if ends_all {
+        let is_end = |leaf: &Value| {
+            let kind = leaf["kind"].as_str().unwrap_or_default();
+            ["block.set", "rights.removed", "task.ended", "client.ended"].contains(&kind)
+        };
+        // A run that never was has no entry of its end.
+        if ends_all && !(self.minting == Minting::Start && self.ending.lets_start()) {
             played.check_late_answers(ENDS);
-            stage.check_order(played, |leaf| {
-                let kind = leaf["kind"].as_str().unwrap_or_default();
-                ["block.set", "task.ended", "client.ended"].contains(&kind)
-            });
-        }
-        if let Some(what) = self.ending.contained() {
-            // Nobody comes in while it stands, and what ended by it stays ended.
-            let late = party.caller.ask(world).await;
-            assert!(late.is_err(), "{late:?}");
-            let lifted = world.app.lift(&world.tenant, &what, &BY, "over").await;
-            assert!(lifted.is_ok(), "{lifted:?}");
-            for (_, granted) in played.granted() {
-                assert!(!is_active(world, &granted.token), "it came back");
+            let nothing_ran = played.granted().next().is_none() && !leaves.iter().any(is_end);
+            if !(nothing_ran && self.ending == Ending::Webhook) {
+                stage.check_order(played, is_end);
             }
+        }
+        self.check_afterwards(stage, party, played, ends_all).await;
+    }
+}
+
+impl Race {
+    /// What comes later, while it stands and when it is lifted.
+    async fn check_afterwards(
+        &self,
+        stage: &Stage,
+        party: &Party,
+        played: &Played,
+        ends_all: bool,
+    ) {
+        let world = &stage.world;
+        let (app, tenant) = (&world.app, &world.tenant);
+        let comes_back = |token: &str| ends_all && is_active(world, token);
+        match (self.ending, self.ending.stopped()) {
+            (Ending::Instance, _) => {
+                let late = party.caller.ask(world).await;
+                assert!(late.is_err(), "{late:?}");
+                let InstanceOf { instance, .. } = party.instance();
+                let issuer = "github".parse().unwrap();
+                let on = BlockOn::Instance { issuer, instance };
+                let lifted = app.unblock(tenant, on, &BY, "over").await;
+                assert!(lifted.is_ok(), "{lifted:?}");
+            }
+            (Ending::Webhook, _) => {
+                let late = party.caller.ask(world).await;
+                assert!(late.is_err(), "{late:?}");
+            }
+            (_, Some((what, Stop::Block))) => {
+                // Nobody comes in while it stands, and what ended by it stays ended.
+                let late = party.caller.ask(world).await;
+                assert!(late.is_err(), "{late:?}");
+                let lifted = app.lift(tenant, &what, &BY, "over").await;
+                assert!(lifted.is_ok(), "{lifted:?}");
+            }
+            (_, Some((what, Stop::HandOver(to)))) => {
+                // Whoever started under the new owner is that one's, and everybody else is over.
+                let leaves = stage.leaves(played);
+                let started = leaves.iter().find(|leaf| leaf["kind"] == "task.started");
+                let owner = started
+                    .filter(|_| !ends_all)
+                    .map(|leaf| &leaf["data"]["owner"]);
+                assert!(
+                    owner.is_none_or(|owner| *owner == to.as_str()),
+                    "{leaves:?}"
+                );
+                let lifted = app.lift(tenant, &what, &BY, "over").await;
+                assert!(lifted.is_ok(), "{lifted:?}");
+            }
+            (_, Some((_, Stop::End)) | None) => {}
+        }
+        for (_, granted) in played.granted() {
+            assert!(!comes_back(&granted.token), "it came back");
         }
     }
 }
@@ -198,11 +344,17 @@ fn race(minting: Minting, endings: &[(Ending, u64)]) {
 }
 
 #[test]
-fn a_start_against_offboarding_disabling_and_freeze() {
+fn a_start_against_whatever_ends_what_is_not_there_yet() {
     let endings = [
         (Ending::Offboarding, 35),
         (Ending::Disabling, 35),
         (Ending::Freeze, 35),
+        (Ending::Owner, 60),
+        (Ending::Workload, 30),
+        (Ending::Issuer, 70),
+        (Ending::HandOver, 40),
+        (Ending::Instance, 30),
+        (Ending::Webhook, 15),
     ];
     race(Minting::Start, &endings);
 }
@@ -216,12 +368,19 @@ fn a_join_against_every_end() {
         (Ending::Task, 60),
         (Ending::Client, 50),
         (Ending::Operator, 40),
+        (Ending::Owner, 90),
+        (Ending::Workload, 45),
+        (Ending::Issuer, 110),
+        (Ending::HandOver, 50),
+        (Ending::ByHand, 35),
+        (Ending::Instance, 50),
+        (Ending::Webhook, 50),
     ];
     race(Minting::Join, &endings);
 }
 
 /// How many orders there are at least of one who renews or exchanges and one who ends that.
-const ENDINGS: [(Ending, u64); 7] = [
+const ENDINGS: [(Ending, u64); 14] = [
     (Ending::Offboarding, 84),
     (Ending::Disabling, 84),
     (Ending::Freeze, 84),
@@ -229,6 +388,13 @@ const ENDINGS: [(Ending, u64); 7] = [
     (Ending::Client, 60),
     (Ending::Revocation, 110),
     (Ending::Operator, 50),
+    (Ending::Owner, 120),
+    (Ending::Workload, 60),
+    (Ending::Issuer, 150),
+    (Ending::HandOver, 50),
+    (Ending::ByHand, 45),
+    (Ending::Instance, 50),
+    (Ending::Webhook, 60),
 ];
 
 #[test]

@@ -117,7 +117,7 @@ impl IntoResponse for Problem {
     }
 }
 
-fn insert(body: &mut Value, name: &str, value: Value) {
+pub(super) fn insert(body: &mut Value, name: &str, value: Value) {
     if let Value::Object(members) = body {
         members.insert(name.to_owned(), value);
     }

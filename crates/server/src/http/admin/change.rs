@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::Admin;
 use super::answer::{Answered, Problem, acknowledged, answer, parsed};
-use super::ends::would_end;
+use super::ends::{EndIt, would_end};
 use super::keeper::Caller;
 use super::rights::Route;
 use crate::app::{Actor, ApplyRequest, Erasure};
@@ -47,10 +47,7 @@ pub(super) struct EarlierHead {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct End {
-    #[serde(default)]
-    dry_run: bool,
-    #[serde(default)]
+pub(super) struct Decide {
     reason: String,
 }
 
@@ -79,7 +76,7 @@ pub(super) async fn end(
     Path((tenant, task)): Path<(String, String)>,
     by: Actor,
     caller: Caller,
-    body: Wanted<End>,
+    body: Wanted<EndIt>,
 ) -> Answered {
     let task: TaskId = parsed("task", &task)?;
     let dry_run = body.0.dry_run;
@@ -100,9 +97,11 @@ pub(super) async fn end(
         return would_end(&task.to_string(), would);
     }
     let tenant = admin.tenant(&tenant)?;
+    // Its series is blocked, whether that is said or not (DESIGN section 3).
     let ended = admin.app.operator_end(&tenant, task, &by, reason).await?;
     let said = json!({
         "task": ended.task, "cause": ended.cause, "at": ended.at,
+        "block": ended.block.map(|on| on.to_string()),
         "last_possible_acceptance": ended.last_possible_acceptance, "head": ended.head,
     });
     acknowledged(said, ended.recorded)
@@ -113,7 +112,7 @@ pub(super) async fn approve(
     Path((tenant, task)): Path<(String, String)>,
     by: Actor,
     caller: Caller,
-    body: Wanted<End>,
+    body: Wanted<Decide>,
 ) -> Answered {
     let task: TaskId = parsed("task", &task)?;
     let reason = checked(&body.0.reason)?;
@@ -137,7 +136,7 @@ pub(super) async fn deny(
     Path((tenant, task)): Path<(String, String)>,
     by: Actor,
     caller: Caller,
-    body: Wanted<End>,
+    body: Wanted<Decide>,
 ) -> Answered {
     let task: TaskId = parsed("task", &task)?;
     let reason = checked(&body.0.reason)?;
@@ -148,7 +147,10 @@ pub(super) async fn deny(
         .await?;
     let tenant = admin.tenant(&tenant)?;
     let ended = admin.app.deny(&tenant, task, &by, reason).await?;
-    let said = json!({ "task": ended.task, "cause": ended.cause, "at": ended.at });
+    let said = json!({
+        "task": ended.task, "cause": ended.cause, "at": ended.at,
+        "last_possible_acceptance": ended.last_possible_acceptance, "head": ended.head,
+    });
     acknowledged(said, ended.recorded)
 }
 

@@ -6,9 +6,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Admin;
-use super::answer::{Answered, acknowledged, answer, parsed};
+use super::answer::{Answered, acknowledged, answer, insert, parsed};
 use super::change::{Wanted, checked};
-use super::ends::would_end;
+use super::ends::{stopped, would_stop};
 use crate::app::{Actor, Contained, Stop};
 use crate::record;
 
@@ -164,22 +164,17 @@ async fn contain(
     by: Actor,
     body: Contain,
 ) -> Answered {
-    let on = what.block().to_string();
     if body.dry_run {
-        let would = admin.read(tenant, move |app, tenant| {
-            Ok(app.would_stop(tenant, &what, &stop)?)
-        });
-        return would_end(&on, would.await?);
+        return would_stop(admin, tenant, what, stop).await;
     }
     let reason = checked(&body.reason)?;
     let to = match &stop {
         Stop::HandOver(to) => Some(to.clone()),
         Stop::Block | Stop::End => None,
     };
-    let tenant = admin.tenant(tenant)?;
-    let done = admin.app.stop(&tenant, &what, &stop, &by, reason).await?;
-    let said = json!({ "on": on, "applied": !done.already, "since": done.since, "ended": done.open, "to": to });
-    acknowledged(said, done.recorded)
+    let (mut said, recorded) = stopped(admin, tenant, &what, &stop, (&by, reason)).await?;
+    insert(&mut said, "to", json!(to));
+    acknowledged(said, recorded)
 }
 
 async fn lift(admin: &Admin, tenant: &str, what: &Contained, by: Actor, body: Lift) -> Answered {

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Admin;
-use super::answer::{Answered, Problem, acknowledged, answer, parsed};
+use super::answer::{Answered, Problem, acknowledged, answer, insert, parsed};
 use super::change::{Wanted, checked};
 use super::keeper::Caller;
 use super::rights::Route;
@@ -17,11 +17,11 @@ use crate::app::{Actor, Blocking, Contained, InstanceOf, Stop, Tenant, WouldEnd}
 #[serde(deny_unknown_fields)]
 pub(super) struct EndIt {
     #[serde(default)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     #[serde(default)]
     block: bool,
     #[serde(default)]
-    reason: String,
+    pub(super) reason: String,
 }
 
 /// Which instance is to end, and how.
@@ -65,7 +65,7 @@ pub(super) async fn client(
             }
             scope.check_task(app, tenant, client.task, Route::ClientEnd)?;
             Ok(dry_run
-                .then(|| app.client_would_end(tenant, client))
+                .then(|| app.client_would_end(tenant, client, block))
                 .transpose()?)
         })
         .await?;
@@ -103,7 +103,7 @@ pub(super) async fn instance(
     if dry_run {
         let on = what.instance.clone();
         let would = admin.read(&tenant, move |app, tenant| {
-            Ok(app.instance_would_end(tenant, &what)?)
+            Ok(app.instance_would_end(tenant, &what, block)?)
         });
         return would_end(&on, would.await?);
     }
@@ -113,6 +113,7 @@ pub(super) async fn instance(
     let ended = app.end_instance(&tenant, &what, block, &by, reason).await?;
     let said = json!({
         "on": what.instance, "clients": ended.clients, "tasks": ended.tasks, "at": ended.at,
+        "last_possible_acceptance": ended.last_possible_acceptance, "head": ended.head,
     });
     acknowledged(with_block(said, &ended.block), ended.recorded)
 }
@@ -214,29 +215,59 @@ fn check_theirs(
 }
 
 async fn stop(admin: &Admin, tenant: &str, what: Contained, by: Actor, body: EndIt) -> Answered {
-    let on = what.block().to_string();
+    let stop = if body.block { Stop::Block } else { Stop::End };
     if body.dry_run {
-        let would = admin.read(tenant, move |app, tenant| Ok(app.would_end(tenant, &what)?));
-        return would_end(&on, would.await?);
+        return would_stop(admin, tenant, what, stop).await;
     }
     let reason = checked(&body.reason)?;
-    let tenant = admin.tenant(tenant)?;
-    let stop = if body.block { Stop::Block } else { Stop::End };
-    let done = admin.app.stop(&tenant, &what, &stop, &by, reason).await?;
+    let (mut said, recorded) = stopped(admin, tenant, &what, &stop, (&by, reason)).await?;
+    insert(
+        &mut said,
+        "block",
+        body.block.then(|| what.block().to_string()).into(),
+    );
+    acknowledged(said, recorded)
+}
+
+/// Stops something; what is said of that, and whether it outlives this process.
+pub(super) async fn stopped(
+    admin: &Admin,
+    tenant: &str,
+    what: &Contained,
+    stop: &Stop,
+    (by, reason): (&Actor, &str),
+) -> Result<(Value, bool), Problem> {
+    let (app, tenant) = (&admin.app, admin.tenant(tenant)?);
+    let done = app.stop(&tenant, what, stop, by, reason).await?;
+    let held_at = if done.already { done.since } else { app.now() };
+    let parting = app.parting(&tenant, what, held_at);
     let said = json!({
-        "on": on, "applied": !done.already, "since": done.since, "ended": done.open,
-        "block": body.block.then(|| on.clone()),
+        "on": what.block().to_string(), "applied": !done.already, "since": done.since,
+        "ended": done.open, "last_possible_acceptance": parting.last_possible_acceptance,
+        "head": parting.head,
     });
-    acknowledged(said, done.recorded)
+    Ok((said, done.recorded))
+}
+
+/// What stopping something would take.
+pub(super) async fn would_stop(
+    admin: &Admin,
+    tenant: &str,
+    what: Contained,
+    stop: Stop,
+) -> Answered {
+    let on = what.block().to_string();
+    let would = admin.read(tenant, move |app, tenant| {
+        Ok(app.would_stop(tenant, &what, &stop)?)
+    });
+    would_end(&on, would.await?)
 }
 
 /// The answer to a dry run: what would end, and that nothing has.
 pub(super) fn would_end(on: &str, would: WouldEnd) -> Answered {
-    let mut said = json!({ "on": on, "applied": false });
-    if let (Value::Object(members), Ok(Value::Object(counts))) =
-        (&mut said, serde_json::to_value(would))
-    {
-        members.extend(counts);
-    }
-    answer(&said)
+    answer(&json!({
+        "on": on, "applied": false, "open": would.open, "partly": would.partly,
+        "clients": would.clients, "credentials": would.credentials,
+        "block": would.block.map(|on| on.to_string()), "since": would.since,
+    }))
 }
