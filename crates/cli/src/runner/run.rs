@@ -129,8 +129,9 @@ async fn approved(args: &RunArgs, waiting: Waiting, signals: &mut Signals) -> Re
     let task = waiting.task().to_owned();
     let limit = args.wait_approval.min(waiting.expires_in());
     say(format_args!(
-        "{task} waits for an approval, up to {}; a member of its owner gives it with: dayfly task approve {task} --reason TEXT",
-        span::show(limit)
+        "{task} waits for an approval, up to {}; a member of its owner gives it with: {}",
+        span::show(limit),
+        waiting.approving()
     ));
     let decided = tokio::select! {
         decided = waiting.decided(limit) => decided,

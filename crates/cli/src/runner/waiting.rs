@@ -46,6 +46,17 @@ impl Waiting {
         &self.deferral.task
     }
 
+    /// The command by which somebody approves it, wherever that one sits.
+    pub(crate) fn approving(&self) -> String {
+        let task = &self.deferral.task;
+        let tenant = self.session.server.address().tenant();
+        let place = match self.deferral.admin_url() {
+            Some(url) => format!("--tenant {tenant} --server {url}"),
+            None => format!("--tenant {tenant}"),
+        };
+        format!("dayfly task approve {task} {place} --reason TEXT")
+    }
+
     /// How long the server waits for people.
     pub(crate) fn expires_in(&self) -> Duration {
         Duration::from_secs(self.deferral.expires_in)

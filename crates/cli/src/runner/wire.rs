@@ -95,9 +95,23 @@ pub(crate) struct Deferral {
     pub(crate) interval: u64,
     /// The task that waits.
     pub(crate) task: String,
+    /// Where people operate the server, where it says so.
+    #[serde(default)]
+    admin_url: Option<String>,
 }
 
 impl Deferral {
+    /// Where people operate the server, as it may stand in a command: scheme, host and port in plain
+    /// letters, and nothing that a shell would read.
+    pub(crate) fn admin_url(&self) -> Option<&str> {
+        let text = self.admin_url.as_deref()?;
+        let url = url::Url::parse(text).ok()?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || ":/.-[]".contains(c);
+        let is_origin = url.origin().ascii_serialization() == text;
+        let is_web = matches!(url.scheme(), "http" | "https");
+        (is_web && is_origin && text.chars().all(plain)).then_some(text)
+    }
+
     fn read(error: Option<&str>, body: &Map<String, Value>) -> Option<Self> {
         if error != Some("authorization_pending") || !body.contains_key("deferral_code") {
             return None;

@@ -306,7 +306,8 @@ async fn open_app(
         request_bytes: config.bounds.request_bytes,
     };
     let app = App::new(store, clock, bounds, tenants, sinks)?;
-    Ok(Arc::new(app.keeping_heads(handed_out)))
+    let app = app.keeping_heads(handed_out);
+    Ok(Arc::new(app.operated_at(config.admin_url.clone())))
 }
 
 /// The heads that were handed out, behind which no ledger may lie: before anything is recorded.

@@ -43,7 +43,8 @@ fn a_run_asks_until_people_have_approved() {
     answers(&fake, [pending(), said("authorization_pending")]);
     let (code, out, stderr) = output(script(&fake, &[], "echo done"));
     assert_eq!((code, out.as_str()), (0, "done\n"), "{stderr}");
-    let approve = format!("dayfly task approve {TASK} --reason");
+    let approve =
+        format!("gives it with: dayfly task approve {TASK} --tenant acme --reason TEXT\n");
     assert!(stderr.contains(&approve), "{stderr}");
     let grants = fake.grants();
     let [first, polls @ ..] = &grants[..] else {
@@ -61,6 +62,46 @@ fn a_run_asks_until_people_have_approved() {
         assert_ne!(call.proof, first.proof);
     }
     assert_eq!(fake.ends(), ["completed"]);
+}
+
+/// The command is whole where the server says where it is operated, and holds nothing that is not such
+/// a place.
+#[test]
+fn a_run_says_where_it_is_approved() {
+    let place = |said: &str| {
+        let fake = Fake::start();
+        let Reply::Error(status, mut body) = pending() else {
+            panic!("it waits");
+        };
+        body["admin_url"] = said.into();
+        answers(&fake, [Reply::Error(status, body)]);
+        let (code, _, stderr) = output(script(&fake, &[], "true"));
+        assert_eq!(code, 0, "{stderr}");
+        let (_, rest) = stderr
+            .split_once(&format!("dayfly task approve {TASK} --tenant acme "))
+            .unwrap_or_else(|| panic!("{stderr}"));
+        rest.lines().next().unwrap().to_owned()
+    };
+    for url in [
+        "https://ops.example:8441",
+        "https://[::1]:8441",
+        "http://127.0.0.1:8441",
+    ] {
+        assert_eq!(place(url), format!("--server {url} --reason TEXT"));
+    }
+    for odd in [
+        "",
+        "ops.example",
+        "https://ops.example/",
+        "https://ops.example/x",
+        "https://ops.example;id",
+        "https://$(id).example",
+        "https://me@ops.example",
+        "file:///etc/passwd",
+        "https://ops.example --reason x",
+    ] {
+        assert_eq!(place(odd), "--reason TEXT", "{odd}");
+    }
 }
 
 /// A server that has no token of the pod at hand is shown the present one, and asked on.

@@ -46,12 +46,20 @@ fn login(ago: u64) -> Value {
 }
 
 fn event(shared: &Shared, kind: &str) -> String {
+    event_but(shared, kind, &json!({}))
+}
+
+/// The same with other claims.
+fn event_but(shared: &Shared, kind: &str, other: &Value) -> String {
     let now = now();
-    let claims = json!({
+    let mut claims = json!({
         "iss": IDP, "aud": shared.issuer, "jti": unique(), "iat": now - 10,
         "sub_id": {"format": "iss_sub", "iss": IDP, "sub": "mona"},
         "events": {kind: {"event_timestamp": now - 10}},
     });
+    for (name, value) in other.as_object().unwrap() {
+        claims[name] = value.clone();
+    }
     let mut header = serde_json::Map::new();
     header.insert("typ".into(), "secevent+jwt".into());
     header.insert("kid".into(), "k1".into());
@@ -134,14 +142,45 @@ async fn what_people_started_ends_by_their_providers_word() {
     assert!(done, "{said}");
     assert_eq!(push(&shared, secret, &gone).await.0, 202);
     assert_eq!(rule(&shared, &login(2)).await, "granted");
-    let (_, counted) = stage.shell("curl -s --unix-socket data/admin.sock http://local/metrics");
-    for outcome in ["over", "nothing", "unproven"] {
-        let row = format!("outcome=\"{outcome}\"");
-        let mut rows = counted
-            .lines()
-            .filter(|line| line.starts_with("dayfly_signals_total"));
-        assert!(rows.any(|line| line.contains(&row)), "{outcome}");
-    }
+    told_apart_and_counted(&stage, secret).await;
     stage.kill();
     stage.fsck();
+}
+
+/// What cannot be judged is said to be wrong, what says something else is taken, and each is counted
+/// once by what became of it.
+async fn told_apart_and_counted(stage: &Stage, secret: &str) {
+    let shared = stage.shared();
+    let day = 86_400;
+    let other = event_but(
+        &shared,
+        &format!("{CAEP}/session-revoked"),
+        &json!({"iss": "https://other.example"}),
+    );
+    let old = json!({"iat": now() - 31 * day});
+    let old = event_but(&shared, &format!("{CAEP}/session-revoked"), &old);
+    for (set, err) in [
+        ("no.event.at-all", "invalid_request"),
+        (other.as_str(), "invalid_issuer"),
+        (old.as_str(), "invalid_request"),
+    ] {
+        let (status, said) = push(&shared, secret, set).await;
+        let said: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!((status, &said["err"]), (400, &json!(err)), "{said}");
+    }
+    let else_said = event(&shared, &format!("{CAEP}/token-claims-change"));
+    assert_eq!(push(&shared, secret, &else_said).await.0, 202);
+    let (_, counted) = stage.shell("curl -s --unix-socket data/admin.sock http://local/metrics");
+    for (outcome, times) in [
+        ("over", 1),
+        ("nothing", 1),
+        ("unproven", 1),
+        ("malformed", 3),
+        ("ignored", 1),
+    ] {
+        let row = format!(
+            "dayfly_signals_total{{tenant=\"acme\",transmitter=\"idp\",outcome=\"{outcome}\"}} {times}"
+        );
+        assert!(counted.lines().any(|line| line == row), "{row}\n{counted}");
+    }
 }

@@ -17,7 +17,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use crate::client::{Client, Outcome};
+use crate::client::{Client, Outcome, grant_form, new_key, platform_token_of, post_token};
 use crate::stage::{Stage, TENANT, free_port};
 
 const SECRET: &str = "thirty-two bytes that are secret";
@@ -429,4 +429,42 @@ async fn a_secret_that_cannot_sign_is_found_before_a_start() {
         stage.spawn();
         assert!(!stage.gone().success());
     }
+}
+
+/// What waits for people names where these sit: to whoever waits, and to whoever is told of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_for_approval_says_where_it_is_answered() {
+    let sink = Sink::open().await;
+    let admin = free_port();
+    let lines = format!(
+        "{}admin = \"127.0.0.1:{admin}\"\nadmin_url = \"https://ops.example\"\n\
+         [operators]\nissuer = \"https://idp.example\"\nclient_id = \"dayfly\"\n",
+        sink.notify("on = [\"task.requested\"]")
+    );
+    let mut stage = stage(&lines);
+    let file = stage.folder().join("tenants/acme/tenant.toml");
+    let waits = format!("{TENANT}\napproval = {{ by = \"owner\", within = \"30m\" }}\n");
+    fs::write(file, waits).unwrap();
+    stage.start().await;
+    let shared = stage.shared();
+    let proof = platform_token_of(&shared, 7, "1296269");
+    let [grant, assertion] = grant_form(&proof);
+    let form = [grant, assertion, ("completion_mode", "deferred")];
+    let (status, body) = post_token(&shared, &new_key(), &form).await.unwrap();
+    assert_eq!(
+        (status, &body["error"]),
+        (400, &"authorization_pending".into())
+    );
+    assert_eq!(body["admin_url"], "https://ops.example");
+    sink.until_count(1).await;
+    let told = sink.taken().remove(0);
+    assert_eq!(told["data"]["contact"], "platform@example.com");
+    let task = body["task"].as_str().unwrap();
+    let text = told["data"]["text"].as_str().unwrap();
+    let approve = format!(
+        "`dayfly task approve {task} --tenant acme --server https://ops.example --reason …`"
+    );
+    assert!(text.contains(&approve), "{text}");
+    stage.stop();
+    stage.fsck();
 }

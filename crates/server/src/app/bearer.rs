@@ -9,6 +9,7 @@ use dayfly_token::dpop::{DpopExpect, MAX_AGE_SECONDS, MAX_AHEAD_SECONDS, Verifie
 use dayfly_token::htu::Htu;
 
 use super::authenticate::OwnToken;
+use super::refuse::Trail;
 use super::replay::one_time;
 use super::{App, Tenant};
 use crate::verify;
@@ -33,6 +34,12 @@ pub struct Shown {
     pub url: Option<String>,
 }
 
+/// Whoever was shown, and what is known of it for those who ask why.
+pub(super) struct Party<'a> {
+    pub(super) bearer: Result<Bearer<'a>, Refusal>,
+    pub(super) trail: Trail,
+}
+
 /// Who has shown a live credential of this resource, and holds its key where it is bound to one.
 pub(super) struct Bearer<'a> {
     pub(super) token: &'a str,
@@ -42,11 +49,27 @@ pub(super) struct Bearer<'a> {
 
 impl App {
     /// Checks what was shown: a token for this very resource that is live, and a proof by its key.
-    pub(super) fn bearer<'a>(
+    pub(super) fn party<'a>(
         &self,
         tenant: &Tenant,
         resource: &Name,
         shown: &'a Shown,
+        trail: &Trail,
+    ) -> Party<'a> {
+        let mut trail = Trail {
+            resource: Some(resource.clone()),
+            ..trail.clone()
+        };
+        let bearer = self.bearer(tenant, resource, shown, &mut trail);
+        Party { bearer, trail }
+    }
+
+    fn bearer<'a>(
+        &self,
+        tenant: &Tenant,
+        resource: &Name,
+        shown: &'a Shown,
+        trail: &mut Trail,
     ) -> Result<Bearer<'a>, Refusal> {
         if shown.kind != SUBJECT {
             return Err(Refusal::new(Rule::Invalid)
@@ -76,8 +99,12 @@ impl App {
                 .wanted("the `sub`, `client_id` or `jti` of the token")
                 .got(shown.id.as_str()));
         }
-        self.check_live(tenant, &own, self.now())?;
+        trail.task = Some(own.id.client.task);
+        let open = self.check_live(tenant, &own, self.now())?;
+        // Whose job it is may be told why, although nobody has proven to be it.
+        trail.workload = Some(open.task.workload);
         let spend = self.prove_bearer(shown, token, &own)?;
+        trail.client = Some(own.id.client);
         Ok(Bearer { token, own, spend })
     }
 

@@ -137,6 +137,8 @@ pub struct App {
     claims: permit::KnownClaims,
     grants: used::KnownGrants,
     head_sinks: HeadSinks,
+    /// Where people operate the server; none where nobody is told.
+    admin_url: Option<String>,
     /// Where the last head of each ledger is kept; none where nothing is kept of them.
     handed_out: Option<Arc<HandedOut>>,
     rates: rates::Rates,
@@ -189,6 +191,7 @@ impl App {
             claims: permit::KnownClaims::default(),
             grants: used::KnownGrants::default(),
             head_sinks,
+            admin_url: None,
             handed_out: None,
             rates: rates::Rates::default(),
             unanswered: pods::Unanswered::default(),
@@ -206,6 +209,19 @@ impl App {
     pub fn keeping_heads(mut self, handed_out: HandedOut) -> Self {
         self.handed_out = Some(Arc::new(handed_out));
         self
+    }
+
+    /// The same, which tells whoever waits for people where these operate it.
+    #[must_use]
+    pub fn operated_at(mut self, admin_url: Option<String>) -> Self {
+        self.admin_url = admin_url;
+        self
+    }
+
+    /// Where people operate it; none where nobody is told.
+    #[must_use]
+    pub fn admin_url(&self) -> Option<&str> {
+        self.admin_url.as_deref()
     }
 
     /// The tenant of this name.

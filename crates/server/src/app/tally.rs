@@ -40,6 +40,10 @@ impl Tally {
                         }
                         let clients = task.clients.len() as u64;
                         self.reached(tenant, &task.workload, Bound::Clients, clients, at);
+                        // Those that ended count: that is what the bound is of.
+                        let children = task.clients.iter();
+                        let children = children.filter(|client| client.parent.is_some()).count();
+                        self.reached(tenant, &task.workload, Bound::Children, children as u64, at);
                     }
                     Event::CredentialIssued(issued) => {
                         let client = task.client(issued.client);

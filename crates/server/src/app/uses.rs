@@ -15,7 +15,7 @@ use dayfly_domain::{
 use dayfly_store::{AppendError, Observed, Use};
 
 use super::authenticate::{OwnToken, ended};
-use super::bearer::{Bearer, Shown};
+use super::bearer::{Bearer, Party, Shown};
 use super::permit::{UseAsking, permit_use};
 use super::refuse::{Refused, Trail, unavailable};
 use super::renew::{declared_workload, others_of, proving, relies_of};
@@ -108,10 +108,10 @@ impl App {
         trail: &Trail,
     ) -> Result<Vec<Decided>, Refused> {
         let refuse = |refusal| self.refuse(tenant, trail, refusal);
-        let bearers: Vec<_> = questions
+        let parties: Vec<_> = questions
             .shown
             .iter()
-            .map(|shown| self.bearer(tenant, resource, shown))
+            .map(|shown| self.party(tenant, resource, shown, trail))
             .collect();
         for _ in 0..ATTEMPTS {
             let deciding = Deciding {
@@ -119,9 +119,8 @@ impl App {
                 tenant,
                 resource,
                 loaded: tenant.loaded(),
-                trail,
             };
-            let judged = deciding.judge(questions, &bearers).map_err(refuse)?;
+            let judged = deciding.judge(questions, &parties).map_err(refuse)?;
             let uses: Vec<Use> = judged.iter().filter_map(Judged::to_record).collect();
             let observed = if uses.is_empty() {
                 Ok(Vec::new())
@@ -135,7 +134,7 @@ impl App {
                     revised.await.map_err(refuse)?;
                 }
                 Ok(observed) => {
-                    let decided = deciding.settle(questions, &bearers, judged, observed);
+                    let decided = deciding.settle(questions, &parties, judged, observed);
                     return decided.map_err(refuse);
                 }
                 Err(error) => match self.after_failure(tenant, error, false).await {
@@ -156,7 +155,6 @@ struct Deciding<'a> {
     tenant: &'a Tenant,
     resource: &'a Name,
     loaded: Arc<Loaded>,
-    trail: &'a Trail,
 }
 
 impl Deciding<'_> {
@@ -164,17 +162,17 @@ impl Deciding<'_> {
     fn judge(
         &self,
         questions: &UseQuestions,
-        bearers: &[Result<Bearer<'_>, Refusal>],
+        parties: &[Party<'_>],
     ) -> Result<Vec<Judged>, Refusal> {
         let mut judged = Vec::with_capacity(questions.asked.len());
         for question in &questions.asked {
-            let one = match bearers.get(question.by) {
-                Some(Ok(bearer)) => self.judge_one(bearer, question)?,
-                Some(Err(refusal)) => {
+            let party = party_of(parties, question)?;
+            let one = match &party.bearer {
+                Ok(bearer) => self.judge_one(bearer, &party.trail, question)?,
+                Err(refusal) => {
                     check_answered(refusal)?;
-                    Judged::Denied(self.explain(self.trail, refusal.clone()))
+                    Judged::Denied(self.explain(&party.trail, refusal.clone()))
                 }
-                None => return Err(unavailable(&"a question names nobody")),
             };
             let allowed = one.is_allowed();
             judged.push(one);
@@ -185,14 +183,14 @@ impl Deciding<'_> {
         Ok(judged)
     }
 
-    fn judge_one(&self, bearer: &Bearer<'_>, question: &UseQuestion) -> Result<Judged, Refusal> {
+    fn judge_one(
+        &self,
+        bearer: &Bearer<'_>,
+        trail: &Trail,
+        question: &UseQuestion,
+    ) -> Result<Judged, Refusal> {
         let own = &bearer.own;
-        let mut trail = Trail {
-            task: Some(own.id.client.task),
-            client: Some(own.id.client),
-            resource: Some(self.resource.clone()),
-            ..self.trail.clone()
-        };
+        let mut trail = trail.clone();
         let now = self.app.now();
         let open = match self.app.check_live(self.tenant, own, now) {
             Ok(open) => open,
@@ -201,7 +199,6 @@ impl Deciding<'_> {
                 return Ok(Judged::Denied(self.explain(&trail, refusal)));
             }
         };
-        trail.workload = Some(open.task.workload.clone());
         let of = Allowed {
             credential: own.id,
             resource: self.resource,
@@ -286,7 +283,7 @@ impl Deciding<'_> {
     fn settle(
         &self,
         questions: &UseQuestions,
-        bearers: &[Result<Bearer<'_>, Refusal>],
+        parties: &[Party<'_>],
         judged: Vec<Judged>,
         observed: Vec<Observed>,
     ) -> Result<Vec<Decided>, Refusal> {
@@ -298,7 +295,7 @@ impl Deciding<'_> {
                 Judged::Record(recording) => {
                     let lost = || unavailable(&"a use was judged and not recorded");
                     let observed = observed.next().ok_or_else(lost)?;
-                    self.settle_one(bearers.get(question.by), *recording, observed)?
+                    self.settle_one(party_of(parties, question)?, *recording, observed)?
                 }
             };
             let denied = refused.map(|refused| (word(refused.refusal.rule), refused.id));
@@ -315,7 +312,7 @@ impl Deciding<'_> {
     /// Why a use that was handed over is denied, where it is, and the position of its entry.
     fn settle_one(
         &self,
-        bearer: Option<&Result<Bearer<'_>, Refusal>>,
+        party: &Party<'_>,
         recording: Recording,
         observed: Observed,
     ) -> Result<(Option<Refused>, Option<u64>), Refusal> {
@@ -331,8 +328,8 @@ impl Deciding<'_> {
             Ok(counts) => counts,
             Err(refused) => return Ok((Some(refused), entry)),
         };
-        if let Some(over) = self.over(bearer, observed)? {
-            return Ok((Some(self.explain(self.trail, over)), entry));
+        if let Some(over) = self.over(party, observed)? {
+            return Ok((Some(self.explain(&party.trail, over)), entry));
         }
         let tally = self.app.held.tally();
         let now = self.app.now();
@@ -342,11 +339,7 @@ impl Deciding<'_> {
 
     /// Why an allowed use is not allowed after all. One more look after the record, as before a
     /// signature: an end that was acknowledged since then wins, and so does a key given up.
-    fn over(
-        &self,
-        bearer: Option<&Result<Bearer<'_>, Refusal>>,
-        verdict: Observed,
-    ) -> Result<Option<Refusal>, Refusal> {
+    fn over(&self, party: &Party<'_>, verdict: Observed) -> Result<Option<Refusal>, Refusal> {
         match verdict {
             Observed::Recorded(_) => {}
             Observed::Ended(cause) => return Ok(Some(ended(cause.word()))),
@@ -356,8 +349,8 @@ impl Deciding<'_> {
                 return Err(unavailable(&"a use was not recorded"));
             }
         }
-        let Some(Ok(bearer)) = bearer else {
-            return Err(unavailable(&"a question names nobody"));
+        let Ok(bearer) = &party.bearer else {
+            return Err(unavailable(&"nobody was recorded"));
         };
         let looked = self.app.own_token(self.tenant, bearer.token);
         let looked = looked.and_then(|own| {
@@ -374,12 +367,17 @@ impl Deciding<'_> {
     }
 
     fn explain(&self, trail: &Trail, refusal: Refusal) -> Refused {
-        let trail = Trail {
-            resource: Some(self.resource.clone()),
-            ..trail.clone()
-        };
-        self.app.explain(self.tenant, &trail, refusal).0
+        self.app.explain(self.tenant, trail, refusal).0
     }
+}
+
+/// Who is to do what is asked.
+fn party_of<'p, 'a>(
+    parties: &'p [Party<'a>],
+    question: &UseQuestion,
+) -> Result<&'p Party<'a>, Refusal> {
+    let party = parties.get(question.by);
+    party.ok_or_else(|| unavailable(&"a question names nobody"))
 }
 
 impl Until {

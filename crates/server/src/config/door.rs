@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::{
-    AddressRates, Connections, Network, Node, Operators, Report, Table, connections, operators,
-    rate,
+    AddressRates, Connections, Network, Node, Operators, Report, Table, address, connections,
+    operators, rate,
 };
 
 /// The files of `tls = { cert, key }`.
@@ -23,6 +23,7 @@ pub(super) struct Front {
     pub(super) tls: Option<TlsFiles>,
     pub(super) trusted_proxies: Vec<Network>,
     pub(super) admin: Option<SocketAddr>,
+    pub(super) admin_url: Option<String>,
     pub(super) rate: AddressRates,
     pub(super) operators: Option<Operators>,
 }
@@ -53,13 +54,29 @@ pub(super) fn read(
             .map(|node| trusted_proxies(&node, report))
             .unwrap_or_default(),
         admin: table.get("admin").and_then(|node| socket(&node, report)),
+        admin_url: None,
         rate,
         operators: None,
     };
     front.operators = table
         .get("operators")
         .and_then(|node| operators::read(&node, &front, report));
+    front.admin_url = table
+        .get("admin_url")
+        .and_then(|node| admin_url(&node, &front, report));
     front
+}
+
+/// Where people operate the server. It is shown to whoever waits for one of them, so it is never made
+/// up from an address that something listens at.
+fn admin_url(node: &Node<'_>, front: &Front, report: &mut Report) -> Option<String> {
+    let url = address::public_url(node, report)?;
+    if front.operators.is_none() {
+        let message = "`admin_url` is of no use without `[operators]`: nobody could come there";
+        node.error(message, report);
+        return None;
+    }
+    Some(url)
 }
 
 /// An address and a port.

@@ -71,6 +71,9 @@ pub struct Config {
     /// Where the admin face is served besides the admin socket: health, readiness and metrics to
     /// whoever comes, the rest to operators.
     pub admin: Option<SocketAddr>,
+    /// The URL at which people reach that listener, shown to whoever waits for one of them; none where
+    /// nobody is told.
+    pub admin_url: Option<String>,
     /// Who operates the server from elsewhere; none where only the admin socket is for that.
     pub operators: Option<Operators>,
     /// How often one address may ask.
@@ -245,6 +248,7 @@ fn read(mut table: Table<'_>, folder: &Path, report: &mut Report) -> Option<Conf
         tls: front.tls,
         trusted_proxies: front.trusted_proxies,
         admin: front.admin,
+        admin_url: front.admin_url,
         operators: front.operators,
         rate: front.rate,
     })

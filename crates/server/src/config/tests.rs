@@ -538,6 +538,29 @@ fn operators_are_named_by_group_subject_and_checked_address() {
 }
 
 #[test]
+fn the_url_of_operators_is_one_that_people_reach() {
+    let url = "admin_url = \"https://ops.example:8441\"\n";
+    let config = parse(&with(&format!(
+        "{url}admin = \"127.0.0.1:8441\"\n[operators]\n{PROVIDER}"
+    )));
+    let told = config.unwrap().admin_url;
+    assert_eq!(told.as_deref(), Some("https://ops.example:8441"));
+    assert_eq!(parse(&operators(PROVIDER)).unwrap().admin_url, None);
+    check(&[
+        (
+            with(url),
+            "6:1: `admin_url` is of no use without `[operators]`: nobody could come there",
+        ),
+        (
+            with(&format!(
+                "admin_url = \"https://ops.example/x\"\nadmin = \"127.0.0.1:8441\"\n[operators]\n{PROVIDER}"
+            )),
+            "6:1: `https://ops.example/x` is more than scheme, host and port in their plain spelling, write `https://ops.example`",
+        ),
+    ]);
+}
+
+#[test]
 fn mistakes_in_operators() {
     let provider = |more: &str| operators(&format!("{PROVIDER}{more}"));
     check(&[

@@ -78,6 +78,10 @@ pub(crate) fn most(bound: Bound, workload: &Workload, bounds: &Bounds) -> Option
         Bound::StartsPerHour => workload.limits.starts_per_hour,
         Bound::Clients => Some(bounds.clients as u64),
         Bound::Credentials => Some(bounds.live_credentials as u64),
+        Bound::Children => {
+            let delegation = workload.delegation.as_ref();
+            delegation.map(|of| u64::from(of.clients))
+        }
     }
 }
 

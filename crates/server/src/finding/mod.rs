@@ -184,6 +184,8 @@ pub enum Bound {
     Clients,
     /// `bounds.live_credentials` of a client.
     Credentials,
+    /// `delegation.clients` of the workload that opened a task.
+    Children,
 }
 
 impl Bound {
@@ -195,6 +197,7 @@ impl Bound {
             Self::StartsPerHour => "limits.starts_per_hour",
             Self::Clients => "bounds.clients",
             Self::Credentials => "bounds.live_credentials",
+            Self::Children => "delegation.clients",
         }
     }
 }

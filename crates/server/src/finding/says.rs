@@ -129,6 +129,10 @@ impl What {
                     "give the jobs of {workload} tasks of their own, or raise `{}` in dayfly.toml",
                     bound.key()
                 ),
+                Bound::Children => format!(
+                    "raise `{}` of [workload.{workload}], or have its jobs hand over less often",
+                    bound.key()
+                ),
                 Bound::Credentials => format!(
                     "have the jobs of {workload} keep a credential until it is nearly over, or raise `{}` in dayfly.toml",
                     bound.key()
@@ -204,6 +208,7 @@ fn near_bound(workload: &Name, bound: Bound, seen: u64, most: u64) -> String {
         Bound::StartsPerHour => "starts within an hour",
         Bound::Clients => "clients in one task",
         Bound::Credentials => "live credentials of one client",
+        Bound::Children => "clients that were handed over to in one task",
     };
     format!("{workload} had {seen} {what}, of {most} that it may")
 }

@@ -286,7 +286,7 @@ fn counts_add_up_in_whatever_pieces_they_come() {
 fn a_bound_that_is_come_near_is_a_finding_for_a_day() {
     let limits = |open: u64| {
         with(&format!(
-            "limits = {{ open = {open}, starts_per_hour = 100 }}"
+            "limits = {{ open = {open}, starts_per_hour = 100 }}\ndelegation = {{ depth = 1, clients = 10, to = [\"self\"] }}"
         ))
     };
     let used = |bound: Bound, most: u64| {
@@ -315,6 +315,12 @@ fn a_bound_that_is_come_near_is_a_finding_for_a_day() {
             "near_bound/workload:release:bounds.live_credentials",
         ),
         (Bound::Credentials, 12, ""),
+        (
+            Bound::Children,
+            8,
+            "near_bound/workload:release:delegation.clients",
+        ),
+        (Bound::Children, 7, ""),
     ] {
         let case = Case::of(&limits(10)).counted(&used(bound, most));
         assert_eq!(case.ids(), wanted, "{bound:?} {most}");

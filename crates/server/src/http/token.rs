@@ -81,7 +81,9 @@ pub(super) async fn token(
         Ok(Answer::Granted(granted, fetched)) => {
             granted_response(&granted, exchanged || fetched, &app.nonce())
         }
-        Ok(Answer::Deferred(deferred)) => deferred_response(&deferred, &app.nonce()),
+        Ok(Answer::Deferred(deferred)) => {
+            deferred_response(&deferred, app.admin_url(), &app.nonce())
+        }
         Ok(Answer::Wait(refusal)) => unrecorded(&refusal, face, &app.nonce()),
         Err(refused) => render(&refused, face, &app.nonce()),
     }
@@ -436,10 +438,12 @@ fn refuse(app: &App, tenant: &Tenant, trail: &Trail, refusal: Refusal, face: Fac
     render(&app.refused(tenant, trail, refusal), face, &app.nonce())
 }
 
-/// The answer to a request that waits (Deferred Token Response, draft 01).
-fn deferred_response(deferred: &Deferred, nonce: &str) -> Response {
+/// The answer to a request that waits (Deferred Token Response, draft 01). Beside the members of the
+/// draft it names the task that people are asked about, and where these operate the server: whoever
+/// waits has proven to be a declared workload, and is to tell them.
+fn deferred_response(deferred: &Deferred, admin_url: Option<&str>, nonce: &str) -> Response {
     let says = Rule::ApprovalPending;
-    let body = json!({
+    let mut body = json!({
         "error": "authorization_pending",
         "error_description": says.says(),
         "deferral_code": deferred.code,
@@ -447,6 +451,9 @@ fn deferred_response(deferred: &Deferred, nonce: &str) -> Response {
         "interval": POLL.seconds(),
         "task": deferred.task,
     });
+    if let (Some(members), Some(url)) = (body.as_object_mut(), admin_url) {
+        members.insert("admin_url".to_owned(), url.into());
+    }
     let mut response = json_response(StatusCode::BAD_REQUEST, body.to_string());
     response.extensions_mut().insert(Said {
         rule: says,

@@ -1,6 +1,6 @@
 //! Tasks of the same run that came before or after those shown: superseded by a newer attempt, or opened again.
 
-use dayfly_domain::{Event, Name, TaskId, TaskStarted};
+use dayfly_domain::{Event, Name, TaskId};
 use dayfly_store::{EntryRange, SearchKey, Store};
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +57,48 @@ impl Relation {
     }
 }
 
+/// The first entry of a task: it started, or was asked for. One that people have approved starts by a
+/// later entry, which names nothing that it superseded.
+struct First {
+    workload: Name,
+    issuer: Name,
+    key: String,
+    attempt: Option<u64>,
+    supersedes: Vec<TaskId>,
+}
+
+impl First {
+    fn of(entry: &Entry) -> Option<Self> {
+        if entry.seq != Some(1) {
+            return None;
+        }
+        match entry.event()? {
+            Event::TaskStarted(started) => Some(Self {
+                workload: started.workload.clone(),
+                issuer: started.issuer.clone(),
+                key: started.key.clone(),
+                attempt: started.attempt,
+                supersedes: started.supersedes.clone(),
+            }),
+            Event::TaskRequested(requested) => Some(Self {
+                workload: requested.workload.clone(),
+                issuer: requested.issuer.clone(),
+                key: requested.key.clone(),
+                attempt: requested.attempt,
+                supersedes: requested.supersedes.clone(),
+            }),
+            Event::TaskApproved(_)
+            | Event::TaskDenied(_)
+            | Event::ClientRegistered(_)
+            | Event::ClientDelegated(_)
+            | Event::CredentialIssued(_)
+            | Event::CredentialRevoked(_)
+            | Event::ClientEnded(_)
+            | Event::TaskEnded(_) => None,
+        }
+    }
+}
+
 /// What the tasks shown have to do with others of their runs, and whether all of these were looked
 /// at.
 pub(super) fn of(
@@ -85,10 +127,10 @@ pub(super) fn of(
             let Some(entry) = entry_at(store, tenant, pos)? else {
                 continue;
             };
-            if let (Some(other), Some(Event::TaskStarted(started))) = (entry.task, entry.event())
+            if let (Some(other), Some(first)) = (entry.task, First::of(&entry))
                 && other != task.task
-                && started.issuer == task.issuer
-                && let Some(how) = relation(other, started, task)
+                && first.issuer == task.issuer
+                && let Some(how) = relation(other, &first, task)
             {
                 add(store, tenant, (other, how), task, &mut found)?;
             }
@@ -98,13 +140,12 @@ pub(super) fn of(
 }
 
 /// What another task of the series is to the one that is shown.
-fn relation(other: TaskId, started: &TaskStarted, task: &TaskView) -> Option<Relation> {
-    if started.supersedes.contains(&task.task) {
+fn relation(other: TaskId, first: &First, task: &TaskView) -> Option<Relation> {
+    if first.supersedes.contains(&task.task) {
         return Some(Relation::Superseded);
     }
-    let same = started.workload == task.workload
-        && started.key == task.key
-        && started.attempt == task.attempt;
+    let same =
+        first.workload == task.workload && first.key == task.key && first.attempt == task.attempt;
     // A key has one open task at a time, so one of both came after the other had ended.
     same.then(|| {
         if other > task.task {
@@ -139,14 +180,8 @@ fn first_entry(
     store: &dyn Store,
     tenant: &Name,
     task: TaskId,
-) -> Result<Option<TaskStarted>, RecordError> {
+) -> Result<Option<First>, RecordError> {
     let first = store.entries(tenant, EntryRange::Of(task, 1), 1)?;
-    let Some(stored) = first.first() else {
-        return Ok(None);
-    };
-    let entry = Entry::read(stored)?;
-    Ok(match entry.event() {
-        Some(Event::TaskStarted(started)) => Some(started.clone()),
-        Some(_) | None => None,
-    })
+    let read = first.first().map(Entry::read).transpose()?;
+    Ok(read.as_ref().and_then(First::of))
 }

@@ -12,7 +12,7 @@ use dayfly_token::hash::sha256;
 use tokio::sync::watch;
 
 use super::courier::{Courier, NotTaken};
-use super::letter::{Letter, WebhookKey};
+use super::letter::{Beside, Letter, WebhookKey};
 use super::{Subscriber, stop};
 use crate::app::{App, Tenant};
 use crate::config::NotifySink;
@@ -144,7 +144,12 @@ impl Follower {
         let more = page.len() == PAGE;
         for entry in page {
             let origin = self.tenant.origin();
-            if let Some(letter) = Letter::of(&entry, origin, &self.sink.on) {
+            let loaded = self.tenant.loaded();
+            let beside = Beside {
+                owners: &loaded.declared.owners,
+                admin_url: self.app.admin_url(),
+            };
+            if let Some(letter) = Letter::of(&entry, origin, &self.sink.on, &beside) {
                 self.deliver(&letter).await?;
             }
             self.next = entry.pos + 1;

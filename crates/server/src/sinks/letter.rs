@@ -1,12 +1,13 @@
 //! What a `notify` sink is told: one entry without persons and claims, signed as Standard Webhooks have it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use dayfly_domain::Time;
+use dayfly_domain::{Name, Time};
 use dayfly_ledger::ReadLeaf;
 use dayfly_store::StoredEntry;
 use dayfly_token::hash::sha256_of_parts;
@@ -14,6 +15,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidH
 use serde_json::{Map, Value, json};
 
 use crate::config::{Secret, SecretError};
+use crate::declared::Owner;
 
 /// What of an entry's data is told. Task keys, series, instances and access are left out: they are
 /// made of claims. What is left are Dayfly's own ids, declared names, times and outcomes.
@@ -210,10 +212,23 @@ pub(super) struct Letter {
     body: String,
 }
 
+/// What is told beside an entry, as it is at that time: whom to tell, and where these answer.
+pub(super) struct Beside<'a> {
+    /// The owners that are declared.
+    pub(super) owners: &'a BTreeMap<Name, Owner>,
+    /// Where people operate the server; none where nobody is told.
+    pub(super) admin_url: Option<&'a str>,
+}
+
 impl Letter {
     /// Tells of an entry, if it is of one of these kinds. An entry that cannot be read tells of
     /// nothing: `dayfly ledger fsck` does.
-    pub(super) fn of(entry: &StoredEntry, origin: &str, on: &[&str]) -> Option<Self> {
+    pub(super) fn of(
+        entry: &StoredEntry,
+        origin: &str,
+        on: &[&str],
+        beside: &Beside<'_>,
+    ) -> Option<Self> {
         let leaf = ReadLeaf::parse(entry.leaf.as_bytes()).ok()?.leaf;
         if !on.contains(&leaf.kind.as_ref()) {
             return None;
@@ -225,10 +240,19 @@ impl Letter {
             None => data.get("about").and_then(Value::as_str),
         };
         let kept = |name: &&str| Some(((*name).to_owned(), data.get(*name)?.clone()));
-        let asks = asks(&leaf.kind, task, &data);
+        let place = Place {
+            tenant: &leaf.tenant,
+            admin_url: beside.admin_url,
+        };
+        let asks = asks(&leaf.kind, task, &data, &place);
         let mut data: Map<String, Value> = told.iter().filter_map(kept).collect();
         if let Some(text) = asks {
             data.insert("text".to_owned(), text.into());
+        }
+        let owner = data.get("owner").and_then(Value::as_str);
+        let owner = owner.and_then(|name| beside.owners.get(&name.parse::<Name>().ok()?));
+        if let Some(owner) = owner {
+            data.insert("contact".to_owned(), owner.contact.as_str().into());
         }
         let pos = entry.pos.to_be_bytes();
         let id = id(&[b"entry", origin.as_bytes(), &pos, &entry.hash.0]);
@@ -279,7 +303,12 @@ impl Letter {
 
 /// What the owner reads of a request for approval: declared names, types, actions and ids, of which
 /// none is made of claims, and what to do.
-fn asks(kind: &str, task: Option<&str>, data: &Map<String, Value>) -> Option<String> {
+fn asks(
+    kind: &str,
+    task: Option<&str>,
+    data: &Map<String, Value>,
+    place: &Place<'_>,
+) -> Option<String> {
     if kind != "task.requested" {
         return None;
     }
@@ -297,12 +326,30 @@ fn asks(kind: &str, task: Option<&str>, data: &Map<String, Value>) -> Option<Str
         .flatten()
         .map(detail)
         .collect();
+    let at = place.options();
     Some(format!(
-        "workload {} of {} asks for {people} until {expires}, to have {}: `dayfly task show {task}` shows it, `dayfly task approve {task} --reason …` or `dayfly task deny {task} --reason …` answers it",
+        "workload {} of {} asks for {people} until {expires}, to have {}: `dayfly task show {task} {at}` shows it, `dayfly task approve {task} {at} --reason …` or `dayfly task deny {task} {at} --reason …` answers it",
         text("workload"),
         text("owner"),
-        access.join(", "),
+        access.join(" and "),
     ))
+}
+
+/// Where somebody answers.
+struct Place<'a> {
+    tenant: &'a str,
+    admin_url: Option<&'a str>,
+}
+
+impl Place<'_> {
+    /// It as options of a command.
+    fn options(&self) -> String {
+        let tenant = format!("--tenant {}", self.tenant);
+        match self.admin_url {
+            Some(url) => format!("{tenant} --server {url}"),
+            None => tenant,
+        }
+    }
 }
 
 /// A detail by its type, its actions and its resource, which are all declared words.

@@ -362,3 +362,102 @@ async fn what_fits_when_it_is_asked_for_fits_when_it_is_granted() {
         .map(|leaf| leaf.to_string().len());
     assert!(sizes.max() > Some(8000), "none came near the bound");
 }
+
+/// How much of a workload may be open is judged again when what was approved is fetched; how many
+/// may start within an hour is not, for it was a start when it asked.
+#[tokio::test]
+async fn lowered_limits_keep_what_was_approved_waiting_until_there_is_room() {
+    let purpose = "purpose = \"deploy what was released\"";
+    let limited = |limits: &str| format!("{purpose}\nlimits = {{ {limits} }}");
+    let world = world().await;
+    let (first, second) = (world.asked(7, 1).await, world.asked(7, 2).await);
+    for asked in [&first, &second] {
+        world.approve(asked, "mona").await.unwrap();
+    }
+    world.rewrite(purpose, &limited("open = 1, starts_per_hour = 1"));
+    world.applied().await;
+    for asked in [&first, &second] {
+        let reply = world.poll(asked).await;
+        assert_eq!(reply.refusal(), (400, "access_denied", "open_limit"));
+    }
+    assert_eq!(world.grants(), 0);
+    // The other one gives way: then there is room for this one, and no start is counted again.
+    world.cancel(&second.code, Some(&second.key)).await;
+    world.wait(5);
+    let reply = world.poll(&first).await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    // A third would be one start too many.
+    let end = super::job::Job::of(first.key.clone(), first.proof.clone(), &reply);
+    assert_eq!(world.end(&end).await.status, 200);
+    let proof = signed(&claims(&world, 7, 3));
+    let reply = world.defer(&proof, Some(&new_key())).await;
+    assert_eq!(reply.rule(), "starts_limit", "{}", reply.text);
+}
+
+/// An issuer that is declared no more vouches for nothing, whatever people have approved.
+#[tokio::test]
+async fn what_an_issuer_vouched_for_that_was_removed_is_not_granted() {
+    let elsewhere = r#"
+[issuer.enterprise]
+kind = "github"
+url  = "https://git.example/_services/token"
+jwks = { file = "jwks.json" }
+
+[workload.abroad]
+owner   = "team"
+kind    = "ci"
+purpose = "deploys from elsewhere"
+match   = { issuer = "enterprise", repository_id = "7" }
+approval = { by = "owner", within = "30m" }
+access  = [{ resource = "artifacts", type = "artifact", actions = ["read"], identifier = "octo/*" }]
+"#;
+    let declared = format!("{TENANT}{APPROVALS}{elsewhere}");
+    let world = World::declared(&declared).await;
+    let vouched = json!({"iss": "https://git.example/_services/token"});
+    let (key, proof) = (new_key(), signed(&with(claims(&world, 7, 1), vouched)));
+    let reply = world.defer(&proof, Some(&key)).await;
+    let asked = asked_of(key, proof, &reply);
+    world.approve(&asked, "mona").await.unwrap();
+    world.rewrite(elsewhere, "");
+    let by = dayfly_server::app::Actor::Local { uid: 7 };
+    let request = dayfly_server::app::ApplyRequest {
+        ends: Some(1),
+        ..dayfly_server::app::ApplyRequest::default()
+    };
+    world.rewrite("\"dayfly-tasks\"", "\"acme-tasks\"");
+    let applied = world.app.apply(&world.tenant(), request, &by, "gone").await;
+    assert!(applied.unwrap().applied);
+    let reply = world.poll(&asked).await;
+    assert_eq!(reply.status, 400, "{}", reply.text);
+    assert_eq!(reply.body["error"], "access_denied", "{}", reply.text);
+    assert_eq!(world.grants(), 0);
+    world.app.sweep().await;
+    assert_eq!(world.poll(&asked).await.status, 400);
+    assert_eq!(world.grants(), 0);
+}
+
+/// Who waits has a key, whoever it is that people are asked by: the workload or a policy.
+#[tokio::test]
+async fn who_waits_by_a_policy_has_a_key() {
+    let world = world().await;
+    let asks = HOTFIX.replace("\"matrix\"", "\"legacy\"");
+    world.write_policy("ask.cedar", &asks);
+    world.applied().await;
+    let hotfix = json!({"ref": "refs/heads/hotfix"});
+    let proof = signed(&with(claims(&world, 3, 1), hotfix));
+    let size = world.size();
+    let reply = world.defer(&proof, None).await;
+    assert_eq!(reply.refusal(), (400, "invalid_dpop_proof", "dpop_missing"));
+    let recorded = |leaf: &Value| leaf["kind"].as_str().unwrap().starts_with("task.");
+    let mut new = world.leaves().into_iter().skip(size as usize);
+    assert!(!new.any(|leaf| recorded(&leaf)));
+    // Nothing was spent: with a key it waits, and who is not asked about needs none.
+    let key = new_key();
+    let reply = world.defer(&proof, Some(&key)).await;
+    asked_of(key, proof, &reply);
+    let proof = signed(&with(
+        claims(&world, 3, 2),
+        json!({"ref": "refs/heads/main"}),
+    ));
+    assert_eq!(world.defer(&proof, None).await.status, 200);
+}

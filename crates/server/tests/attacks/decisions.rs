@@ -46,7 +46,7 @@ fn proof_for(world: &World, key: &SigningKey, token: &str, method: &str, url: &s
 }
 
 /// The job as it shows itself at the resource, by a fresh proof.
-fn subject(world: &World, job: &Job) -> Value {
+pub(crate) fn subject(world: &World, job: &Job) -> Value {
     let proof = proof_for(world, &job.key, &job.token, "PUT", PLACE);
     with_proof(job, &proof)
 }
@@ -64,7 +64,7 @@ fn artifact(id: &str) -> Value {
     json!({ "type": "artifact", "id": id, "properties": { "bytes": 10, "region": "eu" } })
 }
 
-fn asks(subject: Value, action: &str, resource: Value) -> Value {
+pub(crate) fn asks(subject: Value, action: &str, resource: Value) -> Value {
     json!({ "subject": subject, "action": { "name": action }, "resource": resource })
 }
 
@@ -90,7 +90,7 @@ impl World {
     }
 
     /// What the artifacts are told: `true`, or the reason.
-    async fn may(&self, asked: &Value) -> String {
+    pub(crate) async fn may(&self, asked: &Value) -> String {
         self.may_at("artifacts", asked).await
     }
 
@@ -323,6 +323,13 @@ async fn a_bound_credential_needs_a_proof_of_its_key_for_this_request_and_once()
     let read = |subject| asks(subject, "read", artifact("octo/a"));
     let good = || proof_for(&world, &job.key, &job.token, "PUT", PLACE);
     assert_eq!(world.rule(&read(bearer(&job.token))).await, "dpop_missing");
+    // The owner of the job may learn why, whoever showed its token.
+    let reply = world.evaluate("artifacts", &read(bearer(&job.token))).await;
+    let id = reply.body["context"]["refusal"].as_str().unwrap();
+    let explained = json!(*world.app.why(id.parse().unwrap()).unwrap());
+    assert_eq!(explained["workload"], "release");
+    assert_eq!(explained["resource"], "artifacts");
+    assert_eq!(explained["client"], Value::Null, "nobody has proven it");
     let other = proof_for(&world, &new_key(), &job.token, "PUT", PLACE);
     assert_eq!(
         world.rule(&read(with_proof(&job, &other))).await,

@@ -11,7 +11,7 @@ use dayfly_server::telemetry::Metrics;
 use dayfly_store::clock::Clock;
 use dayfly_store::{Append, Change, Drafted, Fault, Store};
 
-use super::delegation::scope;
+use super::delegation::{AGENTS, scope};
 use super::job::{Job, TYPE_JWT, claims, new_key, signed};
 use super::signals::{DISABLED, OPERATORS};
 use super::world::{ARTIFACTS, TENANT, World, acme, write_tenant};
@@ -218,6 +218,50 @@ async fn never_closed_is_found_soon_survives_a_restart_and_closes_after_an_order
         "a day has not passed"
     );
     assert_eq!(world.told("finding.opened", "never_closed"), 2);
+}
+
+/// The same of one that was heard and then fell silent, long before its deadline.
+#[tokio::test]
+async fn one_that_falls_silent_is_never_closed() {
+    let world = World::new().await;
+    world.app.survey().await;
+    let silent = world.job(1).await;
+    assert_eq!(world.beat(&silent).await.status, 200);
+    world.app.sweep().await;
+    super::silence::sweep_for(&world, 310).await;
+    world.app.survey().await;
+    assert_eq!(world.why_gone(&silent.task), "heartbeat");
+    assert_eq!(world.found(), ["never_closed/workload:release"]);
+    let job = world.job(2).await;
+    assert_eq!(world.end(&job).await.status, 200);
+    world.look(DAY).await;
+    assert_eq!(world.found(), [""; 0]);
+}
+
+/// How often a task hands over is bounded by its workload, whatever became of the helpers.
+#[tokio::test]
+async fn hand_overs_near_their_bound_are_found() {
+    let agents = AGENTS.replace("clients = 200", "clients = 5");
+    let world = World::declared(&format!("{TENANT}{agents}")).await;
+    world.app.survey().await;
+    let near = |world: &World| {
+        let open = world.findings(false).findings.into_iter();
+        let mut near = open.filter(|view| view.id.starts_with("near_bound"));
+        near.next()
+    };
+    let root = world.agent(1).await;
+    for _ in 0..3 {
+        let child = world.child(&root, &scope("artifacts:read")).await;
+        assert_eq!(world.end(&child).await.status, 200);
+    }
+    world.look(60).await;
+    assert!(near(&world).is_none());
+    world.child(&root, &scope("artifacts:read")).await;
+    world.look(60).await;
+    let found = near(&world).unwrap();
+    assert_eq!(found.id, "near_bound/workload:agent:delegation.clients");
+    let says = "agent had 4 clients that were handed over to in one task, of 5 that it may";
+    assert!(found.says.contains(says), "{}", found.says);
 }
 
 #[tokio::test]

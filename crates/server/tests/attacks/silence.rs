@@ -8,7 +8,7 @@ use dayfly_store::{Append, Change, Drafted, FactsQuery, Store};
 use super::job::proof;
 use super::world::{World, acme};
 
-async fn sweep_for(world: &World, seconds: u64) {
+pub(crate) async fn sweep_for(world: &World, seconds: u64) {
     for _ in 0..seconds / 5 {
         world.wait(5);
         world.app.sweep().await;

@@ -15,10 +15,31 @@ use tokio::sync::{Notify, watch};
 use super::world::World;
 
 #[derive(Default)]
-struct Sink {
+pub(crate) struct Sink {
     up: AtomicBool,
     taken: Mutex<Vec<Value>>,
     came: Notify,
+}
+
+impl Sink {
+    /// A sink that takes what comes, and its port.
+    pub(crate) async fn taking() -> (Arc<Self>, u16) {
+        let (sink, port) = sink().await;
+        sink.up.store(true, Ordering::SeqCst);
+        (sink, port)
+    }
+
+    /// Waits until so many letters were taken.
+    pub(crate) async fn until(&self, count: usize) -> Vec<Value> {
+        loop {
+            let came = self.came.notified();
+            let taken = self.taken.lock().unwrap().clone();
+            if taken.len() >= count {
+                return taken;
+            }
+            came.await;
+        }
+    }
 }
 
 /// A sink that is down until it is let up, and its port.
@@ -45,16 +66,13 @@ async fn sink() -> (Arc<Sink>, u16) {
     (sink, port)
 }
 
-#[tokio::test]
-async fn what_is_older_than_its_keep_is_told_as_a_gap() {
-    let world = World::new().await;
-    let (sink, port) = sink().await;
+/// What goes out to that sink: these kinds.
+pub(crate) async fn subscribed(world: &World, port: u16, on: &str) -> Outgoing {
     let file = world.folder.path().join("dayfly.toml");
     std::fs::write(world.folder.path().join("s"), "x".repeat(24)).unwrap();
     let text = format!(
         "public_url = \"http://127.0.0.1:1\"\nlisten = \"127.0.0.1:1\"\ndata = \"d\"\nstore = \"sqlite\"\n\
-         tenants = \"t\"\nnotify = [{{ url = \"http://127.0.0.1:{port}\", secret_file = \"s\", \
-         on = [\"task.started\"], keep = \"1h\" }}]"
+         tenants = \"t\"\nnotify = [{{ url = \"http://127.0.0.1:{port}\", secret_file = \"s\", on = {on} }}]"
     );
     let mut config = Config::parse(&file, &text).unwrap();
     let notify = config.notify.remove(0);
@@ -62,9 +80,16 @@ async fn what_is_older_than_its_keep_is_told_as_a_gap() {
     assert_eq!(format!("{key:?}"), "WebhookKey(redacted)");
     let subscriber = Subscriber { sink: notify, key };
     let metrics = Arc::new(Metrics::default());
-    let outgoing = Outgoing::open(&world.app, &[subscriber], &metrics)
+    Outgoing::open(&world.app, &[subscriber], &metrics)
         .await
-        .unwrap();
+        .unwrap()
+}
+
+#[tokio::test]
+async fn what_is_older_than_its_keep_is_told_as_a_gap() {
+    let world = World::new().await;
+    let (sink, port) = sink().await;
+    let outgoing = subscribed(&world, port, "[\"task.started\"], keep = \"1h\"").await;
     let began = world.size();
     let (stop, stopping) = watch::channel(false);
     let running = tokio::spawn(outgoing.run(stopping));

@@ -35,6 +35,8 @@ pub(crate) const BEGIN: u64 = 1_800_000_000;
 /// What clients see; the port they reach is another.
 pub(crate) const PUBLIC: &str = "https://dayfly.example";
 pub(crate) const ISSUER: &str = "https://dayfly.example/acme";
+/// Where people operate the server.
+pub(crate) const ADMIN: &str = "https://ops.example:8441";
 pub(crate) const ARTIFACTS: &str = "https://artifacts.example/api";
 pub(crate) const QUEUE: &str = "https://queue.example/api";
 
@@ -267,7 +269,8 @@ impl World {
             tenants,
             HeadSinks::new(vec![folder.path().join("heads.log")]),
         )
-        .unwrap();
+        .unwrap()
+        .operated_at(Some(ADMIN.to_owned()));
         let app = Arc::new(app);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();

@@ -66,6 +66,7 @@ pub(crate) struct Spec {
     pub(crate) deadline: Time,
     pub(crate) expires: Time,
     pub(crate) heartbeat: HeartbeatMode,
+    pub(crate) supersedes: Vec<TaskId>,
 }
 
 impl Default for Spec {
@@ -80,6 +81,7 @@ impl Default for Spec {
             deadline: at(4, 0, 0),
             expires: at(3, 12, 22),
             heartbeat: HeartbeatMode::Off,
+            supersedes: Vec::new(),
         }
     }
 }
@@ -124,7 +126,7 @@ impl Hand {
                 of: EpochOf::Owner(name(spec.owner)),
                 at: 0,
             }],
-            supersedes: Vec::new(),
+            supersedes: spec.supersedes.clone(),
         });
         let registered = Event::ClientRegistered(ClientRegistered {
             client: 1,

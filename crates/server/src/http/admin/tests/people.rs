@@ -410,6 +410,45 @@ async fn a_member_has_what_is_of_the_own_owner_and_nothing_of_another() {
     assert_eq!(listener.get("/admin", &nobody).await.0, 403);
 }
 
+/// A newer attempt that another owner answers for is nobody else's affair, and what is a member's own
+/// is shown on both sides.
+#[tokio::test]
+async fn a_member_sees_of_related_tasks_those_of_the_own_owner() {
+    let mut listener = Listener::start().await;
+    let first = listener.served.hand.start(at(3, 0, 0), &Spec::default());
+    let newer = Spec {
+        attempt: Some(2),
+        supersedes: vec![first],
+        ..Spec::default()
+    };
+    let own = listener.served.hand.start(at(3, 1, 0), &newer);
+    let others = Spec {
+        owner: "team-data",
+        workload: "report",
+        ..newer
+    };
+    let others = listener.served.hand.start(at(3, 2, 0), &others);
+    let related = async |who: &str| {
+        let path = format!("/admin/acme/trace?key={first}");
+        let (status, trace) = listener.get(&path, who).await;
+        assert_eq!(status, 200, "{trace}");
+        let found = trace["related"].as_array().cloned().unwrap_or_default();
+        let mut found: Vec<String> = found
+            .iter()
+            .map(|other| other["task"].as_str().unwrap().to_owned())
+            .collect();
+        found.sort();
+        found
+    };
+    let member = listener.token("mona", &["platform"]);
+    assert_eq!(related(&member).await, [own.to_string()]);
+    let operator = listener.token("hugo", &["operator"]);
+    assert_eq!(
+        related(&operator).await,
+        [own.to_string(), others.to_string()]
+    );
+}
+
 #[tokio::test]
 async fn a_member_ends_what_is_of_the_own_owner_and_blocks_nothing() {
     let mut listener = Listener::start().await;
