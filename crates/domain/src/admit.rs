@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::block::{Asks, Block};
+use crate::block::Asks;
+use crate::blocks::Blocks;
 use crate::cause::Cause;
 use crate::closed::Closed;
 use crate::command::NewClient;
@@ -39,7 +40,7 @@ pub struct Opening<'a> {
     /// Who spent the proof, if anyone did.
     pub spent: Option<Spent>,
     /// The blocks that stand.
-    pub blocks: &'a [Block],
+    pub blocks: &'a Blocks,
     /// How many tasks of the workload are open and have started within an hour.
     pub counts: Counts,
 }
@@ -300,8 +301,11 @@ pub(crate) fn other_request() -> Refusal {
         .got("another")
 }
 
-pub(crate) fn check_blocks(blocks: &[Block], asks: &Asks<'_>) -> Result<(), Refusal> {
-    match blocks.iter().find(|block| block.on.stops(asks)) {
+pub(crate) fn check_blocks(blocks: &Blocks, asks: &Asks<'_>) -> Result<(), Refusal> {
+    if blocks.is_empty() {
+        return Ok(());
+    }
+    match blocks.first_of(&asks.stopped_by()) {
         None => Ok(()),
         Some(block) => Err(block.refusal()),
     }

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::admit::Opening;
+use crate::blocks::Blocks;
 use crate::declared::Workload;
 use crate::epoch::Epoch;
 use crate::id::TaskId;
@@ -56,6 +57,9 @@ pub enum BlockOn {
     /// A person, by pseudonym: nothing starts or goes on by that person's authentication, however
     /// new it is.
     Person(Digest),
+    /// A person whose account is gone by the word of the person's provider: the same, beside a block
+    /// that somebody set by hand.
+    Barred(Digest),
     /// An issuer, whose proofs count for nothing.
     Issuer(Name),
     /// An owner that was offboarded.
@@ -91,6 +95,28 @@ impl<'a> Asks<'a> {
             instance: &opening.proof.instance,
             relies: opening.proof.person.as_slice(),
         }
+    }
+
+    /// Every block that would stand in its way.
+    pub(crate) fn stopped_by(&self) -> Vec<BlockOn> {
+        let mut all = vec![
+            BlockOn::Tenant,
+            BlockOn::Issuer(self.issuer.clone()),
+            BlockOn::Owner(self.workload.owner.clone()),
+            BlockOn::Workload(self.workload.name.clone()),
+        ];
+        let subject = self.subject;
+        all.extend(subject.map(|of| BlockOn::Issuer(of.issuer.clone())));
+        let (issuer, relies) = (self.issuer, self.relies);
+        all.extend(BlockOn::of_proof(
+            issuer,
+            self.series,
+            self.key,
+            self.instance,
+            relies,
+        ));
+        all.extend(subject.iter().flat_map(|of| BlockOn::of_person(of.person)));
+        all
     }
 }
 
@@ -136,8 +162,15 @@ impl BlockOn {
                 instance: instance.to_string(),
             },
         ];
-        all.extend(relies.iter().filter_map(Epoch::person).map(Self::Person));
+        let people = relies.iter().filter_map(Epoch::person);
+        all.extend(people.flat_map(Self::of_person));
         all
+    }
+
+    /// What keeps a person out: a block by hand, and the word of the person's provider.
+    #[must_use]
+    pub const fn of_person(person: Digest) -> [Self; 2] {
+        [Self::Person(person), Self::Barred(person)]
     }
 
     /// What must not be blocked for a client of an open task to get anything further: its task's
@@ -163,37 +196,16 @@ impl BlockOn {
             .chain(client)
             .filter_map(|(_, client)| client.own.as_ref());
         let relies = task.epochs.iter().chain(own.flat_map(|own| &own.epochs));
-        all.extend(relies.filter_map(Epoch::person).map(Self::Person));
+        let people = relies.filter_map(Epoch::person);
+        all.extend(people.flat_map(Self::of_person));
         all
-    }
-
-    /// Whether the block stands in the way of what a proof asks for.
-    pub(crate) fn stops(&self, asks: &Asks<'_>) -> bool {
-        match self {
-            Self::Series { issuer, series } => issuer == asks.issuer && series == asks.series,
-            Self::Key { issuer, key } => issuer == asks.issuer && key == asks.key,
-            Self::Instance { issuer, instance } => {
-                issuer == asks.issuer && instance == asks.instance
-            }
-            Self::Person(person) => {
-                let mut people = asks.relies.iter().filter_map(Epoch::person);
-                people.any(|of| of == *person)
-                    || asks.subject.is_some_and(|of| of.person == *person)
-            }
-            Self::Issuer(issuer) => {
-                issuer == asks.issuer || asks.subject.is_some_and(|of| of.issuer == *issuer)
-            }
-            Self::Owner(owner) => *owner == asks.workload.owner,
-            Self::Workload(workload) => *workload == asks.workload.name,
-            Self::Tenant => true,
-        }
     }
 
     /// What the caller is told of it: its own run and instance by name, all else only by its kind.
     fn told(&self) -> String {
         match self {
             Self::Series { .. } | Self::Key { .. } | Self::Instance { .. } => self.to_string(),
-            Self::Person(_) => "the person is blocked".to_string(),
+            Self::Person(_) | Self::Barred(_) => "the person is blocked".to_string(),
             Self::Issuer(_) => "the issuer is blocked".to_string(),
             Self::Owner(_) => "the owner of the workload is offboarded".to_string(),
             Self::Workload(_) => "the workload is disabled".to_string(),
@@ -209,6 +221,7 @@ impl BlockOn {
             | Self::Key { .. }
             | Self::Instance { .. }
             | Self::Person(_)
+            | Self::Barred(_)
             | Self::Issuer(_) => format!("`dayfly unblock {self}`"),
             Self::Owner(owner) => format!("`dayfly owner restore {owner}`"),
             Self::Workload(workload) => format!("`dayfly workload enable {workload}`"),
@@ -221,7 +234,7 @@ impl BlockOn {
 ///
 /// # Errors
 /// A refusal of stage `task`.
-pub fn check_unblocked(blocks: &[Block], task: &Task, client: u32) -> Result<(), Refusal> {
+pub fn check_unblocked(blocks: &Blocks, task: &Task, client: u32) -> Result<(), Refusal> {
     if blocks.is_empty() {
         return Ok(());
     }
@@ -234,7 +247,7 @@ pub fn check_unblocked(blocks: &[Block], task: &Task, client: u32) -> Result<(),
     );
     let chain = task.chain(client);
     ons.extend(chain.map(|(number, _)| BlockOn::Issuer(vouching(task, number).clone())));
-    match blocks.iter().find(|block| ons.contains(&block.on)) {
+    match blocks.first_of(&ons) {
         None => Ok(()),
         Some(block) => Err(block.refusal()),
     }
@@ -256,6 +269,7 @@ impl core::fmt::Display for BlockOn {
             Self::Key { issuer, key } => write!(f, "key:{issuer}:{key}"),
             Self::Instance { issuer, instance } => write!(f, "instance:{issuer}:{instance}"),
             Self::Person(person) => write!(f, "person:{person}"),
+            Self::Barred(person) => write!(f, "barred:{person}"),
             Self::Issuer(issuer) => write!(f, "issuer:{issuer}"),
             Self::Owner(owner) => write!(f, "owner:{owner}"),
             Self::Workload(workload) => write!(f, "workload:{workload}"),
@@ -267,7 +281,7 @@ impl core::fmt::Display for BlockOn {
 impl core::str::FromStr for BlockOn {
     type Err = &'static str;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const FORM: &str = "a block is written series:<issuer>:<series>, key:<issuer>:<key>, instance:<issuer>:<instance>, person:<pseudonym>, issuer:<name>, owner:<name>, workload:<name> or tenant";
+        const FORM: &str = "a block is written series:<issuer>:<series>, key:<issuer>:<key>, instance:<issuer>:<instance>, person:<pseudonym>, barred:<pseudonym>, issuer:<name>, owner:<name>, workload:<name> or tenant";
         if text == "tenant" {
             return Ok(Self::Tenant);
         }
@@ -284,6 +298,7 @@ impl core::str::FromStr for BlockOn {
             "workload" => Ok(Self::Workload(rest.parse()?)),
             "issuer" => Ok(Self::Issuer(rest.parse()?)),
             "person" => Ok(Self::Person(rest.parse()?)),
+            "barred" => Ok(Self::Barred(rest.parse()?)),
             "series" => of_issuer().map(|(issuer, series)| Self::Series { issuer, series }),
             "key" => of_issuer().map(|(issuer, key)| Self::Key { issuer, key }),
             "instance" => of_issuer().map(|(issuer, instance)| Self::Instance { issuer, instance }),
@@ -304,6 +319,7 @@ mod tests {
             "instance:github:repository_id=1,run_id=7,run_attempt=1",
             "issuer:github",
             "person:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc",
+            "barred:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc",
             "owner:team",
             "workload:release",
             "tenant",

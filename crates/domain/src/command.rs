@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use crate::access::{AccessRequest, Catalog};
 use crate::admit::Counts;
-use crate::block::Block;
+use crate::blocks::Blocks;
 use crate::cause::Cause;
 use crate::closed::Closed;
 use crate::declared::{Approval, Bounds, TaskKey, Workload};
@@ -138,7 +138,7 @@ pub struct Redeem<'a> {
     /// The claims of the proof that asked, as they were recorded.
     pub claims: &'a Claims,
     /// The blocks that stand.
-    pub blocks: &'a [Block],
+    pub blocks: &'a Blocks,
     /// What of the task's series is over.
     pub closed: &'a [Closed],
     /// How many tasks of the workload there are, this one among them.

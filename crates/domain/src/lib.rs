@@ -15,6 +15,7 @@ mod admit;
 mod apply;
 mod approve;
 mod block;
+mod blocks;
 mod cause;
 mod closed;
 mod command;
@@ -37,6 +38,7 @@ pub use admit::{
 };
 pub use apply::apply;
 pub use block::{Block, BlockOn, check_unblocked};
+pub use blocks::Blocks;
 pub use cause::{Cause, Outcome};
 pub use closed::{Closed, has_part};
 pub use command::{

@@ -155,6 +155,8 @@ pub struct Append {
     pub limits: Option<(Name, Limits)>,
     /// What must not be blocked; what is means [`AppendError::Conflict`].
     pub unblocked: Vec<BlockOn>,
+    /// What must be blocked; what is not means [`AppendError::Conflict`].
+    pub blocked: Vec<BlockOn>,
     /// Blocks to set.
     pub blocks: Vec<Block>,
     /// The run that this grants to; one that is closed means [`AppendError::Conflict`].

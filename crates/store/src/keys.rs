@@ -149,6 +149,7 @@ fn blocked_instance(on: Option<&RawValue>) -> Option<String> {
         BlockOn::Series { .. }
         | BlockOn::Key { .. }
         | BlockOn::Person(_)
+        | BlockOn::Barred(_)
         | BlockOn::Issuer(_)
         | BlockOn::Owner(_)
         | BlockOn::Workload(_)

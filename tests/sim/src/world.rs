@@ -15,7 +15,7 @@ use dayfly_store::Store;
 use dayfly_store::clock::{Clock as _, ManualClock};
 use dayfly_token::alg::Alg;
 use dayfly_token::sign::SigningKey;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// When every world begins: a multiple of every bucket of time that the server counts in.
@@ -151,6 +151,7 @@ pub(crate) fn folder(declared: &str) -> Arc<TempDir> {
     write("jwks.json", &json!({ "keys": [jwk] }).to_string());
     write("artifacts.secret", "secret of artifacts\n");
     write("hook.secret", HOOK_SECRET);
+    write("events.secret", "the-secret-of-events\n");
     write("tenant.toml", declared);
     std::fs::write(
         policies.join("baseline.cedar"),
@@ -186,7 +187,12 @@ pub(crate) fn platform_token(now: Time, repository: u64, run: &Run, jti: &str) -
         "check_run_id": run.job.to_string(), "ref": "refs/heads/main", "event_name": "push",
         "jti": jti, "iat": iat, "nbf": iat, "exp": iat + 300,
     });
-    let header = json!({ "typ": "JWT", "kid": KID }).as_object().cloned();
+    signed("JWT", &claims)
+}
+
+/// A token with these claims, by the key that every world trusts.
+pub(crate) fn signed(typ: &str, claims: &Value) -> String {
+    let header = json!({ "typ": typ, "kid": KID }).as_object().cloned();
     platform()
         .encode_jws(header.unwrap(), claims.to_string().as_bytes())
         .unwrap()

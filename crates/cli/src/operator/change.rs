@@ -143,8 +143,19 @@ pub(super) async fn unblock(args: &UnblockArgs, at: At<'_>) -> Result<ExitCode> 
     says_something(&args.reason)?;
     let served = args.place.served(at).await?;
     let body = json!({ "on": args.on.to_string(), "reason": args.reason });
-    let _: Value = served.post("unblock", &body).await?;
-    print(&format!("lifted {}\n", one_line(&args.on.to_string())))
+    let lifted: Value = served.post("unblock", &body).await?;
+    let beside = lifted.get("stands").and_then(Value::as_str);
+    let beside = beside.map(|on| {
+        format!(
+            "the person stays out: {} stands, which `dayfly unblock` lifts\n",
+            one_line(on)
+        )
+    });
+    print(&format!(
+        "lifted {}\n{}",
+        one_line(&args.on.to_string()),
+        beside.unwrap_or_default()
+    ))
 }
 
 /// The answer to an apply.

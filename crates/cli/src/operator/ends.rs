@@ -70,7 +70,8 @@ pub(crate) struct NamedEndArgs {
 pub(crate) struct BlockSetArgs {
     #[command(flatten)]
     place: PlaceArgs,
-    /// What may not start: series:ISSUER:SERIES, key:ISSUER:KEY or instance:ISSUER:INSTANCE
+    /// What may not start: series:ISSUER:SERIES, key:ISSUER:KEY, instance:ISSUER:INSTANCE or
+    /// person:PSEUDONYM
     #[arg(value_name = "BLOCK", value_parser = block_on)]
     on: BlockOn,
     /// Why; it stands in the record
@@ -98,6 +99,9 @@ struct ClientEnded {
     at: Time,
     last_possible_acceptance: Time,
     block: Option<String>,
+    /// Whether its instance is blocked when it is found, because nothing could be read.
+    #[serde(default, skip_serializing_if = "is_not")]
+    block_when_found: bool,
     head: Option<String>,
     #[serde(default = "recorded", skip_serializing_if = "is_recorded")]
     recorded: bool,
@@ -112,6 +116,9 @@ struct InstanceEnded {
     tasks: Option<u64>,
     at: Time,
     block: Option<String>,
+    /// Whether it is blocked when it is found, because nothing could be read.
+    #[serde(default, skip_serializing_if = "is_not")]
+    block_when_found: bool,
     #[serde(default = "recorded", skip_serializing_if = "is_recorded")]
     recorded: bool,
 }
@@ -147,7 +154,7 @@ pub(super) async fn client(args: &ClientEndArgs, at: At<'_>) -> Result<ExitCode>
                 ended.cause.word(),
                 one_line(reason),
                 moment(ended.last_possible_acceptance, now()),
-                block_line(ended.block.as_ref()),
+                block_line(ended.block.as_ref(), ended.block_when_found),
                 unrecorded(ended.recorded)
             )
         },
@@ -180,7 +187,7 @@ pub(super) async fn instance(args: &InstanceEndArgs, at: At<'_>) -> Result<ExitC
                 "{}: {over} over since {}\n{}{}",
                 one_line(&ended.on),
                 moment(ended.at, now()),
-                block_line(ended.block.as_ref()),
+                block_line(ended.block.as_ref(), ended.block_when_found),
                 unrecorded(ended.recorded)
             )
         },
@@ -238,7 +245,7 @@ async fn stop(path: &str, how: &EndArgs, at: At<'_>) -> Result<ExitCode> {
         format!(
             "{}: {open} over{then}; the ends are being recorded\n{}{}",
             stopped.on,
-            block_line(stopped.block.as_ref()),
+            block_line(stopped.block.as_ref(), false),
             unrecorded(stopped.recorded)
         )
     })
@@ -288,13 +295,25 @@ pub(super) fn print_would(would: &WouldEnd, json: bool) -> Result<ExitCode> {
     ))
 }
 
-fn block_line(block: Option<&String>) -> String {
-    block.map_or_else(String::new, |on| {
-        format!(
+fn block_line(block: Option<&String>, when_found: bool) -> String {
+    match block {
+        Some(on) => format!(
             "blocked {}: it does not start again until that is lifted\n",
             one_line(on)
-        )
-    })
+        ),
+        None if when_found => {
+            "its instance is blocked where it is found, once the ledger can be read\n".to_owned()
+        }
+        None => String::new(),
+    }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over a reference"
+)]
+const fn is_not(when_found: &bool) -> bool {
+    !*when_found
 }
 
 /// A number of things.

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use dayfly_domain::Name;
 use dayfly_ledger::Hash;
-use dayfly_server::app::{JOURNAL, Journal};
+use dayfly_server::app::{JOURNAL, Journal, WORDS};
 use dayfly_server::config::Config;
 use dayfly_server::restore::{
     HandedHead, HandedOut, RestoreRequest, Restored, first_origin, restore as restore_ledger,
@@ -345,14 +345,19 @@ fn move_aside(database: &Path, aside: &Path) -> Result<bool> {
 /// Moves a containment journal aside that holds something, or cannot be read: its ends are of tasks
 /// that are over now, and what it contains may have been lifted in the time that is lost.
 fn move_journal(data: &Path, aside: &Path) -> Result<Option<PathBuf>> {
-    let journal = data.join(JOURNAL);
-    if !journal.exists() || Journal::open(data).is_ok_and(|(_, held)| held.is_empty()) {
+    let files = [(JOURNAL, ".journal"), (WORDS, ".people.journal")];
+    let any = files.iter().any(|(name, _)| data.join(name).exists());
+    if !any || Journal::open(data).is_ok_and(|(_, held)| held.is_empty()) {
         return Ok(None);
     }
-    let kept = beside(aside, ".journal");
-    fs::rename(&journal, &kept)
-        .with_context(|| format!("{} cannot be moved aside", journal.display()))?;
-    Ok(Some(kept))
+    for (name, end) in files {
+        let from = data.join(name);
+        if from.exists() {
+            fs::rename(&from, beside(aside, end))
+                .with_context(|| format!("{} cannot be moved aside", from.display()))?;
+        }
+    }
+    Ok(Some(beside(aside, ".journal")))
 }
 
 /// A dated name that nothing has, for the former database.

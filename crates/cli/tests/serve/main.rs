@@ -33,4 +33,5 @@ mod stage;
 mod stall;
 #[cfg(feature = "otel")]
 mod traces;
+mod transmitters;
 mod webhooks;

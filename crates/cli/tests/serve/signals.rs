@@ -7,11 +7,13 @@ use serde_json::{Value, json};
 use crate::client::{Client, Outcome, grant_form, new_key, now, post_token, signed, unique};
 use crate::stage::{Shared, Stage, TENANT};
 
+pub(crate) const SECRET: &str = "a-secret-of-the-events";
 const IDP: &str = "https://idp.example";
-const CAEP: &str = "https://schemas.openid.net/secevent/caep/event-type";
+pub(crate) const SESSION: &str =
+    "https://schemas.openid.net/secevent/caep/event-type/session-revoked";
 const RISC: &str = "https://schemas.openid.net/secevent/risc/event-type";
 
-fn declared() -> String {
+pub(crate) fn declared() -> String {
     format!(
         r#"{TENANT}
 [issuer.staff]
@@ -37,24 +39,24 @@ push = {{ secret_file = "events.secret" }}
     )
 }
 
-fn login(ago: u64) -> Value {
+pub(crate) fn login(sub: &str, ago: u64) -> Value {
     let now = now();
     json!({
-        "iss": IDP, "aud": "dayfly-tasks", "sub": "mona", "email_verified": true, "jti": unique(),
+        "iss": IDP, "aud": "dayfly-tasks", "sub": sub, "email_verified": true, "jti": unique(),
         "auth_time": now - ago, "iat": now, "exp": now + 300,
     })
 }
 
 fn event(shared: &Shared, kind: &str) -> String {
-    event_but(shared, kind, &json!({}))
+    event_of(shared, kind, "mona", json!({}))
 }
 
-/// The same with other claims.
-fn event_but(shared: &Shared, kind: &str, other: &Value) -> String {
+/// An event about somebody, with other claims.
+pub(crate) fn event_of(shared: &Shared, kind: &str, sub: &str, other: Value) -> String {
     let now = now();
     let mut claims = json!({
         "iss": IDP, "aud": shared.issuer, "jti": unique(), "iat": now - 10,
-        "sub_id": {"format": "iss_sub", "iss": IDP, "sub": "mona"},
+        "sub_id": {"format": "iss_sub", "iss": IDP, "sub": sub},
         "events": {kind: {"event_timestamp": now - 10}},
     });
     for (name, value) in other.as_object().unwrap() {
@@ -69,7 +71,7 @@ fn event_but(shared: &Shared, kind: &str, other: &Value) -> String {
     signed.unwrap()
 }
 
-async fn push(shared: &Shared, bearer: &str, set: &str) -> (u16, String) {
+pub(crate) async fn push(shared: &Shared, bearer: &str, set: &str) -> (u16, String) {
     let request = shared
         .http
         .post(format!("{}/signals/idp", shared.issuer))
@@ -90,7 +92,7 @@ async fn rule(shared: &Shared, claims: &Value) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_people_started_ends_by_their_providers_word() {
     let mut stage = Stage::with("", &declared());
-    let secret = "a-secret-of-the-events";
+    let secret = SECRET;
     fs::write(
         stage.folder().join("tenants/acme/events.secret"),
         format!("{secret}\n"),
@@ -98,12 +100,12 @@ async fn what_people_started_ends_by_their_providers_word() {
     .unwrap();
     stage.start().await;
     let shared = stage.shared();
-    let proof = signed(&shared, &login(60));
+    let proof = signed(&shared, &login("mona", 60));
     let Outcome::Answered(task) = Client::grant_by(&shared, proof).await else {
         panic!("no answer");
     };
     assert!(task.introspect(&shared).await);
-    let session = event(&shared, &format!("{CAEP}/session-revoked"));
+    let session = event(&shared, SESSION);
     let (status, said) = push(&shared, "another-secret-of-events", &session).await;
     assert_eq!(status, 400, "{said}");
     assert!(task.introspect(&shared).await);
@@ -113,7 +115,7 @@ async fn what_people_started_ends_by_their_providers_word() {
     stage.kill();
     stage.start().await;
     assert!(!task.introspect(&shared).await);
-    assert_eq!(rule(&shared, &login(59)).await, "rights_removed");
+    assert_eq!(rule(&shared, &login("mona", 59)).await, "rights_removed");
     stage.traced(&task.task, "upstream: signals.idp: session-revoked");
 
     // An account that is gone.
@@ -123,11 +125,11 @@ async fn what_people_started_ends_by_their_providers_word() {
         push(&shared, "another-secret-of-events", &gone).await.0,
         400
     );
-    assert_eq!(rule(&shared, &login(3)).await, "blocked");
+    assert_eq!(rule(&shared, &login("mona", 3)).await, "blocked");
     let (done, blocks) = stage.operate(&["block", "list", "--config", "dayfly.toml"]);
     let block = blocks
         .split_whitespace()
-        .find(|word| word.starts_with("person:"));
+        .find(|word| word.starts_with("barred:"));
     assert!(done, "{blocks}");
     let block = block.unwrap_or_else(|| panic!("{blocks}")).to_owned();
     let lift = [
@@ -141,7 +143,7 @@ async fn what_people_started_ends_by_their_providers_word() {
     let (done, said) = stage.operate(&lift);
     assert!(done, "{said}");
     assert_eq!(push(&shared, secret, &gone).await.0, 202);
-    assert_eq!(rule(&shared, &login(2)).await, "granted");
+    assert_eq!(rule(&shared, &login("mona", 2)).await, "granted");
     told_apart_and_counted(&stage, secret).await;
     stage.kill();
     stage.fsck();
@@ -152,13 +154,14 @@ async fn what_people_started_ends_by_their_providers_word() {
 async fn told_apart_and_counted(stage: &Stage, secret: &str) {
     let shared = stage.shared();
     let day = 86_400;
-    let other = event_but(
+    let other = event_of(
         &shared,
         &format!("{CAEP}/session-revoked"),
-        &json!({"iss": "https://other.example"}),
+        "mona",
+        json!({"iss": "https://other.example"}),
     );
     let old = json!({"iat": now() - 31 * day});
-    let old = event_but(&shared, &format!("{CAEP}/session-revoked"), &old);
+    let old = event_of(&shared, &format!("{CAEP}/session-revoked"), "mona", old);
     for (set, err) in [
         ("no.event.at-all", "invalid_request"),
         (other.as_str(), "invalid_issuer"),

@@ -120,7 +120,7 @@ proptest! {
             closed: &closed,
             task: None,
             spent: spent.then_some(Spent { task: TaskId([9; 16]), client: 1 }),
-            blocks: &[],
+            blocks: &Blocks::default(),
             counts: Counts::default(),
         });
         let Ok(Admission::Start { supersedes, until, replaces }) = admission else {

@@ -99,7 +99,7 @@ fn asked(workload: &Workload, request: &AccessRequest, now: Time, people: u32) -
 
 fn answer(task: &Task, now: Time, what: &What, workload: &Workload) -> Vec<Event> {
     let claims = Claims::from([("c".to_string(), CLAIM.to_string())]);
-    let (catalog, bounds) = (catalog(), Bounds::default());
+    let (catalog, bounds, blocks) = (catalog(), Bounds::default(), Blocks::default());
     let heard = Heard::default();
     let command = match what {
         What::Approve(who) => Command::Approve(Approve {
@@ -126,7 +126,7 @@ fn answer(task: &Task, now: Time, what: &What, workload: &Workload) -> Vec<Event
             catalog: &catalog,
             bounds: &bounds,
             claims: &claims,
-            blocks: &[],
+            blocks: &blocks,
             closed: &[],
             counts: Counts::default(),
             seal: &NoSeal,

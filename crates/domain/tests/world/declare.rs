@@ -16,7 +16,7 @@ impl World {
             bounds: Bounds::default(),
             workloads: Vec::new(),
             starts: 0,
-            blocks: Vec::new(),
+            blocks: Blocks::default(),
             closed: Vec::new(),
             tasks: Vec::new(),
             claims: Vec::new(),
@@ -77,7 +77,7 @@ impl World {
                 let detail = detail(&self.catalog, &words);
                 self.workloads.last_mut().unwrap().access.push(detail);
             }
-            "block" => self.blocks.push(Block {
+            "block" => self.blocks.set(Block {
                 on: words[1].parse().unwrap(),
                 task: None,
                 since: ZERO,
@@ -88,7 +88,7 @@ impl World {
                 part: words.get(2).map(ToString::to_string),
                 at: ZERO,
             }),
-            "unblock" => self.blocks.retain(|block| block.on.to_string() != words[1]),
+            "unblock" => self.blocks.lift(&words[1].parse().unwrap()),
             "deaf" => self.tasks[place(words[1]).0].heard.deaf = span(words[2]),
             "unheard" => self.tasks[place(words[1]).0].heard.last_seen = None,
             "stale" => self.tasks[place(words[1]).0].stale = Some(EpochOf::Owner(name(words[2]))),

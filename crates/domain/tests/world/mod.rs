@@ -21,7 +21,7 @@ pub(crate) struct World {
     bounds: Bounds,
     workloads: Vec<Workload>,
     starts: u64,
-    blocks: Vec<Block>,
+    blocks: Blocks,
     closed: Vec<Closed>,
     tasks: Vec<Running>,
     claims: Vec<(Name, String, Claim)>,

@@ -97,7 +97,8 @@ impl Contained {
             BlockOn::Series { .. }
             | BlockOn::Key { .. }
             | BlockOn::Instance { .. }
-            | BlockOn::Person(_) => None,
+            | BlockOn::Person(_)
+            | BlockOn::Barred(_) => None,
             BlockOn::Owner(name) => Some(Self::Owner(name.clone())),
             BlockOn::Workload(name) => Some(Self::Workload(name.clone())),
             BlockOn::Issuer(name) => Some(Self::Issuer(name.clone())),
@@ -491,8 +492,7 @@ fn trail(asked: &'static str) -> Trail {
 }
 
 fn standing<'a>(facts: &'a Facts, what: &Contained) -> Option<&'a Block> {
-    let on = what.block();
-    facts.blocks.iter().find(|block| block.on == on)
+    facts.blocks.get(&what.block())
 }
 
 /// What lifts a containment as these facts have it, and whether workloads are given back by it.
@@ -632,7 +632,7 @@ fn check_heir(
         return refused(Rule::NotFound, "a declared owner");
     }
     let offboarded = BlockOn::Owner(to.clone());
-    if facts.blocks.iter().any(|block| block.on == offboarded) {
+    if facts.blocks.stands(&offboarded) {
         return refused(Rule::Blocked, "an owner that is not offboarded");
     }
     Ok(())

@@ -29,10 +29,36 @@ pub struct InstanceEnded {
     pub tasks: Option<u64>,
     /// When.
     pub at: Time,
-    /// The block that keeps it from coming back, where one was wanted.
-    pub block: Option<BlockOn>,
+    /// What keeps it from coming back, where that was wanted.
+    pub block: Blocking,
     /// Whether all of it outlives this process; it is obeyed in any case.
     pub recorded: bool,
+}
+
+/// What an end has blocked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Blocking {
+    /// Nothing.
+    Nothing,
+    /// This.
+    On(BlockOn),
+    /// The instance, wherever it is found once the ledger can be read.
+    WhenFound,
+}
+
+impl Blocking {
+    fn of(on: Option<BlockOn>) -> Self {
+        on.map_or(Self::Nothing, Self::On)
+    }
+
+    /// What is blocked as far as it is known.
+    #[must_use]
+    pub const fn on(&self) -> Option<&BlockOn> {
+        match self {
+            Self::Nothing | Self::WhenFound => None,
+            Self::On(on) => Some(on),
+        }
+    }
 }
 
 impl InstanceEnded {
@@ -66,7 +92,7 @@ impl App {
         block: bool,
         by: &Actor,
         reason: &str,
-    ) -> Result<(Ended, Option<BlockOn>), Refused> {
+    ) -> Result<(Ended, Blocking), Refused> {
         let done = self.try_end_client(tenant, client, block, by, reason).await;
         done.map_err(|refusal| {
             let trail = Trail {
@@ -86,14 +112,15 @@ impl App {
         block: bool,
         by: &Actor,
         reason: &str,
-    ) -> Result<(Ended, Option<BlockOn>), Refusal> {
+    ) -> Result<(Ended, Blocking), Refusal> {
         let signed = Signature::of(by, reason).map_err(|why| unavailable(&why))?;
         for _ in 0..ATTEMPTS {
             let open = match self.look_up(tenant, client.task) {
                 Ok(open) => open.ok_or_else(|| ended("no open task by its id"))?,
                 Err(why) => {
-                    let done = self.end_unread(tenant, client, block, &signed, why).await?;
-                    return Ok((done, None));
+                    return self
+                        .end_client_unread(tenant, client, block, &signed, why)
+                        .await;
                 }
             };
             let now = self.now();
@@ -120,7 +147,7 @@ impl App {
                 Ok(done) => {
                     let answer = self.with_head(tenant, answer);
                     let recorded = done.is_durable();
-                    return Ok((Ended { recorded, ..answer }, on));
+                    return Ok((Ended { recorded, ..answer }, Blocking::of(on)));
                 }
                 Err(error) => self.after_failure(tenant, error, false).await?,
             }
@@ -128,7 +155,11 @@ impl App {
         Err(unavailable(&"the task did not stand still"))
     }
 
-    fn look_up(&self, tenant: &Tenant, task: TaskId) -> Result<Option<OpenTask>, Unavailable> {
+    pub(super) fn look_up(
+        &self,
+        tenant: &Tenant,
+        task: TaskId,
+    ) -> Result<Option<OpenTask>, Unavailable> {
         let query = FactsQuery {
             tasks: &[task],
             ..FactsQuery::default()
@@ -191,7 +222,7 @@ impl App {
                     // The look after the block has found nobody who slipped in before it.
                     break;
                 }
-                Some(done) => done.block.clone(),
+                Some(done) => done.block.on().cloned(),
                 None if block => Some(blocked_instance(tenant, what, &held)?),
                 None if append.changes.is_empty() => return Err(nothing_open(what)),
                 None => None,
@@ -208,7 +239,7 @@ impl App {
                         clients: Vec::new(),
                         tasks: Some(0),
                         at: now,
-                        block: on,
+                        block: Blocking::of(on),
                         recorded: true,
                     });
                     done.recorded &= acknowledged.is_durable();
@@ -226,8 +257,8 @@ impl App {
     /// Whether a block stands already, which then stays as it is.
     fn stands(&self, tenant: &Tenant, on: &BlockOn) -> bool {
         // Where nothing can be read it is not known to stand, and is set all the same.
-        let blocks = self.blocks(tenant).unwrap_or_default();
-        blocks.iter().any(|block| block.on == *on)
+        let blocks = self.blocks_that_stand(tenant);
+        blocks.unwrap_or_default().stands(on)
     }
 
     /// Where an instance has active clients. It may take its time, on a thread that may wait.
@@ -399,7 +430,7 @@ pub(super) fn cut_events(
 
 /// The block on the instance of a client. One that it shares with the client it was delegated from
 /// is not its own: to block it would end that one too.
-fn own_instance(task: &Task, number: u32) -> Result<BlockOn, Refusal> {
+pub(super) fn own_instance(task: &Task, number: u32) -> Result<BlockOn, Refusal> {
     let client = task
         .client(number)
         .ok_or_else(|| unavailable(&"a client that is not there"))?;

@@ -1,9 +1,10 @@
 //! What an operator changes of what runs: a task's life and blocks, each with who and why.
 
 use dayfly_domain::{
-    Block, BlockOn, Cause, Command, EndTask, Refusal, Rule, Sweep, TaskId, decide,
+    Block, BlockOn, Blocks, Cause, Command, EndTask, Epoch, Refusal, Rule, Sweep, TaskId, Time,
+    decide,
 };
-use dayfly_store::{Append, AppendError, FactsQuery, Note, OpenTask};
+use dayfly_store::{Append, AppendError, FactsQuery, Note, OpenTask, Unavailable};
 use serde_json::json;
 
 use super::actor::{Actor, Signature};
@@ -14,6 +15,7 @@ use super::end::{ATTEMPTS, End, Ended, answer};
 use super::ending::block_series;
 use super::plan::drafted;
 use super::refuse::{Refused, Trail, unavailable};
+use super::signal::barred_by;
 use super::{App, Tenant};
 
 /// The most bytes, as JSON, of what a block that is set by hand stands on.
@@ -49,11 +51,13 @@ impl App {
         by: &Actor,
         reason: &str,
     ) -> Result<Ended, Refusal> {
+        let signed = Signature::of(by, reason).map_err(|why| unavailable(&why))?;
         for _ in 0..ATTEMPTS {
-            let open = self
-                .open_task(tenant, task)?
-                .ok_or_else(|| ended("no open task by its id"))?;
-            let append = self.end_and_block(tenant, open, by, reason)?;
+            let open = match self.look_up(tenant, task) {
+                Ok(open) => open.ok_or_else(|| ended("no open task by its id"))?,
+                Err(why) => return self.end_task_unread(tenant, task, &signed, why).await,
+            };
+            let append = self.end_and_block(tenant, open, &signed)?;
             // From what the entries come to: a long history is not read again.
             let change = append.changes.first().ok_or_else(|| ended("no change"))?;
             let answer = answer(&change.next, End::Task(task))?;
@@ -73,12 +77,10 @@ impl App {
         &self,
         tenant: &Tenant,
         open: OpenTask,
-        by: &Actor,
-        reason: &str,
+        signed: &Signature,
     ) -> Result<Append, Refusal> {
         let now = self.now();
         let heard = open.heard;
-        let signed = Signature::of(by, reason).map_err(|why| unavailable(&why))?;
         let command = match self.moved(tenant, &open)? {
             // It is over already: what came first names the end, and the block stands all the same.
             moved @ Some(_) => Command::Sweep(Sweep {
@@ -100,7 +102,7 @@ impl App {
             now,
             ..Append::default()
         };
-        block_series(&mut append, &open, Some(&signed))?;
+        block_series(&mut append, &open, Some(signed))?;
         let id = open.task.id;
         let mut whys = whys.into_iter();
         let change = drafted(Some(open.task), id, events, |_| {
@@ -146,8 +148,8 @@ impl App {
         let signed = Signature::of(by, reason).map_err(|why| unavailable(&why))?;
         let now = self.now();
         // Where nothing can be read it is not known to stand, and is held all the same.
-        let blocks = self.blocks(tenant).unwrap_or_default();
-        if let Some(block) = blocks.iter().find(|block| block.on == on) {
+        let blocks = self.blocks_that_stand(tenant).unwrap_or_default();
+        if let Some(block) = blocks.get(&on) {
             return Ok(Containment {
                 since: block.since,
                 already: true,
@@ -173,25 +175,25 @@ impl App {
         })
     }
 
-    /// Lifts a block.
+    /// Lifts a block. Gives what keeps a person out all the same: the block by hand does not fall
+    /// with the word of the provider, nor the other way round.
     ///
     /// # Errors
-    /// The refusal: there is no such block, or the ledger cannot record.
+    /// The refusal: there is no such block, the provider has barred the person once more meanwhile,
+    /// or the ledger cannot record.
     pub async fn unblock(
         &self,
         tenant: &Tenant,
         on: BlockOn,
         by: &Actor,
         reason: &str,
-    ) -> Result<(), Refused> {
+    ) -> Result<Option<Block>, Refused> {
         let trail = Trail {
             asked: "unblock",
             ..Trail::default()
         };
-        match self.try_unblock(tenant, on, by, reason).await {
-            Ok(()) => Ok(()),
-            Err(refusal) => Err(self.refuse(tenant, &trail, refusal)),
-        }
+        let done = self.try_unblock(tenant, on, by, reason).await;
+        done.map_err(|refusal| self.refuse(tenant, &trail, refusal))
     }
 
     async fn try_unblock(
@@ -200,13 +202,14 @@ impl App {
         on: BlockOn,
         by: &Actor,
         reason: &str,
-    ) -> Result<(), Refusal> {
-        match on {
+    ) -> Result<Option<Block>, Refusal> {
+        let beside = match on {
             BlockOn::Series { .. }
             | BlockOn::Key { .. }
             | BlockOn::Instance { .. }
-            | BlockOn::Person(_)
-            | BlockOn::Issuer(_) => {}
+            | BlockOn::Issuer(_) => None,
+            BlockOn::Person(person) => Some(BlockOn::Barred(person)),
+            BlockOn::Barred(person) => Some(BlockOn::Person(person)),
             BlockOn::Owner(_) | BlockOn::Workload(_) | BlockOn::Tenant => {
                 return Err(Refusal::new(Rule::Invalid)
                     .field("block")
@@ -214,42 +217,97 @@ impl App {
                     .got(on.to_string())
                     .hint(format!("it is lifted by {}", on.lifted_by())));
             }
-        }
-        let blocks = self.blocks(tenant).map_err(|why| unavailable(&why))?;
-        let block = blocks.iter().find(|block| block.on == on).ok_or_else(|| {
-            Refusal::new(Rule::NotFound)
-                .field("block")
-                .wanted("a block that stands")
-                .got(on.to_string())
-        })?;
+        };
         let signed = Signature::of(by, reason).map_err(|why| unavailable(&why))?;
+        let (append, beside) = self.lifting(tenant, &on, beside.as_ref(), &signed)?;
+        // Nobody looks again for whoever lifts it: what stands by then was not seen.
+        match self.store.append(tenant.name(), append).await {
+            Ok(_) => Ok(beside),
+            Err(AppendError::Conflict) => Err(stands_not(&on)),
+            Err(AppendError::Stale(_)) => Err(barred_anew(&on)),
+            Err(why) => Err(unavailable(&why)),
+        }
+    }
+
+    /// What lifts a block as it stands now, and what stands beside it.
+    fn lifting(
+        &self,
+        tenant: &Tenant,
+        on: &BlockOn,
+        beside: Option<&BlockOn>,
+        signed: &Signature,
+    ) -> Result<(Append, Option<Block>), Refusal> {
+        let barred = match on {
+            BlockOn::Barred(person) => Some(barred_by(*person)),
+            BlockOn::Series { .. }
+            | BlockOn::Key { .. }
+            | BlockOn::Instance { .. }
+            | BlockOn::Person(_)
+            | BlockOn::Issuer(_)
+            | BlockOn::Owner(_)
+            | BlockOn::Workload(_)
+            | BlockOn::Tenant => None,
+        };
+        let query = FactsQuery {
+            epochs: barred.as_slice(),
+            ..FactsQuery::default()
+        };
+        let facts = self.store.facts(tenant.name(), &query);
+        let facts = facts.map_err(|why| unavailable(&why))?;
+        let block = facts.blocks.get(on).ok_or_else(|| stands_not(on))?;
+        let beside = beside.and_then(|on| facts.blocks.get(on)).cloned();
+        let mut data = json!({"on": on.to_string(), "about": block.task});
+        if let (Some(beside), Some(members)) = (&beside, data.as_object_mut()) {
+            members.insert("stands".to_owned(), beside.on.to_string().into());
+        }
+        // A word that comes meanwhile bars the person anew, whether or not the block stands yet.
+        let until_now = facts.epochs.iter().filter_map(|epoch| {
+            let after = Time::from_millis(epoch.at.saturating_add(1));
+            Some(Epoch::of_person(epoch.person()?, after))
+        });
         let append = Append {
             now: self.now(),
             notes: vec![Note {
                 kind: "block.lifted",
-                data: signed.sign(json!({"on": on.to_string(), "about": block.task})),
+                data: signed.sign(data),
                 annex: Some(signed.annex().map_err(|why| unavailable(&why))?),
             }],
-            lifts: vec![on],
+            relies: until_now.collect(),
+            blocked: vec![on.clone()],
+            lifts: vec![on.clone()],
             ..Append::default()
         };
-        self.store
-            .append(tenant.name(), append)
-            .await
-            .map(|_| ())
-            .map_err(|why| unavailable(&why))
+        Ok((append, beside))
     }
 
-    /// The blocks that stand.
+    /// The blocks that stand, in the order of what they stand on.
     ///
     /// # Errors
-    /// [`dayfly_store::Unavailable`] when the store cannot answer.
-    pub fn blocks(&self, tenant: &Tenant) -> Result<Vec<Block>, dayfly_store::Unavailable> {
-        Ok(self
-            .store
-            .facts(tenant.name(), &FactsQuery::default())?
-            .blocks)
+    /// [`Unavailable`] when the store cannot answer.
+    pub fn blocks(&self, tenant: &Tenant) -> Result<Vec<Block>, Unavailable> {
+        Ok(self.blocks_that_stand(tenant)?.to_vec())
     }
+
+    pub(super) fn blocks_that_stand(&self, tenant: &Tenant) -> Result<Blocks, Unavailable> {
+        let facts = self.store.facts(tenant.name(), &FactsQuery::default())?;
+        Ok(facts.blocks)
+    }
+}
+
+/// The refusal to lift what somebody has not seen.
+fn barred_anew(on: &BlockOn) -> Refusal {
+    Refusal::new(Rule::Blocked)
+        .field("block")
+        .wanted("a provider that said nothing new meanwhile")
+        .got(on.to_string())
+        .hint("the person's provider has just barred the person once more: look, and lift it again where that is meant")
+}
+
+fn stands_not(on: &BlockOn) -> Refusal {
+    Refusal::new(Rule::NotFound)
+        .field("block")
+        .wanted("a block that stands")
+        .got(on.to_string())
 }
 
 /// Checks that what a block stands on fits into its entry.
@@ -290,6 +348,9 @@ fn check_blockable(tenant: &Tenant, on: &BlockOn) -> Result<(), Refusal> {
                 .got(issuer.as_str()));
         }
         BlockOn::Person(_) => return Ok(()),
+        BlockOn::Barred(person) => {
+            format!("the word of the person's provider; by hand it is `person:{person}`")
+        }
         BlockOn::Issuer(name) => format!("`dayfly issuer end {name} --block`"),
         BlockOn::Owner(name) => format!("`dayfly owner offboard {name}`"),
         BlockOn::Workload(name) => format!("`dayfly workload disable {name}`"),

@@ -1,6 +1,6 @@
 //! What a provider said of the people who operate: whom it keeps out of a tenant, and whose approvals no longer count.
 
-use dayfly_domain::{Block, BlockOn, Digest, Epoch, EpochOf, Refusal, Rule, rights_removed};
+use dayfly_domain::{Block, BlockOn, Epoch, EpochOf, Refusal, Rule, rights_removed};
 use dayfly_store::{FactsQuery, OpenTask};
 
 use super::refuse::unavailable;
@@ -22,7 +22,7 @@ impl App {
         };
         let facts = self.store.facts(tenant.name(), &query);
         let facts = facts.map_err(|why| unavailable(&why))?;
-        if let Some(block) = block_of(&facts.blocks, &person) {
+        if let Some(block) = facts.blocks.first_of(&BlockOn::of_person(person)) {
             return Err(block.refusal());
         }
         let shown = Epoch::of_person(person, who.authenticated());
@@ -42,7 +42,7 @@ impl App {
         let pseudonyms = &tenant.loaded().pseudonyms;
         let approvers = self.approvers(tenant, open)?.into_iter().flatten();
         let person = approvers.map(|who| pseudonyms.of(&who.iss, &who.sub));
-        Ok(person.map(BlockOn::Person).collect())
+        Ok(person.flat_map(BlockOn::of_person).collect())
     }
 
     /// The block on somebody who approved; none where all of them may still act.
@@ -51,10 +51,9 @@ impl App {
         tenant: &Tenant,
         approved: &[BlockOn],
     ) -> Result<Option<Block>, Refusal> {
-        let blocks = self.blocks(tenant).map_err(|why| unavailable(&why))?;
-        Ok(blocks
-            .into_iter()
-            .find(|block| approved.contains(&block.on)))
+        let blocks = self.blocks_that_stand(tenant);
+        let blocks = blocks.map_err(|why| unavailable(&why))?;
+        Ok(blocks.first_of(approved).cloned())
     }
 }
 
@@ -71,9 +70,4 @@ pub(super) fn unapproved(block: &Block) -> Refusal {
             block.since,
             block.on.lifted_by()
         ))
-}
-
-fn block_of<'a>(blocks: &'a [Block], person: &Digest) -> Option<&'a Block> {
-    let on = BlockOn::Person(*person);
-    blocks.iter().find(|block| block.on == on)
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::end::ATTEMPTS;
 use super::ending::by_word;
-use super::held::Acknowledged;
+use super::held::{Part, Said, Word};
 use super::refuse::{Refused, Trail, unavailable};
 use super::{App, Tenant};
 use crate::verify::VerifiedSignal;
@@ -41,7 +41,8 @@ impl App {
     /// does not matter.
     ///
     /// # Errors
-    /// The refusal: neither ledger nor journal can take it.
+    /// The refusal: the ledger cannot take it, and more people are held than the transmitter has a
+    /// part for.
     pub async fn signal(
         &self,
         tenant: &Tenant,
@@ -51,73 +52,93 @@ impl App {
         let Some(over) = signal.over() else {
             return Ok(Signalled::Ignored);
         };
-        let done = self.try_signal(tenant, over).await;
+        let done = self.try_signal(tenant, signal, over).await;
         done.map_err(|refusal| self.refuse(tenant, trail, refusal))
     }
 
-    async fn try_signal(&self, tenant: &Tenant, over: &Over) -> Result<Signalled, Refusal> {
+    async fn try_signal(
+        &self,
+        tenant: &Tenant,
+        signal: &VerifiedSignal,
+        over: &Over,
+    ) -> Result<Signalled, Refusal> {
         for _ in 0..ATTEMPTS {
             let now = self.now();
             // Whoever was not heard while the server slept has not fallen silent.
             self.wake(now);
-            let epochs = [EpochOf::Person(over.person), barred_by(over.person)];
+            let mut word = word(tenant, signal, over, now);
             let query = FactsQuery {
-                epochs: &epochs,
+                epochs: &epochs(&word),
                 ..FactsQuery::default()
             };
             let facts = match self.store.facts(tenant.name(), &query) {
                 Ok(facts) => facts,
-                Err(why) => return self.signal_unread(tenant, over, now, why).await,
+                Err(why) => return self.hold_word(tenant, &word, why).await,
             };
-            let Some(append) = append(over, &facts, now)? else {
-                return Ok(self.known());
+            let Some(append) = append(&word, &facts)? else {
+                if self.held.keeps(tenant.name(), &word.person) {
+                    return Ok(Signalled::Known);
+                }
+                // It is obeyed, but what is obeyed may be lost: it has a part of its own as well.
+                return self.hold_word(tenant, &word, waits()).await;
             };
-            match self.held.end_of_person(tenant.name(), append).await {
-                Ok(done) => return Ok(Signalled::of(&done)),
-                // The same word came twice at once.
-                Err(AppendError::Stale(_)) => {}
+            match self.store.append(tenant.name(), append).await {
+                Ok(_) => return Ok(Signalled::Over { recorded: true }),
+                Err(AppendError::Unavailable(why) | AppendError::Unknown(why)) => {
+                    // One that has barred already may have been lifted since.
+                    if has_barred(&word, &facts) {
+                        word.barred = None;
+                    }
+                    return self.hold_word(tenant, &word, why).await;
+                }
+                // The same word came twice at once, or what bars the person was lifted meanwhile.
+                Err(AppendError::Stale(_) | AppendError::Conflict) => {}
                 Err(error) => self.after_failure(tenant, error, false).await?,
             }
         }
         Err(unavailable(&"the person did not stand still"))
     }
 
-    /// Obeys it although nothing can be read.
-    async fn signal_unread(
+    /// Obeys it although it cannot be recorded.
+    async fn hold_word(
         &self,
         tenant: &Tenant,
-        over: &Over,
-        now: Time,
+        word: &Word,
         why: Unavailable,
     ) -> Result<Signalled, Refusal> {
-        let Some(append) = append(over, &Facts::default(), now)? else {
-            return Ok(self.known());
+        let part = Part {
+            tenants: self.tenants.len(),
+            transmitters: tenant.loaded().receivers.len(),
         };
-        let held = self.held.hold_of_person(tenant.name(), &append, why);
-        let done = held.await.map_err(|why| unavailable(&why))?;
-        Ok(done.as_ref().map_or_else(|| self.known(), Signalled::of))
+        let held = self.held.hold_word(word, part, why).await;
+        let held = held.map_err(|why| unavailable(&why))?;
+        Ok(Signalled::Over {
+            recorded: held.is_durable(),
+        })
     }
 
     /// Whether the clock has jumped and not settled: what is judged by it is not judged for good.
     pub(crate) fn has_jumped(&self) -> bool {
         self.held.jump().is_some()
     }
-
-    /// What is known may be obeyed alone: whoever says it must keep it until it is kept here.
-    fn known(&self) -> Signalled {
-        if self.held.is_durable() {
-            Signalled::Known
-        } else {
-            Signalled::Over { recorded: false }
-        }
-    }
 }
 
-impl Signalled {
-    const fn of(done: &Acknowledged) -> Self {
-        Self::Over {
-            recorded: done.is_durable(),
-        }
+fn waits() -> Unavailable {
+    Unavailable("what was said of people waits for the ledger".to_owned())
+}
+
+fn word(tenant: &Tenant, signal: &VerifiedSignal, over: &Over, now: Time) -> Word {
+    let said = Said {
+        upto: over.upto,
+        at: now,
+        said: over.said.clone(),
+    };
+    Word {
+        tenant: tenant.name().clone(),
+        from: signal.from().clone(),
+        person: over.person,
+        barred: over.bars.then(|| said.clone()),
+        over: said,
     }
 }
 
@@ -127,49 +148,64 @@ pub(super) fn barred_by(person: Digest) -> EpochOf {
     EpochOf::Person(Digest(sha256_of_parts(&[b"barred\0", &person.0])))
 }
 
-/// What is to be recorded; none where all of it is known.
-fn append(over: &Over, facts: &Facts, now: Time) -> Result<Option<Append>, Refusal> {
-    let value = |of: &EpochOf| {
-        let found = facts.epochs.iter().find(|epoch| epoch.of == *of);
-        found.map_or(0, |epoch| epoch.at)
-    };
-    let word = |person, until| PersonWrite {
+/// The epochs by which a word is judged.
+pub(super) fn epochs(word: &Word) -> [EpochOf; 2] {
+    [EpochOf::Person(word.person), barred_by(word.person)]
+}
+
+/// What is to be recorded of a word by the facts of its epochs; none where all of it is known.
+pub(super) fn append(word: &Word, facts: &Facts) -> Result<Option<Append>, Refusal> {
+    let heard = |person, of: &Said, until| PersonWrite {
         person,
         over: PersonOver {
-            upto: over.upto,
-            at: now,
-            said: over.said.clone(),
+            upto: of.upto,
+            at: of.at,
+            said: of.said.clone(),
         },
-        until: now + until,
+        until: of.at + until,
     };
-    let upto = over.upto.millis();
     let mut append = Append {
-        now,
+        now: word.at(),
         ..Append::default()
     };
-    if value(&EpochOf::Person(over.person)) < upto {
-        append.people.push(word(over.person, KEPT));
+    if value(facts, &EpochOf::Person(word.person)) < word.over.upto.millis() {
+        append.people.push(heard(word.person, &word.over, KEPT));
     }
-    let bar = barred_by(over.person);
-    if over.bars
-        && value(&bar) < upto
-        && let EpochOf::Person(mark) = bar
+    if let Some(barred) = &word.barred
+        && !has_barred(word, facts)
+        && let EpochOf::Person(mark) = barred_by(word.person)
     {
-        append.relies.push(Epoch::of_person(mark, over.upto));
-        append.people.push(word(mark, BAR_KEPT));
-        let on = BlockOn::Person(over.person);
-        if facts.blocks.iter().all(|block| block.on != on) {
+        append.relies.push(Epoch::of_person(mark, barred.upto));
+        append.people.push(heard(mark, barred, BAR_KEPT));
+        let on = BlockOn::Barred(word.person);
+        if facts.blocks.stands(&on) {
+            // Whoever lifts it meanwhile has not seen this.
+            append.blocked.push(on);
+        } else {
             append.notes.push(Note {
                 kind: "block.set",
                 data: json!({"on": on.to_string()}).to_string(),
-                annex: Some(by_word(&over.said)?),
+                annex: Some(by_word(&barred.said)?),
             });
             append.blocks.push(Block {
                 on,
                 task: None,
-                since: now,
+                since: barred.at,
             });
         }
     }
     Ok((!append.people.is_empty()).then_some(append))
+}
+
+/// Whether a word has barred its person before, or one that reaches further: it does not again, for
+/// what it set may have been lifted.
+fn has_barred(word: &Word, facts: &Facts) -> bool {
+    let barred = value(facts, &barred_by(word.person));
+    let reaches = word.barred.as_ref().map(|said| said.upto.millis());
+    reaches.is_none_or(|upto| upto <= barred)
+}
+
+fn value(facts: &Facts, of: &EpochOf) -> u64 {
+    let found = facts.epochs.iter().find(|epoch| epoch.of == *of);
+    found.map_or(0, |epoch| epoch.at)
 }

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use dayfly_domain::{Cause, ClientId, Digest, Name, Refusal, Task, Time, apply};
-use dayfly_store::{Annex, Append, OpenTask, Unavailable};
+use dayfly_domain::{
+    Block, BlockOn, Blocks, Cause, ClientId, Digest, Name, Refusal, Task, TaskId, Time, apply,
+};
+use dayfly_store::{Annex, Append, Note, OpenTask, Unavailable};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::actor::Signature;
-use super::cut::{InstanceEnded, block_on, blocked_instance, cut_events};
+use super::cut::{Blocking, InstanceEnded, block_on, blocked_instance, cut_events, own_instance};
 use super::end::Ended;
 use super::instance::{InstanceOf, uppermost};
 use super::moved::Taken;
@@ -27,12 +30,17 @@ pub(super) struct Sought {
     by: Option<Digest>,
     /// Who and why.
     annex: String,
+    /// Whether what is found is blocked as well: the series of a task, the instance of a client.
+    #[serde(default, skip_serializing_if = "is_not")]
+    block: bool,
 }
 
 /// What is to be found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub(super) enum What {
+    /// A task.
+    Task(TaskId),
     /// A client, with what was delegated from it.
     Client(ClientId),
     /// Every client of a job, pod or process, of one issuer or of whichever vouches for it.
@@ -46,31 +54,66 @@ pub(super) enum What {
 
 impl App {
     /// Ends a client although nothing can be read: it is held, and found when the ledger is back.
-    /// Which instance it has is not known, so none is blocked.
-    pub(super) async fn end_unread(
+    /// Which instance it has is not known before, and where it is to be blocked it is then.
+    pub(super) async fn end_client_unread(
         &self,
         tenant: &Tenant,
         client: ClientId,
         block: bool,
         signed: &Signature,
         why: Unavailable,
+    ) -> Result<(Ended, Blocking), Refusal> {
+        let what = What::Client(client);
+        let mut ended = self
+            .end_unread(tenant, (what, client.task), block, signed, why)
+            .await;
+        ended.client = Some(client);
+        let blocking = if block {
+            Blocking::WhenFound
+        } else {
+            Blocking::Nothing
+        };
+        Ok((ended, blocking))
+    }
+
+    /// Ends a task although nothing can be read. Its series, which is not known before, is blocked
+    /// when it is found.
+    pub(super) async fn end_task_unread(
+        &self,
+        tenant: &Tenant,
+        task: TaskId,
+        signed: &Signature,
+        why: Unavailable,
     ) -> Result<Ended, Refusal> {
-        if block {
-            return Err(unavailable(&why).hint(
-                "end it without `--block`, and block its instance with `instance end --block`",
-            ));
-        }
+        let what = What::Task(task);
+        let ended = self
+            .end_unread(tenant, (what, task), true, signed, why)
+            .await;
+        Ok(Ended {
+            task_ended: true,
+            ..ended
+        })
+    }
+
+    async fn end_unread(
+        &self,
+        tenant: &Tenant,
+        (what, task): (What, TaskId),
+        block: bool,
+        signed: &Signature,
+        why: Unavailable,
+    ) -> Ended {
         let at = self.now();
         let append = Append {
             now: at,
             ..Append::default()
         };
-        let sought = Sought::new(What::Client(client), at, signed);
+        let sought = Sought::new(what, block, at, signed);
         let held = self.held.hold_sought(tenant.name(), &append, sought, why);
         let recorded = held.await.is_durable();
-        Ok(Ended {
-            task: client.task,
-            client: Some(client),
+        Ended {
+            task,
+            client: None,
             cause: Cause::Operator,
             at,
             // None of its credentials outlives the longest window there is.
@@ -78,11 +121,12 @@ impl App {
             task_ended: false,
             head: self.last_head_note(tenant),
             recorded,
-        })
+        }
     }
 
     /// Ends an instance although nothing can be read, and blocks it where that is wanted: what is
-    /// open of it is over, and it is not known which tasks that are.
+    /// open of it is over, and it is not known which tasks that are. Where it is not known either
+    /// whose instance it is, it is blocked when it is found.
     pub(super) async fn cut_unread(
         &self,
         tenant: &Tenant,
@@ -91,23 +135,31 @@ impl App {
         signed: &Signature,
         why: Unavailable,
     ) -> Result<InstanceEnded, Refusal> {
-        let on = block.then(|| blocked_instance(tenant, what, &[]));
-        let on = on.transpose()?;
+        let block = if !block {
+            Blocking::Nothing
+        } else {
+            match blocked_instance(tenant, what, &[]) {
+                Ok(on) => Blocking::On(on),
+                Err(_) if what.issuer.is_none() => Blocking::WhenFound,
+                Err(refusal) => return Err(refusal),
+            }
+        };
         let now = self.now();
         let mut append = Append {
             now,
             ..Append::default()
         };
-        if let Some(on) = &on {
+        if let Some(on) = block.on() {
             block_on(&mut append, on, None, signed)?;
         }
-        let sought = Sought::new(What::from(what), now, signed);
+        let when_found = block == Blocking::WhenFound;
+        let sought = Sought::new(What::from(what), when_found, now, signed);
         let done = self.held.hold_sought(tenant.name(), &append, sought, why);
         Ok(InstanceEnded {
             clients: Vec::new(),
             tasks: None,
             at: now,
-            block: on,
+            block,
             recorded: done.await.is_durable(),
         })
     }
@@ -123,12 +175,13 @@ impl From<&InstanceOf> for What {
 }
 
 impl Sought {
-    pub(super) fn new(what: What, at: Time, signed: &Signature) -> Self {
+    pub(super) fn new(what: What, block: bool, at: Time, signed: &Signature) -> Self {
         Self {
             what,
             at,
             by: signed.by(),
             annex: signed.json().to_string(),
+            block,
         }
     }
 
@@ -147,12 +200,13 @@ impl Sought {
         Ok(())
     }
 
-    /// Adds to an append what ends of these open tasks. `taken` says of each why it is over already,
-    /// where rights were taken away.
+    /// Adds to an append what ends of these open tasks, and what is to be blocked with it and is not
+    /// yet. `taken` says of each why it is over already, where rights were taken away.
     pub(super) fn add_to(
         &self,
         append: &mut Append,
         open: Vec<(OpenTask, Option<Taken>)>,
+        standing: &Blocks,
     ) -> Result<(), Refusal> {
         for (mut open, taken) in open {
             let id = open.task.id;
@@ -169,6 +223,10 @@ impl Sought {
             if events.is_empty() {
                 continue;
             }
+            if self.block {
+                self.block(append, &open.task, standing)?;
+            }
+            let begun = append.changes.iter_mut().find(|change| change.task == id);
             let more = drafted(Some(open.task.clone()), id, events, |_| match &taken {
                 Some(taken) => taken.annex(),
                 None => self.annex().map(Some),
@@ -184,6 +242,53 @@ impl Sought {
         Ok(())
     }
 
+    /// Has an append block what was found, unless it is.
+    fn block(&self, append: &mut Append, task: &Task, standing: &Blocks) -> Result<(), Refusal> {
+        let (on, about) = match &self.what {
+            What::Task(_) => {
+                let on = BlockOn::Series {
+                    issuer: task.issuer.clone(),
+                    series: task.series.clone(),
+                };
+                (on, Some(task.id))
+            }
+            What::Client(client) => match own_instance(task, client.number) {
+                Ok(on) => (on, Some(task.id)),
+                Err(why) => {
+                    tracing::error!(%client, %why, "a held end is recorded without the block that was wanted");
+                    return Ok(());
+                }
+            },
+            What::Instance { instance, .. } => {
+                let on = BlockOn::Instance {
+                    issuer: task.issuer.clone(),
+                    instance: instance.clone(),
+                };
+                (on, None)
+            }
+        };
+        if standing.stands(&on) || append.blocks.iter().any(|block| block.on == on) {
+            return Ok(());
+        }
+        let mut data = json!({ "on": on.to_string() });
+        if let Some(members) = data.as_object_mut() {
+            let about = about.map(|task| ("about".to_owned(), task.to_string().into()));
+            let by = self.by.map(|by| ("by".to_owned(), by.to_string().into()));
+            members.extend(about.into_iter().chain(by));
+        }
+        append.notes.push(Note {
+            kind: "block.set",
+            data: data.to_string(),
+            annex: Some(self.annex()?),
+        });
+        append.blocks.push(Block {
+            on,
+            task: about,
+            since: self.at,
+        });
+        Ok(())
+    }
+
     /// The active clients in a task that it ends, without those below others of them: none of them
     /// where the task waits for people and ends as a whole, and nothing where it ends none of it.
     fn concerned(&self, task: &Task) -> Option<BTreeSet<u32>> {
@@ -191,6 +296,7 @@ impl Sought {
             return None;
         }
         match &self.what {
+            What::Task(id) => (*id == task.id).then(BTreeSet::new),
             What::Client(client) => {
                 let active = task
                     .client(client.number)
@@ -215,4 +321,12 @@ impl Sought {
             data: self.annex.clone(),
         })
     }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over a reference"
+)]
+const fn is_not(block: &bool) -> bool {
+    !*block
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dayfly_domain::{Block, BlockOn, Name, Span, Time};
+use dayfly_domain::{BlockOn, Blocks, Name, Span, Time};
 use dayfly_store::{AppendError, FactsQuery, Unavailable};
 
 use super::tenant::Loaded;
@@ -155,13 +155,13 @@ impl App {
 }
 
 /// The people whom owners name by subject and who are blocked: those of the operators' provider.
-fn blocked_members(tenant: &Tenant, loaded: &Loaded, blocks: &[Block]) -> BTreeSet<String> {
+fn blocked_members(tenant: &Tenant, loaded: &Loaded, blocks: &Blocks) -> BTreeSet<String> {
     let Some(iss) = &tenant.context().operators else {
         return BTreeSet::new();
     };
     let is_blocked = |sub: &String| {
-        let on = BlockOn::Person(loaded.pseudonyms.of(iss, sub));
-        blocks.iter().any(|block| block.on == on)
+        let person = loaded.pseudonyms.of(iss, sub);
+        blocks.first_of(&BlockOn::of_person(person)).is_some()
     };
     let members = loaded.declared.owners.values();
     let members = members.flat_map(|owner| &owner.members);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dayfly_domain::access::Detail;
-use dayfly_domain::{Binding, Block, BlockOn, Bounds, Name, Span, Time, Workload};
+use dayfly_domain::{Binding, BlockOn, Blocks, Bounds, Name, Span, Time, Workload};
 
 use super::parts::Watched;
 use super::seen::Seen;
@@ -30,7 +30,7 @@ pub(crate) struct Circumstances<'a> {
     pub(crate) now: Time,
     pub(crate) declared: &'a Declared,
     /// The blocks that stand.
-    pub(crate) blocks: &'a [Block],
+    pub(crate) blocks: &'a Blocks,
     /// The people whom owners name as members by subject, and who are blocked.
     pub(crate) blocked: &'a BTreeSet<String>,
     /// What happened to each declared workload.
@@ -91,7 +91,7 @@ pub(crate) const fn is_near(used: u64, most: u64) -> bool {
 }
 
 fn is_blocked(about: &Circumstances<'_>, on: &BlockOn) -> bool {
-    about.blocks.iter().any(|block| block.on == *on)
+    about.blocks.stands(on)
 }
 
 /// How many workloads belong to an owner.
@@ -281,12 +281,13 @@ fn told(detail: &Detail) -> String {
 }
 
 /// Old blocks: each of an owner, a workload, an issuer or the tenant, and those of series, keys and
-/// instances by their issuer. Where the owner, issuer or workload is no longer declared there is
-/// nothing to be done: the block is what keeps it out.
+/// instances by their issuer, those of people that somebody set by hand together. Where the owner,
+/// issuer or workload is no longer declared there is nothing to be done: the block is what keeps it
+/// out.
 fn of_blocks(about: &Circumstances<'_>) -> Vec<What> {
     let declared = about.declared;
     let mut all: BTreeMap<String, What> = BTreeMap::new();
-    for block in about.blocks {
+    for block in about.blocks.iter() {
         if about.now.since(block.since) < STANDS {
             continue;
         }
@@ -295,6 +296,8 @@ fn of_blocks(about: &Circumstances<'_>) -> Vec<What> {
             BlockOn::Key { issuer, .. } => (format!("key:{issuer}"), None),
             BlockOn::Instance { issuer, .. } => (format!("instance:{issuer}"), None),
             BlockOn::Person(_) => ("person".to_owned(), None),
+            // It is how the account stands at its provider: nobody here has to mend it.
+            BlockOn::Barred(_) => continue,
             BlockOn::Issuer(name) if declared.issuers.contains_key(name) => {
                 (block.on.to_string(), None)
             }

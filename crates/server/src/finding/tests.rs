@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dayfly_domain::{Block, BlockOn, Bounds, Cause, Name, RefusalId, Span, Time};
+use dayfly_domain::{Block, BlockOn, Blocks, Bounds, Cause, Digest, Name, RefusalId, Span, Time};
 use dayfly_store::Append;
 
 use super::kept::Change;
@@ -31,7 +31,7 @@ fn declared(text: &str) -> Declared {
 /// What there is to find, a line each: the id, the owner and what it says.
 struct Case {
     declared: Declared,
-    blocks: Vec<Block>,
+    blocks: Blocks,
     blocked: BTreeSet<String>,
     seen: BTreeMap<Name, Seen>,
     free: Option<u64>,
@@ -47,7 +47,7 @@ impl Case {
         Self {
             seen: seen.collect(),
             declared,
-            blocks: Vec::new(),
+            blocks: Blocks::default(),
             blocked: BTreeSet::new(),
             free: None,
             was_low: false,
@@ -62,7 +62,7 @@ impl Case {
     }
 
     fn blocked(mut self, on: BlockOn, since: u64) -> Self {
-        self.blocks.push(Block {
+        self.blocks.set(Block {
             on,
             task: None,
             since: at(since),
@@ -479,6 +479,15 @@ fn blocks_are_findings_when_they_are_old_and_something_can_be_done() {
         .handed
         .insert(release.clone(), name("team-platform"));
     assert!(!handed.at(40 * DAY).ids().contains("owner:team-platform"));
+    // Those whose account is gone stay out by their provider's word; what somebody set by hand is
+    // to be looked at.
+    let person = |n| Digest([n; 32]);
+    let barred = Case::of(GOOD).blocked(BlockOn::Barred(person(1)), 0);
+    assert_eq!(barred.at(40 * DAY).ids(), "");
+    let by_hand = Case::of(GOOD)
+        .blocked(BlockOn::Barred(person(1)), 0)
+        .blocked(BlockOn::Person(person(1)), 0);
+    assert_eq!(by_hand.at(40 * DAY).ids(), "old_block/person");
     let frozen = Case::of(GOOD).blocked(BlockOn::Tenant, 0).at(40 * DAY);
     assert_eq!(frozen.ids(), "old_block/tenant");
 }

@@ -46,10 +46,10 @@ pub fn keys(store: &dyn Store, tenant: &Name) -> Result<Vec<KeyInfo>, RecordErro
 /// [`RecordError`] when they cannot be read.
 pub fn blocks(store: &dyn Store, tenant: &Name) -> Result<Vec<BlockView>, RecordError> {
     let facts = store.facts(tenant, &FactsQuery::default())?;
-    let view = |Block { on, task, since }| BlockView {
+    let view = |Block { on, task, since }: Block| BlockView {
         on: on.to_string(),
         task,
         since,
     };
-    Ok(facts.blocks.into_iter().map(view).collect())
+    Ok(facts.blocks.to_vec().into_iter().map(view).collect())
 }

@@ -1,6 +1,6 @@
 //! Owners and workloads of a tenant, and what stands in their way.
 
-use dayfly_domain::{Block, BlockOn, Kind, Name, Time};
+use dayfly_domain::{BlockOn, Blocks, Kind, Name, Time};
 use dayfly_store::{FactsQuery, Store};
 use serde::{Deserialize, Serialize};
 
@@ -91,7 +91,7 @@ pub fn owners(
             handed_to: handed_to(name),
         });
     }
-    for block in &blocks {
+    for block in blocks.iter() {
         if let BlockOn::Owner(name) = &block.on
             && !declared.owners.contains_key(name)
         {
@@ -142,7 +142,7 @@ pub fn workloads(
             stopped_by: stopped_by.collect(),
         });
     }
-    for block in &blocks {
+    for block in blocks.iter() {
         if let BlockOn::Workload(name) = &block.on
             && !declared.workloads.contains_key(name)
         {
@@ -161,9 +161,8 @@ pub fn workloads(
     Ok(views)
 }
 
-fn since(blocks: &[Block], on: &BlockOn) -> Option<Time> {
-    let block = blocks.iter().find(|block| block.on == *on)?;
-    Some(block.since)
+fn since(blocks: &Blocks, on: &BlockOn) -> Option<Time> {
+    blocks.get(on).map(|block| block.since)
 }
 
 fn open_of(store: &dyn Store, tenant: &Name, workload: &Name) -> Result<u64, RecordError> {

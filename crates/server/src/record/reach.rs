@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dayfly_domain::access::{Detail, detail_meet};
 use dayfly_domain::{
-    Block, BlockOn, Client, ClientId, CredentialId, Event, Kind, Name, Task, TaskId, Time,
+    BlockOn, Blocks, Client, ClientId, CredentialId, Event, Kind, Name, Task, TaskId, Time,
 };
 use dayfly_store::{FactsQuery, OpenFilter, OpenTask, Store};
 use serde::{Deserialize, Serialize};
@@ -323,9 +323,9 @@ fn client_reach(task: &Task, number: u32, client: &Client, access: Vec<Detail>) 
 }
 
 /// Those of these that are blocked, each with since when.
-fn standing(blocks: &[Block], stops: &[BlockOn]) -> Vec<(String, Time)> {
+fn standing(blocks: &Blocks, stops: &[BlockOn]) -> Vec<(String, Time)> {
     let stand = stops.iter().filter_map(|on| {
-        let block = blocks.iter().find(|block| block.on == *on)?;
+        let block = blocks.get(on)?;
         Some((on.to_string(), block.since))
     });
     stand.collect()

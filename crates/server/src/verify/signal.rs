@@ -53,6 +53,7 @@ pub struct Receiver {
 /// An event that is proven to be its transmitter's. Only [`Receiver::verify`] makes one.
 #[derive(Clone, Debug)]
 pub struct VerifiedSignal {
+    from: Name,
     jti: String,
     over: Option<Over>,
 }
@@ -148,6 +149,12 @@ impl Unfit {
 }
 
 impl VerifiedSignal {
+    /// The declared transmitter that said it.
+    #[must_use]
+    pub const fn from(&self) -> &Name {
+        &self.from
+    }
+
     /// Its `jti`.
     #[must_use]
     pub fn jti(&self) -> &str {
@@ -289,6 +296,7 @@ impl Receiver {
             }),
         };
         Ok(VerifiedSignal {
+            from: self.name.clone(),
             jti: jti.to_owned(),
             over,
         })

@@ -54,7 +54,7 @@ impl World {
 
     fn blocks(&self) -> Vec<Block> {
         let facts = self.store.facts(&acme(), &FactsQuery::default());
-        facts.unwrap().blocks
+        facts.unwrap().blocks.to_vec()
     }
 
     /// Checks that nothing was granted at any position between a containment and its lifting.

@@ -47,6 +47,7 @@ mod reasons;
 mod refusals;
 mod resources;
 mod runs;
+mod signal_bars;
 mod signal_polls;
 mod signal_races;
 mod signals;

@@ -11,6 +11,7 @@ use axum::routing::post;
 use dayfly_server::telemetry::Metrics;
 use dayfly_server::transmitters::fetch_events;
 use dayfly_store::Fault;
+use dayfly_store::clock::Clock as _;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -292,4 +293,48 @@ async fn events_that_do_not_fit_into_one_answer_come_in_smaller_ones() {
     }
     assert!(!world.is_active(&job.token).await);
     assert_eq!(world.app.warnings(), Vec::<String>::new());
+}
+
+/// What is fetched while the clock has jumped is obeyed and not acknowledged, and nothing is refused
+/// for good by a time that may be wrong; once the clock has settled it is judged for good.
+#[tokio::test]
+async fn what_is_fetched_while_the_clock_has_jumped_is_obeyed_and_told_once_more() {
+    let (transmitter, url) = Transmitter::start().await;
+    let world = World::declared(&polling(&url)).await;
+    let (mona, dora) = (
+        world.logged_in("mona", 60).await,
+        world.logged_in("dora", 60).await,
+    );
+    world.app.sweep().await;
+    // The clock goes ahead: what was said before it seems to be older than anything may be.
+    let old = event(&world, SESSION, "dora");
+    let right = world.clock.now();
+    world
+        .clock
+        .jump(right + dayfly_domain::Span::from_seconds(40 * 86_400));
+    let now = transmitter.tell(&event(&world, SESSION, "mona"));
+    let old = transmitter.tell(&old);
+    let (_stop, _fetching) = fetch(&world);
+    transmitter.asked(3).await;
+    {
+        let told = transmitter.state.lock().unwrap();
+        assert!(
+            told.acknowledged.is_empty() && told.unfit.is_empty(),
+            "{told:?}"
+        );
+    }
+    assert!(!world.is_active(&mona.token).await);
+    // It is set right, and settles.
+    world.clock.jump(right);
+    world.app.sweep().await;
+    world.wait(11);
+    world.app.sweep().await;
+    // What was said by the wrong clock is not yet, and is left to come again.
+    transmitter.until(|told| told.acknowledged.len() == 1).await;
+    {
+        let told = transmitter.state.lock().unwrap();
+        assert_eq!(told.acknowledged, [old]);
+        assert!(told.unfit.is_empty() && told.waiting.contains_key(&now));
+    }
+    assert!(!world.is_active(&dora.token).await);
 }

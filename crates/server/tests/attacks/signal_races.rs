@@ -9,7 +9,11 @@ use super::signals::{DISABLED, OPERATORS, SESSION, declared, event, set};
 use super::world::{TENANT, World};
 
 /// Pushes an event from elsewhere, in the middle of what is under way.
-fn meanwhile(world: &World, kind: &str, sub: &str) -> impl Future<Output = ()> + Send + 'static {
+pub(crate) fn meanwhile(
+    world: &World,
+    kind: &str,
+    sub: &str,
+) -> impl Future<Output = ()> + Send + 'static {
     let (http, body) = (world.http.clone(), set(&event(world, kind, sub)));
     let url = format!("http://{}/acme/signals/idp", world.address());
     async move {

@@ -165,7 +165,7 @@ async fn an_account_that_is_gone_stays_out_until_an_operator_lets_it_in() {
         let [block] = blocks.as_slice() else {
             panic!("{blocks:?}")
         };
-        assert!(block.on.to_string().starts_with("person:"), "{}", block.on);
+        assert!(block.on.to_string().starts_with("barred:"), "{}", block.on);
         let by = Actor::Local { uid: 7 };
         let lifted = world.app.unblock(&tenant, block.on.clone(), &by, "back");
         lifted.await.unwrap();

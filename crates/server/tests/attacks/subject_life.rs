@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::approval::{asked_of, person};
 use super::delegation::scope;
 use super::job::{Job, claims, new_key, payload, signed, with};
+use super::signals::{DISABLED, SESSION};
 use super::subjects::{Asking, MAIL, PEOPLE, STAFF, TYPE_ID_TOKEN, declared, mona, untold};
 use super::world::{ARTIFACTS, Reply, TENANT, World, acme, unique, write_tenant};
 
@@ -163,6 +164,56 @@ async fn a_task_ends_with_the_session_that_it_was_declared_for() {
     let her = with(mona(&world), json!({"auth_time": began}));
     let (reply, _) = world.concierge(1, "1", Some(&her)).await;
     assert_eq!(reply.body["task_expires_at"], began + 3600);
+}
+
+/// The same by the provider's own word over the wire; and whose account is gone nobody acts for any
+/// more, however new the authentication.
+#[tokio::test]
+async fn a_word_about_a_person_ends_what_agents_do_for_that_person() {
+    let signals = r#"
+[signals.idp]
+issuer = "https://idp.example/events"
+jwks = { file = "jwks.json" }
+people = "staff"
+push = { secret_file = "events.secret" }
+"#;
+    let world = World::declared(&format!("{}{signals}", untold())).await;
+    let her = mona(&world);
+    let dora = with(her.clone(), json!({"sub": "dora", "jti": unique()}));
+    let job = world.assist(1, &her).await;
+    let child = world.child(&job, &scope("artifacts")).await;
+    let other = world.assist(2, &dora).await;
+    let alone = world.job_of(5, 3, &[("resource", ARTIFACTS)]).await;
+    world.hears(SESSION, "mona-4711").await;
+    for over in [&job, &child] {
+        assert_eq!(world.renew(over, &[]).await.rule(), "rights_removed");
+    }
+    assert!(!world.is_active(&child.token).await);
+    assert_eq!(world.introspect("mail", &job.token).await["active"], false);
+    assert!(world.is_active(&alone.token).await);
+    assert_eq!(world.renew(&other, &[]).await.status, 200);
+    let anew = with(
+        her.clone(),
+        json!({"auth_time": world.now() - 20, "jti": unique()}),
+    );
+    let judged = world.judged(5, &signed(&anew), TYPE_ID_TOKEN).await;
+    assert_eq!(judged, "granted");
+
+    world.hears(DISABLED, "dora").await;
+    assert_eq!(world.renew(&other, &[]).await.rule(), "rights_removed");
+    world.wait(60);
+    let now = world.now();
+    let anew = with(
+        dora,
+        json!({"auth_time": now - 5, "iat": now, "exp": now + 300, "jti": unique()}),
+    );
+    let judged = world.judged(5, &signed(&anew), TYPE_ID_TOKEN).await;
+    assert_eq!(judged, "blocked");
+    assert_eq!(world.app.sweep().await, 2);
+    let leaves = world.leaves();
+    let ended = leaves.iter().filter(|leaf| leaf["kind"] == "task.ended");
+    let causes: Vec<&Value> = ended.map(|leaf| &leaf["data"]["cause"]).collect();
+    assert_eq!(causes, ["upstream", "upstream"]);
 }
 
 #[tokio::test]

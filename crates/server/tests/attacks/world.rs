@@ -173,6 +173,7 @@ impl World {
             then_revision: Mutex::default(),
             first_lift: Mutex::default(),
             first_block: Mutex::default(),
+            first_word: Mutex::default(),
             first_use: Mutex::default(),
             then_use: Mutex::default(),
             blind: AtomicBool::new(false),
@@ -537,6 +538,7 @@ pub(crate) struct Door {
     then_revision: Mutex<Option<Before>>,
     first_lift: Mutex<Option<Before>>,
     first_block: Mutex<Option<Before>>,
+    first_word: Mutex<Option<Before>>,
     first_use: Mutex<Option<Before>>,
     then_use: Mutex<Option<Before>>,
     /// Whether nothing can be read.
@@ -551,6 +553,11 @@ pub(crate) struct Door {
 }
 
 impl Door {
+    /// The store behind it.
+    pub(crate) fn inner(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.inner)
+    }
+
     /// The threads that have read entries since this was asked last.
     pub(crate) fn readers(&self) -> Vec<std::thread::ThreadId> {
         std::mem::take(&mut self.readers.lock().unwrap())
@@ -628,6 +635,11 @@ impl Door {
         *self.first_block.lock().unwrap() = Some(Box::pin(first));
     }
 
+    /// Before the next append that says something of a person, this goes.
+    pub(crate) fn before_word(&self, first: impl Future<Output = ()> + Send + 'static) {
+        *self.first_word.lock().unwrap() = Some(Box::pin(first));
+    }
+
     /// Before the next uses are handed over, this goes.
     pub(crate) fn before_use(&self, first: impl Future<Output = ()> + Send + 'static) {
         *self.first_use.lock().unwrap() = Some(Box::pin(first));
@@ -642,7 +654,9 @@ impl Door {
         let ends = |change: &Change| change.next.has_ended();
         let lift = (!append.lifts.is_empty()).then(|| self.first_lift.lock().unwrap().take());
         let block = (!append.blocks.is_empty()).then(|| self.first_block.lock().unwrap().take());
-        let next = if let Some(other) = lift.flatten().or(block.flatten()) {
+        let word = (!append.people.is_empty()).then(|| self.first_word.lock().unwrap().take());
+        let other = lift.flatten().or(block.flatten()).or(word.flatten());
+        let next = if let Some(other) = other {
             Some(other)
         } else if append.revises {
             self.first_revision.lock().unwrap().take()

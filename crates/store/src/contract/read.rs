@@ -1,7 +1,7 @@
 //! What is asked of committed state, and what is answered: the reading half of the contract.
 
 use dayfly_domain::{
-    Block, Claim, Closed, Counts, Digest, Epoch, EpochOf, Heard, Name, Spent, Task, TaskId, Time,
+    Blocks, Claim, Closed, Counts, Digest, Epoch, EpochOf, Heard, Name, Spent, Task, TaskId, Time,
 };
 use dayfly_ledger::Hash;
 
@@ -47,8 +47,8 @@ pub struct Facts {
     pub counts: Counts,
     /// The epochs asked for, in the order asked.
     pub epochs: Vec<Epoch>,
-    /// All blocks.
-    pub blocks: Vec<Block>,
+    /// All blocks, as they are shared with the store: nothing is copied.
+    pub blocks: Blocks,
     /// The revision of the declared state; 0 before the first.
     pub revision: u64,
     /// The documents asked for, in order of their names.

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dayfly_domain::{
-    Block, Claim, ClaimState, ClientId, Closed, Counts, Digest, Epoch, EpochOf, Heard, Limits,
-    Name, Span, Spent, Task, TaskId, TaskState, Time,
+    BlockOn, Blocks, Claim, ClaimState, ClientId, Closed, Counts, Digest, Epoch, EpochOf, Heard,
+    Limits, Name, Span, Spent, Task, TaskId, TaskState, Time,
 };
 use dayfly_ledger::leaf::LeafError;
 use dayfly_ledger::tile::TILE_WIDTH;
@@ -39,7 +39,7 @@ pub(super) struct Ledger {
     epochs: BTreeMap<EpochOf, u64>,
     people: BTreeMap<Digest, PersonWrite>,
     pub(super) revision: u64,
-    pub(super) blocks: Vec<Block>,
+    pub(super) blocks: Blocks,
     documents: BTreeMap<String, Vec<u8>>,
     starts: Vec<(Name, Time)>,
     pub(super) counters: BTreeMap<(ClientId, String), u64>,
@@ -97,7 +97,7 @@ impl Ledger {
             epochs: BTreeMap::new(),
             people: BTreeMap::new(),
             revision: 0,
-            blocks: Vec::new(),
+            blocks: Blocks::default(),
             documents: BTreeMap::new(),
             starts: Vec::new(),
             counters: BTreeMap::new(),
@@ -119,11 +119,8 @@ impl Ledger {
         if let Some(of) = self.moved_since(&append.relies) {
             return Err(AppendError::Stale(of));
         }
-        if append
-            .unblocked
-            .iter()
-            .any(|on| self.blocks.iter().any(|block| block.on == *on))
-        {
+        let blocked = |on: &BlockOn| self.blocks.stands(on);
+        if append.unblocked.iter().any(blocked) || !append.blocked.iter().all(blocked) {
             return Err(AppendError::Conflict);
         }
         if let Some(asked) = &append.asks {
@@ -390,11 +387,11 @@ impl Ledger {
             );
         }
         for block in &append.blocks {
-            self.blocks.retain(|other| other.on != block.on);
-            self.blocks.push(block.clone());
+            self.blocks.set(block.clone());
         }
-        self.blocks
-            .retain(|block| !append.lifts.contains(&block.on));
+        for on in &append.lifts {
+            self.blocks.lift(on);
+        }
         for of in &append.moves {
             *self.epochs.entry(of.clone()).or_default() += 1;
         }

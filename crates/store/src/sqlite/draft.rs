@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use dayfly_domain::{Block, Counts, Digest, Epoch, EpochOf, Name, TaskId, Time};
+use dayfly_domain::{Blocks, Counts, Digest, Epoch, EpochOf, Name, TaskId, Time};
 use dayfly_ledger::TileWriter;
 
 use super::people::{Known, People};
@@ -29,7 +29,7 @@ pub(super) struct Draft {
     /// Whether annexes were erased.
     pub(super) erased: bool,
     pub(super) revision: u64,
-    pub(super) blocks: Arc<Vec<Block>>,
+    pub(super) blocks: Blocks,
     /// Counts that changed.
     pub(super) tallies: HashMap<Name, Tally>,
     /// Uses counted, by task, client and name.
@@ -67,7 +67,7 @@ impl Draft {
             moved: false,
             erased: false,
             revision: from.revision,
-            blocks: Arc::clone(&from.blocks),
+            blocks: from.blocks.clone(),
             tallies: HashMap::new(),
             counters: HashMap::new(),
         }

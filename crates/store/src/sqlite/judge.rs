@@ -87,8 +87,8 @@ impl Place<'_> {
         if let Some(of) = self.draft.moved_since(&append.relies, self.view) {
             return Err(AppendError::Stale(of).into());
         }
-        let blocked = |on: &BlockOn| self.draft.blocks.iter().any(|block| block.on == *on);
-        if append.unblocked.iter().any(blocked) {
+        let blocked = |on: &BlockOn| self.draft.blocks.stands(on);
+        if append.unblocked.iter().any(blocked) || !append.blocked.iter().all(blocked) {
             return Err(AppendError::Conflict.into());
         }
         if let Some(asked) = &append.asks {

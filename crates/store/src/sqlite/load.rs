@@ -203,7 +203,7 @@ fn load_small(db: &Connection, view: &mut View) -> Result<(), OpenError> {
         "SELECT tenant, block FROM blocks ORDER BY tenant, target",
         view,
         |tenant, row| {
-            Arc::make_mut(&mut tenant.blocks).push(json::<Block>(row, 1)?);
+            tenant.blocks.set(json::<Block>(row, 1)?);
             Ok(())
         },
     )?;

@@ -131,7 +131,7 @@ impl Reader {
                 .iter()
                 .map(|of| epoch(tenant.value(of), of))
                 .collect(),
-            blocks: tenant.blocks.to_vec(),
+            blocks: tenant.blocks.clone(),
             revision: tenant.revision,
             ..Facts::default()
         };

@@ -367,9 +367,7 @@ impl Desk<'_> {
 
     fn write_declared(&mut self, append: &Append) -> rusqlite::Result<()> {
         for block in &append.blocks {
-            let blocks = Arc::make_mut(&mut self.draft.blocks);
-            blocks.retain(|other| other.on != block.on);
-            blocks.push(block.clone());
+            self.draft.blocks.set(block.clone());
             self.db
                 .prepare_cached(
                     "INSERT OR REPLACE INTO blocks (tenant, target, block) VALUES (?1, ?2, ?3)",
@@ -377,7 +375,7 @@ impl Desk<'_> {
                 .execute((self.tenant, block.on.to_string(), json(block)?))?;
         }
         for on in &append.lifts {
-            Arc::make_mut(&mut self.draft.blocks).retain(|block| block.on != *on);
+            self.draft.blocks.lift(on);
             self.db
                 .prepare_cached("DELETE FROM blocks WHERE tenant = ?1 AND target = ?2")?
                 .execute((self.tenant, on.to_string()))?;

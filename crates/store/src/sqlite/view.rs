@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use dayfly_domain::{Block, Epoch, EpochOf, Heard, HeartbeatMode, Name, Span, Task, TaskId, Time};
+use dayfly_domain::{Blocks, Epoch, EpochOf, Heard, HeartbeatMode, Name, Span, Task, TaskId, Time};
 use dayfly_ledger::{Hash, TileWriter};
 
 use super::due::Due;
@@ -51,7 +51,7 @@ pub(super) struct TenantView {
     pub(super) epochs: Arc<Epochs>,
     pub(super) people: KnownPeople,
     pub(super) revision: u64,
-    pub(super) blocks: Arc<Vec<Block>>,
+    pub(super) blocks: Blocks,
     pub(super) tallies: HashMap<Name, Tally>,
     pub(super) hearing: Mutex<Hearing>,
     pub(super) due: Mutex<Due>,

@@ -1,6 +1,6 @@
 //! Epochs, the revision, limits, blocks and documents, judged at the position.
 
-use dayfly_domain::{Block, BlockOn, Cause, Epoch, EpochOf, Limits, TaskId};
+use dayfly_domain::{Block, BlockOn, Cause, Digest, Epoch, EpochOf, Limits, TaskId};
 use dayfly_store::{Append, AppendError, Document, FactsQuery, OpenFilter};
 
 use super::fixture::*;
@@ -268,11 +268,7 @@ pub(crate) fn blocks_stand_until_lifted<S: Subject>() {
         task: None,
         ..block("a")
     }]));
-    let blocks = |bench: &Bench<S>| {
-        let mut blocks = bench.facts(&FactsQuery::default()).blocks;
-        blocks.sort_by_key(|block| block.on.clone());
-        blocks
-    };
+    let blocks = |bench: &Bench<S>| bench.facts(&FactsQuery::default()).blocks.to_vec();
     let wanted = [
         Block {
             task: None,
@@ -294,15 +290,57 @@ pub(crate) fn blocks_stand_until_lifted<S: Subject>() {
         Some(AppendError::Conflict)
     );
     bench.commit(relying("c"));
-    bench.commit(Append {
+    // And so is whatever relies on its being blocked.
+    let lifting = |series: &str, lifts: &[&str]| Append {
         now: NOON,
-        lifts: vec![on("a"), on("c")],
+        blocked: vec![on(series)],
+        lifts: lifts.iter().map(|series| on(series)).collect(),
         ..Append::default()
-    });
+    };
+    bench.commit(lifting("a", &["a", "c"]));
+    for nothing in ["a", "c"] {
+        let again = bench.append(lifting(nothing, &["b"]));
+        assert_eq!(again.err(), Some(AppendError::Conflict), "{nothing}");
+    }
     bench.commit(relying("a"));
     assert_eq!(blocks(&bench), wanted[1..]);
     bench.subject.reopen();
     assert_eq!(blocks(&bench), wanted[1..]);
+}
+
+pub(crate) fn blocks_are_read_without_copying_them<S: Subject>() {
+    let mut bench = Bench::<S>::new();
+    let block = |person: u32| {
+        let mut digest = [0; 32];
+        digest[..4].copy_from_slice(&person.to_be_bytes());
+        Block {
+            on: BlockOn::Barred(Digest(digest)),
+            task: None,
+            since: NOON,
+        }
+    };
+    bench.commit(Append {
+        now: NOON,
+        blocks: (0..2000).map(block).collect(),
+        ..Append::default()
+    });
+    for _ in 0..2 {
+        let read = || bench.facts(&FactsQuery::default()).blocks;
+        let (one, other) = (read(), read());
+        assert!(one.is_one_with(&other), "each read has a copy of its own");
+        assert_eq!(one.iter().count(), 2000);
+        assert!(one.stands(&block(1999).on) && !one.stands(&block(2000).on));
+        bench.subject.reopen();
+    }
+    // What was read stays as it was.
+    let before = bench.facts(&FactsQuery::default()).blocks;
+    bench.commit(Append {
+        now: NOON,
+        lifts: vec![block(7).on],
+        ..Append::default()
+    });
+    let after = bench.facts(&FactsQuery::default()).blocks;
+    assert!(before.stands(&block(7).on) && !after.stands(&block(7).on));
 }
 
 pub(crate) fn documents_are_found_by_prefix<S: Subject>() {

@@ -64,7 +64,7 @@ macro_rules! conformance {
             a_moved_epoch_of_a_delegated_client_is_its_own,
             tasks_on_a_moved_epoch_come_in_pages, a_moved_revision_is_revised,
             limits_are_counted_at_the_position, blocks_stand_until_lifted,
-            documents_are_found_by_prefix
+            blocks_are_read_without_copying_them, documents_are_found_by_prefix
         }
         conformance! { $subject, heard:
             beats_are_seen_at_once_and_never_go_back,

@@ -64,6 +64,11 @@ pub(super) trait Scene {
         None
     }
 
+    /// What is declared.
+    fn declared(&self) -> String {
+        declared()
+    }
+
     /// Makes ready for play number `n`, with nobody else there.
     async fn ready(&self, stage: &Stage, n: u64) -> Self::Ready;
 
@@ -83,7 +88,7 @@ pub(super) struct Played {
 }
 
 impl Stage {
-    fn new() -> Self {
+    fn new(declared: &str) -> Self {
         let baton = Arc::new(Baton::default());
         let clock = Arc::new(ManualClock::at(BEGIN));
         let memory = MemoryStore::new(clock.clone());
@@ -92,7 +97,7 @@ impl Stage {
             .enable_time()
             .build()
             .unwrap();
-        let folder = folder(&declared());
+        let folder = folder(declared);
         let world = runtime.block_on(World::open(folder, clock, store.clone()));
         store.serves(&world.app);
         runtime.block_on(world.app.sweep());
@@ -167,7 +172,8 @@ impl Stage {
 
 /// Plays a scene in every order; gives how many there are.
 pub(super) fn explore<S: Scene + Sync>(scene: &S) -> u64 {
-    let mut stage = Stage::new();
+    let declared = scene.declared();
+    let mut stage = Stage::new(&declared);
     let mut choices: Vec<usize> = Vec::new();
     let mut plays = 0;
     loop {
@@ -175,7 +181,7 @@ pub(super) fn explore<S: Scene + Sync>(scene: &S) -> u64 {
         plays += 1;
         if plays % PLAYS == 0 {
             record::check(&stage.store.inner).unwrap();
-            stage = Stage::new();
+            stage = Stage::new(&declared);
         }
         // The next play differs as late as can be.
         let later = made.iter().rposition(|(choice, of)| choice + 1 < *of);
@@ -284,7 +290,12 @@ impl Stage {
         let leaves = self.leaves(played);
         let end = leaves.iter().position(is_end);
         let end = end.unwrap_or_else(|| panic!("no such end: {leaves:?}"));
-        let grants = ["task.started", "client.registered", "credential.issued"];
+        let grants = [
+            "task.started",
+            "client.registered",
+            "client.delegated",
+            "credential.issued",
+        ];
         let late = leaves
             .iter()
             .skip(end)

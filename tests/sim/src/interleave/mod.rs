@@ -11,3 +11,4 @@ mod explore;
 mod pairs;
 mod stalls;
 mod uses;
+mod words;

@@ -111,7 +111,7 @@ impl Running {
         let app = &self.world.app;
         let done = app.unblock(&self.world.tenant, on, &BY, "simulated").await;
         match done {
-            Ok(()) => {
+            Ok(_) => {
                 self.model.blocked.remove(&(workload, run));
                 Ok(())
             }

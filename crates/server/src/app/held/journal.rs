@@ -1,4 +1,4 @@
-//! The containment journal: a file beside the database that keeps ends while the ledger cannot.
+//! The containment journal: files beside the database that keep ends while the ledger cannot.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -6,14 +6,16 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::frame::{self, FIRST, PAYLOAD, Torn};
+use super::places::{Places, WORDS, WORDS_BYTES};
 use super::record::{Held, Unread};
+use super::words::Word;
 
 /// Its name within the data folder.
 pub const JOURNAL: &str = "containment.journal";
 /// Its size: some ten thousand ends. All of it is written when it is made, so that no disk that
 /// fills up later can stop it.
 pub const JOURNAL_BYTES: usize = 4 << 20;
-/// How much of it closes of runs may take that change no task; the rest is for ends.
+/// How much of it closes of runs by platforms may take that change no task; the rest is for ends.
 pub(super) const BARE_BYTES: usize = JOURNAL_BYTES / 4;
 /// The mode of the file: it names tasks, reasons and people.
 const MODE: u32 = 0o600;
@@ -44,9 +46,12 @@ pub enum JournalError {
     },
 }
 
-/// The journal of one server, open.
+/// The journal of one server, open: of ends, and of words about people.
 #[derive(Debug)]
-pub struct Journal(pub(super) Keeper<File>);
+pub struct Journal {
+    pub(super) ends: Keeper<File>,
+    pub(super) words: Places,
+}
 
 /// A journal on whatever holds its bytes.
 #[derive(Debug)]
@@ -84,27 +89,25 @@ impl Journal {
     /// # Errors
     /// [`JournalError`]; nothing may be served then.
     pub fn open(folder: &Path) -> Result<(Self, Backlog), JournalError> {
-        let path = folder.join(JOURNAL);
-        let failed = |source| JournalError::Io {
-            path: path.clone(),
-            source,
+        let (path, file, bytes) = opened(folder, JOURNAL, JOURNAL_BYTES)?;
+        let (ends, held) = Keeper::over(path, file, &bytes)?;
+        let (path, file, bytes) = opened(folder, WORDS, WORDS_BYTES)?;
+        let (places, words) = Places::over(&path, file, &bytes)?;
+        let journal = Self {
+            ends,
+            words: places,
         };
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(MODE)
-            .open(&path)
-            .map_err(failed)?;
-        let mut bytes = content(&file).map_err(failed)?;
-        // The header is what is written last, so a file without one has never held an end.
-        if bytes.iter().all(|byte| *byte == 0) {
-            make(&file, folder).map_err(failed)?;
-            bytes = content(&file).map_err(failed)?;
-        }
-        let (keeper, backlog) = Keeper::over(path, file, &bytes)?;
-        Ok((Self(keeper), backlog))
+        Ok((journal, Backlog { held, words }))
+    }
+
+    /// Forgets everything, now that the ledger has it.
+    ///
+    /// # Errors
+    /// Why the disk may still hold it; what it holds is then recorded once more, which changes
+    /// nothing.
+    pub(super) fn clear(&mut self) -> io::Result<()> {
+        self.ends.clear()?;
+        self.words.clear()
     }
 }
 
@@ -114,7 +117,7 @@ impl<D: Disk> Keeper<D> {
         path: PathBuf,
         disk: D,
         bytes: &[u8],
-    ) -> Result<(Self, Backlog), JournalError> {
+    ) -> Result<(Self, Vec<Held>), JournalError> {
         let damaged = |at| JournalError::Damaged {
             path: path.clone(),
             at,
@@ -135,7 +138,7 @@ impl<D: Disk> Keeper<D> {
             next,
             unclear: false,
         };
-        Ok((journal, Backlog(held)))
+        Ok((journal, held))
     }
 
     /// Keeps an end: it outlives process and machine once this has answered.
@@ -188,41 +191,74 @@ impl<D: Disk> Keeper<D> {
 
 /// What a journal held when it was opened.
 #[derive(Debug, Default)]
-pub struct Backlog(pub(super) Vec<Held>);
+pub struct Backlog {
+    pub(super) held: Vec<Held>,
+    pub(super) words: Vec<Word>,
+}
 
 impl Backlog {
-    /// How many ends.
+    /// How many ends and words.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.held.len() + self.words.len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
     }
 }
 
-fn content(file: &File) -> io::Result<Vec<u8>> {
-    let length = file.metadata()?.len().min(JOURNAL_BYTES as u64 + 1);
-    let mut bytes = vec![0; usize::try_from(length).unwrap_or(JOURNAL_BYTES)];
+/// Opens a file of a journal, and makes it where there is none; with its bytes.
+fn opened(
+    folder: &Path,
+    name: &str,
+    bytes: usize,
+) -> Result<(PathBuf, File, Vec<u8>), JournalError> {
+    let path = folder.join(name);
+    let opened = || {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(MODE)
+            .open(&path)?;
+        let mut found = content(&file, bytes)?;
+        // The header is what is written last, so a file without one has never held an end.
+        if found.iter().all(|byte| *byte == 0) {
+            make(&file, folder, bytes)?;
+            found = content(&file, bytes)?;
+        }
+        Ok((file, found))
+    };
+    match opened() {
+        Ok((file, found)) => Ok((path, file, found)),
+        Err(source) => Err(JournalError::Io { path, source }),
+    }
+}
+
+fn content(file: &File, whole: usize) -> io::Result<Vec<u8>> {
+    let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    let mut bytes = vec![0; length.min(whole + 1)];
     file.read_exact_at(&mut bytes, 0)?;
     Ok(bytes)
 }
 
 /// Takes the room for good: reserved first, so that a disk without it says so at once, and then
 /// written, because some file systems reserve less than a write needs.
-fn make(file: &File, folder: &Path) -> io::Result<()> {
-    let length = nix::libc::off_t::try_from(JOURNAL_BYTES).unwrap_or(nix::libc::off_t::MAX);
+fn make(file: &File, folder: &Path, bytes: usize) -> io::Result<()> {
+    let length = nix::libc::off_t::try_from(bytes).unwrap_or(nix::libc::off_t::MAX);
     match nix::fcntl::posix_fallocate(file, 0, length) {
         // Where it cannot be reserved, writing it takes it.
         Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::EINVAL) => {}
         Err(why) => return Err(why.into()),
     }
     let zeros = vec![0; PIECE];
-    for at in (0..JOURNAL_BYTES).step_by(PIECE) {
-        file.put(&zeros, at)?;
+    for at in (0..bytes).step_by(PIECE) {
+        let piece = zeros.get(..PIECE.min(bytes - at)).unwrap_or_default();
+        file.put(piece, at)?;
     }
     file.sync_all()?;
     file.put(&frame::header(1), 0)?;

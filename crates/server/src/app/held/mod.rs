@@ -9,12 +9,16 @@
 mod frame;
 mod journal;
 mod jump;
+mod places;
 mod record;
 mod resume;
 mod set;
 mod store;
 #[cfg(test)]
 mod tests;
+mod words;
+#[cfg(test)]
+mod words_tests;
 
 use std::time::Duration;
 
@@ -22,7 +26,9 @@ use dayfly_domain::Time;
 use dayfly_store::Unavailable;
 
 pub use journal::{Backlog, JOURNAL, JOURNAL_BYTES, Journal, JournalError};
+pub use places::WORDS;
 pub use store::ObeyingStore;
+pub(super) use words::{Part, Said, Word};
 
 /// How long a commit may take before the ledger counts as stalled, and the journal before an end is
 /// answered without it.

@@ -1,8 +1,8 @@
 //! One end as the journal has it: what happened to which tasks, and what stays blocked.
 
-use dayfly_domain::{Block, BlockOn, Digest, EpochOf, Event, Name, TaskId, Time};
+use dayfly_domain::{Block, BlockOn, EpochOf, Event, Name, TaskId, Time};
 use dayfly_ledger::leaf::MAX_LEAF_BYTES;
-use dayfly_store::{Annex, Append, Document, Drafted, PersonOver, PersonWrite};
+use dayfly_store::{Annex, Append, Document, Drafted};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -34,18 +34,6 @@ pub(super) struct Held {
     pub(super) closings: Vec<Closing>,
     /// What ends by hand and could not be looked up.
     pub(super) sought: Vec<Sought>,
-    /// What people authenticated for and is worth nothing any more.
-    pub(super) people: Vec<HeldPerson>,
-}
-
-/// A word about a person.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct HeldPerson {
-    pub(super) person: Digest,
-    pub(super) upto: Time,
-    pub(super) said: String,
-    pub(super) until: Time,
 }
 
 /// What lost its rights by an operator's hand and may start anew, and the entry that says so.
@@ -114,7 +102,6 @@ impl Held {
                 .collect(),
             closings: Vec::new(),
             sought: Vec::new(),
-            people: append.people.iter().map(HeldPerson::of).collect(),
         }
     }
 
@@ -134,12 +121,10 @@ impl Held {
         }
     }
 
-    /// The room in the journal of one that closes a run, or says something of a person, and changes
-    /// no task: it would have no end by itself, for nothing bounds how many runs a platform knows
-    /// and how many people a provider. None of any other.
+    /// The room in the journal of one that closes a run and changes no task: it would have no end by
+    /// itself, for nothing bounds how many runs a platform knows. None of any other.
     pub(super) fn bare_room(&self) -> usize {
-        let is_word = !self.closings.is_empty() || !self.people.is_empty();
-        if !is_word || !self.ends.is_empty() {
+        if self.closings.is_empty() || !self.ends.is_empty() {
             return 0;
         }
         frame::room(self.bytes().len())
@@ -181,7 +166,6 @@ impl Held {
             moves: Vec::new(),
             closings: Vec::new(),
             sought: Vec::new(),
-            people: Vec::new(),
             ..self.clone()
         };
         let mut parts = Vec::new();
@@ -200,12 +184,6 @@ impl Held {
         for end in self.ends.into_iter().flat_map(in_parts) {
             parts.push(Self {
                 ends: vec![end],
-                ..empty.clone()
-            });
-        }
-        if !self.people.is_empty() {
-            parts.push(Self {
-                people: self.people,
                 ..empty.clone()
             });
         }
@@ -235,7 +213,6 @@ impl Held {
             moves: self.moves.iter().map(WireMove::of).collect(),
             closings: self.closings.clone(),
             sought: self.sought.clone(),
-            people: self.people.clone(),
         };
         // INVARIANT: names, numbers and texts have no value that JSON cannot write; were it
         // otherwise, the empty text would be refused when it is read.
@@ -259,7 +236,6 @@ impl Held {
             moves: wire.moves.into_iter().map(WireMove::read).collect(),
             closings: wire.closings,
             sought: wire.sought,
-            people: wire.people,
         })
     }
 }
@@ -278,8 +254,6 @@ struct Wire {
     closings: Vec<Closing>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     sought: Vec<Sought>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    people: Vec<HeldPerson>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -375,30 +349,6 @@ fn handed_to(on: &BlockOn, documents: &[Document]) -> Option<Name> {
         .collect();
     let handed = HandOvers::of(&kept).ok()?;
     handed.of_owner(owner).map(|handed| handed.to.clone())
-}
-
-impl HeldPerson {
-    fn of(write: &PersonWrite) -> Self {
-        Self {
-            person: write.person,
-            upto: write.over.upto,
-            said: write.over.said.clone(),
-            until: write.until,
-        }
-    }
-
-    /// As the store has it, heard at that time.
-    pub(super) fn heard(&self, at: Time) -> PersonWrite {
-        PersonWrite {
-            person: self.person,
-            over: PersonOver {
-                upto: self.upto,
-                at,
-                said: self.said.clone(),
-            },
-            until: self.until,
-        }
-    }
 }
 
 impl WireEvent {

@@ -13,12 +13,13 @@ use serde_json::json;
 use super::record::{Held, HeldBlock, HeldMove};
 use super::set::applied;
 use super::store::{ObeyingStore, late, within};
+use super::words::Word;
 use super::{PATIENCE, Stall};
 use crate::app::closing::Closing;
 use crate::app::contain::{Contained, Stop, stopped};
 use crate::app::instance::{InstanceOf, Looking};
 use crate::app::moved::{Moves, Taken};
-use crate::app::signal::barred_by;
+use crate::app::signal;
 use crate::app::sought::{Sought, What};
 use crate::declared::HandOvers;
 use crate::random;
@@ -102,6 +103,7 @@ impl ObeyingStore {
             self.shared.state_mut().recorded += batch.len();
             left = rest;
         }
+        self.record_words().await?;
         if let Some(stall) = stall {
             self.note_outage(tenants, &stall, &held, unanswered).await?;
         }
@@ -149,6 +151,66 @@ impl ObeyingStore {
         Err(Unavailable("what is held did not stand still".to_owned()))
     }
 
+    /// Records what is held of people, side by side: each by what is known of the person now.
+    async fn record_words(&self) -> Result<(), Unavailable> {
+        let mut idle = 0;
+        while idle < ROUNDS {
+            let (left, before) = {
+                let words = &self.shared.state().words;
+                (words.waiting(BATCH), words.len())
+            };
+            if left.is_empty() {
+                return Ok(());
+            }
+            self.record_words_of(left).await?;
+            let fewer = self.shared.state().words.len() < before;
+            idle = if fewer { 0 } else { idle + 1 };
+        }
+        Err(Unavailable(
+            "what is said of people did not stand still".to_owned(),
+        ))
+    }
+
+    async fn record_words_of(&self, words: Vec<Arc<Word>>) -> Result<(), Unavailable> {
+        let mut waiting = Vec::with_capacity(words.len());
+        for word in words {
+            let facts = self.shared.inner.facts(
+                &word.tenant,
+                &FactsQuery {
+                    epochs: &signal::epochs(&word),
+                    ..FactsQuery::default()
+                },
+            )?;
+            let append = signal::append(&word, &facts);
+            let answer = append
+                .map_err(|why| Unavailable(why.to_string()))?
+                .map(|append| self.shared.inner.append(&word.tenant, append));
+            waiting.push((word, answer));
+        }
+        for (word, answer) in waiting {
+            let recorded = match answer {
+                None => Ok(()),
+                Some(answer) => within(answer).await.map(drop),
+            };
+            match recorded {
+                Ok(()) => self.shared.state_mut().words.recorded(&word),
+                // Two transmitters said it, or it moved meanwhile: the next round looks again.
+                Err(
+                    AppendError::Conflict
+                    | AppendError::Revised
+                    | AppendError::Stale(_)
+                    | AppendError::Claimed { .. }
+                    | AppendError::SpentKey { .. },
+                ) => {}
+                Err(AppendError::Unavailable(why) | AppendError::Unknown(why)) => return Err(why),
+                Err(AppendError::TooLarge) => {
+                    return Err(Unavailable("a word does not fit into an entry".to_owned()));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// What is left to record of this; none when the ledger has all of it.
     fn append_of(&self, held: &Held) -> Result<Option<Append>, Unavailable> {
         let tasks: Vec<TaskId> = held.ends.iter().map(|end| end.task).collect();
@@ -156,10 +218,7 @@ impl ObeyingStore {
         let blocked = blocked.filter_map(|held| Contained::of(&held.block.on));
         let moved = held.moves.iter().map(|held| held.of.clone());
         let epochs: Vec<EpochOf> = blocked.map(|what| what.epoch()).chain(moved).collect();
-        let people = held.people.iter().map(|word| EpochOf::Person(word.person));
         let documents = (!epochs.is_empty()).then(Moves::documents);
-        // Those of people come last: what contains looks for its own among all of them.
-        let epochs: Vec<EpochOf> = epochs.into_iter().chain(people).collect();
         let query = FactsQuery {
             tasks: &tasks,
             epochs: &epochs,
@@ -171,24 +230,12 @@ impl ObeyingStore {
         let size = self.shared.inner.head(&held.tenant)?.size;
         let mut append = Append::default();
         for block_held in &held.blocks {
-            // A word that has barred already, and whose block was lifted since, sets none again.
-            if let BlockOn::Person(person) = &block_held.block.on
-                && !held.people.is_empty()
-                && !grows(held, &barred_by(*person), &facts)
-            {
-                continue;
-            }
             block(&mut append, block_held, (&facts, size))?;
         }
         for moved in &held.moves {
             take_rights(&mut append, moved, held.at, (&facts, size))?;
         }
         append.now = held.at;
-        for word in &held.people {
-            if grows(held, &EpochOf::Person(word.person), &facts) {
-                append.people.push(word.heard(held.at));
-            }
-        }
         for (end, open) in held.ends.iter().zip(&facts.tasks) {
             let Some(open) = open else {
                 tracing::info!(
@@ -216,7 +263,6 @@ impl ObeyingStore {
         let nothing = append.changes.is_empty()
             && append.blocks.is_empty()
             && append.closes.is_empty()
-            && append.people.is_empty()
             && append.moves.is_empty();
         Ok((!nothing).then_some(append))
     }
@@ -243,6 +289,7 @@ impl ObeyingStore {
     /// Has an append end what could not be looked up when that was acknowledged.
     fn find(&self, append: &mut Append, held: &Held, sought: &Sought) -> Result<(), Unavailable> {
         let tasks = match &sought.what {
+            What::Task(task) => vec![*task],
             What::Client(client) => vec![client.task],
             What::Instance { issuer, instance } => {
                 let looking = Looking {
@@ -258,8 +305,20 @@ impl ObeyingStore {
                 found.iter().map(|found| found.open.task.id).collect()
             }
         };
+        let open = self.with_moves(held, &tasks)?;
+        if open.is_empty() {
+            tracing::info!(
+                tenant = %held.tenant, ?sought,
+                "a held end is of nothing that is open: there is nothing to record"
+            );
+        }
+        let standing = self
+            .shared
+            .inner
+            .facts(&held.tenant, &FactsQuery::default())?
+            .blocks;
         sought
-            .add_to(append, self.with_moves(held, &tasks)?)
+            .add_to(append, open, &standing)
             .map_err(|why| Unavailable(why.to_string()))
     }
 
@@ -306,6 +365,7 @@ impl ObeyingStore {
             }
             let now = self.shared.clock.now();
             let ends = held.iter().filter(|held| held.tenant == *tenant).count();
+            let ends = ends + self.shared.state().words.of_tenant(tenant);
             let reason = json!({ "reason": stall.why.to_string() }).to_string();
             let salt = random::bytes().map_err(|why| Unavailable(why.to_string()))?;
             let append = Append {
@@ -378,14 +438,6 @@ fn together(held: &[Arc<Held>]) -> usize {
     fit.count().max(1)
 }
 
-/// Whether a held word reaches further than what is kept of this person.
-fn grows(held: &Held, of: &EpochOf, facts: &Facts) -> bool {
-    let kept = facts.epochs.iter().find(|epoch| epoch.of == *of);
-    let kept = kept.map_or(0, |epoch| epoch.at);
-    let mut words = held.people.iter();
-    words.any(|word| EpochOf::Person(word.person) == *of && kept < word.upto.millis())
-}
-
 /// Has an append set a block that does not stand yet.
 fn block(
     append: &mut Append,
@@ -393,7 +445,7 @@ fn block(
     (facts, size): (&Facts, u64),
 ) -> Result<(), Unavailable> {
     let on: &BlockOn = &held.block.on;
-    let stands = facts.blocks.iter().any(|block| block.on == *on);
+    let stands = facts.blocks.stands(on);
     let handed = match on {
         BlockOn::Owner(owner) => {
             let handed = HandOvers::of(&facts.documents)?;
@@ -403,6 +455,7 @@ fn block(
         | BlockOn::Key { .. }
         | BlockOn::Instance { .. }
         | BlockOn::Person(_)
+        | BlockOn::Barred(_)
         | BlockOn::Issuer(_)
         | BlockOn::Workload(_)
         | BlockOn::Tenant => None,
@@ -442,7 +495,7 @@ fn no_heir(to: &Name, handed: Option<&Name>, facts: &Facts) -> Option<String> {
         return Some(format!("they were handed over to {other} before"));
     }
     let offboarded = BlockOn::Owner(to.clone());
-    let block = facts.blocks.iter().find(|block| block.on == offboarded)?;
+    let block = facts.blocks.get(&offboarded)?;
     Some(format!("{to} is offboarded since {}", block.since))
 }
 

@@ -3,13 +3,16 @@
 use std::collections::HashMap;
 
 use dayfly_domain::{
-    Block, Closed, Digest, Epoch, EpochOf, Event, Moved, Name, Task, TaskEnded, TaskId, apply,
+    Block, BlockOn, Blocks, Closed, Digest, Epoch, EpochOf, Event, Moved, Name, Task, TaskEnded,
+    TaskId, apply,
 };
 use dayfly_store::{Drafted, OpenTask, PersonOver, Unavailable};
 
 use super::record::Held;
+use super::words::{Said, Word};
 use crate::app::closing::Closing;
 use crate::app::contain::{Contained as Stopped, Stop};
+use crate::app::signal::barred_by;
 use crate::app::sought::Sought;
 
 /// The ends and blocks that are held, by tenant.
@@ -20,7 +23,7 @@ pub(super) struct Contained(HashMap<Name, OfTenant>);
 #[derive(Debug, Default)]
 pub(super) struct OfTenant {
     ends: HashMap<TaskId, Vec<Drafted>>,
-    blocks: Vec<Block>,
+    blocks: Blocks,
     /// The runs that are over by the word of their platform, by issuer and series.
     closings: HashMap<(Name, String), Vec<Closing>>,
     /// What ends wherever it is met.
@@ -33,10 +36,16 @@ pub(super) struct OfTenant {
 
 impl Contained {
     /// The set of these.
-    pub(super) fn of<'h>(held: impl IntoIterator<Item = &'h Held>) -> Self {
+    pub(super) fn of<'h>(
+        held: impl IntoIterator<Item = &'h Held>,
+        words: impl IntoIterator<Item = &'h Word>,
+    ) -> Self {
         let mut set = Self::default();
         for held in held {
             set.add(held);
+        }
+        for word in words {
+            set.add_word(word);
         }
         set
     }
@@ -49,10 +58,10 @@ impl Contained {
         }
         for held in &held.blocks {
             let block = &held.block;
-            if of_tenant.blocks.iter().any(|other| other.on == block.on) {
+            if of_tenant.blocks.stands(&block.on) {
                 continue;
             }
-            of_tenant.blocks.push(block.clone());
+            of_tenant.blocks.set(block.clone());
             if let Some(what) = Stopped::of(&block.on) {
                 let (cause, at) = (what.cause(&Stop::Block), block.since);
                 of_tenant.moves.push((what.epoch(), Moved { cause, at }));
@@ -68,16 +77,6 @@ impl Contained {
                 .push((moved.of.clone(), Moved { cause, at }));
         }
         of_tenant.sought.extend(held.sought.iter().cloned());
-        for word in &held.people {
-            let over = word.heard(held.at).over;
-            match of_tenant.people.get_mut(&word.person) {
-                Some(known) if known.upto >= over.upto => {}
-                Some(known) => *known = over,
-                None => {
-                    of_tenant.people.insert(word.person, over);
-                }
-            }
-        }
         for closing in &held.closings {
             if !of_tenant.is_closed(closing) {
                 let run = (closing.issuer.clone(), closing.series.clone());
@@ -87,12 +86,43 @@ impl Contained {
         }
     }
 
+    pub(super) fn add_word(&mut self, word: &Word) {
+        let of_tenant = self.0.entry(word.tenant.clone()).or_default();
+        of_tenant.hear(word.person, &word.over);
+        if let (Some(barred), EpochOf::Person(mark)) = (&word.barred, barred_by(word.person)) {
+            of_tenant.hear(mark, barred);
+        }
+        let on = BlockOn::Barred(word.person);
+        if let Some(barred) = &word.barred
+            && !of_tenant.blocks.stands(&on)
+        {
+            of_tenant.blocks.set(Block {
+                on,
+                task: None,
+                since: barred.at,
+            });
+        }
+    }
+
     pub(super) fn of_tenant(&self, tenant: &Name) -> Option<&OfTenant> {
         self.0.get(tenant)
     }
 }
 
 impl OfTenant {
+    /// Takes what is said of a person, where it reaches further than what is known.
+    fn hear(&mut self, person: Digest, said: &Said) {
+        let Said { upto, at, said } = said.clone();
+        let over = PersonOver { upto, at, said };
+        match self.people.get_mut(&person) {
+            Some(known) if known.upto >= over.upto => {}
+            Some(known) => *known = over,
+            None => {
+                self.people.insert(person, over);
+            }
+        }
+    }
+
     /// Makes of an open task what it is by what is held; its state may say that it has ended.
     pub(super) fn cover(&self, open: &mut OpenTask) -> Result<(), Unavailable> {
         if let Some(events) = self.ends.get(&open.task.id) {
@@ -151,10 +181,9 @@ impl OfTenant {
         self.closings.get(&run).map_or(&[], Vec::as_slice)
     }
 
-    /// The blocks that are held and not among those that stand.
-    pub(super) fn blocks_beside(&self, standing: &[Block]) -> Vec<Block> {
-        let new = |held: &&Block| standing.iter().all(|block| block.on != held.on);
-        self.blocks.iter().filter(new).cloned().collect()
+    /// The blocks that stand, with those that are held.
+    pub(super) fn blocks_beside(&self, standing: &Blocks) -> Blocks {
+        standing.with(&self.blocks)
     }
 
     /// The epochs that move when this is recorded, each with why and when.

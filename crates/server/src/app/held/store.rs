@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use dayfly_domain::{EpochOf, Event, Moved, Name, TaskId, Time};
+use dayfly_domain::{Digest, EpochOf, Event, Moved, Name, TaskId, Time};
 use dayfly_ledger::Hash;
 use dayfly_store::clock::Clock;
 use dayfly_store::{
     Answer, Append, AppendError, Committed, EntryRange, Facts, FactsQuery, Observed, OpenFilter,
-    OpenTask, PersonWrite, SearchKey, Store, StoredEntry, Touch, TreeHead, Unavailable, Use,
+    OpenTask, SearchKey, Store, StoredEntry, Touch, TreeHead, Unavailable, Use,
 };
 
 use super::journal::{BARE_BYTES, Backlog, Journal};
@@ -17,6 +17,7 @@ use super::jump::{Jump, JumpWatch};
 use super::record::Held;
 use super::resume::Retry;
 use super::set::{Contained, OfTenant};
+use super::words::{PEOPLE, Part, Word, Words};
 use super::{Acknowledged, PATIENCE, Stall};
 use crate::app::closing::{Closing, Closings};
 use crate::app::pods::Pods;
@@ -51,14 +52,14 @@ pub(super) struct State {
     pub(super) held: Vec<Arc<Held>>,
     /// How many of these, from the first on, the ledger has by now.
     pub(super) recorded: usize,
+    /// What is held of people.
+    pub(super) words: Words,
     set: Contained,
     pub(super) stall: Option<Stall>,
     /// How many ledgers have the outage by now.
     pub(super) noted: usize,
     /// How much of the journal closes take that change no task.
     bare: usize,
-    /// How much is held that the journal does not have, or not yet.
-    unkept: usize,
 }
 
 impl ObeyingStore {
@@ -70,17 +71,20 @@ impl ObeyingStore {
         clock: Arc<dyn Clock>,
         journal: Option<(Journal, Backlog)>,
     ) -> Self {
-        let (journal, Backlog(held)) = match journal {
+        let (journal, Backlog { held, words }) = match journal {
             Some((journal, backlog)) => (Some(journal), backlog),
             None => (None, Backlog::default()),
         };
-        let stall = held.first().map(|first| Stall {
-            since: first.at,
+        let times = held.iter().map(|held| held.at);
+        let first = times.chain(words.iter().map(Word::at)).min();
+        let stall = first.map(|since| Stall {
+            since,
             why: Unavailable("ends wait in the journal since before the start".to_owned()),
         });
         let state = State {
             bare: held.iter().map(Held::bare_room).sum(),
-            set: Contained::of(&held),
+            set: Contained::of(&held, &words),
+            words: Words::of(words),
             held: held.into_iter().map(Arc::new).collect(),
             stall,
             ..State::default()
@@ -90,9 +94,9 @@ impl ObeyingStore {
             clock,
             folder: journal
                 .as_ref()
-                .map(|Journal(journal)| journal.folder().to_owned()),
+                .map(|journal| journal.ends.folder().to_owned()),
             journal: Mutex::new(journal),
-            closed: AtomicBool::new(!state.held.is_empty()),
+            closed: AtomicBool::new(state.stall.is_some()),
             state: RwLock::new(state),
             resuming: tokio::sync::Mutex::default(),
             watch: JumpWatch::default(),
@@ -164,51 +168,38 @@ impl ObeyingStore {
         Ok(Acknowledged::Held { journaled })
     }
 
-    /// The same for a word about a person.
+    /// Holds a word about a person that cannot be recorded: it is obeyed from now on, until the
+    /// ledger records, whether the journal has room for it or not.
     ///
     /// # Errors
-    /// As [`ObeyingStore::end`].
-    pub(in crate::app) async fn end_of_person(
+    /// The transmitter has spoken of more people in this stall than its part of the memory holds.
+    pub(in crate::app) async fn hold_word(
         &self,
-        tenant: &Name,
-        append: Append,
-    ) -> Result<Acknowledged, AppendError> {
-        let held = Held::of(tenant, &append);
-        match self.append(tenant, append).await {
-            Ok(_) => Ok(Acknowledged::Recorded),
-            Err(AppendError::Unavailable(why) | AppendError::Unknown(why)) => {
-                let held = self.hold_close(held, why).await;
-                held.map_err(AppendError::Unavailable)
+        word: &Word,
+        part: Part,
+        why: Unavailable,
+    ) -> Result<Acknowledged, Unavailable> {
+        let held = {
+            let mut state = self.shared.state_mut();
+            let held = state.words.add(word, part.of(PEOPLE));
+            if let Some(held) = &held {
+                state.set.add_word(held);
             }
-            Err(error) => Err(error),
-        }
+            self.shared.close(&mut state, why);
+            held
+        };
+        let held = held.ok_or_else(|| {
+            Unavailable("the transmitter's part of what is held of people is full".to_owned())
+        })?;
+        let shared = Arc::clone(&self.shared);
+        let kept = tokio::task::spawn_blocking(move || shared.journal_word(&held, part));
+        let journaled = answered(kept).await;
+        Ok(Acknowledged::Held { journaled })
     }
 
-    /// Holds a word about a person that cannot even be tried; none where that is held already.
-    ///
-    /// # Errors
-    /// There is no more room for what changes no task.
-    pub(in crate::app) async fn hold_of_person(
-        &self,
-        tenant: &Name,
-        append: &Append,
-        why: Unavailable,
-    ) -> Result<Option<Acknowledged>, Unavailable> {
-        let known = {
-            let state = self.shared.state();
-            let held = state.set.of_tenant(tenant);
-            let known = |write: &PersonWrite| {
-                let over = held.and_then(|held| held.person(&write.person));
-                over.is_some_and(|over| over.upto >= write.over.upto)
-            };
-            append.people.iter().all(known)
-        };
-        if known {
-            return Ok(None);
-        }
-        self.hold_close(Held::of(tenant, append), why)
-            .await
-            .map(Some)
+    /// Whether all that is known of a person outlives this process.
+    pub(in crate::app) fn keeps(&self, tenant: &Name, person: &Digest) -> bool {
+        !self.shared.is_closed() || self.shared.state().words.is_durable(tenant, person)
     }
 
     /// Holds what is over that cannot even be tried; none where all of it is held already.
@@ -288,17 +279,7 @@ impl ObeyingStore {
             let parts = parts.iter().map(|part| shared.journal(part));
             parts.fold(true, |all, kept| all & kept)
         });
-        let journaled = match tokio::time::timeout(PATIENCE, kept).await {
-            Ok(Ok(journaled)) => journaled,
-            Ok(Err(_)) | Err(_) => {
-                tracing::error!("the containment journal does not answer");
-                false
-            }
-        };
-        if journaled {
-            let mut state = self.shared.state_mut();
-            state.unkept = state.unkept.saturating_sub(1);
-        }
+        let journaled = answered(kept).await;
         Acknowledged::Held { journaled }
     }
 
@@ -320,15 +301,10 @@ impl ObeyingStore {
         held.map(|held| held.moves().to_vec()).unwrap_or_default()
     }
 
-    /// Whether all that is obeyed outlives this process.
-    pub(in crate::app) fn is_durable(&self) -> bool {
-        !self.shared.is_closed() || self.shared.state().unkept == 0
-    }
-
     /// How many ends wait to be recorded.
     pub(in crate::app) fn waiting(&self) -> usize {
         let state = self.shared.state();
-        state.held.len().saturating_sub(state.recorded)
+        state.held.len().saturating_sub(state.recorded) + state.words.len()
     }
 
     /// The jump of the wall clock that has not settled.
@@ -444,8 +420,7 @@ impl ObeyingStore {
         {
             facts.person = Some(over.clone());
         }
-        let blocks = held.blocks_beside(&facts.blocks);
-        facts.blocks.extend(blocks);
+        facts.blocks = held.blocks_beside(&facts.blocks);
         if query.standings.is_empty() {
             return Ok(());
         }
@@ -492,17 +467,21 @@ impl Shared {
     /// Closes the gate, and adds to what is held.
     fn begin_stall(&self, why: Unavailable, held: &[Arc<Held>]) {
         let mut state = self.state_mut();
+        for held in held {
+            state.set.add(held);
+            state.held.push(Arc::clone(held));
+        }
+        self.close(&mut state, why);
+    }
+
+    /// Closes the gate, once what is held can be seen behind it.
+    fn close(&self, state: &mut State, why: Unavailable) {
         if state.stall.is_none() {
             tracing::error!(%why, "the ledger is stalled: nothing is granted, ends go to the journal");
             state.stall = Some(Stall {
                 since: self.clock.now(),
                 why,
             });
-        }
-        state.unkept += usize::from(!held.is_empty());
-        for held in held {
-            state.set.add(held);
-            state.held.push(Arc::clone(held));
         }
         self.closed.store(true, Ordering::SeqCst);
     }
@@ -514,14 +493,25 @@ impl Shared {
         if !self.state().is_waiting(held) {
             return true;
         }
-        match journal.as_mut().map(|Journal(journal)| journal.keep(held)) {
-            Some(Ok(())) => true,
-            Some(Err(why)) => {
-                tracing::error!(%why, "an end is obeyed and yet not durable: the containment journal cannot keep it");
-                false
-            }
-            None => false,
+        journal
+            .as_mut()
+            .is_some_and(|journal| is_kept(journal.ends.keep(held)))
+    }
+
+    /// Has the journal keep what is held of a person; whether it is durable then.
+    fn journal_word(&self, word: &Arc<Word>, part: Part) -> bool {
+        let mut journal = self.open_journal();
+        // Nor must this. One that took its place says all of it.
+        let Some(word) = self.state().words.unkept(word) else {
+            return true;
+        };
+        let kept = journal
+            .as_mut()
+            .is_some_and(|journal| is_kept(journal.words.keep(&word, part)));
+        if kept {
+            self.state_mut().words.journaled(&word);
         }
+        kept
     }
 
     /// Empties the journal and opens the gate, when the ledger has everything that was held.
@@ -530,26 +520,27 @@ impl Shared {
         let mut journal = self.open_journal();
         let all = {
             let state = self.state();
-            state.recorded == state.held.len()
+            state.recorded == state.held.len() && state.words.len() == 0
         };
         if !all {
             return Ok(false);
         }
-        if let Some(Journal(journal)) = journal.as_mut() {
+        if let Some(journal) = journal.as_mut() {
             journal.clear()?;
         }
         let mut state = self.state_mut();
         let recorded = std::mem::take(&mut state.recorded);
         state.held.drain(..recorded);
-        state.set = Contained::of(state.held.iter().map(AsRef::as_ref));
+        state.words.forget_recorded();
+        let set = Contained::of(state.held.iter().map(AsRef::as_ref), state.words.iter());
+        state.set = set;
         state.bare = state.held.iter().map(|held| held.bare_room()).sum();
-        if !state.held.is_empty() {
+        if !state.held.is_empty() || state.words.len() > 0 {
             // They came while the journal was emptied, and will be in it.
             return Ok(false);
         }
         state.stall = None;
         state.noted = 0;
-        state.unkept = 0;
         self.closed.store(false, Ordering::SeqCst);
         Ok(true)
     }
@@ -565,6 +556,24 @@ impl State {
         let mut waiting = self.held.iter().skip(self.recorded);
         waiting.any(|waiting| Arc::ptr_eq(waiting, held))
     }
+}
+
+/// Whether the journal has kept something; an answer that does not come in time is none.
+async fn answered(kept: tokio::task::JoinHandle<bool>) -> bool {
+    match tokio::time::timeout(PATIENCE, kept).await {
+        Ok(Ok(journaled)) => journaled,
+        Ok(Err(_)) | Err(_) => {
+            tracing::error!("the containment journal does not answer");
+            false
+        }
+    }
+}
+
+fn is_kept(kept: std::io::Result<()>) -> bool {
+    if let Err(why) = &kept {
+        tracing::error!(%why, "an end is obeyed and yet not durable: the containment journal cannot keep it");
+    }
+    kept.is_ok()
 }
 
 /// Whether an append opens anything, issues a credential, or leads to that.

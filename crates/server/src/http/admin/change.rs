@@ -161,8 +161,8 @@ pub(super) async fn unblock(
     let on: BlockOn = parsed("on", &body.0.on)?;
     let reason = checked(&body.0.reason)?;
     let tenant = admin.tenant(&tenant)?;
-    admin.app.unblock(&tenant, on, &by, reason).await?;
-    answer(&json!({ "on": body.0.on }))
+    let beside = admin.app.unblock(&tenant, on, &by, reason).await?;
+    answer(&json!({ "on": body.0.on, "stands": beside.map(|block| block.on.to_string()) }))
 }
 
 /// Which annexes to erase: by position, or by what they say.

@@ -10,7 +10,7 @@ use super::answer::{Answered, Problem, acknowledged, answer, parsed};
 use super::change::{Wanted, checked};
 use super::keeper::Caller;
 use super::rights::Route;
-use crate::app::{Actor, Contained, InstanceOf, Stop, Tenant, WouldEnd};
+use crate::app::{Actor, Blocking, Contained, InstanceOf, Stop, Tenant, WouldEnd};
 
 /// How something is to end.
 #[derive(Deserialize)]
@@ -75,15 +75,15 @@ pub(super) async fn client(
     let reason = checked(&body.reason)?;
     let tenant = admin.tenant(&tenant)?;
     let app = &admin.app;
-    let (ended, on) = app
+    let (ended, blocking) = app
         .end_client(&tenant, client, body.block, &by, reason)
         .await?;
     let said = json!({
         "task": ended.task, "client": client, "task_ended": ended.task_ended,
-        "cause": ended.cause, "at": ended.at, "block": on.map(|on| on.to_string()),
+        "cause": ended.cause, "at": ended.at,
         "last_possible_acceptance": ended.last_possible_acceptance, "head": ended.head,
     });
-    acknowledged(said, ended.recorded)
+    acknowledged(with_block(said, &blocking), ended.recorded)
 }
 
 pub(super) async fn instance(
@@ -113,9 +113,20 @@ pub(super) async fn instance(
     let ended = app.end_instance(&tenant, &what, block, &by, reason).await?;
     let said = json!({
         "on": what.instance, "clients": ended.clients, "tasks": ended.tasks, "at": ended.at,
-        "block": ended.block.map(|on| on.to_string()),
     });
-    acknowledged(said, ended.recorded)
+    acknowledged(with_block(said, &ended.block), ended.recorded)
+}
+
+/// What was blocked, as far as it is known, and whether the rest is when it is found.
+fn with_block(mut said: Value, blocking: &Blocking) -> Value {
+    if let Some(members) = said.as_object_mut() {
+        let on = blocking.on().map(ToString::to_string);
+        members.insert("block".to_owned(), on.into());
+        if *blocking == Blocking::WhenFound {
+            members.insert("block_when_found".to_owned(), true.into());
+        }
+    }
+    said
 }
 
 pub(super) async fn owner(

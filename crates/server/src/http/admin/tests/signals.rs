@@ -80,7 +80,7 @@ async fn an_operator_whose_account_is_gone_has_no_right_in_the_tenant_until_unbl
     let on = blocks[0]["on"].as_str().unwrap();
     let (_, said) = listener.get("/admin/acme/tasks", &after).await;
     let hint = said["refused"]["hint"].as_str().unwrap();
-    assert!(on.starts_with("person:"), "{on}");
+    assert!(on.starts_with("barred:"), "{on}");
     assert!(hint.contains(&format!("`dayfly unblock {on}`")), "{hint}");
     // Nobody lets themselves in, and who may lets them in.
     let lift = json!({ "on": on, "reason": "back at work" }).to_string();
