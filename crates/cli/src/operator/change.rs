@@ -143,10 +143,18 @@ pub(super) fn ended_line(ended: &Ended, reason: &str, now: Time) -> String {
         ended.cause.word(),
         one_line(reason.trim()),
         moment(ended.last_possible_acceptance, now),
-        block_line(ended.block.as_ref()),
+        block_of(ended),
         unrecorded(ended.recorded),
         head_lines(ended.head.as_ref())
     )
+}
+
+/// What keeps the series of a task from starting again. Where nothing can be read it is not known yet.
+fn block_of(ended: &Ended) -> String {
+    if ended.block.is_none() {
+        return "its series is blocked when it is found, once the ledger can be read\n".to_owned();
+    }
+    block_line(ended.block.as_ref(), false)
 }
 
 pub(super) async fn unblock(args: &UnblockArgs, at: At<'_>) -> Result<ExitCode> {
