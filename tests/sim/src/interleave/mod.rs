@@ -5,8 +5,11 @@
 //! The store is the one in memory, the clock stands, and what decides is the code that is shipped.
 
 mod applies;
+mod approvals;
 mod attempts;
 mod baton;
 mod explore;
+mod fetches;
+mod handovers;
 mod pairs;
 mod stalls;
