@@ -106,7 +106,8 @@ impl App {
     }
 
     /// Blocks a run or an instance that may not have started yet. What is open of it stays open,
-    /// and gets nothing further. A block that stands already stays as it is.
+    /// and gets nothing further; a series keeps others out and says nothing of what is open
+    /// (docs/decisions/0038). A block that stands already stays as it is.
     ///
     /// # Errors
     /// The refusal: it is blocked by a command of its own, nobody declared vouches for it, or the
