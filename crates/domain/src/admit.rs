@@ -125,6 +125,26 @@ pub enum Admission {
 /// # Errors
 /// A refusal of stage `task` or `proof`.
 pub fn admit(opening: &Opening<'_>) -> Result<Admission, Refusal> {
+    if let Some(admission) = admit_unheld(opening)? {
+        return Ok(admission);
+    }
+    let Some(task) = opening.task else {
+        return Err(already_ended(opening, "just now"));
+    };
+    let admission = match task.pending() {
+        None => admit_to_open(opening, task)?,
+        Some(pending) => admit_to_pending(opening, task.id, pending)?,
+    };
+    check_same_subject(task, opening.client.subject.as_ref())?;
+    Ok(admission)
+}
+
+/// Admits a proof as far as it opens a task, whatever its client asks for; none where its claim is held
+/// by an open task, which has a say too.
+///
+/// # Errors
+/// A refusal of stage `task` or `proof`.
+pub fn admit_unheld(opening: &Opening<'_>) -> Result<Option<Admission>, Refusal> {
     check_blocks(opening.blocks, &Asks::of(opening))?;
     check_closed(opening)?;
     check_attempt(opening)?;
@@ -132,30 +152,21 @@ pub fn admit(opening: &Opening<'_>) -> Result<Admission, Refusal> {
         .claims
         .iter()
         .find(|claim| is_own(claim, opening) && !is_older(claim, opening.key));
-    match claim.map(|claim| claim.state) {
-        Some(ClaimState::Open) => match opening.task {
-            Some(task) => {
-                let admission = match task.pending() {
-                    None => admit_to_open(opening, task)?,
-                    Some(pending) => admit_to_pending(opening, task.id, pending)?,
-                };
-                check_same_subject(task, opening.client.subject.as_ref())?;
-                Ok(admission)
-            }
-            None => Err(already_ended(opening, "just now")),
-        },
+    let until = match claim.map(|claim| claim.state) {
+        Some(ClaimState::Open) => return Ok(None),
         Some(ClaimState::Ended { cause, deadline }) => {
             check_unspent(opening)?;
             if !(opening.workload.reopen.allows(cause) && opening.now < deadline) {
                 return Err(already_ended(opening, cause.word()));
             }
-            admit_start(opening, Some(deadline))
+            Some(deadline)
         }
         None => {
             check_unspent(opening)?;
-            admit_start(opening, None)
+            None
         }
-    }
+    };
+    admit_start(opening, until).map(Some)
 }
 
 /// Checks the proof that a child brings of its own: it opens nothing, so only blocks, its platform's

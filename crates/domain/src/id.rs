@@ -2,12 +2,12 @@
 //!
 //! An id is an index into the record, never authority by itself.
 
-use alloc::string::String;
 use core::fmt;
 use core::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::text::Spelled;
 use crate::time::Time;
 
 /// A task: 16 bytes of a UUIDv7 (RFC 9562, section 5.7), so that ids are in order of time.
@@ -229,9 +229,7 @@ macro_rules! as_text {
         }
         impl<'de> Deserialize<'de> for $id {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?
-                    .parse()
-                    .map_err(serde::de::Error::custom)
+                deserializer.deserialize_str(Spelled::new())
             }
         }
     )*};

@@ -30,8 +30,11 @@ mod subject;
 mod task;
 mod text;
 mod time;
+mod uses;
 
-pub use admit::{Admission, Claim, ClaimState, Counts, Opening, Spent, admit, check_actor};
+pub use admit::{
+    Admission, Claim, ClaimState, Counts, Opening, Spent, admit, admit_unheld, check_actor,
+};
 pub use apply::apply;
 pub use block::{Block, BlockOn, check_unblocked};
 pub use cause::{Cause, Outcome};
@@ -59,3 +62,4 @@ pub use task::{
 };
 pub use text::{Digest, Name};
 pub use time::{Span, Time};
+pub use uses::{UseAsked, check_use};

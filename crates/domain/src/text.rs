@@ -2,10 +2,12 @@
 
 use alloc::string::{String, ToString};
 use core::fmt;
+use core::marker::PhantomData;
 use core::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The name of something declared: an owner, issuer, resource, workload or tenant.
@@ -50,8 +52,29 @@ impl fmt::Display for Name {
 
 impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        deserializer.deserialize_str(Spelled::new())
+    }
+}
+
+/// Reads a checked text where it stands, without a copy of it in between: states and events hold
+/// thousands of them.
+pub(crate) struct Spelled<T>(PhantomData<T>);
+
+impl<T> Spelled<T> {
+    pub(crate) const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T: FromStr<Err: fmt::Display>> Visitor<'_> for Spelled<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
     }
 }
 
@@ -59,9 +82,21 @@ impl<'de> Deserialize<'de> for Name {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
 
+/// How long a digest is as text.
+const DIGEST_CHARS: usize = 43;
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
+        f.write_str(self.spell(&mut [0; DIGEST_CHARS]))
+    }
+}
+
+impl Digest {
+    fn spell<'t>(&self, text: &'t mut [u8; DIGEST_CHARS]) -> &'t str {
+        let written = URL_SAFE_NO_PAD.encode_slice(self.0, text);
+        debug_assert!(matches!(written, Ok(DIGEST_CHARS)));
+        // INVARIANT: 32 bytes are 43 characters of base64url, and these are ASCII.
+        core::str::from_utf8(text).unwrap_or_default()
     }
 }
 
@@ -84,13 +119,12 @@ impl FromStr for Digest {
 
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(self.spell(&mut [0; DIGEST_CHARS]))
     }
 }
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <alloc::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        deserializer.deserialize_str(Spelled::new())
     }
 }

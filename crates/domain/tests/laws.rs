@@ -9,4 +9,5 @@ mod laws {
     mod runs;
     mod subjects;
     mod subtree;
+    mod uses;
 }

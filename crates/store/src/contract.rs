@@ -4,7 +4,8 @@
 //! takes what has queued within a short window and commits it in one transaction. For each append
 //! of the batch it checks versions, claims, epochs, revision, limits and one-time keys against
 //! what the earlier appends of the same batch left; the loser gets its error and the caller
-//! decides again. The writer never decides.
+//! decides again. The writer never decides. What [yields](Append::yields) is taken when nobody
+//! else waits, and a little of it in every commit.
 //!
 //! **Durable means answered.** [`Store::append`] answers `Ok` only after the transaction that
 //! holds the append is on disk. Until then nothing of it is visible to any read. An answer that
@@ -178,6 +179,10 @@ pub struct Append {
     /// conflict where the bundle does not hold what the store does, a task of them is open, or no
     /// entry comes after them.
     pub drops: Option<Range<u64>>,
+    /// Whether others go first: what records in the background that which is over already. It gets
+    /// its turn in every commit all the same, if no more than one of them in each, and its order
+    /// among its like stays.
+    pub yields: bool,
 }
 
 /// How many annexes one append may erase.
@@ -463,6 +468,11 @@ pub struct Use {
     pub now: Time,
     /// Epochs that must not have moved.
     pub relies: Vec<Epoch>,
+    /// The revision of the declared state decided under; none where it does not matter.
+    pub revision: Option<u64>,
+    /// The one-time key of the proof that it was shown with. Uses of one call may name the same:
+    /// they were shown together, and all of them spend it.
+    pub spend: Option<Spend>,
     /// A counter that must stay below its bound, and is raised by one.
     pub limit: Option<UseLimit>,
     /// The entry to record, without a task's chain: `use.allowed` or `use.denied`.
@@ -487,8 +497,12 @@ pub enum Observed {
     Ended(Cause),
     /// Rights were taken away.
     Stale(EpochOf),
+    /// The declared state has another revision: load it and decide again.
+    Revised,
     /// Its counter is at its bound.
     Exhausted,
+    /// Its one-time key was spent before, by this.
+    Spent(Spent),
 }
 
 /// How long a gap between two [`Touch::Alive`] may be before it counts as deafness.

@@ -77,6 +77,9 @@ struct Stored<'a> {
 /// The kinds of a task's first entry; it starts once more where it was asked for first.
 const FIRST: [&str; 2] = ["task.started", "task.requested"];
 
+/// The kinds of entries that record a use.
+const USES: [&str; 2] = ["use.allowed", "use.denied"];
+
 /// The keys of an entry. `issuer` tells who vouched for its task where its own data does not.
 pub(crate) fn keys_of(
     leaf: &str,
@@ -84,6 +87,9 @@ pub(crate) fn keys_of(
     issuer: impl FnOnce() -> Option<Name>,
 ) -> Vec<SearchKey> {
     let Stored { kind, seq, data } = serde_json::from_str(leaf).unwrap_or_default();
+    if USES.contains(&kind) {
+        return value(data.about).map(SearchKey::Uses).into_iter().collect();
+    }
     let mut keys = Vec::with_capacity(8);
     keys.extend(value(data.owner).map(SearchKey::Owner));
     keys.extend(value(data.workload).map(SearchKey::Workload));
@@ -178,6 +184,19 @@ mod tests {
         let found = keys(r#"{"on":"instance:github:run_id=7,job=1"}"#, None);
         assert_eq!(found, [SearchKey::Instance("run_id=7,job=1".into())]);
         assert_eq!(keys(r#"{"on":"workload release"}"#, None), []);
+    }
+
+    #[test]
+    fn a_use_is_found_by_its_task_alone() {
+        let task = TaskId([7; 16]);
+        let data = format!(r#"{{"about":"{task}","workload":"release","resource":"artifacts"}}"#);
+        for kind in USES {
+            let leaf = format!(r#"{{"v":1,"seq":null,"kind":"{kind}","data":{data},"h":null}}"#);
+            let found = keys_of(&leaf, Some(r#"{"claims":{"sub":"x"}}"#), || {
+                "asked".parse().ok()
+            });
+            assert_eq!(found, [SearchKey::Uses(task)]);
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod record;
 mod relied;
 mod schema;
 mod search;
+mod snapshot;
 mod spend;
 mod tally;
 #[cfg(test)]
@@ -30,6 +31,7 @@ mod value;
 mod view;
 mod writer;
 
+use std::collections::VecDeque;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -238,6 +240,7 @@ impl SqliteStore {
             sync,
             shared: Arc::clone(&shared),
             messages: taken,
+            yielding: VecDeque::new(),
             db: Ok((db, keep)),
             #[cfg(test)]
             faults,

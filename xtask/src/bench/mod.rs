@@ -18,11 +18,11 @@ use options::Options;
 
 use crate::step::{Invocation, root};
 
-const USAGE: &str = "usage: cargo xtask bench [--quick] [--policies N] [--row issuance|introspection|memory|start|policy|backup|record|ends|sweep|delegation|hot]
+const USAGE: &str = "usage: cargo xtask bench [--quick] [--policies N] [--row issuance|introspection|decision|memory|start|policy|backup|record|ends|sweep|delegation|hot]
 
   --quick   smaller numbers, a few seconds a row
   --policies  by how many policies issuance is permitted, 20 of them unconstrained; 1 if not named
-  --row     only this row, may stand more than once; introspection and backup issue the tokens they need
+  --row     only this row, may stand more than once; introspection, decision and backup issue the tokens they need
 
 Exit code: 0 also when a floor is missed, 1 when an answer was wrong or the bench could not run.";
 

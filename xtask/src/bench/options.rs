@@ -15,6 +15,7 @@ pub(super) struct Options {
 pub(super) enum Row {
     Issuance,
     Introspection,
+    Decision,
     Memory,
     Start,
     Policy,
@@ -27,9 +28,10 @@ pub(super) enum Row {
 }
 
 impl Row {
-    const WORDS: [(&'static str, Self); 11] = [
+    const WORDS: [(&'static str, Self); 12] = [
         ("issuance", Self::Issuance),
         ("introspection", Self::Introspection),
+        ("decision", Self::Decision),
         ("memory", Self::Memory),
         ("start", Self::Start),
         ("policy", Self::Policy),

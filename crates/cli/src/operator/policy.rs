@@ -52,7 +52,7 @@ pub(crate) struct ExplainArgs {
     #[arg(long, value_name = "NAME", requires = "workload")]
     resource: Option<Name>,
     /// What the request is about
-    #[arg(long, value_name = "ACTION", default_value = "issue", value_parser = PossibleValuesParser::new(["start", "issue", "delegate"]))]
+    #[arg(long, value_name = "ACTION", default_value = "issue", value_parser = PossibleValuesParser::new(["start", "issue", "delegate", "use"]))]
     action: String,
     /// A JSON object of the proof's claims, or `-` for standard input
     #[arg(long, value_name = "FILE", requires = "workload")]
@@ -262,6 +262,7 @@ async fn explain_request(args: &ExplainArgs, at: At<'_>) -> Result<Value> {
         action: args.action.clone(),
         claims,
         subject,
+        said: BTreeMap::new(),
         address: args.address,
         open_tasks: None,
         starts_last_hour: None,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use dayfly_domain::{Digest, Name, Time};
-use dayfly_server::record::{HandsOver, Review, WorkloadReview, moment, one_line};
+use dayfly_server::record::{Allowed, HandsOver, Review, WorkloadReview, moment, one_line};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -165,7 +165,8 @@ fn lines(workload: &WorkloadReview, now: Time) -> String {
                 format!(": granted in {granted}, but never {}", one_line(&never))
             }
         };
-        let _ = writeln!(lines, "  may {}{granted}", one_line(&allowed.allowed));
+        let used = used(allowed, now);
+        let _ = writeln!(lines, "  may {}{granted}{used}", one_line(&allowed.allowed));
     }
     if let Some(gives) = &workload.hands_over {
         let _ = writeln!(lines, "  {}", hands_over(&workload.workload, gives));
@@ -174,6 +175,28 @@ fn lines(workload: &WorkloadReview, now: Time) -> String {
         let _ = writeln!(lines, "  may be handed to by workload {giver}");
     }
     lines
+}
+
+/// What was used of what was granted: `, used 3 times, the last 2026-11-29 09:00:00, but never publish`.
+fn used(allowed: &Allowed, now: Time) -> String {
+    if allowed.granted == 0 && allowed.used.as_ref().is_none_or(|used| used.times == 0) {
+        return String::new();
+    }
+    let Some(used) = &allowed.used else {
+        return ", uses not reported".to_owned();
+    };
+    let mut text = match used.times {
+        0 => ", never used".to_owned(),
+        1 => ", used once".to_owned(),
+        times => format!(", used {times} times"),
+    };
+    if let Some(last) = used.last {
+        text += &format!(", the last {}", moment(last, now));
+    }
+    if used.times > 0 && !used.never.is_empty() {
+        text += &format!(", but never {}", one_line(&used.never.join(", ")));
+    }
+    text + &format!(" (reported since {})", moment(used.since, now))
 }
 
 fn hands_over(own: &Name, gives: &HandsOver) -> String {

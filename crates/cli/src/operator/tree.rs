@@ -98,9 +98,11 @@ fn heartbeat(task: &TaskView) -> String {
 
 fn client(text: &mut String, client: &ClientView, now: Time) {
     let indent = "  ".repeat(usize::try_from(client.depth).unwrap_or(0) + 1);
-    let state = match client.standing {
+    let state = match &client.standing {
         ClientStanding::Active => format!("until {}", moment(client.expires, now)),
-        ClientStanding::Ended { cause, at } => format!("{} {}", cause.word(), moment(at, now)),
+        ClientStanding::Ended { cause, at, .. } => {
+            format!("{} {}", cause.word(), moment(*at, now))
+        }
     };
     let key = match client.jkt {
         Some(jkt) => format!("key {jkt}"),

@@ -118,6 +118,7 @@ mod tests {
                     retry_after: Some(Duration::from_secs(30)),
                     refusal: None,
                     within: None,
+                    rule: None,
                 })),
                 _ => Ok(calls),
             }
@@ -140,6 +141,7 @@ mod tests {
                 retry_after: None,
                 refusal: refusal.clone().map(Box::new),
                 within: Some(Duration::from_secs(45)),
+                rule: None,
             }))
         })
         .await;

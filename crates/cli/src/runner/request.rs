@@ -130,6 +130,16 @@ impl Shown {
         }
     }
 
+    /// The first request of a run.
+    pub(super) fn first_form(&self, ask: &Ask, binding: &Binding) -> Form {
+        let mut form = self.form(ask, &ask.target);
+        if matches!(self, Self::Proof(..)) && binding.signing_key().is_some() {
+            // Only a key can fetch what was approved later, and a hand-over waits for nobody.
+            form.push(("completion_mode", "deferred".to_owned()));
+        }
+        form
+    }
+
     pub(super) fn form(&self, ask: &Ask, target: &Target) -> Form {
         let shown = match self {
             Self::Proof(proof, None) => vec![

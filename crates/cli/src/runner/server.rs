@@ -299,6 +299,7 @@ impl Reply {
                 retry_after: self.retry_after,
                 refusal: None,
                 within: None,
+                rule: None,
             })
         };
         let members = self.members();
@@ -314,6 +315,7 @@ impl Reply {
                     retry_after: self.retry_after,
                     refusal: Some(Box::new(refusal)),
                     within: Some(KEYS_READ_ANEW),
+                    rule: None,
                 }))
             }
             (400..=499, Some(refusal)) if !matches!(self.status, 408 | 429) => {
@@ -322,6 +324,7 @@ impl Reply {
             (status, Some(refusal)) => Err(Failure::Away(Away {
                 why: format!("it answered {status}, {refusal}"),
                 retry_after: self.retry_after,
+                rule: refusal.rule().map(str::to_owned),
                 refusal: (status == 429 && refusal.rule().is_some()).then(|| Box::new(refusal)),
                 within: None,
             })),

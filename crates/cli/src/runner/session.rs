@@ -64,7 +64,7 @@ pub(crate) enum Begun {
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) server: Server,
-    origin: Origin,
+    pub(super) origin: Origin,
     pub(super) ask: Ask,
     pub(super) binding: Binding,
     resources: BTreeMap<String, String>,
@@ -110,11 +110,7 @@ impl Session {
                 Some(shown) if binding.signing_key().is_some() && !shown.has_expired() => shown,
                 Some(_) | None => origin.show(&server, &binding).await?,
             };
-            let mut form = shown.form(&ask, &ask.target);
-            if matches!(shown, Shown::Proof(..)) && binding.signing_key().is_some() {
-                // Only a key can fetch what was approved later, and a hand-over waits for nobody.
-                form.push(("completion_mode", "deferred".to_owned()));
-            }
+            let form = shown.first_form(&ask, &binding);
             held = Some(shown);
             ask_token(&server, &binding, form).await
         })

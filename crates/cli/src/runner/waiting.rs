@@ -14,6 +14,8 @@ use crate::runner::wire::{Deferral, Failure};
 
 const DEFERRED: &str = "urn:ietf:params:oauth:grant-type:deferred";
 const DEFERRAL_CODE: &str = "urn:ietf:params:oauth:token-type:deferral-code";
+/// The rule by which a server refuses for now that could not ask a cluster about the run's pod.
+const UNASKED: &str = "token_review_unavailable";
 /// By how much a poll that came too soon makes the wait longer.
 const SLOWER: Duration = Duration::from_secs(5);
 /// The longest wait between two polls that a server is believed to want, in seconds.
@@ -71,7 +73,14 @@ impl Waiting {
                 Err(Failure::Refused(refusal)) if refusal.error == "invalid_grant" && unheard => {
                     return self.renewed().await;
                 }
-                Err(Failure::Away(_)) if !last => unheard = true,
+                Err(Failure::Away(away)) if !last => {
+                    unheard = true;
+                    if away.rule.as_deref() == Some(UNASKED)
+                        && let Some(granting) = self.shown_again().await?
+                    {
+                        return Ok(granting);
+                    }
+                }
                 Err(failure) => return Err(failure),
             }
         }
@@ -84,6 +93,26 @@ impl Waiting {
         ];
         let (token, granted) = ask_token(&self.session.server, &self.session.binding, form).await?;
         Ok(Granting(token, granted))
+    }
+
+    /// Shows the platform's present token once more, by the request that began it: a server asks the cluster about a
+    /// pod by its token alone, and has none at hand after a restart or once that token has expired. It is told the
+    /// same code; a grant, were it one, is not lost.
+    async fn shown_again(&self) -> Result<Option<Granting>, Failure> {
+        let Parts {
+            server,
+            origin,
+            ask,
+            binding,
+            ..
+        } = &self.session;
+        let shown = origin.show(server, binding).await?;
+        match ask_token(server, binding, shown.first_form(ask, binding)).await {
+            Ok((token, granted)) => Ok(Some(Granting(token, granted))),
+            Err(Failure::Refused(refusal)) if refusal.deferral.is_some() => Ok(None),
+            Err(Failure::Away(_)) => Ok(None),
+            Err(failure) => Err(failure),
+        }
     }
 
     async fn renewed(&self) -> Result<Granting, Failure> {

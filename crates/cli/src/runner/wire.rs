@@ -37,6 +37,8 @@ pub(crate) struct Away {
     pub(crate) refusal: Option<Box<Refusal>>,
     /// For how long asking again may help, counted from the first time; as long as anybody waits where none is said.
     pub(crate) within: Option<Duration>,
+    /// The rule that named why not, where one did.
+    pub(crate) rule: Option<String>,
 }
 
 impl Failure {
@@ -47,6 +49,7 @@ impl Failure {
             retry_after: None,
             refusal: None,
             within: None,
+            rule: None,
         })
     }
 

@@ -63,6 +63,28 @@ fn a_run_asks_until_people_have_approved() {
     assert_eq!(fake.ends(), ["completed"]);
 }
 
+/// A server that has no token of the pod at hand is shown the present one, and asked on.
+#[test]
+fn a_run_whose_cluster_could_not_be_asked_shows_its_token_again() {
+    let fake = Fake::start();
+    let unasked = json!({
+        "error": "temporarily_unavailable", "refused": { "rule": "token_review_unavailable" },
+    });
+    answers(&fake, [pending(), Reply::Error(503, unasked), pending()]);
+    let (code, out, stderr) = output(script(&fake, &[], "echo done"));
+    assert_eq!((code, out.as_str()), (0, "done\n"), "{stderr}");
+    let grants = fake.grants();
+    let [first, before, again, after] = &grants[..] else {
+        panic!("asked {} times", grants.len());
+    };
+    assert_eq!(poll(before), poll(after));
+    assert_eq!(again.form["completion_mode"], "deferred");
+    // By the present one: the first may have expired meanwhile.
+    assert_ne!(again.form["assertion"], first.form["assertion"]);
+    assert_eq!(again.jkt, first.jkt);
+    assert_eq!(fake.ends(), ["completed"]);
+}
+
 #[test]
 fn a_denied_run_is_refused_and_starts_nothing() {
     for error in ["access_denied", "expired_token", "invalid_grant"] {

@@ -68,7 +68,7 @@ async fn findings_are_told_kept_listed_and_signed_off() {
     for wanted in [
         "never signed off",
         "1 runs",
-        "identifier: octo-repo/*): granted in 1\n",
+        "identifier: octo-repo/*): granted in 1, uses not reported\n",
         "finding proof_by_two_keys",
     ] {
         assert!(text.contains(wanted), "{wanted}: {text}");

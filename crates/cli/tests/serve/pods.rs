@@ -3,8 +3,6 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -12,6 +10,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::client::{
     Client, Outcome, grant_form, new_key, platform_claims, post_token, signed, unique,
@@ -20,14 +19,27 @@ use crate::stage::{Shared, Stage, TENANT};
 
 const REVIEWS: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 
+/// A pod, as its API server knows it.
+#[derive(Default)]
+struct Pod {
+    is_deleted: bool,
+    /// How often the server was told so.
+    told: u32,
+}
+
 /// An API server that vouches for the pod until it is deleted; its URL.
-async fn cluster(deleted: &Arc<AtomicBool>) -> String {
-    let deleted = Arc::clone(deleted);
+async fn cluster(pod: &Arc<watch::Sender<Pod>>) -> String {
+    let pod = Arc::clone(pod);
     let review = move |headers: HeaderMap, body: Bytes| async move {
         if headers["authorization"] != "Bearer the token of the reviewer" {
             return StatusCode::UNAUTHORIZED.into_response();
         }
-        answer(&body, deleted.load(Ordering::SeqCst))
+        let mut is_deleted = false;
+        pod.send_modify(|pod| {
+            is_deleted = pod.is_deleted;
+            pod.told += u32::from(is_deleted);
+        });
+        answer(&body, is_deleted)
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -94,8 +106,8 @@ fn pod_token(shared: &Shared) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_pod_ends_while_the_server_runs_and_its_token_is_nowhere() {
-    let deleted = Arc::new(AtomicBool::new(false));
-    let url = cluster(&deleted).await;
+    let pod = Arc::new(watch::Sender::new(Pod::default()));
+    let url = cluster(&pod).await;
     let mut stage = Stage::with("", &declared(&url, "1s"));
     let reviewer = stage.folder().join("tenants/acme/reviewer.token");
     fs::write(&reviewer, "the token of the reviewer\n").unwrap();
@@ -116,14 +128,14 @@ async fn a_deleted_pod_ends_while_the_server_runs_and_its_token_is_nowhere() {
         panic!("no answer");
     };
     assert!(job.introspect(&shared).await);
-    deleted.store(true, Ordering::SeqCst);
-    // It is asked about within five seconds, with nothing that anybody does.
-    // With pauses: a log of everything that is asked without one keeps the disk from all others.
-    while job.introspect(&shared).await {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    pod.send_modify(|pod| pod.is_deleted = true);
+    // It is asked about within five seconds and once more five seconds later, with nothing that anybody
+    // does, and the second answer ends the task.
+    let mut looks = pod.subscribe();
+    looks.wait_for(|pod| pod.told == 2).await.unwrap();
     let says = "upstream: cluster: TokenReview of pod settler-7d9: status.authenticated is false";
     stage.traced(&job.task, says);
+    assert!(!job.introspect(&shared).await);
     let again = post_token(&shared, &new_key(), &grant_form(&proof)).await;
     let (status, body) = again.unwrap();
     assert_eq!(

@@ -259,7 +259,7 @@ async fn old_is_over(stage: &Stage, shared: &Shared, before: &Before) {
     assert_eq!(refused(shared, &before.unused).await, "before_restore");
     let shown = told(stage, &["trace", &before.open.task]);
     assert!(
-        shown.starts_with("GONE") && shown.contains("(restored)"),
+        shown.starts_with("GONE") && shown.contains("(restored: the disk died)"),
         "{shown}"
     );
 }

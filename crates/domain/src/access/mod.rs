@@ -9,6 +9,7 @@ mod given;
 mod meet;
 mod path;
 mod request;
+mod used;
 
 pub use cover::{Uncovered, cover, detail_covers};
 pub use detail::{Catalog, Detail, Field, FieldKind, Resource, Scalar};
@@ -18,3 +19,4 @@ pub use path::{Pattern, check_text};
 pub use request::{
     AccessRequest, RawField, RequestDetail, TokenAccess, first_access, token_access,
 };
+pub use used::AskedUse;

@@ -29,7 +29,7 @@ const SIZES: [i64; 4] = [0, 1, 2, 3];
 pub(crate) const CLAIM: &str = "p";
 
 /// All uses that there are.
-fn universe() -> Vec<Use> {
+pub(crate) fn universe() -> Vec<Use> {
     let mut all = Vec::new();
     for kind in KINDS {
         for resource in RESOURCES {
@@ -224,7 +224,7 @@ fn as_detail(asked: &RequestDetail, resource: &str) -> Detail {
 }
 
 /// The same with the claims of a proof in its paths, as they are compared.
-fn filled(mut detail: Detail) -> Detail {
+pub(crate) fn filled(mut detail: Detail) -> Detail {
     let claims = BTreeMap::from([("c".to_string(), CLAIM.to_string())]);
     for field in detail.fields.values_mut() {
         if let Field::Path(patterns) = field {

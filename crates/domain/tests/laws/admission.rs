@@ -54,7 +54,7 @@ fn closed() -> impl Strategy<Value = Closed> {
         })
 }
 
-fn workload(reopen: bool) -> Workload {
+pub(crate) fn workload(reopen: bool) -> Workload {
     Workload {
         name: name("w"),
         owner: name("o"),

@@ -9,7 +9,7 @@ const NOW: Time = Time::from_seconds(1_767_225_600);
 const LATER: Time = Time::from_seconds(1_767_225_900);
 
 /// A task whose client `n + 1` has the parent that stands at `n`, none for a root.
-fn task(parents: &[Option<u32>]) -> Task {
+pub(crate) fn task(parents: &[Option<u32>]) -> Task {
     let clients = parents.iter().map(|parent| Client {
         parent: *parent,
         jkt: None,

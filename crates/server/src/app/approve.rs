@@ -86,7 +86,7 @@ impl App {
                 }),
             )?;
             let annex = signed.annex().map_err(|why| unavailable(&why))?;
-            let change = change(Some(&open.task), task, events, Some(annex))?;
+            let change = change(Some(open.task.clone()), task, events, Some(annex))?;
             let after = change.next.clone();
             let append = Append {
                 now,
@@ -170,15 +170,17 @@ impl App {
         };
         let events = decide(Some(&open.task), &command)?;
         // Who and why belong to the denial and to the end: each may be what is left where the ledger
-        // takes them later, and an end is what a trace shows.
+        // takes them later, and an end is what a trace shows. What was over before was ended by another.
+        let moves = self.moves_of_one(tenant, open)?;
         let change = drafted(
-            Some(&open.task),
+            Some(open.task.clone()),
             open.task.id,
             events,
             |event| match event {
-                Event::TaskDenied(_) | Event::TaskEnded(_) => {
-                    signed.annex().map(Some).map_err(|why| unavailable(&why))
-                }
+                Event::TaskDenied(_) | Event::TaskEnded(_) => match moves.why(open, event) {
+                    Some(why) => why.annex().map(Some),
+                    None => signed.annex().map(Some).map_err(|why| unavailable(&why)),
+                },
                 Event::TaskRequested(_)
                 | Event::TaskApproved(_)
                 | Event::TaskStarted(_)

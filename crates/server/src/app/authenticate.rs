@@ -55,6 +55,8 @@ pub(super) struct OwnToken {
     pub(super) hash: Digest,
     pub(super) jkt: Option<Digest>,
     pub(super) audience: String,
+    /// Whom it names.
+    pub(super) subject: String,
     /// The answer of introspection while it is live (RFC 7662, section 2.2).
     pub(super) introspection: String,
 }
@@ -131,6 +133,7 @@ impl OwnToken {
     fn bytes(&self) -> usize {
         2 * (size_of::<Self>() + size_of::<[u8; 32]>())
             + self.audience.len()
+            + self.subject.len()
             + self.introspection.len()
     }
 }
@@ -161,6 +164,8 @@ impl App {
         let hash = Digest(verified.signing_input_hash());
         let audience = verified.audience().to_owned();
         let mut answer = verified.into_claims().into_map();
+        let subject = answer.get("sub").and_then(Value::as_str);
+        let subject = subject.unwrap_or_default().to_owned();
         answer.insert("active".to_owned(), true.into());
         answer.insert(
             "token_type".to_owned(),
@@ -174,6 +179,7 @@ impl App {
             hash,
             jkt,
             audience,
+            subject,
             introspection,
         });
         let share = REMEMBERED_BYTES / self.tenants.len().max(1);
@@ -337,6 +343,7 @@ mod tests {
                 hash: Digest([0; 32]),
                 jkt: None,
                 audience: String::new(),
+                subject: String::new(),
                 introspection: "x".repeat(bytes),
             });
             let name = hash::sha256(&number.to_be_bytes());

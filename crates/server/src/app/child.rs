@@ -17,6 +17,7 @@ use super::replay::one_time;
 use super::subject::Person;
 use super::tenant::Loaded;
 use super::{App, Tenant};
+use crate::finding::handed_to_bearer;
 use crate::mint::Sealer;
 use crate::policy::{Handed, Permitted};
 
@@ -92,8 +93,12 @@ impl<'a> Deciding<'a> {
             issuer: actor.proof.proof().issuer.clone(),
             series: actor.key.series.clone(),
         });
+        // A helper without a key is a finding, which no end of this process may lose.
+        let bearer = comes_in && verified.client.jkt.is_none();
+        let bearer = bearer.then(|| handed_to_bearer(task.acts_as(parent), now));
         let append = Append {
             now,
+            documents: bearer.into_iter().collect(),
             relies: relies_of(&change.next, child),
             unblocked: series
                 .into_iter()

@@ -8,7 +8,8 @@ use dayfly_store::{Annex, Append, CloseWrite, OpenTask, Unavailable};
 use serde::{Deserialize, Serialize};
 
 use super::ending::by_word;
-use super::plan::change;
+use super::moved::Taken;
+use super::plan::drafted;
 use super::refuse::unavailable;
 
 /// A run, or one job of it, that is over.
@@ -29,6 +30,15 @@ pub(super) struct Closing {
     pub(super) said: String,
 }
 
+/// What one word closes.
+#[derive(Debug, Default)]
+pub(super) struct Closings {
+    /// By which something ends.
+    pub(super) ending: Vec<Closing>,
+    /// Those that change no task.
+    pub(super) bare: Vec<Closing>,
+}
+
 /// How much ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Over {
@@ -36,6 +46,16 @@ pub struct Over {
     pub tasks: u64,
     /// Clients of tasks that go on.
     pub clients: u64,
+}
+
+impl Over {
+    /// Both together.
+    pub(super) const fn and(self, more: Self) -> Self {
+        Self {
+            tasks: self.tasks + more.tasks,
+            clients: self.clients + more.clients,
+        }
+    }
 }
 
 impl Closing {
@@ -50,15 +70,15 @@ impl Closing {
     }
 
     /// Adds to an append what ends of these open tasks of the attempt, and the close itself.
-    /// `moved` says of each why it is over already, where rights were taken away.
+    /// `taken` says of each why it is over already, where rights were taken away.
     pub(super) fn add_to(
         &self,
         append: &mut Append,
-        open: &[(OpenTask, Option<Moved>)],
+        open: &[(OpenTask, Option<Taken>)],
     ) -> Result<Over, Refusal> {
         let mut over = Over::default();
         let mut seen = Vec::new();
-        for (open, moved) in open {
+        for (open, taken) in open {
             let id = open.task.id;
             let begun = append.changes.iter_mut().find(|change| change.task == id);
             // What ends of it already is not all of it: somebody may have joined since that was decided.
@@ -73,7 +93,7 @@ impl Closing {
             if task.has_ended() {
                 continue;
             }
-            let events = self.events(open, *moved, append.now)?;
+            let events = self.events(open, taken.as_ref().map(|taken| taken.moved), append.now)?;
             let ends = |event: &Event| match event {
                 Event::TaskEnded(_) => true,
                 Event::TaskRequested(_)
@@ -95,7 +115,11 @@ impl Closing {
             } else {
                 over.clients += events.len() as u64;
             }
-            let more = change(Some(task), id, events, Some(self.annex()?))?;
+            let more = drafted(Some(task.clone()), id, events, |_| match taken {
+                // It was over by another's word, and that one is named.
+                Some(taken) => taken.annex(),
+                None => self.annex().map(Some),
+            })?;
             match begun {
                 Some(begun) => {
                     begun.events.extend(more.events);

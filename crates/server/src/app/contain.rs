@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::actor::{Actor, Signature};
 use super::end::ATTEMPTS;
-use super::moved::Moves;
+use super::moved::{Moves, NoteOf};
 use super::refuse::{Refused, Trail, unavailable};
 use super::{App, Tenant};
 use crate::declared::{Declared, HandOver, HandOvers};
@@ -148,11 +148,12 @@ impl Contained {
         }
     }
 
-    /// What records it by this note, on facts that hold its epoch and the documents of moves.
+    /// What records it by this note, on facts that hold its epoch and the documents of moves, in a
+    /// ledger that was `size` long when those had been read.
     pub(super) fn append(
         &self,
         stop: &Stop,
-        facts: &Facts,
+        (facts, size): (&Facts, u64),
         now: Time,
         note: Note,
     ) -> Result<Append, Unavailable> {
@@ -160,10 +161,15 @@ impl Contained {
         let of = self.epoch();
         let epoch = facts.epochs.iter().find(|epoch| epoch.of == of).cloned();
         let epoch = epoch.unwrap_or(Epoch { of, at: 0 });
+        let noted = NoteOf {
+            kind: note.kind.to_owned(),
+            on: Some(self.block().to_string()),
+            from: size,
+        };
         let mut append = Append {
             now,
             notes: vec![note],
-            documents: vec![moves.with(&epoch, self.cause(stop), now)],
+            documents: vec![moves.with(&epoch, self.cause(stop), now, Some(noted))],
             moves: vec![self.epoch()],
             // INVARIANT: the document says to which value the epoch moves.
             relies: vec![epoch],
@@ -258,8 +264,11 @@ impl App {
         let open = self.open_by_counters(tenant, what).ok();
         for _ in 0..ATTEMPTS {
             let now = self.now();
-            let facts = match self.read_containment(tenant, what) {
-                Ok(facts) => facts,
+            let read = self.read_containment(tenant, what);
+            // INVARIANT: after the epoch was read; who moves it in between has this decided anew.
+            let size = || Ok(self.store.head(tenant.name())?.size);
+            let (facts, size) = match read.and_then(|facts| Ok((facts, size()?))) {
+                Ok(read) => read,
                 Err(why) => return self.stop_unread(tenant, what, stop, &signed, why).await,
             };
             if let Some(since) = stopped_already(&facts, what, stop)? {
@@ -271,7 +280,7 @@ impl App {
                 });
             }
             let mut append = what
-                .append(stop, &facts, now, note(&signed, what, stop)?)
+                .append(stop, (&facts, size), now, note(&signed, what, stop)?)
                 .map_err(|why| unavailable(&why))?;
             let loaded = tenant.loaded();
             if let Stop::HandOver(to) = stop {
@@ -316,7 +325,7 @@ impl App {
             check_heir(&tenant.loaded().declared, what, to, &Facts::default())?;
         }
         let append = what
-            .append(stop, &Facts::default(), now, note(signed, what, stop)?)
+            .append(stop, (&Facts::default(), 0), now, note(signed, what, stop)?)
             .map_err(|why| unavailable(&why))?;
         let done = self.held.hold_append(tenant.name(), &append, why).await;
         Ok(Containment {

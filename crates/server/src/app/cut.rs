@@ -13,7 +13,7 @@ use serde_json::json;
 use super::actor::{Actor, Signature};
 use super::authenticate::ended;
 use super::contain::{WouldEnd, is_over};
-use super::end::{ATTEMPTS, End, Ended};
+use super::end::{ATTEMPTS, End, Ended, answer};
 use super::instance::{Held, InstanceOf, Looking, is_under};
 use super::operate::check_text;
 use super::plan::drafted;
@@ -109,7 +109,7 @@ impl App {
                 held.open.task.check_client(client.number, now)?;
                 return Err(ended("the client is over"));
             };
-            let after = change.next.clone();
+            let answer = answer(&change.next, End::Client(client))?;
             append.changes.push(change);
             let on = block.then(|| own_instance(&held.open.task, client.number));
             let on = on.transpose()?;
@@ -118,7 +118,7 @@ impl App {
             }
             match self.held.end(tenant.name(), append).await {
                 Ok(done) => {
-                    let answer = self.answer_of(tenant, &after, End::Client(client))?;
+                    let answer = self.with_head(tenant, answer);
                     let recorded = done.is_durable();
                     return Ok((Ended { recorded, ..answer }, on));
                 }
@@ -326,8 +326,14 @@ impl App {
         if events.is_empty() {
             return Ok(None);
         }
-        drafted(Some(task), task.id, events, |_| {
-            signed.annex().map(Some).map_err(|why| unavailable(&why))
+        let moves = self.moves_of_one(tenant, &held.open)?;
+        drafted(Some(task.clone()), task.id, events, |event| {
+            let before = moved.and_then(|_| moves.why(&held.open, event));
+            match before {
+                // What was over before was ended by somebody else.
+                Some(why) => why.annex().map(Some),
+                None => signed.annex().map(Some).map_err(|why| unavailable(&why)),
+            }
         })
         .map(Some)
     }

@@ -8,7 +8,7 @@ use dayfly_store::{Append, AppendError, FactsQuery};
 
 use super::actor::{Actor, Signature};
 use super::ending;
-use super::moved::Moves;
+use super::moved::{Moves, NoteOf};
 use super::regrant::{Lost, LostTask, Regrant};
 use super::revisions::{Activation, Revisions};
 use super::tenant::{Loaded, OpenError, hand_overs};
@@ -275,8 +275,15 @@ impl App {
             .facts(tenant.name(), &query)
             .map_err(OpenError::from)?;
         let moves = Moves::of(&facts.documents).map_err(OpenError::from)?;
+        let head = self.store.head(tenant.name()).map_err(OpenError::from)?;
+        let note = NoteOf {
+            kind: "declared.changed".to_owned(),
+            on: None,
+            from: head.size,
+        };
         for epoch in &facts.epochs {
-            let document = moves.with(epoch, removal_cause(&epoch.of), now);
+            let cause = removal_cause(&epoch.of);
+            let document = moves.with(epoch, cause, now, Some(note.clone()));
             append.documents.push(document);
         }
         append.relies = facts.epochs;

@@ -18,6 +18,7 @@ use dayfly_token::verifying_key::VerifyingKey;
 use super::authenticate::ended;
 use super::child::Deciding;
 use super::grant::Granted;
+use super::pods::For;
 use super::refuse::{Refused, Trail, unavailable};
 use super::replay::KeyProof;
 use super::subject::{check_handed_on, sealer};
@@ -168,6 +169,11 @@ impl App {
         self.check_asked(&request.access)?;
         let given = given(&handover)?;
         self.check_asked(&given)?;
+        if request.actor.is_some() {
+            // Nobody's cluster is asked for a child that its parent cannot take in.
+            open.task.check_client(parent.number, now)?;
+            self.check_client_rates(tenant, parent, &open.task.workload, now)?;
+        }
         let actor = self.verify_actor(tenant, request, trail).await?;
         let client = NewClient {
             jkt: key_proof.as_ref().map(|proof| Digest(proof.jkt().0)),
@@ -262,8 +268,9 @@ impl App {
             .index
             .find(&loaded.declared, shown.proof(), request.workload)?;
         let key = found.workload.key.read(&shown.proof().claims)?;
-        self.check_unasked(tenant, &loaded, &shown, &found.workload, &key)?;
-        let mut proof = shown.vouched(now).await?;
+        let child = (&shown, For::Child);
+        self.check_unasked(tenant, &loaded, child, &found.workload, &key)?;
+        let mut proof = self.vouched(tenant, shown, &key).await?;
         tenant.check_made(&proof)?;
         if proof.kind() == IssuerKind::Oidc {
             proof = proof.of_instance(key.series.clone());

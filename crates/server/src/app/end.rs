@@ -1,8 +1,8 @@
 //! Ends by a client itself: of the client and its subtree, or of the whole task by a root client.
 
 use dayfly_domain::{
-    Cause, ClientId, ClientState, Command, EndClient, EndTask, Event, Outcome, Refusal, Rule, Span,
-    Sweep, Task, TaskId, TaskState, Time, decide,
+    Cause, ClientId, ClientState, Command, EndClient, EndTask, Event, Moved, Outcome, Refusal,
+    Rule, Span, Sweep, Task, TaskId, TaskState, Time, decide,
 };
 use dayfly_store::OpenTask;
 
@@ -27,7 +27,7 @@ pub enum End {
 }
 
 impl End {
-    const fn task(self) -> TaskId {
+    pub(super) const fn task(self) -> TaskId {
         match self {
             Self::Client(client) => client.task,
             Self::Task(task) => task,
@@ -119,9 +119,9 @@ impl App {
         if let Some(answer) = self.ended_before(tenant, end, &open.task, now)? {
             return Ok(answer);
         }
-        let (recorded, task) = self.commit_end(tenant, end, outcome.into(), open).await?;
-        let answer = match task {
-            Some(task) => self.answer_of(tenant, &task, end)?,
+        let (recorded, answer) = self.commit_end(tenant, end, outcome.into(), open).await?;
+        let answer = match answer {
+            Some(answer) => self.with_head(tenant, answer),
             None => self.ended_answer(tenant, end).await?,
         };
         Ok(Ended { recorded, ..answer })
@@ -145,27 +145,27 @@ impl App {
     }
 
     /// Commits the end, deciding anew while the task moves under it. Whoever ended it meanwhile,
-    /// it has ended. Whether that is durable, and the task after it where it was this end.
+    /// it has ended. Whether that is durable, and the answer but for its head where it was this end.
     async fn commit_end(
         &self,
         tenant: &Tenant,
         end: End,
         cause: Cause,
         mut open: OpenTask,
-    ) -> Result<(bool, Option<Task>), Refusal> {
+    ) -> Result<(bool, Option<Ended>), Refusal> {
         for _ in 0..ATTEMPTS {
             let now = self.now();
-            let events = self.decide_end(tenant, end, cause, &open, now)?;
-            let moves = self.moves_of(tenant, std::slice::from_ref(&open));
-            let moves = moves.map_err(|why| unavailable(&why))?;
-            let said = moves.said(&open, &events);
-            let append = recorded(&open, events, now, said)?;
-            let after = append.changes.first().map(|change| change.next.clone());
+            let moves = self.moves_of_one(tenant, &open)?;
+            let events = decide_end(&open, end, cause, now, moves.first(&open, now))?;
+            let whys = moves.whys(&open, &events);
+            let append = recorded(open, events, now, whys)?;
+            let change = append.changes.first();
+            let answer = change.map(|change| answer(&change.next, end)).transpose()?;
             match self.held.end(tenant.name(), append).await {
-                Ok(done) => return Ok((done.is_durable(), after)),
+                Ok(done) => return Ok((done.is_durable(), answer)),
                 Err(error) => self.after_failure(tenant, error, false).await?,
             }
-            match self.open_task(tenant, open.task.id)? {
+            match self.open_task(tenant, end.task())? {
                 Some(again) => open = again,
                 None => return Ok((true, None)),
             }
@@ -178,40 +178,6 @@ impl App {
         Err(unavailable(&"the task did not stand still"))
     }
 
-    pub(super) fn decide_end(
-        &self,
-        tenant: &Tenant,
-        end: End,
-        cause: Cause,
-        open: &OpenTask,
-        now: Time,
-    ) -> Result<Vec<Event>, Refusal> {
-        let heard = open.heard;
-        let command = match (self.moved(tenant, open)?, end) {
-            // What took its rights away has ended it already: this call records it.
-            (moved @ Some(_), _) => Command::Sweep(Sweep {
-                now,
-                heard,
-                moved,
-                fallen: &[],
-            }),
-            (None, End::Client(client)) => Command::EndClient(EndClient {
-                now,
-                heard,
-                client: client.number,
-                cause,
-                by: None,
-            }),
-            (None, End::Task(_)) => Command::EndTask(EndTask {
-                now,
-                heard,
-                cause,
-                by: None,
-            }),
-        };
-        decide(Some(&open.task), &command)
-    }
-
     /// The answer to an end that is committed, read from the record.
     async fn ended_answer(&self, tenant: &Tenant, end: End) -> Result<Ended, Refusal> {
         let task = self
@@ -221,34 +187,22 @@ impl App {
         self.answer_of(tenant, &task, end)
     }
 
-    /// The answer to an end, from the task as the record has it. Everything in it but the head
-    /// follows from what was recorded by then, so it is the same whenever it is asked for.
+    /// The answer to an end, from the task as the record has it, with the last head.
     pub(super) fn answer_of(
         &self,
         tenant: &Tenant,
         task: &Task,
         end: End,
     ) -> Result<Ended, Refusal> {
-        let (cause, at) = ended_of(task, end).ok_or_else(|| ended("it is open"))?;
-        let (client, acceptable_until) = match end {
-            End::Task(_) => (None, task.last_expiry()),
-            End::Client(client) => (Some(client), task.last_expiry_under(client.number)),
-        };
-        let task_ended = match &task.state {
-            // What ended the task later is no part of the first answer.
-            TaskState::Ended { at: of_task, .. } => *of_task <= at,
-            TaskState::Open | TaskState::Pending(_) => false,
-        };
-        Ok(Ended {
-            task: task.id,
-            client,
-            cause,
-            at,
-            last_possible_acceptance: acceptable_until.unwrap_or(at).max(at),
-            task_ended,
+        Ok(self.with_head(tenant, answer(task, end)?))
+    }
+
+    /// An answer with the last head: asked for only when the end is recorded or held.
+    pub(super) fn with_head(&self, tenant: &Tenant, answer: Ended) -> Ended {
+        Ended {
             head: self.last_head_note(tenant),
-            recorded: true,
-        })
+            ..answer
+        }
     }
 
     /// Answers the same key again for ten minutes after the end, whatever has expired meanwhile:
@@ -295,6 +249,65 @@ impl App {
         check_lately(at, now)?;
         Ok(task)
     }
+}
+
+/// What ends a task or a client of it; `moved` is what took its rights away.
+pub(super) fn decide_end(
+    open: &OpenTask,
+    end: End,
+    cause: Cause,
+    now: Time,
+    moved: Option<Moved>,
+) -> Result<Vec<Event>, Refusal> {
+    let heard = open.heard;
+    let command = match (moved, end) {
+        // What took its rights away has ended it already: this call records it.
+        (moved @ Some(_), _) => Command::Sweep(Sweep {
+            now,
+            heard,
+            moved,
+            fallen: &[],
+        }),
+        (None, End::Client(client)) => Command::EndClient(EndClient {
+            now,
+            heard,
+            client: client.number,
+            cause,
+            by: None,
+        }),
+        (None, End::Task(_)) => Command::EndTask(EndTask {
+            now,
+            heard,
+            cause,
+            by: None,
+        }),
+    };
+    decide(Some(&open.task), &command)
+}
+
+/// The answer to an end but for its head. All of it follows from the state that the end left, so it
+/// is the same whenever it is asked for.
+pub(super) fn answer(task: &Task, end: End) -> Result<Ended, Refusal> {
+    let (cause, at) = ended_of(task, end).ok_or_else(|| ended("it is open"))?;
+    let (client, acceptable_until) = match end {
+        End::Task(_) => (None, task.last_expiry()),
+        End::Client(client) => (Some(client), task.last_expiry_under(client.number)),
+    };
+    let task_ended = match &task.state {
+        // What ended the task later is no part of the first answer.
+        TaskState::Ended { at: of_task, .. } => *of_task <= at,
+        TaskState::Open | TaskState::Pending(_) => false,
+    };
+    Ok(Ended {
+        task: task.id,
+        client,
+        cause,
+        at,
+        last_possible_acceptance: acceptable_until.unwrap_or(at).max(at),
+        task_ended,
+        head: None,
+        recorded: true,
+    })
 }
 
 /// Cause and time of an end as the record has it: a client ends with its task at the latest.

@@ -9,13 +9,14 @@ use dayfly_store::{Annex, Append, AppendError, Document, FactsQuery, Note, OpenT
 use serde_json::json;
 
 use super::actor::Signature;
-use super::plan::change;
+use super::moved::Why;
+use super::plan::drafted;
 use super::refuse::unavailable;
 use super::regrant::{Lost, Regrant};
 use super::{App, Tenant};
 use crate::declared::Source;
 use crate::random;
-use crate::record::RecordError;
+use crate::record::{RecordError, SAID_IN};
 
 /// The document that names the tasks whose ends are still to be recorded.
 const ENDING: &str = "ending";
@@ -44,13 +45,14 @@ pub(super) fn documents(lost: &Lost, former: &Source) -> [Document; 2] {
     ]
 }
 
-/// What records an end, and by whose word it came where `said` tells. After an end by policy nothing
-/// of its series starts again until an operator lifts the block (DESIGN section 3).
+/// What records an end; `whys` say of its events, in their order, by whom and why each came, where that
+/// is known. After an end by policy nothing of its series starts again until an operator lifts the block (DESIGN section
+/// 3).
 pub(super) fn recorded(
-    open: &OpenTask,
+    open: OpenTask,
     events: Vec<Event>,
     now: Time,
-    said: Option<&str>,
+    whys: Vec<Option<Why>>,
 ) -> Result<Append, dayfly_domain::Refusal> {
     let by_policy = events.iter().any(|event| match event {
         Event::TaskEnded(ended) => ended.cause == Cause::Policy,
@@ -64,23 +66,36 @@ pub(super) fn recorded(
         | Event::CredentialRevoked(_)
         | Event::ClientEnded(_) => false,
     });
-    let annex = said.map(by_word).transpose()?;
     let mut append = Append {
         now,
-        changes: vec![change(Some(&open.task), open.task.id, events, annex)?],
         ..Append::default()
     };
     if by_policy {
-        block_series(&mut append, open, None)?;
+        block_series(&mut append, &open, None)?;
     }
+    let id = open.task.id;
+    let mut whys = whys.into_iter();
+    let change = drafted(Some(open.task), id, events, |_| {
+        whys.next().flatten().as_ref().map(Why::annex).transpose()
+    })?;
+    append.changes.push(change);
     Ok(append)
 }
 
 /// The annex of what came by somebody's word, who is no person here.
 pub(super) fn by_word(said: &str) -> Result<Annex, dayfly_domain::Refusal> {
+    annexed(&json!({ "reason": said }))
+}
+
+/// The annex of what came of something else, whose own entry says by whom and why.
+pub(super) fn by_entry(pos: u64) -> Result<Annex, dayfly_domain::Refusal> {
+    annexed(&json!({ SAID_IN: pos }))
+}
+
+fn annexed(data: &serde_json::Value) -> Result<Annex, dayfly_domain::Refusal> {
     Ok(Annex {
         salt: random::bytes().map_err(|why| unavailable(&why))?,
-        data: json!({ "reason": said }).to_string(),
+        data: data.to_string(),
     })
 }
 
@@ -255,10 +270,11 @@ impl App {
         let facts = self.store.facts(tenant.name(), &query)?;
         let mut waiting = Vec::with_capacity(batch.len());
         for open in facts.tasks.into_iter().flatten() {
+            let id = open.task.id;
             let append = self
-                .policy_end(&open)
+                .policy_end(open)
                 .map_err(|why| Unavailable(why.to_string()))?;
-            waiting.push((open.task.id, self.store.append(tenant.name(), append)));
+            waiting.push((id, self.store.append(tenant.name(), append)));
         }
         let (mut ended, mut again) = (0, Vec::new());
         for (task, append) in waiting {
@@ -271,7 +287,7 @@ impl App {
         Ok((ended, again))
     }
 
-    fn policy_end(&self, open: &OpenTask) -> Result<Append, dayfly_domain::Refusal> {
+    fn policy_end(&self, open: OpenTask) -> Result<Append, dayfly_domain::Refusal> {
         let now = self.now();
         let command = Command::EndTask(EndTask {
             now,
@@ -279,6 +295,7 @@ impl App {
             cause: Cause::Policy,
             by: None,
         });
-        recorded(open, decide(Some(&open.task), &command)?, now, None)
+        let events = decide(Some(&open.task), &command)?;
+        recorded(open, events, now, Vec::new())
     }
 }

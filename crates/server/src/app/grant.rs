@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use dayfly_domain::access::{AccessRequest, Detail};
 use dayfly_domain::{
-    ClientId, Counts, Digest, Name, NewClient, Opening, Refusal, Rule, TaskId, TaskKey, Time,
-    Workload, check_actor, check_epochs, check_unblocked, rights_removed,
+    ClientId, Digest, Name, NewClient, Refusal, Rule, TaskId, TaskKey, Time, check_epochs,
+    check_unblocked, rights_removed,
 };
 use dayfly_store::{AppendError, Committed, FactsQuery, OneTimeKey, Touch};
 use dayfly_token::dpop::VerifiedDpop;
@@ -14,13 +14,14 @@ use dayfly_token::dpop::VerifiedDpop;
 use super::authenticate::ended;
 use super::deferral::Deferred;
 use super::plan::{Planned, Planning, kept_by_proof};
+use super::pods::For;
 use super::refuse::{Refused, Trail, unavailable};
 use super::replay::{KeyProof, replayed};
 use super::subject::{Asks, Person, SubjectRequest, sealer};
 use super::{App, Loaded, Tenant};
 use crate::declared::IssuerKind;
 use crate::mint::{Sealer, mint};
-use crate::verify::{Entrance, Showing, Unvouched, VerifiedProof};
+use crate::verify::{Entrance, Showing, VerifiedProof};
 
 /// How often a decision is made anew when the state has moved under it.
 const ATTEMPTS: usize = 16;
@@ -120,7 +121,6 @@ impl App {
         trail: &mut Trail,
     ) -> Result<Opened, Refusal> {
         let mut verified = self.verify_request(tenant, request, trail).await?;
-        self.check_asked(&request.access)?;
         let mut turn = None;
         let mut charged = false;
         for _ in 0..ATTEMPTS {
@@ -203,7 +203,7 @@ impl App {
     }
 
     /// Whether another declared state is in force than this one.
-    fn revised(&self, tenant: &Tenant, loaded: &Loaded) -> Result<bool, Refusal> {
+    pub(super) fn revised(&self, tenant: &Tenant, loaded: &Loaded) -> Result<bool, Refusal> {
         let facts = self.store.facts(tenant.name(), &FactsQuery::default());
         let facts = facts.map_err(|why| unavailable(&why))?;
         Ok(facts.revision != loaded.revision)
@@ -259,8 +259,18 @@ impl App {
             .find(&loaded.declared, shown.proof(), request.workload)?;
         trail.workload = Some(found.workload.name.clone());
         let key = found.workload.key.read(&shown.proof().claims)?;
-        self.check_unasked(tenant, &loaded, &shown, &found.workload, &key)?;
-        let mut proof = shown.vouched(now).await?;
+        // Whatever can be refused without its cluster is refused before it is asked.
+        let task = (&shown, For::Task);
+        self.check_unasked(tenant, &loaded, task, &found.workload, &key)?;
+        let key_proof = request
+            .key_proof
+            .as_ref()
+            .map(|key_proof| self.key_proof(tenant, key_proof, None, now))
+            .transpose()?;
+        let jkt = key_proof.as_ref().map(|proof| Digest(proof.jkt().0));
+        trail.key = jkt;
+        self.check_asked(&request.access)?;
+        let mut proof = self.vouched(tenant, shown, &key).await?;
         tenant.check_made(&proof)?;
         if proof.kind() == IssuerKind::Oidc {
             // Which claims name an instance of any provider, only the workload's task key says.
@@ -278,13 +288,6 @@ impl App {
                 },
             );
         }
-        let key_proof = request
-            .key_proof
-            .as_ref()
-            .map(|key_proof| self.key_proof(tenant, key_proof, None, now))
-            .transpose()?;
-        let jkt = key_proof.as_ref().map(|proof| Digest(proof.jkt().0));
-        trail.key = jkt;
         let asks = Asks {
             by: Showing {
                 proof: &proof,
@@ -295,15 +298,7 @@ impl App {
         };
         let person = self.verify_person(tenant, &loaded, request, &asks, trail);
         let (person, is_recalled) = person.await?;
-        let client = NewClient {
-            jkt,
-            jwk: key_proof
-                .as_ref()
-                .map(|proof| proof.jwk().canonical_json().to_owned()),
-            request: request.access.clone(),
-            digest: request.digest,
-            subject: person.as_ref().map(|person| person.subject.clone()),
-        };
+        let client = client_of(request, key_proof.as_ref(), person.as_ref());
         Ok(Verified {
             revision: loaded.revision,
             workload: found.workload.name.clone(),
@@ -316,53 +311,6 @@ impl App {
             request,
             keep_until,
         })
-    }
-
-    /// Checks what stands in the way of a pod whatever its cluster says, so that nobody is asked in
-    /// vain: blocks, and that it is over already. It is decided anew with everything else.
-    pub(super) fn check_unasked(
-        &self,
-        tenant: &Tenant,
-        loaded: &Loaded,
-        shown: &Unvouched,
-        workload: &Workload,
-        key: &TaskKey,
-    ) -> Result<(), Refusal> {
-        if !shown.is_asked_about() {
-            return Ok(());
-        }
-        let query = FactsQuery {
-            series: Some((&shown.proof().issuer, &key.series)),
-            ..FactsQuery::default()
-        };
-        let facts = self.store.facts(tenant.name(), &query);
-        let facts = facts.map_err(|why| unavailable(&why))?;
-        let checked = check_actor(&Opening {
-            now: self.now(),
-            workload,
-            proof: shown.proof(),
-            key,
-            client: &NewClient {
-                jkt: None,
-                jwk: None,
-                request: AccessRequest::default(),
-                digest: Digest([0; 32]),
-                subject: None,
-            },
-            claims: &[],
-            closed: &facts.closed,
-            task: None,
-            spent: None,
-            blocks: &facts.blocks,
-            counts: Counts::default(),
-        });
-        match checked {
-            // Who is blocked may have handed over what is asked for: it is decided anew.
-            Err(refusal) if refusal.rule == Rule::Blocked && self.revised(tenant, loaded)? => {
-                Ok(())
-            }
-            checked => checked,
-        }
     }
 
     /// Verifies the token of the person on whose behalf is asked: it is shown by whoever acts, and
@@ -479,6 +427,21 @@ impl App {
             task_expires: state.deadline,
             token: minted.token,
         })
+    }
+}
+
+/// Who asks: by which key, for what, on whose behalf.
+fn client_of(
+    request: &GrantRequest<'_>,
+    key: Option<&VerifiedDpop>,
+    person: Option<&Person>,
+) -> NewClient {
+    NewClient {
+        jkt: key.map(|proof| Digest(proof.jkt().0)),
+        jwk: key.map(|proof| proof.jwk().canonical_json().to_owned()),
+        request: request.access.clone(),
+        digest: request.digest,
+        subject: person.map(|person| person.subject.clone()),
     }
 }
 

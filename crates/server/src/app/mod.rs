@@ -3,6 +3,7 @@
 mod actor;
 mod approve;
 mod authenticate;
+mod bearer;
 mod beat;
 mod child;
 mod closing;
@@ -54,6 +55,8 @@ mod tally;
 mod tenant;
 mod turns;
 mod upstream;
+mod used;
+mod uses;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -63,12 +66,14 @@ use dayfly_store::Store;
 use dayfly_store::clock::Clock;
 use dayfly_token::nonce::NonceKey;
 
+use crate::finding::Watched;
 use crate::restore::HandedOut;
 use crate::transmitters::Outages;
 
 pub use actor::Actor;
 pub use approve::Approved;
 pub use authenticate::{Presented, Proven};
+pub use bearer::{SUBJECT, Shown};
 pub use beat::Beaten;
 pub use closing::Over;
 pub use contain::{Contained, Containment, Stop, WouldEnd};
@@ -98,6 +103,7 @@ pub use sinks::HeadSinks;
 pub use subject::SubjectRequest;
 pub use tenant::{Loaded, OpenError, Tenant, TenantSetup, check_overlaps};
 pub use upstream::Heard;
+pub use uses::{Decided, Until, UseQuestion, UseQuestions};
 
 /// Bounds of a server that are not the domain's.
 #[derive(Clone, Copy, Debug)]
@@ -129,10 +135,13 @@ pub struct App {
     space: space::Space,
     turns: turns::Turns,
     claims: permit::KnownClaims,
+    grants: used::KnownGrants,
     head_sinks: HeadSinks,
     /// Where the last head of each ledger is kept; none where nothing is kept of them.
     handed_out: Option<Arc<HandedOut>>,
     rates: rates::Rates,
+    /// Which pods were asked about in vain.
+    unanswered: pods::Unanswered,
     surveys: survey::Surveys,
     /// Which transmitters cannot be asked for events.
     pub(crate) outages: Outages,
@@ -156,6 +165,10 @@ impl App {
     ) -> Result<Self, crate::random::NoRandomness> {
         let secret = zeroize::Zeroizing::new(crate::random::bytes::<32>()?);
         let started = clock.now();
+        for tenant in &tenants {
+            let watched = Watched::of(&tenant.loaded().declared);
+            store.tally().watch(tenant.name(), watched);
+        }
         Ok(Self {
             held: Arc::clone(&store),
             store,
@@ -174,9 +187,11 @@ impl App {
             space: space::Space::default(),
             turns: turns::Turns::default(),
             claims: permit::KnownClaims::default(),
+            grants: used::KnownGrants::default(),
             head_sinks,
             handed_out: None,
             rates: rates::Rates::default(),
+            unanswered: pods::Unanswered::default(),
             surveys: survey::Surveys::default(),
             outages: Outages::default(),
             activating: tokio::sync::Mutex::default(),

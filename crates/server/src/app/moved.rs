@@ -1,27 +1,107 @@
 //! Why rights were taken away: what is kept of each move of an epoch, for the ends that follow it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dayfly_domain::{Cause, Digest, Epoch, EpochOf, Event, Moved, Name, Refusal, Time};
-use dayfly_store::{Document, FactsQuery, OpenTask, PersonOver, Store, Unavailable};
+use dayfly_store::{
+    Annex, Document, EntryRange, FactsQuery, OpenTask, PersonOver, Store, Unavailable,
+};
 use serde::{Deserialize, Serialize};
 
+use super::ending::{by_entry, by_word};
 use super::refuse::unavailable;
 use super::{App, Tenant};
+use crate::record::is_note;
 
 /// The documents of moves begin so; what follows is whose epoch it is.
 const MOVED: &str = "moved/";
 /// How many moves of one epoch are kept. A task is swept within seconds of the first that concerns
 /// it, so that only the last few are ever asked for.
 const KEPT: usize = 8;
+/// How many entries are looked at for that of a move: far more than are committed while one append
+/// is decided and written.
+const LOOKED_AT: u64 = 16_384;
+const PAGE: usize = 256;
 
 /// One move of an epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Move {
     /// The value that it moved to.
     to: u64,
     cause: Cause,
     at: Time,
+    /// Where who and why stand; none for moves from before that was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    note: Option<NoteOf>,
+}
+
+/// Where the entry of a move is found. Its own position is not known while the document that names
+/// it is written: both are of one append.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct NoteOf {
+    /// Its kind.
+    pub(super) kind: String,
+    /// What it stands on, where it says that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) on: Option<String>,
+    /// It is the first of these from this position on.
+    pub(super) from: u64,
+}
+
+/// Why a task or client is over already: the move that took its rights first, and where it stands by
+/// whom and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Taken {
+    pub(super) moved: Moved,
+    why: Option<Why>,
+}
+
+/// Where it stands by whom rights were taken and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Somebody who is no person here said this.
+    Word(String),
+    /// The annex of the entry at this position says it. It is named and not repeated: an erasure of
+    /// it is one of all.
+    Entry(u64),
+}
+
+impl NoteOf {
+    /// Where the entry lies. It was appended right after the ledger was `from` long: only what was
+    /// committed in that moment lies before it.
+    fn position(&self, store: &dyn Store, tenant: &Name) -> Result<Option<u64>, Unavailable> {
+        let upto = self.from + LOOKED_AT;
+        let mut from = self.from;
+        while from < upto {
+            let page = store.entries(tenant, EntryRange::From(from), PAGE)?;
+            let Some(last) = page.last() else { break };
+            from = last.pos + 1;
+            for entry in &page {
+                let is_it = is_note(entry, &self.kind, self.on.as_deref());
+                if is_it.map_err(|why| Unavailable(why.to_string()))? {
+                    return Ok(Some(entry.pos));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Taken {
+    /// The annex of what is recorded because of it.
+    pub(super) fn annex(&self) -> Result<Option<Annex>, Refusal> {
+        self.why.as_ref().map(Why::annex).transpose()
+    }
+}
+
+impl Why {
+    /// The annex of an end that came of it.
+    pub(super) fn annex(&self) -> Result<Annex, Refusal> {
+        match self {
+            Self::Word(said) => by_word(said),
+            Self::Entry(pos) => by_entry(*pos),
+        }
+    }
 }
 
 /// The moves that are kept of a tenant's epochs.
@@ -30,6 +110,8 @@ pub(super) struct Moves {
     counted: BTreeMap<String, Vec<Move>>,
     /// What was said of people, where somebody asked for it.
     people: BTreeMap<Digest, PersonOver>,
+    /// The positions of the entries that say why, where somebody asked for them.
+    noted: BTreeMap<NoteOf, u64>,
 }
 
 impl Moves {
@@ -46,34 +128,23 @@ impl Moves {
             .collect::<Result<_, _>>()
             .map(|counted| Self {
                 counted,
-                people: BTreeMap::new(),
+                ..Self::default()
             })
     }
 
-    /// By whose word these events end a task or client, where the move that they name as the cause
-    /// is a word about a person.
-    pub(super) fn said(&self, open: &OpenTask, events: &[Event]) -> Option<&str> {
-        let ended = events.iter().find_map(|event| match event {
-            Event::TaskEnded(ended) => Some(ended.cause),
-            Event::TaskRequested(_)
-            | Event::TaskApproved(_)
-            | Event::TaskDenied(_)
-            | Event::TaskStarted(_)
-            | Event::ClientRegistered(_)
-            | Event::ClientDelegated(_)
-            | Event::CredentialIssued(_)
-            | Event::CredentialRevoked(_)
-            | Event::ClientEnded(_) => None,
-        });
-        if let Some(cause) = ended.filter(|_| open.stale.is_some()) {
-            return self.word_of(&open.task.epochs, cause);
-        }
-        // A client that ends by what its task has kept ends by a word about its own person.
-        events.iter().find_map(|event| match event {
+    /// By whom and why an event ends a task or client, where the move that it names as the cause says
+    /// it.
+    pub(super) fn why(&self, open: &OpenTask, event: &Event) -> Option<Why> {
+        match event {
+            Event::TaskEnded(ended) => {
+                let relied = open.stale.as_ref().map(|_| &open.task.epochs)?;
+                self.why_of(relied, ended.cause)
+            }
+            // A client that ends by what its task has kept ends by what took its own rights.
             Event::ClientEnded(ended) => {
                 let own = open.task.client(ended.client)?.own.as_ref()?;
                 let lost = own.epochs.iter().any(|epoch| open.lost.contains(epoch));
-                lost.then(|| self.word_of(&own.epochs, ended.cause))?
+                lost.then(|| self.why_of(&own.epochs, ended.cause))?
             }
             Event::TaskRequested(_)
             | Event::TaskApproved(_)
@@ -82,16 +153,58 @@ impl Moves {
             | Event::ClientRegistered(_)
             | Event::ClientDelegated(_)
             | Event::CredentialIssued(_)
-            | Event::CredentialRevoked(_)
-            | Event::TaskEnded(_) => None,
-        })
+            | Event::CredentialRevoked(_) => None,
+        }
     }
 
-    /// What was said of a person, where that took these rights first and is this cause.
-    fn word_of(&self, relied: &[Epoch], cause: Cause) -> Option<&str> {
+    /// The same of each of these events, in their order.
+    pub(super) fn whys(&self, open: &OpenTask, events: &[Event]) -> Vec<Option<Why>> {
+        events.iter().map(|event| self.why(open, event)).collect()
+    }
+
+    /// What is kept of the move that took these rights first, where it is this cause.
+    fn why_of(&self, relied: &[Epoch], cause: Cause) -> Option<Why> {
         let (epoch, moved) = self.earliest(relied)?;
-        let over = self.people.get(&epoch.person()?)?;
-        (moved.cause == cause).then_some(&over.said)
+        if moved.cause != cause {
+            return None;
+        }
+        match epoch.person() {
+            Some(person) => Some(Why::Word(self.people.get(&person)?.said.clone())),
+            None => {
+                let note = self.counted_move(epoch)?.note.as_ref()?;
+                self.noted.get(note).copied().map(Why::Entry)
+            }
+        }
+    }
+
+    /// Where the first moves that took rights from these tasks say why.
+    fn notes_of(&self, open: &[OpenTask]) -> BTreeSet<NoteOf> {
+        let stale = open.iter().filter(|open| open.stale.is_some());
+        let whole = stale.map(|open| open.task.epochs.as_slice());
+        let lost = open.iter().filter(|open| !open.lost.is_empty());
+        let own = lost
+            .flat_map(|open| &open.task.clients)
+            .filter(|client| client.is_active())
+            .filter_map(|client| Some(client.own.as_ref()?.epochs.as_slice()));
+        whole
+            .chain(own)
+            .filter_map(|relied| self.counted_move(self.earliest(relied)?.0)?.note.clone())
+            .collect()
+    }
+
+    /// Finds the entries of the first moves that took rights from these tasks.
+    pub(super) fn look_up_notes(
+        &mut self,
+        store: &dyn Store,
+        tenant: &Name,
+        open: &[OpenTask],
+    ) -> Result<(), Unavailable> {
+        for note in self.notes_of(open) {
+            if let Some(pos) = note.position(store, tenant)? {
+                self.noted.insert(note, pos);
+            }
+        }
+        Ok(())
     }
 
     /// The epoch among these that moved first.
@@ -108,7 +221,13 @@ impl Moves {
             // Every value of before is below what it will move to.
             let to = u64::MAX;
             let moves = self.counted.entry(document(&of)).or_default();
-            moves.push(Move { to, cause, at });
+            moves.push(Move {
+                to,
+                cause,
+                at,
+                // The ledger has no entry of it yet.
+                note: None,
+            });
         }
         self
     }
@@ -126,14 +245,22 @@ impl Moves {
         "moved"
     }
 
-    /// The document that keeps one more move of an epoch, from the value it has now.
-    pub(super) fn with(&self, epoch: &Epoch, cause: Cause, at: Time) -> Document {
+    /// The document that keeps one more move of an epoch, from the value it has now, and where the
+    /// entry that goes with it is found.
+    pub(super) fn with(
+        &self,
+        epoch: &Epoch,
+        cause: Cause,
+        at: Time,
+        note: Option<NoteOf>,
+    ) -> Document {
         let name = document(&epoch.of);
         let mut moves = self.counted.get(&name).cloned().unwrap_or_default();
         moves.push(Move {
             to: epoch.at + 1,
             cause,
             at,
+            note,
         });
         let surplus = moves.len().saturating_sub(KEPT);
         moves.drain(..surplus);
@@ -148,6 +275,13 @@ impl Moves {
     pub(super) fn first(&self, open: &OpenTask, now: Time) -> Option<Moved> {
         let stale = open.stale.as_ref()?;
         Some(self.first_of(&open.task.epochs, stale, now))
+    }
+
+    /// The same, and where it stands by whom and why.
+    pub(super) fn taken(&self, open: &OpenTask, now: Time) -> Option<Taken> {
+        let moved = self.first(open, now)?;
+        let why = self.why_of(&open.task.epochs, moved.cause);
+        Some(Taken { moved, why })
     }
 
     /// The active delegated clients that lost rights of their own, each with the first move that
@@ -177,12 +311,16 @@ impl Moves {
                 at: over.at,
             });
         }
-        let moves = self.counted.get(&document(&epoch.of))?;
-        let moved = moves.iter().find(|moved| moved.to > epoch.at)?;
+        let moved = self.counted_move(epoch)?;
         Some(Moved {
             cause: moved.cause,
             at: moved.at,
         })
+    }
+
+    fn counted_move(&self, epoch: &Epoch) -> Option<&Move> {
+        let moves = self.counted.get(&document(&epoch.of))?;
+        moves.iter().find(|moved| moved.to > epoch.at)
     }
 
     fn first_of(&self, relied: &[Epoch], stale: &EpochOf, now: Time) -> Moved {
@@ -202,15 +340,20 @@ pub(crate) fn restored_moves(
     store: &dyn Store,
     tenant: &Name,
     epoch: &Epoch,
-    cause: Cause,
     at: Time,
+    from: u64,
 ) -> Result<Document, Unavailable> {
     let query = FactsQuery {
         documents: Some(MOVED),
         ..FactsQuery::default()
     };
     let moves = Moves::of(&store.facts(tenant, &query)?.documents)?;
-    Ok(moves.with(epoch, cause, at))
+    let note = NoteOf {
+        kind: "ledger.restored".to_owned(),
+        on: None,
+        from,
+    };
+    Ok(moves.with(epoch, Cause::Restored, at, Some(note)))
 }
 
 impl App {
@@ -219,9 +362,7 @@ impl App {
         if open.stale.is_none() {
             return Ok(None);
         }
-        let moves = self.moves_of(tenant, std::slice::from_ref(open));
-        let moves = moves.map_err(|why| unavailable(&why))?;
-        Ok(moves.first(open, self.now()))
+        Ok(self.moves_of_one(tenant, open)?.first(open, self.now()))
     }
 
     /// Why rights were taken away, where any of these tasks lost some.
@@ -255,7 +396,14 @@ impl App {
             let said = self.store.facts(tenant.name(), &query)?.person;
             moves.people.extend(said.map(|over| (person, over)));
         }
+        moves.look_up_notes(self.store.as_ref(), tenant.name(), open)?;
         Ok(moves)
+    }
+
+    /// The same of one task.
+    pub(super) fn moves_of_one(&self, tenant: &Tenant, open: &OpenTask) -> Result<Moves, Refusal> {
+        let moves = self.moves_of(tenant, std::slice::from_ref(open));
+        moves.map_err(|why| unavailable(&why))
     }
 
     fn moves(&self, tenant: &Tenant) -> Result<Moves, Unavailable> {
@@ -300,7 +448,7 @@ mod tests {
         let mut moves = Moves::default();
         for at in 0..20 {
             let epoch = Epoch { of: of.clone(), at };
-            let document = moves.with(&epoch, Cause::OwnerOffboarded, Time::from_seconds(at));
+            let document = moves.with(&epoch, Cause::OwnerOffboarded, Time::from_seconds(at), None);
             moves = Moves::of(&[(document.name, document.bytes.unwrap())]).unwrap();
         }
         let kept: Vec<u64> = moves.counted["moved/owner/team"]

@@ -118,7 +118,7 @@ impl App {
 
     /// What the record says a credential was issued for. A live one was issued a short while ago,
     /// so its entry is looked for from the end of its task's chain.
-    fn recorded_access(
+    pub(super) fn recorded_access(
         &self,
         tenant: &Tenant,
         own: &OwnToken,

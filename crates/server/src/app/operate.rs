@@ -10,9 +10,9 @@ use super::actor::{Actor, Signature};
 use super::authenticate::ended;
 use super::contain::Containment;
 use super::cut::block_on;
-use super::end::{ATTEMPTS, End, Ended};
+use super::end::{ATTEMPTS, End, Ended, answer};
 use super::ending::block_series;
-use super::plan::change;
+use super::plan::drafted;
 use super::refuse::{Refused, Trail, unavailable};
 use super::{App, Tenant};
 
@@ -53,13 +53,13 @@ impl App {
             let open = self
                 .open_task(tenant, task)?
                 .ok_or_else(|| ended("no open task by its id"))?;
-            let append = self.end_and_block(tenant, &open, by, reason)?;
-            // What the entries come to, for the answer: a long history is not read again.
-            let after = append.changes.first().map(|change| change.next.clone());
+            let append = self.end_and_block(tenant, open, by, reason)?;
+            // From what the entries come to: a long history is not read again.
+            let change = append.changes.first().ok_or_else(|| ended("no change"))?;
+            let answer = answer(&change.next, End::Task(task))?;
             match self.held.end(tenant.name(), append).await {
                 Ok(done) => {
-                    let after = after.ok_or_else(|| ended("no change"))?;
-                    let answer = self.answer_of(tenant, &after, End::Task(task))?;
+                    let answer = self.with_head(tenant, answer);
                     let recorded = done.is_durable();
                     return Ok(Ended { recorded, ..answer });
                 }
@@ -72,14 +72,14 @@ impl App {
     fn end_and_block(
         &self,
         tenant: &Tenant,
-        open: &OpenTask,
+        open: OpenTask,
         by: &Actor,
         reason: &str,
     ) -> Result<Append, Refusal> {
         let now = self.now();
         let heard = open.heard;
         let signed = Signature::of(by, reason).map_err(|why| unavailable(&why))?;
-        let command = match self.moved(tenant, open)? {
+        let command = match self.moved(tenant, &open)? {
             // It is over already: what came first names the end, and the block stands all the same.
             moved @ Some(_) => Command::Sweep(Sweep {
                 now,
@@ -95,13 +95,22 @@ impl App {
             }),
         };
         let events = decide(Some(&open.task), &command)?;
-        let annex = signed.annex().map_err(|why| unavailable(&why))?;
+        let whys = self.moves_of_one(tenant, &open)?.whys(&open, &events);
         let mut append = Append {
             now,
-            changes: vec![change(Some(&open.task), open.task.id, events, Some(annex))?],
             ..Append::default()
         };
-        block_series(&mut append, open, Some(&signed))?;
+        block_series(&mut append, &open, Some(&signed))?;
+        let id = open.task.id;
+        let mut whys = whys.into_iter();
+        let change = drafted(Some(open.task), id, events, |_| {
+            match whys.next().flatten() {
+                // Who blocks its series now has not ended it.
+                Some(why) => why.annex().map(Some),
+                None => signed.annex().map(Some).map_err(|why| unavailable(&why)),
+            }
+        })?;
+        append.changes.push(change);
         Ok(append)
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use dayfly_domain::access::Detail;
 use dayfly_domain::{
     Approval, Claims, ClientId, Counts, Event, Name, Refusal, Rule, Task, TaskId, Time, Workload,
 };
@@ -15,7 +16,7 @@ use super::refuse::{Trail, unavailable};
 use super::subject::{Person, SubjectAnnex, SubjectRead};
 use super::tenant::Loaded;
 use super::{App, Tenant};
-use crate::policy::{Denied, Facts, Handed, Permitted, Recorded};
+use crate::policy::{Denied, Facts, Handed, Permitted, PermittedUse, Recorded};
 use crate::random;
 use crate::record;
 
@@ -136,6 +137,49 @@ pub(super) fn permit_start(
     }
 }
 
+/// What the policies are told of a use.
+pub(super) struct UseAsking<'a> {
+    pub(super) loaded: &'a Loaded,
+    pub(super) workload: &'a Workload,
+    pub(super) claims: &'a Claims,
+    pub(super) counts: Counts,
+    pub(super) now: Time,
+    /// The person on whose behalf the task runs.
+    pub(super) person: Option<&'a Person>,
+    /// What the resource says of the request.
+    pub(super) said: &'a Claims,
+}
+
+/// Asks the policies about one use. Where the caller of the resource is they are told by nobody but
+/// the resource, for it is the resource that calls here.
+///
+/// # Errors
+/// The refusal of stage `policy`; what was said then stands in the trail.
+pub(super) fn permit_use(
+    used: &Detail,
+    asking: &UseAsking<'_>,
+    trail: &mut Trail,
+) -> Result<PermittedUse, Refusal> {
+    let facts = Facts {
+        claims: asking.claims,
+        now: asking.now,
+        address: None,
+        open_tasks: asking.counts.open,
+        starts_last_hour: asking.counts.starts_last_hour,
+        subject: asking.person.map(Person::fact),
+        said: Some(asking.said),
+        approvals: 0,
+    };
+    let Loaded {
+        policies, declared, ..
+    } = asking.loaded;
+    let permitted = policies.permit_use(used, asking.workload, &declared.catalog, &facts);
+    permitted.map_err(|denied| {
+        trail.policy = Some(Arc::clone(&denied.recorded));
+        denied.refusal
+    })
+}
+
 fn ask(events: Vec<Event>, asking: &Asking<'_>, trail: &Trail) -> Result<Permitted, Box<Denied>> {
     let facts = Facts {
         claims: asking.claims,
@@ -144,6 +188,7 @@ fn ask(events: Vec<Event>, asking: &Asking<'_>, trail: &Trail) -> Result<Permitt
         open_tasks: asking.counts.open,
         starts_last_hour: asking.counts.starts_last_hour,
         subject: asking.person.map(Person::fact),
+        said: None,
         approvals: asking.approvals,
     };
     let Loaded {
@@ -220,7 +265,7 @@ pub(super) fn granted(
     let parts = permitted.into_parts();
     let (mut start, mut issue, mut proof) = (parts.start, Some(parts.issue), proof);
     let mut delegate = parts.delegate;
-    drafted(task, id, parts.events, |event| {
+    drafted(task.cloned(), id, parts.events, |event| {
         let (proof, policy) = match event {
             Event::TaskStarted(_) => (None, start.take()),
             // Where it joins, what was said of its start stands with it.

@@ -462,7 +462,7 @@ impl Planning<'_> {
 /// The change of events that grant nothing; the annex goes with the first of them. What grants
 /// something goes by [`granted`].
 pub(super) fn change(
-    task: Option<&Task>,
+    task: Option<Task>,
     id: TaskId,
     events: Vec<Event>,
     annex: Option<Annex>,
@@ -482,15 +482,16 @@ pub(super) fn change(
     })
 }
 
-/// Applies events and pairs each with its annex.
+/// Applies events and pairs each with its annex. Takes the task as it was, for the state of one with
+/// thousands of credentials is not copied by the way.
 pub(super) fn drafted(
-    task: Option<&Task>,
+    task: Option<Task>,
     id: TaskId,
     events: Vec<Event>,
     mut annex: impl FnMut(&Event) -> Result<Option<Annex>, Refusal>,
 ) -> Result<Change, Refusal> {
-    let expected_version = task.map_or(0, |task| task.version);
-    let mut state = task.cloned();
+    let expected_version = task.as_ref().map_or(0, |task| task.version);
+    let mut state = task;
     let mut drafted = Vec::with_capacity(events.len());
     for event in events {
         let next = apply(state, id, &event)
@@ -518,7 +519,7 @@ fn superseding(open: &OpenTask, now: Time) -> Result<Change, Refusal> {
             by: None,
         }),
     )?;
-    change(Some(&open.task), open.task.id, events, None)
+    change(Some(open.task.clone()), open.task.id, events, None)
 }
 
 /// The parameter that carried the proof.

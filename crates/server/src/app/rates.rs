@@ -3,7 +3,7 @@
 //! Only what grants is counted: proofs, renewals and exchanges. A beat, a look at a task and above
 //! all an end are never refused for coming too often.
 
-use dayfly_domain::{ClientId, Name, Refusal, Rule, Time};
+use dayfly_domain::{ClientId, Name, Refusal, Rule, Span, Time};
 
 use super::{App, Tenant};
 use crate::config::Rate;
@@ -18,6 +18,15 @@ pub(super) struct Rates {
     clients: Buckets<ClientId>,
 }
 
+/// What a look at a rate does to it.
+#[derive(Clone, Copy)]
+enum Counting {
+    /// It counts.
+    Charge,
+    /// Nothing: it says only whether one more would pass.
+    Look,
+}
+
 impl App {
     /// Charges a verified proof to its issuer and to the workload that it matched.
     pub(super) fn charge_proof(
@@ -27,16 +36,18 @@ impl App {
         workload: &Name,
         now: Time,
     ) -> Result<(), Refusal> {
-        let Some(found) = declared.workloads.get(workload) else {
-            return Ok(());
-        };
-        let issuer = &found.workload.issuer;
-        if let Some(rate) = declared.issuers.get(issuer).and_then(|found| found.rate) {
-            let key = (tenant.name().clone(), issuer.clone());
-            let field = format!("issuer.{issuer}.rate");
-            charge(&self.rates.issuers, key, rate, &field, now)?;
-        }
-        self.charge_workload(tenant, workload, found.rate, now)
+        self.rate_proof((tenant, declared), workload, now, Counting::Charge)
+    }
+
+    /// Whether a proof would be within these rates.
+    pub(super) fn check_proof_rates(
+        &self,
+        tenant: &Tenant,
+        declared: &Declared,
+        workload: &Name,
+        now: Time,
+    ) -> Result<(), Refusal> {
+        self.rate_proof((tenant, declared), workload, now, Counting::Look)
     }
 
     /// Charges an authenticated client, and its workload.
@@ -47,46 +58,94 @@ impl App {
         workload: &Name,
         now: Time,
     ) -> Result<(), Refusal> {
+        self.rate_client((tenant, client), workload, now, Counting::Charge)
+    }
+
+    /// Whether a client would be within these rates.
+    pub(super) fn check_client_rates(
+        &self,
+        tenant: &Tenant,
+        client: ClientId,
+        workload: &Name,
+        now: Time,
+    ) -> Result<(), Refusal> {
+        self.rate_client((tenant, client), workload, now, Counting::Look)
+    }
+
+    fn rate_proof(
+        &self,
+        (tenant, declared): (&Tenant, &Declared),
+        workload: &Name,
+        now: Time,
+        counting: Counting,
+    ) -> Result<(), Refusal> {
+        let Some(found) = declared.workloads.get(workload) else {
+            return Ok(());
+        };
+        let issuer = &found.workload.issuer;
+        if let Some(rate) = declared.issuers.get(issuer).and_then(|found| found.rate) {
+            let key = (tenant.name().clone(), issuer.clone());
+            let counted = counting.count(&self.rates.issuers, key, rate, now);
+            counted.map_err(|wait| over(&format!("issuer.{issuer}.rate"), rate, wait))?;
+        }
+        self.rate_workload((tenant, workload), found.rate, now, counting)
+    }
+
+    fn rate_client(
+        &self,
+        (tenant, client): (&Tenant, ClientId),
+        workload: &Name,
+        now: Time,
+        counting: Counting,
+    ) -> Result<(), Refusal> {
         let loaded = tenant.loaded();
         let Some(found) = loaded.declared.workloads.get(workload) else {
             return Ok(());
         };
         if let Some(rate) = found.client_rate {
+            let counted = counting.count(&self.rates.clients, client, rate, now);
             let field = format!("workload.{workload}.client_rate");
-            charge(&self.rates.clients, client, rate, &field, now)?;
+            counted.map_err(|wait| over(&field, rate, wait))?;
         }
-        self.charge_workload(tenant, workload, found.rate, now)
+        self.rate_workload((tenant, workload), found.rate, now, counting)
     }
 
-    fn charge_workload(
+    fn rate_workload(
         &self,
-        tenant: &Tenant,
-        workload: &Name,
+        (tenant, workload): (&Tenant, &Name),
         rate: Option<Rate>,
         now: Time,
+        counting: Counting,
     ) -> Result<(), Refusal> {
         let Some(rate) = rate else {
             return Ok(());
         };
         let key = (tenant.name().clone(), workload.clone());
-        let field = format!("workload.{workload}.rate");
-        charge(&self.rates.workloads, key, rate, &field, now)
+        let counted = counting.count(&self.rates.workloads, key, rate, now);
+        counted.map_err(|wait| over(&format!("workload.{workload}.rate"), rate, wait))
     }
 }
 
-fn charge<K: std::hash::Hash + Eq>(
-    buckets: &Buckets<K>,
-    key: K,
-    rate: Rate,
-    field: &str,
-    now: Time,
-) -> Result<(), Refusal> {
-    buckets.take(key, rate, now).map_err(|wait| {
-        Refusal::new(Rule::RateLimit)
-            .field(field)
-            .wanted(format!("at most {rate}"))
-            .got("more")
-            .hint(format!("the same request passes in {wait}"))
-            .retry_after(wait)
-    })
+impl Counting {
+    fn count<K: std::hash::Hash + Eq>(
+        self,
+        buckets: &Buckets<K>,
+        key: K,
+        rate: Rate,
+        now: Time,
+    ) -> Result<(), Span> {
+        match self {
+            Self::Charge => buckets.take(key, rate, now),
+            Self::Look => buckets.check(&key, rate, now),
+        }
+    }
+}
+
+fn over(field: &str, rate: Rate, wait: Span) -> Refusal {
+    Refusal::new(Rule::RateLimit)
+        .field(field)
+        .wanted(format!("at most {rate}"))
+        .got("more")
+        .hint(format!("the same request passes in {wait}"))
+        .retry_after(wait)
 }

@@ -8,11 +8,11 @@ use dayfly_store::{Append, FactsQuery, OpenTask, RunAsked, Spend};
 use dayfly_token::dpop::VerifiedDpop;
 
 use super::deferral::{Known, RequestAnnex, missing, unknown_code};
-use super::end::{ATTEMPTS, End};
+use super::end::{ATTEMPTS, End, decide_end};
+use super::ending::recorded;
 use super::grant::{Granted, too_large};
 use super::operator::unapproved;
 use super::permit::{Asking, ProofAnnex, erased, granted, permit_approved};
-use super::plan::change;
 use super::refuse::{Refused, Trail, unavailable};
 use super::regrant::{person_refused, proof_refused};
 use super::replay::{KeyProof, one_time};
@@ -90,6 +90,7 @@ impl App {
         // It is spent in memory too, so that a proof of a poll does not redeem later.
         self.accept_once(tenant, &key_proof, now)?;
         let mut first = true;
+        let mut vouched = false;
         for _ in 0..ATTEMPTS {
             let open = match known {
                 Known::Ended(task) => return Err(ended(&task)),
@@ -107,7 +108,8 @@ impl App {
                 tenant.polls.take(open.task.id, self.now())?;
                 first = false;
             }
-            if let Some(polled) = self.redeem_once(tenant, &open, &key_proof, trail).await? {
+            let by = (&key_proof, &mut vouched);
+            if let Some(polled) = self.redeem_once(tenant, &open, by, trail).await? {
                 return Ok(polled);
             }
             known = self.known_deferral(tenant, request.code, jkt).await?;
@@ -130,12 +132,13 @@ impl App {
         self.key_proof_whatever_nonce(tenant, key_proof, None, self.now())
     }
 
-    /// One try; none where the state moved under it.
+    /// One try, by this key and whether the cluster of its pod has vouched for it in an earlier one; none
+    /// where the state moved under it, or may have while the cluster was asked.
     async fn redeem_once(
         &self,
         tenant: &Tenant,
         open: &OpenTask,
-        key_proof: &VerifiedDpop,
+        (key_proof, vouched): (&VerifiedDpop, &mut bool),
         trail: &mut Trail,
     ) -> Result<Option<Polled>, Refusal> {
         let pending = open.task.check_pending(self.now())?;
@@ -171,6 +174,12 @@ impl App {
         let append = redeeming.append(open, &sealer, trail)?;
         if sealer.longest() > self.bounds.token_bytes {
             return Err(too_large(self.bounds.token_bytes));
+        }
+        if !*vouched {
+            *vouched = true;
+            if self.vouched_again(tenant, &open.task).await? {
+                return Ok(None);
+            }
         }
         match self.store.append(tenant.name(), append).await {
             Ok(committed) => {
@@ -228,17 +237,16 @@ impl App {
             if open.task.pending().is_none() {
                 return Ok(true);
             }
-            let events = self.decide_end(tenant, end, cause, &open, self.now())?;
-            let append = Append {
-                now: self.now(),
-                changes: vec![change(Some(&open.task), open.task.id, events, None)?],
-                ..Append::default()
-            };
+            let now = self.now();
+            let moves = self.moves_of_one(tenant, &open)?;
+            let events = decide_end(&open, end, cause, now, moves.first(&open, now))?;
+            let whys = moves.whys(&open, &events);
+            let append = recorded(open, events, now, whys)?;
             match self.held.end(tenant.name(), append).await {
                 Ok(done) => return Ok(done.is_durable()),
                 Err(error) => self.after_failure(tenant, error, false).await?,
             }
-            match self.open_task(tenant, open.task.id)? {
+            match self.open_task(tenant, end.task())? {
                 Some(again) => open = again,
                 None => return Ok(true),
             }

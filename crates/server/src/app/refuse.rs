@@ -69,6 +69,9 @@ pub struct Trail {
     /// The task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<TaskId>,
+    /// The resource that asked about a use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource: Option<Name>,
     /// The live client that called.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<ClientId>,
@@ -151,6 +154,18 @@ impl App {
 
     /// Gives a refusal its id, remembers it, and records it where DESIGN section 9 says so.
     pub(super) fn refuse(&self, tenant: &Tenant, trail: &Trail, refusal: Refusal) -> Refused {
+        let (refused, explained) = self.explain(tenant, trail, refusal);
+        self.record(tenant, &explained, refused.refusal.rule);
+        refused
+    }
+
+    /// The same for whoever records it in an entry of its own, or has no reason to.
+    pub(super) fn explain(
+        &self,
+        tenant: &Tenant,
+        trail: &Trail,
+        refusal: Refusal,
+    ) -> (Refused, Arc<Explained>) {
         let refusal = Refusal {
             field: kept(refusal.field),
             got: kept(refusal.got),
@@ -190,12 +205,12 @@ impl App {
             }
             ring.push_back(Arc::clone(&explained));
         }
-        self.record(tenant, &explained, refusal.rule);
-        Refused {
+        let refused = Refused {
             id,
             refusal,
             known: trail.workload.is_some() || trail.client.is_some(),
-        }
+        };
+        (refused, explained)
     }
 
     /// Refuses what did not even reach a use case.

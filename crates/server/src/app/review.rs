@@ -8,7 +8,7 @@ use super::actor::{Actor, Signature};
 use super::refuse::{Refused, Trail, unavailable};
 use super::{App, Tenant};
 use crate::random;
-use crate::record::{Review, SignedReview, signed_document};
+use crate::record::{Allowed, Review, SignedReview, signed_document};
 
 /// What became of a sign-off.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,9 +94,11 @@ fn note(review: &Review, member: bool, signed: &Signature) -> Result<Note, Refus
         .iter()
         .map(|of| {
             let granted: Vec<u64> = of.access.iter().map(|allowed| allowed.granted).collect();
+            let used = |allowed: &Allowed| allowed.used.as_ref().map(|used| used.times);
+            let used: Vec<Option<u64>> = of.access.iter().map(used).collect();
             json!({
                 "workload": of.workload, "runs": of.runs, "silent": of.silent,
-                "granted": granted, "complete": of.complete,
+                "granted": granted, "used": used, "complete": of.complete,
             })
         })
         .collect();

@@ -107,7 +107,7 @@ impl App {
             };
             let append = Append {
                 now,
-                changes: vec![change(Some(&open.task), open.task.id, events, None)?],
+                changes: vec![change(Some(open.task), own.id.client.task, events, None)?],
                 spends: keys.iter().map(|key| Spend { key: *key, by }).collect(),
                 ..Append::default()
             };

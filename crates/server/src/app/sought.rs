@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use dayfly_domain::{Cause, ClientId, Digest, Moved, Name, Refusal, Task, Time, apply};
+use dayfly_domain::{Cause, ClientId, Digest, Name, Refusal, Task, Time, apply};
 use dayfly_store::{Annex, Append, OpenTask, Unavailable};
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +10,7 @@ use super::actor::Signature;
 use super::cut::{InstanceEnded, block_on, blocked_instance, cut_events};
 use super::end::Ended;
 use super::instance::{InstanceOf, uppermost};
+use super::moved::Taken;
 use super::plan::drafted;
 use super::refuse::unavailable;
 use super::{App, Tenant};
@@ -146,14 +147,14 @@ impl Sought {
         Ok(())
     }
 
-    /// Adds to an append what ends of these open tasks. `moved` says of each why it is over already,
+    /// Adds to an append what ends of these open tasks. `taken` says of each why it is over already,
     /// where rights were taken away.
     pub(super) fn add_to(
         &self,
         append: &mut Append,
-        open: Vec<(OpenTask, Option<Moved>)>,
+        open: Vec<(OpenTask, Option<Taken>)>,
     ) -> Result<(), Refusal> {
-        for (mut open, moved) in open {
+        for (mut open, taken) in open {
             let id = open.task.id;
             let begun = append.changes.iter_mut().find(|change| change.task == id);
             // What ends of it already is not all of it.
@@ -163,11 +164,15 @@ impl Sought {
             let Some(clients) = self.concerned(&open.task) else {
                 continue;
             };
+            let moved = taken.as_ref().map(|taken| taken.moved);
             let events = cut_events(&open, &clients, moved, self.by, self.at)?;
             if events.is_empty() {
                 continue;
             }
-            let more = drafted(Some(&open.task), id, events, |_| self.annex().map(Some))?;
+            let more = drafted(Some(open.task.clone()), id, events, |_| match &taken {
+                Some(taken) => taken.annex(),
+                None => self.annex().map(Some),
+            })?;
             match begun {
                 Some(begun) => {
                     begun.events.extend(more.events);

@@ -11,7 +11,7 @@ use super::refuse::{SubjectNames, Trail, unavailable};
 use super::{App, Loaded, Tenant};
 use crate::mint::{Keyring, NamedPerson, Sealer};
 use crate::policy::SubjectFact;
-use crate::verify::{PersonToken, Showing, VerifiedProof, VerifiedSubject};
+use crate::verify::{PersonToken, Showing, VerifiedProof, VerifiedSubject, lets_act};
 
 /// A person's token as it came in.
 #[derive(Clone, Copy, Debug)]
@@ -138,25 +138,8 @@ pub(super) fn check_handed_on(
     workload: &Name,
     issuer: &str,
 ) -> Result<(), Refusal> {
-    let said: Vec<_> = person
-        .claims
-        .iter()
-        .filter_map(|(name, value)| Some((name.strip_prefix("/may_act/")?, value.as_str())))
-        .collect();
-    if said.is_empty() {
-        return Ok(());
-    }
-    let ours = format!("workload:{workload}");
-    let is_workload = said.len() == 2
-        && said.contains(&("iss", issuer))
-        && said.contains(&("sub", ours.as_str()));
-    let is_proof = to.is_some_and(|to| {
-        let claims = &to.proof().claims;
-        let is_claimed =
-            |(name, said): &(&str, &str)| claims.get(*name).is_some_and(|claim| claim == said);
-        said.iter().any(|(name, _)| *name == "iss") && said.iter().all(is_claimed)
-    });
-    if is_workload || is_proof {
+    let proof = to.map(|to| to.proof().claims.as_ref());
+    if lets_act(&person.claims, proof, workload, issuer) {
         return Ok(());
     }
     Err(Refusal::new(Rule::ActorRefused)

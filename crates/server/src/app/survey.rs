@@ -9,7 +9,9 @@ use dayfly_store::{AppendError, FactsQuery, Unavailable};
 use super::tenant::Loaded;
 use super::{App, Tenant};
 use crate::config::Who;
-use crate::finding::{Bound, Circumstances, Counted, Kept, PREFIX, Seen, evaluate, is_near, most};
+use crate::finding::{
+    Bound, Circumstances, Counted, Kept, PREFIX, Seen, Watched, evaluate, is_near, most,
+};
 use crate::random::NoRandomness;
 
 /// How often a tenant is looked at.
@@ -106,6 +108,7 @@ impl App {
         let facts = self.store.facts(tenant.name(), &query)?;
         let kept = Kept::of(&facts.documents);
         let bounds = &self.bounds.domain;
+        let watched = Watched::of(declared);
         let mut seen = BTreeMap::new();
         for (name, found) in &declared.workloads {
             let mut counted = taken.get(name).cloned().unwrap_or_default();
@@ -115,13 +118,24 @@ impl App {
                 counted.uses(Bound::Open, counts.open, now);
                 counted.uses(Bound::StartsPerHour, counts.starts_last_hour, now);
             }
+            if let Some(at) = kept.bearer.get(name) {
+                counted.handed_to_bearer(*at);
+            }
             counted.retain_used(|bound, used| {
                 most(bound, &found.workload, bounds).is_some_and(|most| is_near(used, most))
             });
             let before = kept.seen.get(name).cloned();
             let before = before.unwrap_or_else(|| Seen::new(now));
-            seen.insert(name.clone(), before.then(counted, now));
+            let after = before.then(counted, now);
+            seen.insert(name.clone(), after.retain_parts(&watched.parts(name)));
         }
+        let reporting = declared.resources.values().filter(|of| of.reports);
+        let reports = reporting.map(|resource| {
+            let since = kept.reports.get(&resource.name).copied();
+            (resource.name.clone(), since.unwrap_or(now))
+        });
+        let reports = reports.collect();
+        self.held.tally().watch(tenant.name(), watched);
         let found = evaluate(&Circumstances {
             now,
             declared,
@@ -132,7 +146,7 @@ impl App {
             free: self.space.free(),
             was_low: kept.has("low_disk"),
         });
-        let change = kept.change(now, &found, &seen)?;
+        let change = kept.change(now, &found, &seen, &reports)?;
         if let Some(append) = change.append {
             self.store.append(tenant.name(), append).await?;
         }

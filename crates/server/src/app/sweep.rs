@@ -1,20 +1,25 @@
 //! What happens by itself: ends that are due, steps of keys, refusal counts, heads every minute.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dayfly_domain::{Cause, Command, Name, Span, Sweep, Time, decide};
-use dayfly_store::{ALIVE_GAP, Append, AppendError, OpenFilter, OpenTask, Touch};
+use dayfly_domain::{Cause, Command, Name, Span, Sweep, TaskId, Time, decide};
+use dayfly_store::{
+    ALIVE_GAP, Answer, Append, AppendError, Committed, FactsQuery, OpenFilter, OpenTask, Touch,
+    Unavailable,
+};
 
 use super::ending::recorded;
 use super::moved::Moves;
 use super::{App, Tenant};
 
-/// How many due tasks are ended side by side, and how many of them in one append: what an append
-/// costs beside its entries is paid once, and a grant that comes waits for few of them.
-const BATCH: usize = 512;
+/// How many due tasks are read at once, how many of them end in one append, and how many appends
+/// are with the writer while the next are made. What an append costs beside its entries is paid
+/// once; a grant that comes goes before all of them but the one that is being written.
+const PAGE: usize = 512;
 const SHARED: usize = 32;
+const WAITING: usize = 2 * PAGE / SHARED;
 /// Longer than any task is open.
 pub(super) const LONGEST_OPEN: Span = Span::from_seconds(25 * 3600);
 
@@ -146,78 +151,82 @@ impl App {
     }
 
     async fn sweep_tenant(self: &Arc<Self>, tenant: &Arc<Tenant>, now: Time) -> u64 {
-        let mut ended = 0;
+        let mut ends = Ends::default();
+        if let Err(why) = self.end_due(tenant, now, &mut ends).await {
+            tracing::error!(%why, tenant = %tenant.name(), "cannot tell which tasks are over, and why");
+        }
+        ends.settle(0).await;
+        let moved = std::mem::take(&mut ends.moved);
+        for some in moved.chunks(PAGE) {
+            if let Err(why) = self.end_again(tenant, some, now, &mut ends).await {
+                tracing::error!(%why, tenant = %tenant.name(), "cannot look at tasks that changed again");
+            }
+        }
+        ends.ended
+    }
+
+    /// Records the ends of all tasks that are due. While the writer has those of one page, the next
+    /// is read.
+    async fn end_due(
+        &self,
+        tenant: &Tenant,
+        now: Time,
+        ends: &mut Ends,
+    ) -> Result<(), Unavailable> {
         let mut cursor = None;
         loop {
-            let due = match self
-                .store
-                .open(tenant.name(), &OpenFilter::Due(now), cursor, BATCH)
-            {
-                Ok(due) => due,
-                Err(why) => {
-                    tracing::error!(%why, tenant = %tenant.name(), "cannot look for tasks that are due");
-                    return ended;
-                }
-            };
+            let filter = OpenFilter::Due(now);
+            let due = self.store.open(tenant.name(), &filter, cursor, PAGE)?;
             let Some(last) = due.last() else {
-                return ended;
+                return Ok(());
             };
             cursor = Some(last.task.id);
             let due = self.without_vanished(tenant, due, now);
-            match self.moves_of(tenant, &due) {
-                Ok(moves) => ended += self.end_due(tenant, &due, &moves, now).await,
-                Err(why) => {
-                    tracing::error!(%why, tenant = %tenant.name(), "cannot tell why tasks are over");
-                    return ended;
+            let moves = self.moves_of(tenant, &due)?;
+            let mut shared = Shared::default();
+            for open in due {
+                shared.add(open, &moves, now);
+                if shared.tasks.len() == SHARED {
+                    self.send(tenant, std::mem::take(&mut shared), ends).await;
                 }
             }
+            self.send(tenant, shared, ends).await;
         }
     }
 
-    async fn end_due(&self, tenant: &Tenant, due: &[OpenTask], moves: &Moves, now: Time) -> u64 {
-        let all = due.iter().collect();
-        let (ended, moved) = self.end_some(tenant, all, moves, now, SHARED).await;
-        // Whoever shared an append with a task that changed meanwhile does not wait for it.
-        let (alone, _) = self.end_some(tenant, moved, moves, now, 1).await;
-        ended + alone
-    }
-
-    /// Records the ends of tasks that are over, so many an append; gives their number, and whose
-    /// append found one of its tasks changed.
-    async fn end_some<'o>(
+    /// Records the ends of tasks that had changed when an append with their ends was written: of
+    /// each as it is now, and alone, so that whoever changes again keeps no other.
+    async fn end_again(
         &self,
         tenant: &Tenant,
-        due: Vec<&'o OpenTask>,
-        moves: &Moves,
+        tasks: &[TaskId],
         now: Time,
-        shared: usize,
-    ) -> (u64, Vec<&'o OpenTask>) {
-        let mut appends: Vec<(Vec<&OpenTask>, Append)> = Vec::new();
-        for open in due {
-            let Some(one) = end_of(open, moves, now) else {
-                continue;
-            };
-            match appends.last_mut() {
-                Some((some, append)) if some.len() < shared => {
-                    some.push(open);
-                    append.changes.extend(one.changes);
-                    append.notes.extend(one.notes);
-                    append.blocks.extend(one.blocks);
-                }
-                Some(_) | None => appends.push((vec![open], one)),
-            }
+        ends: &mut Ends,
+    ) -> Result<(), Unavailable> {
+        let query = FactsQuery {
+            tasks,
+            ..FactsQuery::default()
+        };
+        let open = self.store.facts(tenant.name(), &query)?.tasks;
+        let open: Vec<OpenTask> = open.into_iter().flatten().collect();
+        let moves = self.moves_of(tenant, &open)?;
+        for open in open {
+            let mut alone = Shared::default();
+            alone.add(open, &moves, now);
+            self.send(tenant, alone, ends).await;
         }
-        let append = |(some, append)| (some, self.store.append(tenant.name(), append));
-        let waiting: Vec<_> = appends.into_iter().map(append).collect();
-        let (mut ended, mut moved) = (0, Vec::new());
-        for (some, append) in waiting {
-            match append.await {
-                Ok(_) => ended += some.len() as u64,
-                Err(AppendError::Conflict) => moved.extend(some),
-                Err(why) => tracing::error!(%why, "cannot record ends that are due"),
-            }
+        ends.settle(0).await;
+        Ok(())
+    }
+
+    /// Gives an append to the writer, once there are few enough before it.
+    async fn send(&self, tenant: &Tenant, shared: Shared, ends: &mut Ends) {
+        if shared.tasks.is_empty() {
+            return;
         }
-        (ended, moved)
+        ends.settle(WAITING - 1).await;
+        let answer = self.store.append(tenant.name(), shared.append);
+        ends.waiting.push_back((shared.tasks, answer));
     }
 
     /// Leaves out tasks that fell silent together with more than a fifth of the others: then the
@@ -302,21 +311,83 @@ impl App {
     }
 }
 
+/// What the writer will say of an append.
+type Recorded = Answer<Result<Committed, AppendError>>;
+
+/// Ends that are under way, and what became of those that were.
+#[derive(Default)]
+struct Ends {
+    /// Those that the writer has, in their order, each with its tasks.
+    waiting: VecDeque<(Vec<TaskId>, Recorded)>,
+    ended: u64,
+    /// Tasks of appends that found one of their tasks changed.
+    moved: Vec<TaskId>,
+}
+
+impl Ends {
+    /// Waits until no more than so many are under way.
+    async fn settle(&mut self, most: usize) {
+        while self.waiting.len() > most
+            && let Some((tasks, answer)) = self.waiting.pop_front()
+        {
+            match answer.await {
+                Ok(_) => self.ended += tasks.len() as u64,
+                Err(AppendError::Conflict) => self.moved.extend(tasks),
+                Err(why) => tracing::error!(%why, "cannot record ends that are due"),
+            }
+        }
+    }
+}
+
+/// Ends that share an append.
+struct Shared {
+    tasks: Vec<TaskId>,
+    append: Append,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            tasks: Vec::new(),
+            append: Append {
+                yields: true,
+                ..Append::default()
+            },
+        }
+    }
+}
+
+impl Shared {
+    /// Adds the end of a task that is over; nothing where it is not, or cannot be ended.
+    fn add(&mut self, open: OpenTask, moves: &Moves, now: Time) {
+        let task = open.task.id;
+        let Some(one) = end_of(open, moves, now) else {
+            return;
+        };
+        self.tasks.push(task);
+        self.append.now = now;
+        self.append.changes.extend(one.changes);
+        self.append.notes.extend(one.notes);
+        self.append.blocks.extend(one.blocks);
+    }
+}
+
 /// What records that a task is over; none where it is not, or cannot be ended, which is told.
-fn end_of(open: &OpenTask, moves: &Moves, now: Time) -> Option<Append> {
-    let fallen = moves.fallen(open, now);
+fn end_of(open: OpenTask, moves: &Moves, now: Time) -> Option<Append> {
+    let task = open.task.id;
+    let fallen = moves.fallen(&open, now);
     let command = Command::Sweep(Sweep {
         now,
         heard: open.heard,
-        moved: moves.first(open, now),
+        moved: moves.first(&open, now),
         fallen: &fallen,
     });
     let events = decide(Some(&open.task), &command).ok()?;
     if events.is_empty() {
         return None;
     }
-    let said = moves.said(open, &events).map(str::to_owned);
-    let append = recorded(open, events, now, said.as_deref());
-    let told = |refusal: &_| tracing::error!(%refusal, task = %open.task.id, "cannot end");
+    let whys = moves.whys(&open, &events);
+    let append = recorded(open, events, now, whys);
+    let told = |refusal: &_| tracing::error!(%refusal, %task, "cannot end");
     append.inspect_err(told).ok()
 }

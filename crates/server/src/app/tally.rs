@@ -1,16 +1,21 @@
 //! What happened to workloads since it was last looked at, counted as it is recorded or refused.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use dayfly_domain::{Event, Name, RefusalId, Time};
+use dayfly_domain::access::Detail;
+use dayfly_domain::{Claims, ClientRegistered, Event, Name, RefusalId, Time};
 use dayfly_store::Committed;
 
-use crate::finding::{Bound, Counted};
+use crate::finding::{Bound, Counted, Watched};
 
 /// Counts by tenant and workload: as many as are declared, whatever happens.
 #[derive(Debug, Default)]
-pub(crate) struct Tally(Mutex<BTreeMap<Name, BTreeMap<Name, Counted>>>);
+pub(crate) struct Tally {
+    counts: Mutex<BTreeMap<Name, BTreeMap<Name, Counted>>>,
+    /// Of which parts of access it is counted what is granted and used, by tenant.
+    watched: RwLock<BTreeMap<Name, Arc<Watched>>>,
+}
 
 impl Tally {
     /// An append is durable.
@@ -27,12 +32,11 @@ impl Tally {
                         counted.ended(ended.cause, at);
                     }),
                     Event::ClientRegistered(_) | Event::ClientDelegated(_) => {
-                        if let Event::ClientDelegated(child) = &drafted.event
-                            && child.jkt.is_none()
+                        // A task counts once, by the client that opened it.
+                        if let Event::ClientRegistered(first) = &drafted.event
+                            && first.client == 1
                         {
-                            self.count(tenant, &task.workload, |counted| {
-                                counted.handed_to_bearer(at);
-                            });
+                            self.granted(tenant, &task.workload, first, at);
                         }
                         let clients = task.clients.len() as u64;
                         self.reached(tenant, &task.workload, Bound::Clients, clients, at);
@@ -50,6 +54,36 @@ impl Tally {
                 }
             }
         }
+    }
+
+    /// From now on it is counted what is granted and used of these.
+    pub(super) fn watch(&self, tenant: &Name, watched: Watched) {
+        let mut all = self.watched.write().unwrap_or_else(PoisonError::into_inner);
+        all.insert(tenant.clone(), Arc::new(watched));
+    }
+
+    /// A use was allowed and told: of the access of these workloads, each filled by such claims.
+    pub(super) fn used(&self, tenant: &Name, by: &[(Name, Claims)], used: &Detail, at: Time) {
+        let watched = self.watched(tenant);
+        for (workload, filled) in by {
+            let parts = watched.used(workload, filled, used);
+            if !parts.is_empty() {
+                self.count(tenant, workload, |counted| counted.used(parts, at));
+            }
+        }
+    }
+
+    fn granted(&self, tenant: &Name, workload: &Name, first: &ClientRegistered, at: Time) {
+        let watched = self.watched(tenant);
+        let parts = watched.granted(workload, &first.filled, &first.access);
+        if !parts.is_empty() {
+            self.count(tenant, workload, |counted| counted.granted(parts, at));
+        }
+    }
+
+    fn watched(&self, tenant: &Name) -> Arc<Watched> {
+        let all = self.watched.read().unwrap_or_else(PoisonError::into_inner);
+        all.get(tenant).cloned().unwrap_or_default()
     }
 
     /// A proof of a workload was shown with another key than it was used with.
@@ -110,6 +144,6 @@ impl Tally {
     }
 
     fn counts(&self) -> MutexGuard<'_, BTreeMap<Name, BTreeMap<Name, Counted>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

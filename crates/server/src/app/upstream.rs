@@ -1,17 +1,23 @@
 //! Ends by the word of a platform: what it says is over ends, and what comes of it later is refused.
 
-use dayfly_domain::{Closed, KeyRule, Moved, Refusal, Rule, TaskId, Time};
+use std::collections::BTreeMap;
+
+use dayfly_domain::{Closed, KeyRule, Refusal, Rule, TaskId, Time, Workload};
 use dayfly_store::{Append, Facts, FactsQuery, OpenTask, Unavailable};
 
-use super::closing::{Closing, Over};
+use super::closing::{Closing, Closings, Over};
 use super::end::ATTEMPTS;
+use super::moved::Taken;
 use super::refuse::{Refused, Trail, unavailable};
 use super::{App, Tenant};
-use crate::declared::{Declared, Issuer};
+use crate::declared::{Declared, Issuer, IssuerKind};
 use crate::verify::{VerifiedWebhook, webhook};
 
+/// How much is closed by one append: one word may name every job of a run.
+const TOGETHER: usize = 256;
+
 /// An open task, and why it is over already where rights were taken away.
-type WithMove = (OpenTask, Option<Moved>);
+type WithMove = (OpenTask, Option<Taken>);
 
 /// What became of a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,37 +64,33 @@ impl App {
     ) -> Result<Heard, Refusal> {
         let mut heard = Heard::Nothing;
         let now = self.now();
-        for found in closings(&tenant.loaded().declared, issuer, over, now)? {
-            heard = heard.and(self.close(tenant, &found).await?);
+        let found = closings(&tenant.loaded().declared, issuer, over, now)?;
+        for some in found.chunks(TOGETHER) {
+            heard = heard.and(self.close(tenant, some).await?);
         }
         Ok(heard)
     }
 
-    async fn close(&self, tenant: &Tenant, found: &Found) -> Result<Heard, Refusal> {
-        let closing = &found.closing;
+    /// Closes all of these and ends what is open of them by one append.
+    async fn close(&self, tenant: &Tenant, found: &[Found]) -> Result<Heard, Refusal> {
         for _ in 0..ATTEMPTS {
             let now = self.now();
             // Whoever was not heard while the server slept has not fallen silent.
             self.wake(now);
-            let (facts, open) = match self.read_closing(tenant, closing) {
+            let read: Result<Vec<_>, _> = found
+                .iter()
+                .map(|found| self.read_closing(tenant, &found.closing))
+                .collect();
+            let read = match read {
                 Ok(read) => read,
                 Err(why) => return self.close_unread(tenant, found, why).await,
             };
-            let known = facts
-                .closed
-                .iter()
-                .any(|closed| closed.is_same(&closing.closed));
-            let mut append = Append {
-                now,
-                ..Append::default()
-            };
-            let over = closing.add_to(&mut append, &open)?;
-            // Nobody fills the tables by what no workload could ever claim.
-            let wanted = found.claimable || !facts.claims.is_empty();
-            if append.changes.is_empty() && (known || !wanted) {
+            let (append, over, closings) = closed(found, &read, now)?;
+            if append.closes.is_empty() {
                 return Ok(Heard::Nothing);
             }
-            match self.held.end_closing(tenant.name(), append, closing).await {
+            let done = self.held.end_closing(tenant.name(), append, closings);
+            match done.await {
                 Ok(done) => {
                     let recorded = done.is_durable();
                     return Ok(Heard::Ended { over, recorded });
@@ -104,14 +106,17 @@ impl App {
     async fn close_unread(
         &self,
         tenant: &Tenant,
-        found: &Found,
+        found: &[Found],
         why: Unavailable,
     ) -> Result<Heard, Refusal> {
-        if !found.claimable {
+        let claimable = found.iter().filter(|found| found.claimable);
+        let closings: Vec<Closing> = claimable.map(|found| found.closing.clone()).collect();
+        if closings.is_empty() {
             return Err(unavailable(&why));
         }
-        let (now, closing) = (self.now(), &found.closing);
-        let held = self.held.hold_closing(tenant.name(), now, closing, why);
+        let held = self
+            .held
+            .hold_closings(tenant.name(), self.now(), closings, why);
         let done = held.await.map_err(|why| unavailable(&why))?;
         Ok(done.map_or(Heard::Nothing, |done| Heard::Ended {
             over: Over::default(),
@@ -149,8 +154,8 @@ impl App {
         let moves = self.moves_of(tenant, &open)?;
         let now = self.now();
         let with = |open: OpenTask| {
-            let moved = moves.first(&open, now);
-            (open, moved)
+            let taken = moves.taken(&open, now);
+            (open, taken)
         };
         Ok(open.into_iter().map(with).collect())
     }
@@ -185,6 +190,36 @@ struct Found {
     claimable: bool,
 }
 
+/// What closes all of these of which something is open, or is new and could be claimed; how much
+/// ends by it, and which they are.
+fn closed(
+    found: &[Found],
+    read: &[(Facts, Vec<WithMove>)],
+    now: Time,
+) -> Result<(Append, Over, Closings), Refusal> {
+    let mut append = Append {
+        now,
+        ..Append::default()
+    };
+    let (mut over, mut closings) = (Over::default(), Closings::default());
+    for (Found { closing, claimable }, (facts, open)) in found.iter().zip(read) {
+        let more = closing.add_to(&mut append, open)?;
+        let mut closed = facts.closed.iter();
+        let known = closed.any(|closed| closed.is_same(&closing.closed));
+        // Nobody fills the tables by what no workload could ever claim.
+        let wanted = *claimable || !facts.claims.is_empty();
+        if more != Over::default() {
+            closings.ending.push(closing.clone());
+        } else if wanted && !known {
+            closings.bare.push(closing.clone());
+        } else {
+            append.closes.pop();
+        }
+        over = over.and(more);
+    }
+    Ok((append, over, closings))
+}
+
 /// Reads what is over by the rules by which the workloads of the issuer read it off a proof, so that
 /// both write it alike.
 fn closings(
@@ -193,57 +228,82 @@ fn closings(
     over: &webhook::Over,
     now: Time,
 ) -> Result<Vec<Found>, Refusal> {
-    let mut found: Vec<Found> = Vec::new();
+    let mut found = BTreeMap::new();
     let mut unread = None;
     let workloads = declared.workloads.values().map(|found| &found.workload);
     for workload in workloads.filter(|workload| workload.issuer == issuer.name) {
-        let run = match workload.key.read_run(&over.claims) {
-            Ok(run) => run,
-            Err(refusal) => {
-                unread = Some(refusal);
-                continue;
-            }
-        };
-        let whole = whole_key(&workload.key, over);
-        let part = over
-            .part()
-            .filter(|_| !is_whole_series(&workload.key, over));
-        let closed = Closed {
-            attempt: run.attempt,
-            part,
-            at: now,
-        };
-        let claimable = workload.matching.may_match(&over.claims);
-        let same = found.iter_mut().find(|found| {
-            found.closing.series == run.series && found.closing.closed.is_same(&closed)
-        });
-        match same {
-            Some(same) => {
-                same.claimable |= claimable;
-                let new = |key: &String| !same.closing.keys.contains(key);
-                if let Some(key) = whole.filter(new) {
-                    same.closing.keys.push(key);
-                }
-            }
-            None => found.push(Found {
-                closing: Closing {
-                    issuer: issuer.name.clone(),
-                    series: run.series,
-                    closed,
-                    keys: whole.into_iter().collect(),
-                    until: now + issuer.keep,
-                    said: over.said.clone(),
-                },
-                claimable,
-            }),
+        match of_workload(workload, issuer, over, now) {
+            Ok(one) => add(&mut found, one),
+            Err(refusal) => unread = Some(refusal),
+        }
+        // Where a task is a job's alone, the run is over for those jobs that are named with it: by
+        // others it may go on.
+        let own = over
+            .jobs
+            .iter()
+            .filter(|job| is_whole_series(&workload.key, job));
+        for job in own {
+            add(&mut found, of_workload(workload, issuer, job, now)?);
         }
     }
-    match (found.is_empty(), unread) {
-        (true, Some(refusal)) if over.job.is_none() => Err(Refusal::new(Rule::Invalid)
+    let named_by_hand = match issuer.kind {
+        // These name what is over in a form of their own. Where no task is of such, it ends none.
+        IssuerKind::Github | IssuerKind::Gitlab => false,
+        IssuerKind::Kubernetes | IssuerKind::Oidc => true,
+    };
+    match unread.filter(|_| found.is_empty() && named_by_hand) {
+        Some(refusal) => Err(Refusal::new(Rule::Invalid)
             .field(&*refusal.field)
             .wanted("the claims that make the task key of a workload")
             .got(&*refusal.got)),
-        (true | false, Some(_) | None) => Ok(found),
+        None => Ok(found.into_values().collect()),
+    }
+}
+
+/// What is over for the tasks of one workload.
+fn of_workload(
+    workload: &Workload,
+    issuer: &Issuer,
+    over: &webhook::Over,
+    now: Time,
+) -> Result<Found, Refusal> {
+    let run = workload.key.read_run(&over.claims)?;
+    let part = over
+        .part()
+        .filter(|_| !is_whole_series(&workload.key, over));
+    Ok(Found {
+        closing: Closing {
+            issuer: issuer.name.clone(),
+            series: run.series,
+            closed: Closed {
+                attempt: run.attempt,
+                part,
+                at: now,
+            },
+            keys: whole_key(&workload.key, over).into_iter().collect(),
+            until: now + issuer.keep,
+            said: over.said.clone(),
+        },
+        claimable: workload.matching.may_match(&over.claims),
+    })
+}
+
+/// What is over, told apart by series, attempt and part.
+type ByRun = BTreeMap<(String, Option<u64>, Option<String>), Found>;
+
+/// Adds what is over for a workload; what is so for another in the same way is said once.
+fn add(found: &mut ByRun, one: Found) {
+    let Closed { attempt, part, .. } = &one.closing.closed;
+    let of = (one.closing.series.clone(), *attempt, part.clone());
+    let Some(same) = found.get_mut(&of) else {
+        found.insert(of, one);
+        return;
+    };
+    same.claimable |= one.claimable;
+    for key in one.closing.keys {
+        if !same.closing.keys.contains(&key) {
+            same.closing.keys.push(key);
+        }
     }
 }
 
@@ -283,6 +343,7 @@ mod tests {
                 .into_iter()
                 .collect(),
             job,
+            jobs: Vec::new(),
             said: String::new(),
         }
     }

@@ -244,7 +244,7 @@ fn mistakes_in_sinks() {
         (with("notify = []"), "6:1: `notify` is an empty list"),
         (
             notify("https://x.example", "\"task.endet\""),
-            "6:65: `notify[0].on[0]` is `task.endet`, wanted `annex.erased`, `block.lifted`, `block.set`, `client.delegated`, `client.ended`, `client.registered`, `credential.issued`, `credential.revoked`, `declared.changed`, `finding.closed`, `finding.opened`, `key.rotated`, `ledger.restored`, `ledger.resumed`, `ledger.stalled`, `refused`, `review.signed`, `rights.removed`, `task.approved`, `task.denied`, `task.ended`, `task.requested` or `task.started`: did you mean `task.ended`?",
+            "6:65: `notify[0].on[0]` is `task.endet`, wanted `annex.erased`, `block.lifted`, `block.set`, `client.delegated`, `client.ended`, `client.registered`, `credential.issued`, `credential.revoked`, `declared.changed`, `finding.closed`, `finding.opened`, `key.rotated`, `ledger.restored`, `ledger.resumed`, `ledger.stalled`, `refused`, `review.signed`, `rights.removed`, `task.approved`, `task.denied`, `task.ended`, `task.requested`, `task.started`, `use.allowed` or `use.denied`: did you mean `task.ended`?",
         ),
         (
             notify("https://me:hunter2@x.example", "\"refused\""),

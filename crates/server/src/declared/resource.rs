@@ -19,12 +19,14 @@ pub struct Resource {
     pub name: Name,
     /// Its URL: the audience of its tokens.
     pub url: String,
-    /// How it authenticates for introspection; none when it only checks tokens by itself.
+    /// How it authenticates for introspection and decisions; none when it only checks tokens by itself.
     pub auth: Option<ResourceAuth>,
     /// The algorithm its tokens are signed with: ES256 or RS256.
     pub signing: Alg,
     /// Whether its tokens name the person on whose behalf a task runs.
     pub names_person: bool,
+    /// Whether it promises to ask for each use of a credential, so that what was used is known.
+    pub reports: bool,
 }
 
 /// How a resource authenticates.
@@ -103,10 +105,16 @@ fn read(name: &Name, node: &Node<'_>, base: &Path, report: &mut Report) -> Optio
         .get("subject")
         .and_then(|node| node.choice(&[("workload", false), ("person", true)], report))
         .unwrap_or_default();
-    if let Some(node) = table.get("reports")
-        && node.boolean(report) == Some(true)
+    let reports = table.get("reports");
+    let reported = reports.as_ref().and_then(|node| node.boolean(report));
+    if let Some(node) = reports
+        && reported == Some(true)
+        && auth.is_none()
     {
-        node.error("`reports = true` is not served by this build", report);
+        node.error(
+            "`reports = true` promises to ask for each use, and whoever asks must authenticate: `secret_file` or `jwks` is missing",
+            report,
+        );
     }
     table.finish(report);
     Some(Resource {
@@ -115,6 +123,7 @@ fn read(name: &Name, node: &Node<'_>, base: &Path, report: &mut Report) -> Optio
         auth,
         signing,
         names_person,
+        reports: reported.unwrap_or_default(),
     })
 }
 

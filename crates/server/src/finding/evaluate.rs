@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dayfly_domain::access::Detail;
 use dayfly_domain::{Binding, Block, BlockOn, Bounds, Name, Span, Time, Workload};
 
+use super::parts::Watched;
 use super::seen::Seen;
 use super::{Bound, Unowned, What};
 use crate::config::Who;
@@ -13,6 +15,11 @@ use crate::declared::{Declared, Owner, ResourceAuth, goes_by_names};
 pub(crate) const LOW_DISK: u64 = 512 << 20;
 /// How long a workload may be idle.
 const IDLE: Span = Span::from_seconds(90 * 86_400);
+/// How often something is granted, and since when, before it is odd that it is never used.
+const GRANTED_TASKS: u64 = 20;
+const GRANTED_FOR: Span = Span::from_seconds(14 * 86_400);
+/// How much of a declared detail is told.
+const TOLD: usize = 200;
 /// How long a block may stand.
 const STANDS: Span = Span::from_seconds(30 * 86_400);
 /// A bound below this is one that is meant to be reached, like one task at a time.
@@ -41,6 +48,7 @@ pub(crate) fn evaluate(about: &Circumstances<'_>) -> BTreeMap<String, What> {
     let owners = about.declared.owners.values();
     let owners = owners.filter_map(|owner| of_owner(about, owner));
     let workloads = about.declared.workloads.iter();
+    let watched = Watched::of(about.declared);
     let workloads = workloads.flat_map(|(_, found)| {
         let mut all = of_declaration(about, &found.workload);
         if found.unfinished.is_some() {
@@ -48,6 +56,7 @@ pub(crate) fn evaluate(about: &Circumstances<'_>) -> BTreeMap<String, What> {
             all.clear();
         }
         all.extend(of_runs(about, &found.workload));
+        all.extend(of_uses(about, &found.workload, &watched));
         all
     });
     let resources = about.declared.resources.values();
@@ -210,6 +219,61 @@ fn of_runs(about: &Circumstances<'_>, workload: &Workload) -> Vec<What> {
         });
     }
     all
+}
+
+/// What is granted again and again and never used, where the resource promises to ask for each use.
+fn of_uses(about: &Circumstances<'_>, workload: &Workload, watched: &Watched) -> Vec<What> {
+    let Some(seen) = about.seen.get(&workload.name) else {
+        return Vec::new();
+    };
+    let mut all: BTreeMap<&str, What> = BTreeMap::new();
+    for watch in watched.of_workload(&workload.name) {
+        for action in &watch.actions {
+            let part = seen.part(&watch.part(action));
+            let Some(since) = part.since.filter(|since| {
+                let long = about.now.since(*since) >= GRANTED_FOR;
+                long && part.granted >= GRANTED_TASKS && part.used == 0
+            }) else {
+                continue;
+            };
+            let found = all.entry(&watch.place).or_insert_with(|| What::NeverUsed {
+                workload: workload.name.clone(),
+                owner: workload.owner.clone(),
+                resource: watch.detail.resource.clone(),
+                detail: told(&watch.detail),
+                place: watch.place.clone(),
+                actions: Vec::new(),
+                tasks: part.granted,
+                since,
+            });
+            if let What::NeverUsed {
+                actions,
+                tasks,
+                since: first,
+                ..
+            } = found
+                && !actions.contains(action)
+            {
+                actions.push(action.clone());
+                *tasks = part.granted.min(*tasks);
+                *first = since.max(*first);
+            }
+        }
+    }
+    all.into_values().collect()
+}
+
+/// A declared detail in a few words, without its actions: `artifact(identifier: octo-repo/*)`.
+fn told(detail: &Detail) -> String {
+    let fields = detail.fields.iter().filter(|(name, _)| *name != "actions");
+    let fields: Vec<String> = fields
+        .map(|(name, field)| format!("{name}: {field}"))
+        .collect();
+    let text = format!("{}({})", detail.kind, fields.join("; "));
+    if text.len() <= TOLD {
+        return text;
+    }
+    format!("{}…", text.split_at(text.floor_char_boundary(TOLD)).0)
 }
 
 /// Old blocks: each of an owner, a workload, an issuer or the tenant, and those of series, keys and

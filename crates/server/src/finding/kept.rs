@@ -17,6 +17,9 @@ use crate::random::{self, NoRandomness};
 pub(crate) const PREFIX: &str = "finding/";
 const OPEN: &str = "finding/open/";
 const SEEN: &str = "finding/seen/";
+/// Since when a resource is known to report uses; what follows is its name.
+pub(crate) const REPORTS: &str = "finding/reports/";
+const BEARER: &str = "finding/bearer/";
 const CLOSED: &str = "finding/closed";
 const WAITING: &str = "finding/waiting";
 
@@ -57,8 +60,12 @@ pub(crate) struct Kept {
     pub(crate) open: BTreeMap<String, Opened>,
     /// What happened to each workload.
     pub(crate) seen: BTreeMap<Name, Seen>,
+    /// When each workload last handed a client over to a helper without a key.
+    pub(crate) bearer: BTreeMap<Name, Time>,
     /// The last that closed, in order.
     pub(crate) closed: Vec<Closed>,
+    /// Since when each resource that reports uses is known to do so.
+    pub(crate) reports: BTreeMap<Name, Time>,
     /// How many there are that cannot open.
     pub(crate) waiting: u64,
 }
@@ -85,6 +92,14 @@ impl Kept {
                 if let (Ok(workload), Some(seen)) = (workload.parse(), read(name, bytes)) {
                     kept.seen.insert(workload, seen);
                 }
+            } else if let Some(resource) = name.strip_prefix(REPORTS) {
+                if let (Ok(resource), Some(since)) = (resource.parse(), read(name, bytes)) {
+                    kept.reports.insert(resource, since);
+                }
+            } else if let Some(workload) = name.strip_prefix(BEARER) {
+                if let (Ok(workload), Some(at)) = (workload.parse(), read(name, bytes)) {
+                    kept.bearer.insert(workload, at);
+                }
             } else if name == CLOSED {
                 kept.closed = read(name, bytes).unwrap_or_default();
             } else if name == WAITING {
@@ -106,6 +121,7 @@ impl Kept {
         now: Time,
         found: &BTreeMap<String, What>,
         seen: &BTreeMap<Name, Seen>,
+        reports: &BTreeMap<Name, Time>,
     ) -> Result<Change, NoRandomness> {
         let mut desk = Desk::default();
         let mut left = ROUND;
@@ -149,10 +165,23 @@ impl Kept {
             );
             desk.write(WAITING.to_owned(), Some(&waiting));
         }
-        desk.remember(&self.seen, seen);
+        desk.remember(SEEN, &self.seen, seen);
+        desk.remember(REPORTS, &self.reports, reports);
+        // That of a declared one stays, old as it is: it may be written anew at any moment.
+        for workload in self.bearer.keys().filter(|name| !seen.contains_key(*name)) {
+            desk.write::<()>(format!("{BEARER}{workload}"), None);
+        }
         let more = more || (left == 0 && self.open.keys().any(|id| !found.contains_key(id)));
         let append = desk.append(now);
         Ok(Change { append, more })
+    }
+}
+
+/// What is recorded with a client of this workload that is handed over to a helper without a key.
+pub(crate) fn handed_to_bearer(workload: &Name, at: Time) -> Document {
+    Document {
+        name: format!("{BEARER}{workload}"),
+        bytes: Some(text_of(&at).into_bytes()),
     }
 }
 
@@ -206,14 +235,19 @@ impl Desk {
         self.write(format!("{OPEN}{id}"), Some(&opened));
     }
 
-    fn remember(&mut self, before: &BTreeMap<Name, Seen>, after: &BTreeMap<Name, Seen>) {
-        for (workload, seen) in after {
-            if before.get(workload) != Some(seen) {
-                self.write(format!("{SEEN}{workload}"), Some(seen));
+    fn remember<T: Serialize + PartialEq>(
+        &mut self,
+        prefix: &str,
+        before: &BTreeMap<Name, T>,
+        after: &BTreeMap<Name, T>,
+    ) {
+        for (name, value) in after {
+            if before.get(name) != Some(value) {
+                self.write(format!("{prefix}{name}"), Some(value));
             }
         }
-        for workload in before.keys().filter(|name| !after.contains_key(*name)) {
-            self.write::<()>(format!("{SEEN}{workload}"), None);
+        for name in before.keys().filter(|name| !after.contains_key(*name)) {
+            self.write::<()>(format!("{prefix}{name}"), None);
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod evaluate;
 mod kept;
+mod parts;
 mod says;
 mod seen;
 #[cfg(test)]
@@ -15,7 +16,8 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use evaluate::{Circumstances, LOW_DISK, evaluate, is_near, most};
 pub use kept::{Closed, Opened};
-pub(crate) use kept::{Kept, PREFIX};
+pub(crate) use kept::{Kept, PREFIX, REPORTS, handed_to_bearer};
+pub(crate) use parts::{Part, Watched};
 pub(crate) use seen::{Counted, Seen};
 
 /// One finding: its kind, what it is about and the numbers of it. It serialises as the data of
@@ -71,7 +73,7 @@ pub enum What {
     },
     /// A client handed a part of its access to a helper that has no key.
     BearerChild {
-        /// The workload of the task.
+        /// The workload of that client.
         workload: Name,
         /// Who answers for it.
         owner: Name,
@@ -93,6 +95,25 @@ pub enum What {
         idle_since: Time,
         /// Whether a task of it ever started that is known of.
         ran: bool,
+    },
+    /// A part of a workload's access is granted again and again and never used.
+    NeverUsed {
+        /// The workload.
+        workload: Name,
+        /// Who answers for it.
+        owner: Name,
+        /// The resource, which reports each use.
+        resource: Name,
+        /// The detail, but for its actions, as it is declared.
+        detail: String,
+        /// What tells it from the others of the workload.
+        place: String,
+        /// The actions that were never used.
+        actions: Vec<String>,
+        /// In how many tasks each of them was granted at least.
+        tasks: u64,
+        /// Since when all of them are granted.
+        since: Time,
     },
     /// Tasks of a workload come near a bound.
     NearBound {
@@ -191,6 +212,7 @@ impl What {
             Self::BearerChild { .. } => "bearer_child",
             Self::StaticSecret { .. } => "static_secret",
             Self::Unused { .. } => "unused",
+            Self::NeverUsed { .. } => "never_used",
             Self::NearBound { .. } => "near_bound",
             Self::ProofByTwoKeys { .. } => "proof_by_two_keys",
             Self::OldBlock { .. } => "old_block",
@@ -211,6 +233,12 @@ impl What {
             Self::NearBound {
                 workload, bound, ..
             } => format!("workload:{workload}:{}", bound.key()),
+            Self::NeverUsed {
+                workload,
+                resource,
+                place,
+                ..
+            } => format!("workload:{workload}:{resource}:{place}"),
             Self::Ownerless { owner, .. } | Self::OnePersonOwner { owner, .. } => {
                 format!("owner:{owner}")
             }
@@ -237,6 +265,7 @@ impl What {
             | Self::BearerAllowed { owner, .. }
             | Self::BearerChild { owner, .. }
             | Self::Unused { owner, .. }
+            | Self::NeverUsed { owner, .. }
             | Self::NearBound { owner, .. }
             | Self::ProofByTwoKeys { owner, .. } => Some(owner),
             Self::OldBlock { owner, .. } => owner.as_ref(),

@@ -46,6 +46,7 @@ impl What {
                 ran,
                 ..
             } => unused(workload, *idle_since, *ran),
+            Self::NeverUsed { .. } => never_used(self),
             Self::NearBound {
                 workload,
                 bound,
@@ -103,7 +104,7 @@ impl What {
                 "take `binding = \"optional\"` out of [workload.{workload}] once its jobs use `dayfly run` or another client with DPoP"
             ),
             Self::BearerChild { workload, .. } => format!(
-                "give helpers of {workload} a key of their own, as `dayfly delegate` does, and take `binding = \"optional\"` out of [workload.{workload}]. It closes a week after the last of these"
+                "give helpers of {workload} a key of their own, as `dayfly delegate` does, and take `binding = \"optional\"` out of [workload.{workload}]. It closes a week after the day of the last of these began"
             ),
             Self::StaticSecret { resource } => format!(
                 "declare `jwks` instead of `secret_file` in [resource.{resource}], and let it sign assertions"
@@ -111,6 +112,12 @@ impl What {
             Self::Unused { workload, .. } => {
                 format!("take [workload.{workload}] out, and `dayfly apply`, if it runs no more")
             }
+            Self::NeverUsed {
+                workload, actions, ..
+            } => format!(
+                "take {} out of that detail of [workload.{workload}], or the detail as a whole, and `dayfly apply`; it closes with the first use too",
+                actions.join(", ")
+            ),
             Self::NearBound {
                 workload, bound, ..
             } => match bound {
@@ -158,6 +165,28 @@ fn ownerless(owner: &Name, why: Unowned, workloads: u64) -> String {
     };
     let belong = belong(workloads, "workload");
     format!("the owner {owner} {why}, and {belong} to it")
+}
+
+/// What is said of a part of an access that is never used.
+fn never_used(what: &What) -> String {
+    let What::NeverUsed {
+        workload,
+        resource,
+        detail,
+        actions,
+        tasks,
+        since,
+        ..
+    } = what
+    else {
+        return String::new();
+    };
+    format!(
+        "{workload} was granted {} of {detail} in {} since {}, and {resource}, which reports each use, reports none",
+        actions.join(", "),
+        counted(*tasks, "task"),
+        to_the_day(*since)
+    )
 }
 
 fn unused(workload: &Name, idle_since: Time, ran: bool) -> String {

@@ -4,15 +4,16 @@
 //! Times that move with every task are kept by the day or the hour, so that what is kept changes
 //! seldom.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dayfly_domain::{Cause, RefusalId, Span, Time};
 use serde::{Deserialize, Serialize};
 
 use super::Bound;
+use super::parts::Part;
 
-const HOUR: Span = Span::from_seconds(3600);
-const DAY: Span = Span::from_seconds(86_400);
+pub(super) const HOUR: Span = Span::from_seconds(3600);
+pub(super) const DAY: Span = Span::from_seconds(86_400);
 /// How long after the last task that said nothing the finding stays, and how long a bound that was
 /// come near is remembered.
 const QUIET: Span = DAY;
@@ -40,6 +41,9 @@ pub(crate) struct Counted {
     /// How much of its bounds was used.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) used: BTreeMap<Bound, Used>,
+    /// What was granted and used of its access, by the names of its parts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) parts: BTreeMap<String, Part>,
 }
 
 /// What happened so often, from when to when.
@@ -144,6 +148,20 @@ impl Counted {
             .or_insert(used);
     }
 
+    /// A task was granted these parts of its access.
+    pub(crate) fn granted(&mut self, parts: impl IntoIterator<Item = String>, at: Time) {
+        for part in parts {
+            self.parts.entry(part).or_default().granted(at);
+        }
+    }
+
+    /// These parts of its access were used.
+    pub(crate) fn used(&mut self, parts: impl IntoIterator<Item = String>, at: Time) {
+        for part in parts {
+            self.parts.entry(part).or_default().used(at);
+        }
+    }
+
     /// Whether somebody should hear of it soon.
     pub(crate) const fn is_urgent(&self) -> bool {
         self.silent.is_some() || self.two_keys.is_some()
@@ -166,7 +184,13 @@ impl Counted {
                 .and_modify(|before| *before = before.and(after))
                 .or_insert(after);
         }
+        let mut parts = self.parts;
+        for (part, after) in later.parts {
+            let before = parts.entry(part).or_default();
+            *before = before.and(after);
+        }
         Self {
+            parts,
             started: self.started.max(later.started),
             orderly: later.orderly || (self.orderly && later.silent.is_none()),
             silent: both(self.silent, later.silent),
@@ -210,6 +234,17 @@ impl Seen {
         }
     }
 
+    /// Forgets the parts that it may not have any more, so that what is kept does not grow.
+    pub(crate) fn retain_parts(mut self, declared: &BTreeSet<String>) -> Self {
+        self.counted.parts.retain(|part, _| declared.contains(part));
+        self
+    }
+
+    /// What is counted of one part; nothing where none of it was granted or used.
+    pub(crate) fn part(&self, part: &str) -> Part {
+        self.counted.parts.get(part).copied().unwrap_or_default()
+    }
+
     /// The same after what has happened meanwhile.
     pub(crate) fn then(self, later: Counted, now: Time) -> Self {
         Self {
@@ -219,7 +254,7 @@ impl Seen {
     }
 }
 
-fn floor(at: Time, step: Span) -> Time {
+pub(super) fn floor(at: Time, step: Span) -> Time {
     let step = step.millis();
     Time::from_millis(at.millis() / step * step)
 }

@@ -329,6 +329,86 @@ fn a_bound_that_is_come_near_is_a_finding_for_a_day() {
     assert_eq!(Case::of(GOOD).counted(&used(Bound::Open, 1000)).ids(), "");
 }
 
+/// The release, whose resource reports, and which may read and publish.
+fn reporting() -> String {
+    let url = "url = \"https://artifacts.example\"";
+    good_but(
+        url,
+        &format!("{url}\njwks = {{ file = \"github-jwks.json\" }}\nreports = true"),
+    )
+    .replace("[\"read\"]", "[\"read\", \"publish\"]")
+}
+
+/// The parts of the release's access, and those of them that end so.
+fn parts(declared: &Declared, ending: &str) -> Vec<String> {
+    let all = Watched::of(declared).parts(&name("release")).into_iter();
+    all.filter(|part| part.ends_with(ending)).collect()
+}
+
+#[test]
+fn what_is_granted_and_never_used_is_a_finding_until_it_is_used() {
+    let case = Case::of(&reporting());
+    let all = parts(&case.declared, "");
+    assert!(all.len() > 1, "{all:?}");
+    let granted = |tasks: u64| {
+        let mut counted = Counted::default();
+        for _ in 0..tasks {
+            counted.granted(all.clone(), at(0));
+        }
+        counted
+    };
+    // Twenty tasks over fourteen days, of which the first counts from its beginning.
+    let few = Case::of(&reporting()).at(20 * DAY).counted(&granted(19));
+    assert_eq!(few.ids(), "");
+    let case = case.at(13 * DAY).counted(&granted(20));
+    assert_eq!(case.ids(), "");
+    let case = case.at(14 * DAY);
+    let found = case.found();
+    let never: Vec<&What> = found.values().collect();
+    assert!(!never.is_empty());
+    let id = &never[0].id();
+    assert!(
+        id.starts_with("never_used/workload:release:artifacts:"),
+        "{id}"
+    );
+    let says = never[0].says();
+    assert!(says.contains("in 20 tasks since 2027-01-15"), "{says}");
+    // One use of each action closes it.
+    let mut used = Counted::default();
+    used.used(all.clone(), at(14 * DAY));
+    assert_eq!(case.counted(&used).ids(), "");
+    // One that is used leaves the others.
+    let case = Case::of(&reporting()).at(14 * DAY).counted(&granted(20));
+    let mut used = Counted::default();
+    used.used(parts(&case.declared, "/read"), at(14 * DAY));
+    let case = case.counted(&used);
+    for what in case.found().into_values() {
+        let What::NeverUsed { actions, .. } = &what else {
+            panic!("{what:?}");
+        };
+        assert_eq!(actions, &["publish"]);
+    }
+    assert!(!case.ids().is_empty());
+    // Where nobody promised to report, nobody can say.
+    let silent = Case::of(GOOD).at(14 * DAY).counted(&granted(20));
+    assert_eq!(silent.ids(), "");
+}
+
+#[test]
+fn what_a_workload_may_not_have_any_more_is_forgotten_and_the_rest_is_not() {
+    let wide = declared(&reporting());
+    let publish = parts(&wide, "/publish");
+    let reads = parts(&wide, "/read");
+    let narrow = declared(&reporting().replace("\"publish\"", "\"deploy\""));
+    let mut counted = Counted::default();
+    counted.granted(publish.iter().chain(&reads).cloned(), at(0));
+    let seen = Seen::new(at(0)).then(counted, at(1));
+    let kept = seen.retain_parts(&Watched::of(&narrow).parts(&name("release")));
+    assert!(publish.iter().all(|part| kept.part(part).granted == 0));
+    assert!(reads.iter().all(|part| kept.part(part).granted == 1));
+    assert!(!reads.is_empty() && !publish.is_empty());
+}
+
 #[test]
 fn a_workload_that_does_not_run_is_a_finding_unless_it_was_stopped() {
     let idle = "unused/workload:release";
@@ -459,7 +539,10 @@ impl Documents {
 
     /// Looks, and writes what there is to be written.
     fn look(&mut self, now: Time, found: &BTreeMap<String, What>) -> (Vec<String>, bool) {
-        let Change { append, more } = self.kept().change(now, found, &BTreeMap::new()).unwrap();
+        let Change { append, more } = self
+            .kept()
+            .change(now, found, &BTreeMap::new(), &BTreeMap::new())
+            .unwrap();
         let Some(Append {
             notes, documents, ..
         }) = append
@@ -617,6 +700,19 @@ fn happened_bytes() -> Vec<(What, &'static str)> {
             r#"{"finding":"near_bound","workload":"w","owner":"o","bound":"starts_per_hour","seen":9,"most":10}"#,
         ),
         (
+            What::NeverUsed {
+                workload: workload(),
+                owner: owner(),
+                resource: name("r"),
+                detail: "t(identifier: a/*)".to_owned(),
+                place: "p".to_owned(),
+                actions: vec!["read".to_owned()],
+                tasks: 20,
+                since: at(0),
+            },
+            r#"{"finding":"never_used","workload":"w","owner":"o","resource":"r","detail":"t(identifier: a/*)","place":"p","actions":["read"],"tasks":20,"since":1800000000000}"#,
+        ),
+        (
             What::ProofByTwoKeys {
                 workload: workload(),
                 owner: owner(),
@@ -672,11 +768,13 @@ fn golden_bytes() {
     counted.uses(Bound::Clients, 250, at(2));
     counted.handed_to_bearer(at(4));
     counted.shown_by_two_keys(RefusalId([0; 16]), at(3));
+    counted.granted(["p/a".to_owned()], at(4));
+    counted.used(["p/a".to_owned()], at(5));
     seen = seen.then(counted, at(3) + Span::from_seconds(1));
     let text = serde_json::to_string(&seen).unwrap();
     assert_eq!(
         text,
-        r#"{"since":1800000000000,"started":1799971200000,"silent":{"count":1,"first":1800000001000,"last":1800000001000},"two_keys":[{"count":1,"first":1800000003000,"last":1800000003000},"ref_00000000000000000000000000"],"bearer_child":1799971200000,"used":{"clients":{"most":250,"at":1800000000000}}}"#
+        r#"{"since":1800000000000,"started":1799971200000,"silent":{"count":1,"first":1800000001000,"last":1800000001000},"two_keys":[{"count":1,"first":1800000003000,"last":1800000003000},"ref_00000000000000000000000000"],"bearer_child":1799971200000,"used":{"clients":{"most":250,"at":1800000000000}},"parts":{"p/a":{"since":1799971200000,"granted":1,"used":1,"last":1800000000000}}}"#
     );
     assert_eq!(serde_json::from_str::<Seen>(&text).unwrap(), seen);
 }

@@ -84,6 +84,12 @@ pub(super) fn basic(headers: &HeaderMap) -> Result<Option<(String, String)>, Ref
     Ok(Some((id, secret)))
 }
 
+/// What comes under the scheme Bearer; none where another scheme or none does.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = authorization(headers).ok().flatten()?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
+}
+
 fn authorization(headers: &HeaderMap) -> Result<Option<(&str, &str)>, ()> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(first) = values.next() else {

@@ -105,8 +105,10 @@ impl Asked {
     fn of(path: &str) -> Self {
         let below = path.strip_prefix('/').and_then(|rest| rest.split_once('/'));
         let guarded = below.is_some_and(|(_, rest)| {
-            matches!(rest, "token" | "introspect")
-                || rest.starts_with("tasks/")
+            matches!(
+                rest,
+                "token" | "introspect" | "access/v1/evaluation" | "access/v1/evaluations"
+            ) || rest.starts_with("tasks/")
                 || rest.starts_with("clients/")
         });
         Self { open: !guarded }
@@ -120,14 +122,12 @@ impl Asked {
         match response.extensions().get::<Said>() {
             None => !self.open && response.status().is_success(),
             // A proof that was spent already proves no more who shows it, nor does one that its
-            // cluster does not vouch for, whether it says so or cannot be asked.
+            // cluster does not vouch for. Where that cannot be asked nobody knows, and all pods behind
+            // one address, whose beats come from there too, would be refused for it.
             Some(said)
                 if matches!(
                     said.rule,
-                    Rule::ProofSpent
-                        | Rule::RetryOtherKey
-                        | Rule::TokenReview
-                        | Rule::TokenReviewUnavailable
+                    Rule::ProofSpent | Rule::RetryOtherKey | Rule::TokenReview
                 ) =>
             {
                 false

@@ -1,4 +1,4 @@
-//! What clients discover: metadata of the server (RFC 8414) and of its own API (RFC 9728), keys, and
+//! What is discovered: metadata of the server (RFC 8414), of its own API (RFC 9728) and of decisions, keys, and
 //! the authorization endpoint that refuses.
 
 use std::sync::Arc;
@@ -20,6 +20,16 @@ pub(super) async fn authorization_server(
     Named(tenant, _): Named,
 ) -> Response {
     cached(&document(&tenant))
+}
+
+/// Where resources ask for decisions (AuthZEN Authorization API 1.0, section 9).
+pub(super) async fn decision_point(State(_): State<Arc<App>>, Named(tenant, _): Named) -> Response {
+    let issuer = tenant.issuer();
+    cached(&json!({
+        "policy_decision_point": issuer,
+        "access_evaluation_endpoint": format!("{issuer}/access/v1/evaluation"),
+        "access_evaluations_endpoint": format!("{issuer}/access/v1/evaluations"),
+    }))
 }
 
 /// The tenant's own API below `/tasks` and `/clients` as a protected resource (RFC 9728).

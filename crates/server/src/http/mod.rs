@@ -2,6 +2,7 @@
 
 pub mod admin;
 mod answer;
+mod authzen;
 pub mod door;
 mod form;
 mod headers;
@@ -73,6 +74,15 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/{tenant}/tasks/{task}/heartbeat", post(task::heartbeat))
         .route("/{tenant}/tasks/{task}/receipt", get(task::receipt))
         .route("/{tenant}/clients/{client}/end", post(task::end_client))
+        .route(
+            "/.well-known/authzen-configuration/{tenant}",
+            get(metadata::decision_point),
+        )
+        .route("/{tenant}/access/v1/evaluation", post(authzen::evaluation))
+        .route(
+            "/{tenant}/access/v1/evaluations",
+            post(authzen::evaluations),
+        )
         .route(
             "/{tenant}/webhooks/{issuer}",
             post(webhook::deliver).layer(Extension(Arc::new(webhook::Turnstile::default()))),

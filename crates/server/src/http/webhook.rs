@@ -18,7 +18,7 @@ use super::answer::{Face, Said, json_response, of_end, render};
 use super::door::neighbourhood;
 use crate::app::{App, Heard, Refused, Tenant, Trail};
 use crate::config::Rate;
-use crate::declared::Issuer;
+use crate::declared::{Issuer, IssuerKind};
 use crate::rate::Buckets;
 use crate::verify::webhook::{Delivery, check_header, verify};
 
@@ -32,8 +32,14 @@ const ADDRESSES: usize = 1024;
 /// How often it is remembered and explained to the operator that a delivery to one issuer was not
 /// proven; beyond, whoever sends them gets a status alone. What is proven is never counted.
 const UNPROVEN: Rate = Rate::per_minute(60);
-/// How much larger than a request's a webhook's body may be.
-const TIMES_LARGER: usize = 4;
+/// How many times larger than a request's a webhook's body may be. GitLab names all jobs of a pipeline
+/// in one, with less than a kilobyte for each.
+const fn times_larger(kind: IssuerKind) -> usize {
+    match kind {
+        IssuerKind::Gitlab => 16,
+        IssuerKind::Github | IssuerKind::Kubernetes | IssuerKind::Oidc => 4,
+    }
+}
 
 /// Who reads bodies now, and who could not prove what they sent of late.
 #[derive(Debug)]
@@ -158,7 +164,8 @@ impl Taking<'_> {
         if let Err(refusal) = check_header(issuer, &header) {
             return (self.unproven(refusal), "unproven");
         }
-        let most = app.bounds().request_bytes.saturating_mul(TIMES_LARGER);
+        let most = app.bounds().request_bytes;
+        let most = most.saturating_mul(times_larger(issuer.kind));
         let body = match self.turnstile.read(self.address, body, most).await {
             Ok(body) => body,
             Err(status) => return (status.into_response(), "unread"),

@@ -28,6 +28,17 @@ pub struct Permitted {
     issue: Recorded,
 }
 
+/// A use that policies permit, and what they said. Only [`Policies::permit_use`] makes one.
+#[derive(Debug)]
+pub struct PermittedUse(Recorded);
+
+impl PermittedUse {
+    /// What was asked and said.
+    pub(crate) fn into_recorded(self) -> Recorded {
+        self.0
+    }
+}
+
 /// Policies do not permit it.
 #[derive(Debug)]
 pub struct Denied {
@@ -148,6 +159,39 @@ impl Policies {
             delegate: delegates.then_some(delegate),
             issue,
         })
+    }
+
+    /// Asks about one use, which a detail without a wildcard names.
+    ///
+    /// # Errors
+    /// [`Denied`] where it is not answered with a permit.
+    pub fn permit_use(
+        &self,
+        used: &Detail,
+        workload: &Workload,
+        catalog: &Catalog,
+        facts: &Facts<'_>,
+    ) -> Result<PermittedUse, Box<Denied>> {
+        let mut asking = Asking {
+            policies: self,
+            workload,
+            catalog,
+            facts,
+            shown: None,
+            needs: None,
+        };
+        let mut recorded = self.record(facts);
+        let asked = Asked::of([used], &used.resource);
+        asking.ask(Action::Use, &used.resource, asked, None, &mut recorded)?;
+        match asking.needs {
+            None => Ok(PermittedUse(recorded)),
+            // Nobody is asked about a use.
+            Some((_, refusal)) => Err(Box::new(Denied {
+                refusal,
+                recorded: Arc::new(recorded),
+                approval: None,
+            })),
+        }
     }
 
     /// Answers one question.

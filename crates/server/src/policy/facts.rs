@@ -32,6 +32,9 @@ pub struct Facts<'a> {
     pub starts_last_hour: u64,
     /// The person on whose behalf it is asked.
     pub subject: Option<SubjectFact<'a>>,
+    /// What the resource says of a use that it asks about: its own word, and nobody's proof. None
+    /// where no use is asked about.
+    pub said: Option<&'a Claims>,
     /// How many people have approved the request: where they are enough, what an approval lifts
     /// does not forbid it.
     pub approvals: u32,
@@ -129,10 +132,15 @@ impl Asked {
 }
 
 impl Facts<'_> {
-    /// What was shown, as entities: the proof, and the token of the person.
+    /// What was shown, as entities: the proof, the token of the person, and what a resource says.
     pub(super) fn shown(&self) -> Result<Vec<Entity>, FactsError> {
         let mut shown = vec![self.proof()?];
         shown.extend(self.person()?);
+        if let Some(said) = self.said {
+            let tags = tags(said, "what the resource says")?;
+            let said = Entity::new_with_tags(said_uid(), [], [], tags);
+            shown.push(said.map_err(|why| form(&why))?);
+        }
         Ok(shown)
     }
 
@@ -185,6 +193,9 @@ impl Facts<'_> {
             let person = RestrictedExpression::new_entity_uid(person_uid());
             ("subject", person)
         });
+        let said = self
+            .said
+            .map(|_| ("said", RestrictedExpression::new_entity_uid(said_uid())));
         let pairs = [
             ("proof", RestrictedExpression::new_entity_uid(proof_uid())),
             ("now", datetime(&self.now.to_string())),
@@ -209,6 +220,7 @@ impl Facts<'_> {
             .into_iter()
             .chain(address)
             .chain(subject)
+            .chain(said)
             .chain(handed.into_iter().flatten());
         Context::from_pairs(pairs.map(|(name, value)| (name.to_owned(), value)))
             .map_err(|why| form(&why))
@@ -234,6 +246,10 @@ fn tags<'a>(
 
 fn person_uid() -> cedar_policy::EntityUid {
     uid(&TYPES.person, "subject")
+}
+
+fn said_uid() -> cedar_policy::EntityUid {
+    uid(&TYPES.said, "said")
 }
 
 fn proof_uid() -> cedar_policy::EntityUid {

@@ -21,7 +21,7 @@ pub struct Hypothetical {
     pub workload: Name,
     /// The resource, by its name.
     pub resource: Name,
-    /// `start`, `issue` or `delegate`.
+    /// `start`, `issue`, `delegate` or `use`.
     pub action: String,
     /// The claims of the proof.
     #[serde(default)]
@@ -29,6 +29,9 @@ pub struct Hypothetical {
     /// The person on whose behalf it is asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<HypotheticalPerson>,
+    /// For `use`: what the resource says of it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub said: BTreeMap<String, Value>,
     /// The address of the caller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
@@ -99,9 +102,6 @@ impl Hypothetical {
         };
         let workload = named(&self.workload)?;
         let handed = match (action, &self.parent) {
-            (Action::Use, _) => {
-                return Err(format!("nothing asks about `{action}` in this build"));
-            }
             (Action::Delegate, None) => return Err("`delegate` needs a parent".to_owned()),
             (Action::Delegate, Some(parent)) => {
                 let parent = named(parent)?;
@@ -115,15 +115,21 @@ impl Hypothetical {
                     chain,
                 })
             }
-            (Action::Start | Action::Issue, Some(_)) => {
+            (Action::Start | Action::Issue | Action::Use, Some(_)) => {
                 return Err(format!("only `delegate` has a parent, not `{action}`"));
             }
-            (Action::Start | Action::Issue, None) => None,
+            (Action::Start | Action::Issue | Action::Use, None) => None,
         };
+        if action != Action::Use && !self.said.is_empty() {
+            return Err(format!(
+                "a resource says something of a `use` alone, not of `{action}`"
+            ));
+        }
         if !declared.resources.contains_key(&self.resource) {
             return Err(format!("there is no resource `{}`", self.resource));
         }
         let claims = texts(&self.claims);
+        let said = texts(&self.said);
         let person = self.subject.as_ref();
         let person = person
             .map(|person| person.read(workload, now))
@@ -137,6 +143,7 @@ impl Hypothetical {
             address: self.address,
             open_tasks: self.open_tasks.unwrap_or_default(),
             starts_last_hour: self.starts_last_hour.unwrap_or_default(),
+            said: (action == Action::Use).then_some(&said),
             approvals: 0,
         };
         let question = Question {

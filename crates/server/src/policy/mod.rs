@@ -25,7 +25,7 @@ use dayfly_domain::Digest;
 
 use crate::declared::{Declared, LoadError, Source, Warning};
 
-pub use evaluate::{Denied, Permitted};
+pub use evaluate::{Denied, Permitted, PermittedUse};
 pub use facts::{Asked, Facts, Handed, Question, SubjectFact};
 pub use hypothetical::{Hypothetical, HypotheticalPerson};
 pub use schema::{Action, SCHEMA};

@@ -13,6 +13,7 @@ pub const SCHEMA: &str = r#"namespace Dayfly {
   entity Workload in [Owner] { kind: String };
   entity Resource;
   entity Proof tags String;
+  entity Said tags String;
   entity Person { issuer: String, pseudonym: String, authenticated: datetime } tags String;
 
   type Facts = {
@@ -27,10 +28,27 @@ pub const SCHEMA: &str = r#"namespace Dayfly {
     identifiers: Set<String>,
   };
 
-  action start, issue, use appliesTo {
+  action start, issue appliesTo {
     principal: Workload,
     resource: Resource,
     context: Facts,
+  };
+
+  action use appliesTo {
+    principal: Workload,
+    resource: Resource,
+    context: {
+      proof: Proof,
+      now: datetime,
+      address?: ipaddr,
+      subject?: Person,
+      open_tasks: Long,
+      starts_last_hour: Long,
+      types: Set<String>,
+      actions: Set<String>,
+      identifiers: Set<String>,
+      said: Said,
+    },
   };
 
   action delegate appliesTo {
@@ -111,6 +129,7 @@ pub(super) struct Types {
     pub(super) resource: EntityTypeName,
     pub(super) proof: EntityTypeName,
     pub(super) person: EntityTypeName,
+    pub(super) said: EntityTypeName,
     pub(super) action: EntityTypeName,
 }
 
@@ -130,6 +149,7 @@ pub(super) static TYPES: LazyLock<Types> = LazyLock::new(|| {
         resource: named("Resource"),
         proof: named("Proof"),
         person: named("Person"),
+        said: named("Said"),
         action: named("Action"),
     }
 });
@@ -179,6 +199,7 @@ mod tests {
             &TYPES.resource,
             &TYPES.proof,
             &TYPES.person,
+            &TYPES.said,
         ] {
             assert!(types.contains(name), "{name}");
         }

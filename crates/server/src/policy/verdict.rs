@@ -177,6 +177,7 @@ impl RecordedFacts {
             address: self.address,
             open_tasks: self.open_tasks,
             starts_last_hour: self.starts_last_hour,
+            said: None,
             approvals: self.approvals,
         }
     }

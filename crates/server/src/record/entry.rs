@@ -154,6 +154,28 @@ pub(crate) fn kind_of(stored: &StoredEntry) -> Result<String, RecordError> {
     Ok(leaf.leaf.kind.into_owned())
 }
 
+/// Whether a stored entry is a note of this kind, on this where that is given.
+pub(crate) fn is_note(
+    stored: &StoredEntry,
+    kind: &str,
+    on: Option<&str>,
+) -> Result<bool, RecordError> {
+    // Most entries are others, and are not read for it.
+    if !stored.leaf.contains(kind) {
+        return Ok(false);
+    }
+    let entry = Entry::read(stored)?;
+    let said = |data: &Value| match on {
+        Some(on) => data.get("on").and_then(Value::as_str) == Some(on),
+        None => true,
+    };
+    Ok(entry.kind == kind
+        && match &entry.said {
+            Said::Event(_) => false,
+            Said::Note(data) => said(data),
+        })
+}
+
 /// The event of a stored entry; none where it is about something else or cannot be read.
 pub(crate) fn event_of(stored: &StoredEntry) -> Option<Event> {
     let leaf = ReadLeaf::parse(stored.leaf.as_bytes()).ok()?.leaf;

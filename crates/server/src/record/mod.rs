@@ -28,6 +28,7 @@ mod task;
 pub(crate) mod tests;
 mod timeline;
 mod trace;
+mod uses;
 mod verdict;
 mod view;
 
@@ -35,7 +36,8 @@ pub use bundle::bundle;
 pub(crate) use bundle::evidence;
 pub use decisions::{DecisionView, decisions};
 pub use end::EndNote;
-pub(crate) use entry::{each_event, event_of, kind_of, task_of};
+pub(crate) use end::SAID_IN;
+pub(crate) use entry::{each_event, event_of, is_note, kind_of, task_of};
 pub use error::RecordError;
 pub use findings::{FindingView, Findings, findings};
 pub use key::{KeyError, RunUrl, TraceKey};
@@ -50,7 +52,9 @@ pub use reading::Known;
 pub use receipt::receipt;
 pub use related::{Related, Relation};
 pub(crate) use review::signed_document;
-pub use review::{Allowed, HandsOver, Review, SignedReview, WorkloadReview, in_force, review};
+pub use review::{
+    Allowed, HandsOver, Review, SignedReview, Used, WorkloadReview, in_force, review,
+};
 pub use standing::waits_for;
 pub use task::{task_record, task_state, task_view};
 pub use timeline::{EntryLine, LedgerEntry, access_line, entries};

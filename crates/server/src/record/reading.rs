@@ -1,6 +1,6 @@
 //! The ways to read a text as something that tasks have in common.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dayfly_domain::{Digest, Name, Task};
 use dayfly_store::SearchKey;
@@ -14,6 +14,8 @@ pub struct Known {
     pub resources: BTreeMap<Name, String>,
     /// Issuers and their URLs.
     pub issuers: BTreeMap<Name, String>,
+    /// The resources that promise to ask for each use.
+    pub reporting: BTreeSet<Name>,
 }
 
 /// One thing that tasks may have in common.
@@ -36,7 +38,9 @@ impl Known {
     #[must_use]
     pub fn of(declared: &crate::declared::Declared) -> Self {
         let named = |name: &Name, url: &str| (name.clone(), url.to_owned());
+        let reporting = declared.resources.values().filter(|of| of.reports);
         Self {
+            reporting: reporting.map(|of| of.name.clone()).collect(),
             resources: declared
                 .resources
                 .iter()

@@ -1,8 +1,5 @@
-//! A review of an owner: for each of its workloads what it may have, what was granted of it, how
-//! often it ran and how it ended.
-//!
-//! Whether what was granted was used nobody can say before uses are recorded, so nothing is said of
-//! it.
+//! A review of an owner: for each of its workloads what it may have, what was granted of it and, where
+//! the resource reports uses, used; how often it ran and how it ended.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,6 +14,7 @@ use super::entry::{each_of, entry_at, event_of};
 use super::error::RecordError;
 use super::findings::{FindingView, findings};
 use crate::declared::{Declared, Source};
+use crate::finding::{Kept, PREFIX, Part, Watched};
 
 /// The document that holds the source of the declared state.
 const DECLARED: &str = "declared";
@@ -101,6 +99,25 @@ pub struct Allowed {
     /// The actions of it that were granted in none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub never: Vec<String>,
+    /// What of it was used; none where its resource does not report uses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<Used>,
+}
+
+/// What was used of a detail, as it is counted from when its resource was known to report uses, or
+/// from when the detail was declared as it is; whatever time is looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Used {
+    /// Since when the resource is known to report them.
+    pub since: Time,
+    /// How often, where several actions are counted together.
+    pub times: u64,
+    /// When last, to the hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Time>,
+    /// The actions that were granted and never used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub never: Vec<String>,
 }
 
 /// A review that was signed off.
@@ -132,6 +149,12 @@ pub fn review(
     let own = declared.workloads.values();
     let own: Vec<_> = own.filter(|found| found.workload.owner == *owner).collect();
     let budget = (READ / own.len().max(1)).max(LEAST);
+    let query = FactsQuery {
+        documents: Some(PREFIX),
+        ..FactsQuery::default()
+    };
+    let kept = Kept::of(&store.facts(tenant, &query)?.documents);
+    let watched = Watched::of(declared);
     let mut workloads = Vec::with_capacity(own.len());
     for found in own {
         let reader = Reader {
@@ -142,6 +165,9 @@ pub fn review(
         };
         let mut view = reader.review(&found.workload, budget)?;
         view.handed_by = handed_by(declared, &found.workload.name);
+        for (allowed, detail) in view.access.iter_mut().zip(&found.workload.access) {
+            allowed.used = used(&kept, &watched, &found.workload.name, detail);
+        }
         workloads.push(view);
     }
     let (revision, hash) = in_force;
@@ -157,6 +183,30 @@ pub fn review(
         findings: found,
         last: last(store, tenant, owner)?,
     }))
+}
+
+/// What is counted of the uses of a detail.
+fn used(kept: &Kept, watched: &Watched, workload: &Name, detail: &Detail) -> Option<Used> {
+    let since = *kept.reports.get(&detail.resource)?;
+    let watch = watched.of_workload(workload).iter();
+    let watch = watch.clone().find(|watch| watch.detail == *detail)?;
+    let mut sum = Part::default();
+    let mut never = Vec::new();
+    for action in &watch.actions {
+        let seen = kept.seen.get(workload);
+        let part = seen.map(|seen| seen.part(&watch.part(action)));
+        let part = part.unwrap_or_default();
+        if part.granted > 0 && part.used == 0 {
+            never.push(action.clone());
+        }
+        sum = sum.and(part);
+    }
+    Some(Used {
+        since,
+        times: sum.used,
+        last: sum.last,
+        never,
+    })
 }
 
 /// The other workloads whose clients may hand over to this one.
@@ -328,6 +378,7 @@ impl Told {
             allowed: access_line(std::slice::from_ref(detail)),
             granted: 0,
             never: Vec::new(),
+            used: None,
         };
         Self {
             view: WorkloadReview {

@@ -96,7 +96,7 @@ pub fn waits_for(people: u32, approvals: u64, approved: Option<Time>) -> String 
 
 /// A client: over with its task, its ancestors, or its own time.
 pub(super) fn of_client(task: &TaskView, client: &ClientView, now: Time) -> Stands {
-    if let Some(ended) = end_of(task, client) {
+    if let Some(ended) = end_of(client) {
         let Stands::Ended { at, .. } = ended else {
             return ended;
         };
@@ -115,7 +115,7 @@ pub(super) fn of_credential(task: &TaskView, issued: &IssuedView, now: Time) -> 
         .clients
         .iter()
         .find(|client| client.client == issued.credential.client);
-    let by_client = client.and_then(|client| end_of(task, client));
+    let by_client = client.and_then(end_of);
     let by_revocation = issued.revoked.map(|at| Stands::Ended {
         cause: Cause::Revoked,
         at,
@@ -131,21 +131,15 @@ pub(super) fn of_credential(task: &TaskView, issued: &IssuedView, now: Time) -> 
 }
 
 /// The recorded end of a client, by itself or with its task.
-fn end_of(task: &TaskView, client: &ClientView) -> Option<Stands> {
-    let ClientStanding::Ended { cause, at } = client.standing else {
+fn end_of(client: &ClientView) -> Option<Stands> {
+    let ClientStanding::Ended { cause, at, note } = &client.standing else {
         return None;
     };
-    let note = match &task.standing {
-        Standing::Ended {
-            cause: of_task,
-            at: then,
-            note,
-        } if (*of_task, *then) == (cause, at) => note.clone(),
-        Standing::Ended { .. } | Standing::Open { .. } | Standing::Pending { .. } => {
-            EndNote::default()
-        }
-    };
-    Some(Stands::Ended { cause, at, note })
+    Some(Stands::Ended {
+        cause: *cause,
+        at: *at,
+        note: note.clone(),
+    })
 }
 
 /// What stands as its task does, but not beyond its own time.

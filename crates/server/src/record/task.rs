@@ -1,9 +1,11 @@
 //! A task as the record has it: from the hot tables while it is open, replayed from its entries after.
 
+use std::collections::BTreeMap;
+
 use dayfly_domain::{
-    Cause, Client, ClientState, EpochOf, Heard, Name, Task, TaskId, TaskState, apply,
+    Cause, Client, ClientState, EpochOf, Event, Heard, Name, Task, TaskId, TaskState, apply,
 };
-use dayfly_store::{EntryRange, FactsQuery, OpenTask, Store, StoredEntry};
+use dayfly_store::{EntryRange, FactsQuery, OpenTask, Store};
 
 use super::end::EndNote;
 use super::entry::{Annexed, Entry, each_of};
@@ -24,6 +26,11 @@ pub fn task_view(
         let mut view = found.view();
         if let Standing::Ended { note, .. } = &mut view.standing {
             *note = EndNote::default();
+        }
+        for client in &mut view.clients {
+            if let ClientStanding::Ended { note, .. } = &mut client.standing {
+                *note = EndNote::default();
+            }
         }
         view
     }))
@@ -92,7 +99,10 @@ pub(super) struct Found {
     pub(super) task: Task,
     heard: Heard,
     stale: Option<EpochOf>,
+    /// What the last of its entries that were read says.
     note: EndNote,
+    /// Who ended clients of it and why, as far as entries were read.
+    clients: BTreeMap<u32, EndNote>,
 }
 
 impl From<OpenTask> for Found {
@@ -102,6 +112,7 @@ impl From<OpenTask> for Found {
             heard: open.heard,
             stale: open.stale,
             note: EndNote::default(),
+            clients: BTreeMap::new(),
         }
     }
 }
@@ -131,30 +142,84 @@ pub(super) fn replay(
 ) -> Result<Option<Found>, RecordError> {
     let mut found: Option<Found> = None;
     each_of(store, tenant, id, |stored| {
-        found = Some(step(found.take(), id, stored)?);
+        let entry = Entry::read(stored)?;
+        let note = EndNote::of(store, tenant, &entry)?;
+        found = Some(step(found.take(), id, &entry, note)?);
         Ok(())
     })?;
     Ok(found)
 }
 
-fn step(before: Option<Found>, id: TaskId, stored: &StoredEntry) -> Result<Found, RecordError> {
-    let entry = Entry::read(stored)?;
+fn step(
+    before: Option<Found>,
+    id: TaskId,
+    entry: &Entry,
+    note: EndNote,
+) -> Result<Found, RecordError> {
+    let (before, mut clients) = match before {
+        Some(found) => (Some(found.task), found.clients),
+        None => (None, BTreeMap::new()),
+    };
+    if let Some(Event::ClientEnded(ended)) = entry.event()
+        && !note.is_silent()
+    {
+        clients.insert(ended.client, note.clone());
+    }
     let task = entry
         .event()
-        .and_then(|event| apply(before.map(|found| found.task), id, event))
+        .and_then(|event| apply(before, id, event))
         .ok_or_else(|| RecordError::Damaged {
-            pos: stored.pos,
+            pos: entry.pos,
             why: "it does not fit the state of its task".to_owned(),
         })?;
     Ok(Found {
         task,
         heard: Heard::default(),
         stale: None,
-        note: EndNote::of(&entry),
+        note,
+        clients,
     })
 }
 
 impl Found {
+    /// Reads who ended its clients and why; a task that was replayed has that already.
+    pub(super) fn with_ends(
+        mut self,
+        store: &dyn Store,
+        tenant: &Name,
+    ) -> Result<Self, RecordError> {
+        let has_ended = |client: &Client| !client.is_active();
+        if self.task.has_ended() || !self.task.clients.iter().any(has_ended) {
+            return Ok(self);
+        }
+        each_of(store, tenant, self.task.id, |stored| {
+            let entry = Entry::read(stored)?;
+            if let Some(Event::ClientEnded(ended)) = entry.event() {
+                let note = EndNote::of(store, tenant, &entry)?;
+                self.clients.insert(ended.client, note);
+            }
+            Ok(())
+        })?;
+        Ok(self)
+    }
+
+    /// Who ended a client and why: what was delegated ends with what it was delegated from.
+    fn note_of(&self, number: u32, cause: Cause) -> EndNote {
+        let mut at = number;
+        let mut cause = cause;
+        // INVARIANT: a parent's number is lower than its child's, so the walk goes up and ends.
+        while cause == Cause::Parent
+            && !self.clients.contains_key(&at)
+            && let Some(client) = self.task.client(at)
+            && let Some(parent) = client.parent.filter(|parent| *parent < at)
+            && let Some(above) = self.task.client(parent)
+            && let ClientState::Ended { cause: of, .. } = above.state
+        {
+            (at, cause) = (parent, of);
+        }
+        self.clients.get(&at).cloned().unwrap_or_default()
+    }
+
     /// Whether it is open, as recorded.
     pub(super) fn standing(&self) -> Standing {
         match &self.task.state {
@@ -248,7 +313,7 @@ impl Found {
             parent: client.parent,
             depth,
             workload: client.own.as_ref().map(|own| own.workload.clone()),
-            standing: client_standing(&self.task, client),
+            standing: self.client_standing(number, client),
             instance: client.instance.clone(),
             jkt: client.jkt,
             access: client.access.clone(),
@@ -268,16 +333,23 @@ impl Found {
                 .collect(),
         }
     }
-}
 
-/// Whether a client is active: it ends with its task at the latest.
-fn client_standing(task: &Task, client: &Client) -> ClientStanding {
-    match (client.state, &task.state) {
-        (ClientState::Ended { cause, at }, _) => ClientStanding::Ended { cause, at },
-        (ClientState::Active, TaskState::Ended { cause, at }) => ClientStanding::Ended {
-            cause: *cause,
-            at: *at,
-        },
-        (ClientState::Active, TaskState::Open | TaskState::Pending(_)) => ClientStanding::Active,
+    /// Whether a client is active: it ends with its task at the latest.
+    fn client_standing(&self, number: u32, client: &Client) -> ClientStanding {
+        match (client.state, &self.task.state) {
+            (ClientState::Ended { cause, at }, _) => ClientStanding::Ended {
+                cause,
+                at,
+                note: self.note_of(number, cause),
+            },
+            (ClientState::Active, TaskState::Ended { cause, at }) => ClientStanding::Ended {
+                cause: *cause,
+                at: *at,
+                note: self.note.clone(),
+            },
+            (ClientState::Active, TaskState::Open | TaskState::Pending(_)) => {
+                ClientStanding::Active
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@ use dayfly_store::{Annex, EntryRange, SearchKey, Store};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::end::EndNote;
+use super::end::{EndNote, said_in};
 use super::entry::{Annexed, Entry, Said, each_of, entry_at};
 use super::error::RecordError;
 use super::moment::moment;
@@ -29,6 +29,9 @@ pub struct EntryLine {
     /// Who did it, and the reason given.
     #[serde(flatten)]
     pub note: EndNote,
+    /// The position of the entry that says who and why, where this one does not say it itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said_in: Option<u64>,
     /// Whether it had an annex that was erased.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub erased: bool,
@@ -63,7 +66,7 @@ pub fn entries(
         .into_iter()
         .map(|stored| {
             Ok(LedgerEntry {
-                line: line(&Entry::read(&stored)?, now),
+                line: line(store, tenant, &Entry::read(&stored)?, now)?,
                 leaf: stored.leaf,
                 annex: stored.annex.map(|Annex { data, .. }| data),
             })
@@ -80,7 +83,7 @@ pub(super) fn of_task(
 ) -> Result<Vec<EntryLine>, RecordError> {
     let mut lines = Vec::new();
     each_of(store, tenant, task, |stored| {
-        lines.push(line(&Entry::read(stored)?, now));
+        lines.push(line(store, tenant, &Entry::read(stored)?, now)?);
         Ok(())
     })?;
     Ok(lines)
@@ -103,27 +106,33 @@ pub(super) fn about(
     let mut lines = Vec::with_capacity(positions.len());
     for pos in positions {
         if let Some(entry) = entry_at(store, tenant, pos)? {
-            lines.push(line(&entry, now));
+            lines.push(line(store, tenant, &entry, now)?);
         }
     }
     Ok((lines, more))
 }
 
 /// An entry in a line.
-pub(super) fn line(entry: &Entry, now: Time) -> EntryLine {
+pub(super) fn line(
+    store: &dyn Store,
+    tenant: &Name,
+    entry: &Entry,
+    now: Time,
+) -> Result<EntryLine, RecordError> {
     let what = match &entry.said {
         Said::Event(event) => event_line(event, entry.task, now),
         Said::Note(data) => note_line(data),
     };
-    EntryLine {
+    Ok(EntryLine {
         pos: entry.pos,
         at: entry.at,
         kind: entry.kind.clone(),
         task: entry.about(),
         what,
-        note: EndNote::of(entry),
+        note: EndNote::of(store, tenant, entry)?,
+        said_in: said_in(entry),
         erased: matches!(entry.annex, Annexed::Erased),
-    }
+    })
 }
 
 fn event_line(event: &Event, task: Option<TaskId>, now: Time) -> String {

@@ -1,12 +1,14 @@
 //! One answer to "who had access, and is it gone?", for whatever a person has at hand.
 
+use std::collections::BTreeSet;
+
 use dayfly_domain::{ClientId, CredentialId, CredentialIssued, Digest, Event, Name, TaskId, Time};
 use dayfly_store::{SearchKey, Store};
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Entry, each_of, entry_at};
 use super::error::RecordError;
-use super::gather::Search;
+use super::gather::{Gathered, Search};
 use super::key::TraceKey;
 use super::keys::keys;
 use super::reading::{Known, Reading};
@@ -14,7 +16,8 @@ use super::related::{self, Related};
 use super::standing::{self, Stands};
 use super::task::{Found, load, name_person};
 use super::timeline::{self, EntryLine};
-use super::verdict::{self, Verdict};
+use super::uses::{Reports, Uses, Whose};
+use super::verdict::{self, Beside, Verdict};
 use super::view::{IssuedView, TaskView};
 
 /// What to trace.
@@ -97,6 +100,7 @@ pub fn trace(
         store,
         tenant,
         query,
+        reports: Reports::of(store, tenant, known)?,
     };
     match &query.key {
         TraceKey::Task(id) => tracing.task(*id),
@@ -125,6 +129,7 @@ struct Tracing<'a> {
     store: &'a dyn Store,
     tenant: &'a Name,
     query: &'a TraceQuery,
+    reports: Reports,
 }
 
 impl Tracing<'_> {
@@ -133,8 +138,10 @@ impl Tracing<'_> {
             None => Ok(self.unknown("no entry of this ledger names it")),
             Some(found) => {
                 let view = found.view();
-                let verdict = verdict::on_task(&view, self.query.now);
-                self.one(view, verdict)
+                let uses = self.uses(id, Whose::Task)?;
+                let said = self.said_of(&view, &uses);
+                let verdict = verdict::on_task(&view, self.beside(&said));
+                self.one(view, verdict, uses)
             }
         }
     }
@@ -143,13 +150,22 @@ impl Tracing<'_> {
         let Some(found) = load(self.store, self.tenant, id.task)? else {
             return Ok(self.unknown("no entry of this ledger names its task"));
         };
+        let found = found.with_ends(self.store, self.tenant)?;
         let view = found.view();
         let Some(client) = view.clients.iter().find(|client| client.client == id) else {
             return Ok(self.unknown("its task has no such client"));
         };
         let last = found.task.last_expiry_under(id.number);
-        let verdict = verdict::on_client(&view, client, last, self.query.now);
-        let mut trace = self.one(view, verdict)?;
+        let below = view.clients.iter().map(|client| client.client);
+        let below = below.filter(|of| {
+            let mut chain = found.task.chain(of.number);
+            chain.any(|(above, _)| above == id.number)
+        });
+        let uses = self.uses(id.task, Whose::Clients(&below.collect()))?;
+        let resources = client.access.iter().map(|detail| &detail.resource);
+        let said = self.reports.say(&uses, resources, view.opened);
+        let verdict = verdict::on_client(&view, client, last, self.beside(&said));
+        let mut trace = self.one(view, verdict, uses)?;
         trace.client = Some(id);
         Ok(trace)
     }
@@ -157,7 +173,10 @@ impl Tracing<'_> {
     fn credential(&self, id: CredentialId) -> Result<Trace, RecordError> {
         match load(self.store, self.tenant, id.client.task)? {
             None => Ok(self.unknown("no entry of this ledger names its task")),
-            Some(found) => self.credential_of(&found, id),
+            Some(found) => {
+                let found = found.with_ends(self.store, self.tenant)?;
+                self.credential_of(&found, id)
+            }
         }
     }
 
@@ -166,8 +185,11 @@ impl Tracing<'_> {
             return Ok(self.unknown("its client was never issued such a credential"));
         };
         let view = found.view();
-        let verdict = verdict::on_credential(&view, &issued, self.query.now);
-        let mut trace = self.one(view, verdict)?;
+        let uses = self.uses(id.client.task, Whose::Credential(id))?;
+        let at = std::iter::once(&issued.resource);
+        let said = self.reports.say(&uses, at, view.opened);
+        let verdict = verdict::on_credential(&view, &issued, self.beside(&said));
+        let mut trace = self.one(view, verdict, uses)?;
         trace.client = Some(id.client);
         trace.credential = Some(issued);
         Ok(trace)
@@ -242,12 +264,17 @@ impl Tracing<'_> {
             now: self.query.now,
         }
         .run()?;
+        let mut uses = Uses::default();
         let verdict = match (gathered.all(), gathered.shown.as_slice()) {
             (0, _) => self.unknown(&nothing(readings, gathered.more)).verdict,
-            (1, [only]) if !gathered.more => verdict::on_task(only, self.query.now),
-            _ => verdict::on_many(&gathered, self.query.now),
+            (1, [only]) if !gathered.more => {
+                uses = self.uses(only.task, Whose::Task)?;
+                let said = self.said_of(only, &uses);
+                verdict::on_task(only, self.beside(&said))
+            }
+            _ => verdict::on_many(&gathered, self.beside(&self.said_of_many(&gathered)?)),
         };
-        let mut trace = self.shown(gathered.shown, verdict)?;
+        let mut trace = self.shown(gathered.shown, verdict, uses)?;
         trace.counts = Counts {
             live: gathered.live,
             pending: gathered.pending,
@@ -259,7 +286,46 @@ impl Tracing<'_> {
         Ok(trace)
     }
 
-    fn one(&self, task: TaskView, verdict: Verdict) -> Result<Trace, RecordError> {
+    const fn beside<'a>(&self, uses: &'a str) -> Beside<'a> {
+        Beside {
+            now: self.query.now,
+            uses,
+        }
+    }
+
+    fn uses(&self, task: TaskId, whose: Whose<'_>) -> Result<Uses, RecordError> {
+        Uses::of(self.store, self.tenant, task, whose, self.query.now)
+    }
+
+    /// What may be said of the uses of a task.
+    fn said_of(&self, task: &TaskView, uses: &Uses) -> String {
+        let access = task.clients.iter().flat_map(|client| &client.access);
+        let resources = access.map(|detail| &detail.resource);
+        self.reports.say(uses, resources, task.opened)
+    }
+
+    /// What may be said of the uses of many tasks: of those that are shown.
+    fn said_of_many(&self, gathered: &Gathered) -> Result<String, RecordError> {
+        let mut uses = Uses::default();
+        if !self.reports.is_empty() {
+            for task in &gathered.shown {
+                uses = uses.and(&self.uses(task.task, Whose::Task)?);
+            }
+        }
+        let clients = gathered.shown.iter().flat_map(|task| &task.clients);
+        let access = clients.flat_map(|client| &client.access);
+        let resources = access.map(|detail| &detail.resource);
+        let first = gathered.shown.iter().map(|task| task.opened).min();
+        let mut said = self
+            .reports
+            .say(&uses, resources, first.unwrap_or_default());
+        if uses.allowed > 0 && (gathered.more || gathered.all() > gathered.shown.len() as u64) {
+            said.push_str(" for the tasks shown");
+        }
+        Ok(said)
+    }
+
+    fn one(&self, task: TaskView, verdict: Verdict, uses: Uses) -> Result<Trace, RecordError> {
         let mut counts = Counts::default();
         match standing::of_task(&task, self.query.now) {
             Stands::Live { .. } => counts.live = 1,
@@ -267,15 +333,28 @@ impl Tracing<'_> {
             Stands::Over { .. } => counts.over = 1,
             Stands::Expired { .. } | Stands::Ended { .. } => counts.ended = 1,
         }
-        let mut trace = self.shown(vec![task], verdict)?;
+        let mut trace = self.shown(vec![task], verdict, uses)?;
         trace.counts = counts;
         Ok(trace)
     }
 
     /// An answer that shows tasks and what happened in them.
-    fn shown(&self, mut tasks: Vec<TaskView>, verdict: Verdict) -> Result<Trace, RecordError> {
-        let mut lines = Vec::new();
+    fn shown(
+        &self,
+        mut tasks: Vec<TaskView>,
+        verdict: Verdict,
+        uses: Uses,
+    ) -> Result<Trace, RecordError> {
+        let mut lines = uses.lines;
         let mut notes = Vec::new();
+        if uses.hidden > 0 || uses.more {
+            notes.push(format!(
+                "only the newest {} uses are shown of {}{}",
+                lines.len(),
+                lines.len() + uses.hidden,
+                if uses.more { " or more" } else { "" }
+            ));
+        }
         for task in &mut tasks {
             name_person(self.store, self.tenant, task)?;
         }
@@ -298,6 +377,7 @@ impl Tracing<'_> {
             }
             lines.extend(about);
         }
+        self.add_causes(&mut lines)?;
         lines.retain(|line| {
             self.query.since.is_none_or(|since| line.at >= since)
                 && self.query.until.is_none_or(|until| line.at <= until)
@@ -323,6 +403,19 @@ impl Tracing<'_> {
             timeline: lines,
             notes,
         })
+    }
+
+    /// Adds the entries that lines name as those that say who and why.
+    fn add_causes(&self, lines: &mut Vec<EntryLine>) -> Result<(), RecordError> {
+        let here: BTreeSet<u64> = lines.iter().map(|line| line.pos).collect();
+        let named: BTreeSet<u64> = lines.iter().filter_map(|line| line.said_in).collect();
+        for pos in named.difference(&here) {
+            if let Some(entry) = entry_at(self.store, self.tenant, *pos)? {
+                let line = timeline::line(self.store, self.tenant, &entry, self.query.now)?;
+                lines.push(line);
+            }
+        }
+        Ok(())
     }
 
     fn unknown(&self, why: &str) -> Trace {

@@ -34,16 +34,22 @@ pub enum Word {
     Unknown,
 }
 
-/// No resource reports uses yet, so nothing can be said of them.
-const USES: &str = "uses not reported";
+/// What a verdict is told beside the record of tasks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Beside<'a> {
+    /// Now.
+    pub(super) now: Time,
+    /// What may be said of uses.
+    pub(super) uses: &'a str,
+}
 
 /// The verdict on a task.
-pub(super) fn on_task(task: &TaskView, now: Time) -> Verdict {
+pub(super) fn on_task(task: &TaskView, beside: Beside<'_>) -> Verdict {
     write(
-        &standing::of_task(task, now),
+        &standing::of_task(task, beside.now),
         task,
         task.last_possible_acceptance,
-        now,
+        beside,
     )
 }
 
@@ -52,18 +58,19 @@ pub(super) fn on_client(
     task: &TaskView,
     client: &ClientView,
     last_expiry: Option<Time>,
-    now: Time,
+    beside: Beside<'_>,
 ) -> Verdict {
     write(
-        &standing::of_client(task, client, now),
+        &standing::of_client(task, client, beside.now),
         task,
         last_expiry,
-        now,
+        beside,
     )
 }
 
 /// The verdict on a credential. One whose key is given up is gone, though its task goes on.
-pub(super) fn on_credential(task: &TaskView, issued: &IssuedView, now: Time) -> Verdict {
+pub(super) fn on_credential(task: &TaskView, issued: &IssuedView, beside: Beside<'_>) -> Verdict {
+    let now = beside.now;
     let stands = standing::of_credential(task, issued, now);
     match (&stands, issued.key_compromised) {
         (Stands::Live { .. }, Some(at)) => {
@@ -73,7 +80,7 @@ pub(super) fn on_credential(task: &TaskView, issued: &IssuedView, now: Time) -> 
                 line: format!(
                     "GONE {} (its key is compromised; the task goes on); {}",
                     moment(at, now),
-                    acceptance(Some(last), now)
+                    acceptance(Some(last), beside)
                 ),
             }
         }
@@ -84,12 +91,18 @@ pub(super) fn on_credential(task: &TaskView, issued: &IssuedView, now: Time) -> 
             | Stands::Over { .. }
             | Stands::Ended { .. },
             _,
-        ) => write(&stands, task, Some(issued.expires), now),
+        ) => write(&stands, task, Some(issued.expires), beside),
     }
 }
 
-fn write(stands: &Stands, task: &TaskView, last_expiry: Option<Time>, now: Time) -> Verdict {
-    let last = |at: Option<Time>| acceptance(last_expiry.max(at), now);
+fn write(
+    stands: &Stands,
+    task: &TaskView,
+    last_expiry: Option<Time>,
+    beside: Beside<'_>,
+) -> Verdict {
+    let now = beside.now;
+    let last = |at: Option<Time>| acceptance(last_expiry.max(at), beside);
     let whose = format!(
         "task {}, workload {}, owner {}",
         task.task, task.workload, task.owner
@@ -148,15 +161,20 @@ pub(super) fn ended(stands: &Stands) -> String {
     }
 }
 
-fn acceptance(last: Option<Time>, now: Time) -> String {
+fn acceptance(last: Option<Time>, beside: Beside<'_>) -> String {
+    let uses = beside.uses;
     match last {
-        Some(last) => format!("last possible acceptance {}; {USES}", moment(last, now)),
-        None => format!("no credential was issued; {USES}"),
+        Some(last) => format!(
+            "last possible acceptance {}; {uses}",
+            moment(last, beside.now)
+        ),
+        None => format!("no credential was issued; {uses}"),
     }
 }
 
 /// The verdict on many tasks.
-pub(super) fn on_many(many: &Gathered, now: Time) -> Verdict {
+pub(super) fn on_many(many: &Gathered, beside: Beside<'_>) -> Verdict {
+    let now = beside.now;
     let all = format!("{}{}", many.all(), if many.more { " or more" } else { "" });
     let what = one_line(&many.read_as.join(" and "));
     if many.live > 0 {
@@ -186,7 +204,7 @@ pub(super) fn on_many(many: &Gathered, now: Time) -> Verdict {
     };
     let line = format!(
         "GONE {at}({how}the last of {all} tasks, {what}); {}",
-        acceptance(many.last_acceptance, now)
+        acceptance(many.last_acceptance, beside)
     );
     Verdict {
         word: Word::Gone,

@@ -149,7 +149,7 @@ pub struct ClientView {
 }
 
 /// Whether a client is active, its task included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum ClientStanding {
     /// It is active.
@@ -160,6 +160,9 @@ pub enum ClientStanding {
         cause: Cause,
         /// When.
         at: Time,
+        /// Who ended it, and the reason given, where that was looked up.
+        #[serde(flatten)]
+        note: EndNote,
     },
 }
 

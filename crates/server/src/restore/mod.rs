@@ -2,7 +2,7 @@
 
 mod handed;
 
-use dayfly_domain::{Cause, Epoch, EpochOf, Name, Time};
+use dayfly_domain::{Epoch, EpochOf, Name, Time};
 use dayfly_ledger::Hash;
 use dayfly_store::{Append, Document, FactsQuery, Note, Store, TreeHead, Unavailable};
 use serde::{Deserialize, Serialize};
@@ -194,7 +194,7 @@ pub async fn restore(
                 // INVARIANT: numbers and texts have no value that JSON cannot write.
                 bytes: Some(serde_json::to_vec(&lineage).unwrap_or_default()),
             },
-            restored_moves(store, tenant, &epoch, Cause::Restored, now)?,
+            restored_moves(store, tenant, &epoch, now, head.size)?,
         ],
         moves: vec![EpochOf::Tenant],
         // INVARIANT: the document of moves says to which value the epoch moves.

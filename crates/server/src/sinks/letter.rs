@@ -17,7 +17,7 @@ use crate::config::{Secret, SecretError};
 
 /// What of an entry's data is told. Task keys, series, instances and access are left out: they are
 /// made of claims. What is left are Dayfly's own ids, declared names, times and outcomes.
-const TOLD: [(&str, &[&str]); 23] = [
+const TOLD: [(&str, &[&str]); 25] = [
     ("annex.erased", &["positions"]),
     ("block.lifted", &[]),
     ("block.set", &[]),
@@ -88,6 +88,21 @@ const TOLD: [(&str, &[&str]); 23] = [
         "task.started",
         &["workload", "owner", "issuer", "opened", "deadline"],
     ),
+    (
+        "use.allowed",
+        &["client", "credential", "resource", "type", "action"],
+    ),
+    (
+        "use.denied",
+        &[
+            "client",
+            "credential",
+            "resource",
+            "stage",
+            "rule",
+            "refusal",
+        ],
+    ),
 ];
 
 /// What is told of a finding: all of it but what it says in words, which stands in the annex.
@@ -108,6 +123,11 @@ const FOUND: &[&str] = &[
     "last",
     "idle_since",
     "ran",
+    "detail",
+    "place",
+    "actions",
+    "tasks",
+    "since",
     "oldest",
     "free_mib",
     "refusal",

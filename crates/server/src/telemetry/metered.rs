@@ -82,7 +82,25 @@ impl Store for MeteredStore {
     }
 
     fn observe(&self, tenant: &Name, uses: Vec<Use>) -> Answer<Result<Vec<Observed>, AppendError>> {
-        self.inner.observe(tenant, uses)
+        let since = Instant::now();
+        let kinds: Vec<_> = uses.iter().map(|used| used.note.kind).collect();
+        let answer = self.inner.observe(tenant, uses);
+        let metrics = Arc::clone(&self.metrics);
+        Box::pin(async move {
+            let answer = answer.await;
+            match &answer {
+                Ok(observed) => {
+                    metrics.took(since, "committed");
+                    for (kind, observed) in kinds.into_iter().zip(observed) {
+                        if matches!(observed, Observed::Recorded(_)) {
+                            metrics.entry(kind);
+                        }
+                    }
+                }
+                Err(why) => metrics.took(since, outcome(why)),
+            }
+            answer
+        })
     }
 
     fn touch(&self, tenant: &Name, touch: Touch) {

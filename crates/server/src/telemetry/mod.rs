@@ -5,6 +5,7 @@
 //! and the declared state name. The audit trail is the ledger, not these numbers.
 
 mod metered;
+mod pods;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +55,8 @@ pub struct Metrics {
     token_reviews: Family<Reviewed, Counter>,
     token_reviews_failing: Family<Origin, Gauge>,
     watched_pods: Family<OfIssuer, Gauge>,
+    pods_turned_away: Family<OfIssuer, Counter>,
+    unasked_tasks: Family<OfIssuer, Gauge>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -182,6 +185,8 @@ impl Default for Metrics {
             token_reviews: Family::default(),
             token_reviews_failing: Family::default(),
             watched_pods: Family::default(),
+            pods_turned_away: Family::default(),
+            unasked_tasks: Family::default(),
         };
         metrics.register_counts();
         metrics.register_states();
@@ -256,6 +261,11 @@ impl Metrics {
             "Questions to a cluster about a token, at proofs and while a task is open, by what it said",
             self.token_reviews.clone(),
         );
+        registry.register(
+            "pods_turned_away",
+            "Tokens of pods for which there was no room, so that nobody asks about these pods by them",
+            self.pods_turned_away.clone(),
+        );
     }
 
     fn register_states(&mut self) {
@@ -298,6 +308,11 @@ impl Metrics {
             "watched_pods",
             "Pods with something open, about which their cluster is asked again and again",
             self.watched_pods.clone(),
+        );
+        registry.register(
+            "unasked_tasks",
+            "Open tasks of an issuer whose cluster is asked, of whose pods no token is at hand to ask by",
+            self.unasked_tasks.clone(),
         );
     }
 
@@ -436,40 +451,6 @@ impl Metrics {
                     self.issuer_keys_age.get_or_create(&label).set(count(age));
                 }
             }
-        }
-    }
-
-    fn look_at_pods(&self, app: &App) {
-        // They are counted where they are asked, and read here like a state.
-        self.token_reviews.clear();
-        self.token_reviews_failing.clear();
-        self.watched_pods.clear();
-        for status in app.token_reviews() {
-            for (outcome, count) in [
-                ("stands", status.stands),
-                ("fell", status.fell),
-                ("unanswered", status.unanswered),
-            ] {
-                let origin = status.origin.clone();
-                let counted = self
-                    .token_reviews
-                    .get_or_create(&Reviewed { origin, outcome });
-                counted.inc_by(count);
-            }
-            let label = Origin {
-                origin: status.origin,
-            };
-            let failing = i64::from(status.failure.is_some());
-            let gauge = self.token_reviews_failing.get_or_create(&label);
-            gauge.set(gauge.get().max(failing));
-        }
-        for watched in app.watched_pods() {
-            let label = OfIssuer {
-                tenant: watched.tenant.to_string(),
-                issuer: watched.issuer.to_string(),
-            };
-            let pods = i64::try_from(watched.pods).unwrap_or(i64::MAX);
-            self.watched_pods.get_or_create(&label).set(pods);
         }
     }
 }

@@ -65,7 +65,8 @@ fn detail(members: Map<String, Value>) -> Result<RequestDetail, Refusal> {
     })
 }
 
-fn raw(value: Value) -> RawField {
+/// One field as it came.
+pub(crate) fn raw(value: Value) -> RawField {
     match value {
         Value::String(text) => RawField::Text(text),
         Value::Bool(value) => RawField::Bool(value),

@@ -1,5 +1,7 @@
 //! The one place on the server's side that builds HTTP clients: documents of issuers, fetched under bounds of address, size and time, and the clients of sinks.
 
+mod kept;
+
 use std::error::Error as _;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,10 +16,14 @@ use zeroize::Zeroizing;
 
 use super::address::{AddressRefused, Reach, Resolver};
 
+pub(super) use kept::KeptClient;
+
 /// How long resolving a name, connecting and the handshake may take.
 const CONNECT: Duration = Duration::from_secs(3);
 /// How long one request may take, its body included.
 const TOTAL: Duration = Duration::from_secs(10);
+/// How long a connection that is kept may be idle.
+const IDLE_FOR: Duration = Duration::from_secs(60);
 /// How many bytes of a document are read.
 pub(super) const MAX_BYTES: usize = 256 * 1024;
 /// How many bytes of a token file are read.
@@ -99,7 +105,8 @@ pub(crate) enum FetchError {
 /// connection outlives the check of its address.
 pub(super) async fn get(request: Request<'_>) -> Result<Vec<u8>, FetchError> {
     let (url, reach) = check(request)?;
-    let client = client(reach, request.ca_file).await?;
+    let roots = roots(request.ca_file).await?;
+    let client = client(reach, roots.as_ref(), 0)?;
     let response = send(request, client.get(url)).await?;
     match response.status() {
         StatusCode::OK => {
@@ -118,11 +125,19 @@ pub(super) async fn post(
     question: Zeroizing<Vec<u8>>,
 ) -> Result<Zeroizing<Vec<u8>>, FetchError> {
     let (url, reach) = check(request)?;
-    let client = client(reach, request.ca_file).await?;
-    let outgoing = client
-        .post(url)
+    let roots = roots(request.ca_file).await?;
+    let client = client(reach, roots.as_ref(), 0)?;
+    ask(request, client.post(url), Bytes::from_owner(question)).await
+}
+
+async fn ask(
+    request: Request<'_>,
+    outgoing: RequestBuilder,
+    question: Bytes,
+) -> Result<Zeroizing<Vec<u8>>, FetchError> {
+    let outgoing = outgoing
         .header(CONTENT_TYPE, "application/json")
-        .body(Bytes::from_owner(question));
+        .body(question);
     let response = send(request, outgoing).await?;
     match response.status() {
         StatusCode::OK | StatusCode::CREATED => {
@@ -175,7 +190,7 @@ pub(crate) fn check_sink(url: &Url) -> Result<(), AddressRefused> {
 /// [`FetchError`]: the address may not be reached, or this machine has no roots to trust.
 pub(crate) async fn sink_client(url: &Url) -> Result<Client, FetchError> {
     check_sink(url)?;
-    client(reach_of_sink(url), None).await
+    client(reach_of_sink(url), None, 0)
 }
 
 /// Reads a file of at most `max_bytes` bytes, whatever its length claims to be.
@@ -246,41 +261,61 @@ fn check_literal(url: &Url, reach: Reach) -> Result<(), AddressRefused> {
     clippy::disallowed_methods,
     reason = "this is the one place on the server's side that builds HTTP clients"
 )]
-async fn client(reach: Reach, ca_file: Option<&Path>) -> Result<Client, FetchError> {
+fn client(reach: Reach, roots: Option<&Roots>, idle: usize) -> Result<Client, FetchError> {
     let mut builder = Client::builder()
         .redirect(redirect::Policy::none())
         .retry(retry::never())
         .referer(false)
         .no_proxy()
         .http1_only()
-        // No connection outlives the check of its address.
-        .pool_max_idle_per_host(0)
+        // A connection is to an address that was judged when it was made, and none is used once its client
+        // is not.
+        .pool_max_idle_per_host(idle)
+        .pool_idle_timeout(IDLE_FOR)
         .https_only(reach != Reach::Loopback)
         .dns_resolver(Resolver(reach))
         .connect_timeout(CONNECT)
         .timeout(TOTAL)
         .user_agent(concat!("dayfly/", env!("CARGO_PKG_VERSION")));
-    match (reach, ca_file) {
+    match (reach, roots) {
         // Without TLS no roots are looked for, which a machine may not have.
         (Reach::Loopback, None) => builder = builder.tls_certs_only([]),
         (Reach::Public | Reach::Private, None) => {}
-        (Reach::Public | Reach::Private | Reach::Loopback, Some(path)) => {
-            builder = builder.tls_certs_only(roots(path).await?);
+        (Reach::Public | Reach::Private | Reach::Loopback, Some(roots)) => {
+            builder = builder.tls_certs_only(roots.certificates()?);
         }
     }
     builder.build().map_err(|source| explain("client", source))
 }
 
-async fn roots(path: &Path) -> Result<Vec<Certificate>, FetchError> {
-    let pem = read(path, MAX_BYTES).await?;
-    let roots = Certificate::from_pem_bundle(&pem).unwrap_or_default();
-    if roots.is_empty() {
-        return Err(FetchError::Content {
-            path: path.to_owned(),
-            wanted: "certificates in PEM",
-        });
+/// What the server's certificate must lead to: a file, and what it held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Roots {
+    file: PathBuf,
+    pem: Vec<u8>,
+}
+
+async fn roots(ca_file: Option<&Path>) -> Result<Option<Roots>, FetchError> {
+    let Some(file) = ca_file else {
+        return Ok(None);
+    };
+    Ok(Some(Roots {
+        file: file.to_owned(),
+        pem: read(file, MAX_BYTES).await?,
+    }))
+}
+
+impl Roots {
+    fn certificates(&self) -> Result<Vec<Certificate>, FetchError> {
+        let roots = Certificate::from_pem_bundle(&self.pem).unwrap_or_default();
+        if roots.is_empty() {
+            return Err(FetchError::Content {
+                path: self.file.clone(),
+                wanted: "certificates in PEM",
+            });
+        }
+        Ok(roots)
     }
-    Ok(roots)
 }
 
 async fn bearer(file: &Path) -> Result<HeaderValue, FetchError> {

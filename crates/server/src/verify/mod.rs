@@ -42,7 +42,7 @@ mod explain;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub(crate) use details::{details, scopes};
+pub(crate) use details::{details, raw, scopes};
 pub use entrance::{Entrance, Recipient};
 pub(crate) use fetch::{FetchError, check_sink, explain as unsent, sink_client};
 
@@ -55,9 +55,10 @@ pub(crate) use proof::Unvouched;
 pub use proof::VerifiedProof;
 pub(crate) use pseudonym::PERSON;
 pub use pseudonym::Pseudonyms;
-pub(crate) use review::PodToken;
 pub use review::ReviewStatus;
+pub(crate) use review::{AGAIN_AT_ONCE, PodToken};
 pub use signal::{Receiver, VerifiedSignal};
+pub(crate) use subject::lets_act;
 pub use subject::{PersonToken, Showing, VerifiedSubject};
 pub use verifier::{ProofBounds, Verifier};
 pub use webhook::VerifiedWebhook;

@@ -17,7 +17,7 @@ use dayfly_domain::{Claims, Digest, Name, Needed, Refusal, Rule, Span, Subject, 
 use dayfly_token::jwt::Jwt;
 use dayfly_token::times::SKEW_SECONDS;
 use dayfly_token::typ::TypRule;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::explain;
 use super::flatten::flatten;
@@ -27,6 +27,8 @@ use super::verifier::{Trusted, Verifier};
 
 /// How the subject of a workload begins in tokens of this server: no person is called so.
 const WORKLOAD: &str = "workload:";
+/// Below what the claims of a person's token say who may act with it.
+const MAY_ACT: &str = "/may_act/";
 /// What a person's token may say about who acts with it, in bytes.
 const MAX_ACTOR_BYTES: usize = 512;
 /// What an ID token has only from a login (OpenID Connect Core 1.0, sections 2 and 3.3.2.11; Front-
@@ -52,7 +54,6 @@ pub struct VerifiedSubject {
     issuer_url: String,
     issued: Time,
     bound: Option<Bound>,
-    may_act: Option<Map<String, Value>>,
 }
 
 /// What a token is bound to (RFC 7800).
@@ -131,6 +132,7 @@ impl Verifier {
         let sub = subject(claims)?;
         check_not_a_client(claims, sub)?;
         check_name(claims, sub)?;
+        check_may_act(claims)?;
         // INVARIANT: `check_times` wants `iat` of people's issuers.
         let issued = Time::from_seconds(times.iat.unwrap_or_default());
         let untold = trusted.issuer().auth_time == Needed::Optional;
@@ -152,7 +154,6 @@ impl Verifier {
             issuer_url: trusted.url().to_owned(),
             issued,
             bound: bound_to(claims)?,
-            may_act: may_act(claims)?,
         })
     }
 
@@ -218,22 +219,12 @@ impl VerifiedSubject {
                 .got(by.jkt.map_or_else(|| "no key".to_owned(), |jkt| jkt.to_string()))
                 .hint("a token that is bound to a key is worth nothing without it: let the agent get one of its own, or show the id token"));
         }
-        let Some(may_act) = &self.may_act else {
-            return Ok(());
-        };
-        let claims = &by.proof.proof().claims;
-        let ours = format!("{WORKLOAD}{}", by.workload);
-        let is_claimed = |(name, value): (&String, &Value)| {
-            let said = value.as_str();
-            said.is_some_and(|said| claims.get(name).is_some_and(|claim| claim == said))
-        };
-        // A name without its issuer is one in the world of the person's issuer, where nobody who proves
-        // to be a workload is known.
-        let is_proof = may_act.contains_key("iss") && may_act.iter().all(is_claimed);
-        let is_workload = may_act.len() == 2
-            && may_act.get("iss").and_then(Value::as_str) == Some(issuer)
-            && may_act.get("sub").and_then(Value::as_str) == Some(ours.as_str());
-        if is_proof || is_workload {
+        if lets_act(
+            &self.claims,
+            Some(&by.proof.proof().claims),
+            by.workload,
+            issuer,
+        ) {
             return Ok(());
         }
         Err(Refusal::new(Rule::ActorRefused)
@@ -241,6 +232,34 @@ impl VerifiedSubject {
             .wanted("`iss` and `sub` of the actor's proof, or of its workload at this server")
             .got("another party"))
     }
+}
+
+/// Whether a person's token lets somebody act: everybody, where it does not say who may (RFC 8693, section
+/// 4.4); otherwise who it names by each of the members of `may_act`, as claims of the own proof or as a
+/// workload of this server. `person` are the claims of the token, laid flat.
+pub(crate) fn lets_act(
+    person: &Claims,
+    proof: Option<&Claims>,
+    workload: &Name,
+    issuer: &str,
+) -> bool {
+    let said = person.iter();
+    let said: Vec<(&str, &str)> = said
+        .filter_map(|(name, text)| Some((name.strip_prefix(MAY_ACT)?, text.as_str())))
+        .collect();
+    let says = |name: &str| said.iter().find(|(said, _)| *said == name);
+    let ours = format!("{WORKLOAD}{workload}");
+    let is_workload = said.len() == 2
+        && says("iss").is_some_and(|(_, iss)| *iss == issuer)
+        && says("sub").is_some_and(|(_, sub)| *sub == ours);
+    let is_claimed = |claims: &Claims| {
+        let mut said = said.iter();
+        said.all(|(name, text)| claims.get(*name).is_some_and(|claim| claim == text))
+    };
+    // A name without its issuer is one in the world of the person's issuer, where nobody who proves to be
+    // a workload is known.
+    let is_proof = says("iss").is_some() && proof.is_some_and(is_claimed);
+    said.is_empty() || is_workload || is_proof
 }
 
 /// When the person authenticated, where the token does not say and need not: when it was made.
@@ -392,12 +411,80 @@ fn bound_to(claims: &dayfly_token::claims::Claims) -> Result<Option<Bound>, Refu
     }))
 }
 
-fn may_act(claims: &dayfly_token::claims::Claims) -> Result<Option<Map<String, Value>>, Refusal> {
+/// Whoever may act is named by texts alone: of other members nothing, or not all, would be left once they
+/// are laid flat, and the party would be a wider one.
+fn check_may_act(claims: &dayfly_token::claims::Claims) -> Result<(), Refusal> {
     match claims.get("may_act") {
-        None => Ok(None),
-        Some(Value::Object(party)) if party.contains_key("sub") => Ok(Some(party.clone())),
+        None => Ok(()),
+        Some(Value::Object(party))
+            if party.contains_key("sub") && party.values().all(Value::is_string) =>
+        {
+            Ok(())
+        }
         Some(_) => Err(explain::claim(
-            &claims.error("may_act", "an object with `sub`"),
+            &claims.error("may_act", "an object of texts with `sub`"),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ISSUER: &str = "https://dayfly.example/acme";
+
+    fn claims(pairs: &[(&str, &str)]) -> Claims {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn only_who_is_named_by_every_member_may_act() {
+        let proof = claims(&[
+            ("iss", "https://ci.example"),
+            ("sub", "repo:a"),
+            ("ref", "main"),
+        ]);
+        let workload = "assistant".parse().unwrap();
+        let us = ("/may_act/iss", ISSUER);
+        let ci = ("/may_act/iss", "https://ci.example");
+        let sub = |sub| ("/may_act/sub", sub);
+        for (party, proven, alone) in [
+            (vec![], true, true),
+            (vec![us, sub("workload:assistant")], true, true),
+            (vec![us, sub("workload:release")], false, false),
+            (
+                vec![us, sub("workload:assistant"), ("/may_act/x", "y")],
+                false,
+                false,
+            ),
+            (vec![sub("workload:assistant")], false, false),
+            (vec![ci, sub("repo:a")], true, false),
+            (
+                vec![ci, sub("repo:a"), ("/may_act/ref", "main")],
+                true,
+                false,
+            ),
+            (
+                vec![ci, sub("repo:a"), ("/may_act/ref", "dev")],
+                false,
+                false,
+            ),
+            (vec![ci, sub("repo:b")], false, false),
+            (vec![ci, sub("workload:assistant")], false, false),
+            (vec![sub("repo:a")], false, false),
+            // Where somebody has nested what should be texts, no claim of a proof has such a name.
+            (vec![ci, sub("repo:a"), ("/may_act/x/0", "y")], false, false),
+        ] {
+            let person = claims(&[&party[..], &[("sub", "mona")]].concat());
+            let lets = |proof| lets_act(&person, proof, &workload, ISSUER);
+            assert_eq!(
+                (lets(Some(&proof)), lets(None)),
+                (proven, alone),
+                "{party:?}"
+            );
+        }
     }
 }

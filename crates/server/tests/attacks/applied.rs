@@ -265,6 +265,8 @@ access  = [{ resource = "queue", type = "message", actions = ["read"], identifie
         world.end_of(reply.str("task")).as_deref(),
         Some("issuer_removed")
     );
+    let why = world.why_gone(reply.str("task"));
+    assert_eq!(why, "issuer_removed: narrower");
 }
 
 #[tokio::test]

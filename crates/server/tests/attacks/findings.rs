@@ -12,7 +12,7 @@ use dayfly_store::clock::Clock;
 use dayfly_store::{Append, Change, Drafted, Fault, Store};
 
 use super::delegation::scope;
-use super::job::new_key;
+use super::job::{Job, TYPE_JWT, claims, new_key, signed};
 use super::signals::{DISABLED, OPERATORS};
 use super::world::{ARTIFACTS, TENANT, World, acme, write_tenant};
 
@@ -268,7 +268,7 @@ async fn bounds_that_are_come_near_are_found_by_what_was_granted_and_refused() {
     for run in 11..=15 {
         jobs.push(world.job(run).await);
     }
-    let over = super::job::signed(&super::job::claims(&world, 1, 16));
+    let over = signed(&claims(&world, 1, 16));
     assert_eq!(
         world.ask(&over, Some(&new_key()), &[]).await.rule(),
         "open_limit"
@@ -391,7 +391,7 @@ async fn a_review_holds_what_is_allowed_against_what_was_granted() {
         world.end(&job).await;
     }
     // A refusal names the workload too and is no run.
-    let refused = super::job::signed(&super::job::claims(&world, 1, 4));
+    let refused = signed(&claims(&world, 1, 4));
     let answer = world
         .ask(&refused, Some(&new_key()), &[("scope", "nothing")])
         .await;
@@ -490,6 +490,8 @@ async fn a_child_without_a_key_is_marked_and_is_a_finding() {
     let handover = world.handover(&loose, None, &scope("artifacts:read"));
     let reply = world.come_in(&handover, None, &[]).await;
     assert_eq!(reply.status, 200, "{}", reply.text);
+    // Nobody has looked when the process ends: it is recorded with the child.
+    let world = world.restarted().await;
     world.look(60).await;
     assert!(world.found().contains(&id), "{:?}", world.found());
     assert_eq!(
@@ -525,7 +527,11 @@ async fn a_child_without_a_key_is_marked_and_is_a_finding() {
         "{line}"
     );
     assert_eq!(world.end(&bound).await.status, 200);
-    world.look(8 * DAY).await;
+    // The day is kept, so it closes a week after that day began.
+    let since = world.now() % DAY;
+    world.look(7 * DAY - since - 60).await;
+    assert!(world.found().contains(&id), "{:?}", world.found());
+    world.look(60).await;
     assert!(!world.found().contains(&id), "{:?}", world.found());
     assert_eq!(gauge(&world), None, "what closed is counted no more");
 }
@@ -552,4 +558,68 @@ async fn a_review_of_many_runs_is_bounded_and_says_that_it_is() {
     assert!((3_000..9_000).contains(&release.runs), "{}", release.runs);
     let read = world.store.entries_read() - before;
     assert!(read <= 20_000, "{read}");
+}
+
+/// Of a helper of a helper it is the workload of the client that handed on, not that of the task.
+#[tokio::test]
+async fn a_child_without_a_key_is_its_own_parents_workloads_finding() {
+    let crew = r#"
+[workload.lead]
+owner   = "team"
+kind    = "agent"
+purpose = "hands on to a crew"
+match   = { issuer = "github", repository_id = "41" }
+token   = { binding = "optional" }
+delegation = { depth = 2, clients = 4, to = ["self", "crew"] }
+access  = [{ resource = "artifacts", type = "artifact", actions = ["read"], identifier = "octo/*", scope = "artifacts:read" }]
+
+[workload.crew]
+owner   = "team"
+kind    = "agent"
+purpose = "has helpers without keys"
+match   = { issuer = "github", repository_id = "42" }
+token   = { binding = "optional" }
+delegation = { depth = 1, clients = 4, to = ["self"] }
+access  = [{ resource = "artifacts", type = "artifact", actions = ["read"], identifier = "octo/*", scope = "artifacts:read" }]
+"#;
+    let world = World::declared(&format!("{TENANT}{crew}")).await;
+    let lead = world.job_of(41, 1, &[]).await;
+    let (key, given) = (new_key(), scope("artifacts:read"));
+    let handover = world.handover(&lead, Some(&key), &given);
+    let own = signed(&claims(&world, 42, 1));
+    let more = [
+        ("actor_token", own.as_str()),
+        ("actor_token_type", TYPE_JWT),
+    ];
+    let reply = world.come_in(&handover, Some(&key), &more).await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    let child = Job::of(key, handover, &reply);
+    let handover = world.handover(&child, None, &given);
+    let reply = world.come_in(&handover, None, &[]).await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    world.look(60).await;
+    let found = world.found().into_iter();
+    let found: Vec<String> = found.filter(|id| id.starts_with("bearer_child/")).collect();
+    assert_eq!(found, ["bearer_child/workload:crew"]);
+    // What is not declared any more is not remembered either.
+    world.rewrite("[workload.crew]", "[workload.band]");
+    world.rewrite("\"crew\"", "\"band\"");
+    world.applied().await;
+    world.look(60).await;
+    assert!(
+        !world
+            .found()
+            .iter()
+            .any(|id| id.starts_with("bearer_child/"))
+    );
+    world.rewrite("[workload.band]", "[workload.crew]");
+    world.rewrite("\"band\"", "\"crew\"");
+    world.applied().await;
+    world.look(60).await;
+    assert!(
+        !world
+            .found()
+            .iter()
+            .any(|id| id.starts_with("bearer_child/"))
+    );
 }

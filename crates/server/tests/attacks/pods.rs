@@ -20,7 +20,7 @@ use super::world::{ARTIFACTS, ISSUER, Reply, TENANT, World, acme, unique};
 
 /// An API server: it knows which pods are gone, and may be in trouble.
 #[derive(Clone, Default)]
-struct Cluster(Arc<Mutex<State>>);
+pub(crate) struct Cluster(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
@@ -33,7 +33,7 @@ struct State {
 
 impl Cluster {
     /// An API server and its URL.
-    async fn start() -> (Self, String) {
+    pub(crate) async fn start() -> (Self, String) {
         let cluster = Self::default();
         cluster.vouches(json!({}), json!({}));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -81,15 +81,15 @@ impl Cluster {
         (StatusCode::CREATED, review.to_string()).into_response()
     }
 
-    fn delete(&self, pod: &str) {
+    pub(crate) fn delete(&self, pod: &str) {
         self.0.lock().unwrap().gone.insert(pod.to_owned());
     }
 
-    fn restore(&self, pod: &str) {
+    pub(crate) fn restore(&self, pod: &str) {
         self.0.lock().unwrap().gone.remove(pod);
     }
 
-    fn is_in_trouble(&self, trouble: Option<(StatusCode, &str)>) {
+    pub(crate) fn is_in_trouble(&self, trouble: Option<(StatusCode, &str)>) {
         self.0.lock().unwrap().trouble = trouble.map(|(status, body)| (status, body.to_owned()));
     }
 
@@ -98,12 +98,12 @@ impl Cluster {
     }
 
     /// What it was asked since this was asked last.
-    fn asked(&self) -> Vec<Value> {
+    pub(crate) fn asked(&self) -> Vec<Value> {
         std::mem::take(&mut self.0.lock().unwrap().asked)
     }
 }
 
-fn declared(url: &str) -> String {
+pub(crate) fn declared(url: &str) -> String {
     format!(
         r#"{TENANT}
 [issuer.cluster]
@@ -139,13 +139,13 @@ access  = [{{ resource = "artifacts", type = "artifact", actions = ["read"], ide
     )
 }
 
-async fn world() -> (World, Cluster) {
+pub(crate) async fn world() -> (World, Cluster) {
     let (cluster, url) = Cluster::start().await;
     (World::declared(&declared(&url)).await, cluster)
 }
 
 /// The claims of a pod's token, valid for an hour.
-fn claims(world: &World, account: &str, pod: &str) -> Value {
+pub(crate) fn claims(world: &World, account: &str, pod: &str) -> Value {
     let now = world.now();
     json!({
         "iss": "https://cluster.example", "aud": [ISSUER], "jti": unique(),
@@ -161,13 +161,13 @@ fn claims(world: &World, account: &str, pod: &str) -> Value {
 }
 
 impl World {
-    async fn pod(&self, account: &str, pod: &str) -> Reply {
+    pub(crate) async fn pod(&self, account: &str, pod: &str) -> Reply {
         let proof = signed(&claims(self, account, pod));
         self.ask(&proof, Some(&new_key()), &[("resource", ARTIFACTS)])
             .await
     }
 
-    async fn pod_job(&self, account: &str, pod: &str) -> Job {
+    pub(crate) async fn pod_job(&self, account: &str, pod: &str) -> Job {
         self.pod_job_by(&claims(self, account, pod)).await
     }
 
@@ -190,7 +190,7 @@ impl World {
     }
 
     /// The same twice, for one no ends nothing.
-    async fn gone(&self) -> u64 {
+    pub(crate) async fn gone(&self) -> u64 {
         assert_eq!(self.review().await, 0);
         self.wait(5);
         self.review().await
@@ -198,11 +198,19 @@ impl World {
 
     /// How many pods are asked about.
     fn watched(&self) -> u64 {
+        self.measured("dayfly_watched_pods").unwrap_or(0)
+    }
+
+    /// What a metric of the issuer says.
+    fn measured(&self, name: &str) -> Option<u64> {
         let text = Metrics::default().render(&self.app).unwrap();
         let mut lines = text.lines();
-        let line = lines.find(|line| line.starts_with("dayfly_watched_pods{"));
-        let line = line.filter(|line| line.contains("issuer=\"cluster\""));
-        line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+        let line = lines.find(|line| {
+            line.starts_with(&format!("{name}{{"))
+                && line.contains("tenant=\"acme\"")
+                && line.contains("issuer=\"cluster\"")
+        });
+        line.map(|line| line.rsplit(' ').next().unwrap().parse().unwrap())
     }
 
     /// The annex of the end of a task.
@@ -419,6 +427,7 @@ async fn a_token_that_may_have_expired_by_itself_ends_nothing() {
     assert_eq!((world.review().await, cluster.asked().len()), (0, 0));
     assert!(world.is_active(&job.token).await || world.renew(&job, &[]).await.status == 200);
     assert_eq!(world.watched(), 0);
+    assert_eq!(world.measured("dayfly_unasked_tasks"), Some(1));
 }
 
 #[tokio::test]
@@ -457,12 +466,20 @@ async fn after_a_restart_nothing_is_known_until_a_proof_comes() {
     world.wait(30);
     assert_eq!((world.review().await, cluster.asked().len()), (0, 0));
     assert!(world.is_active(&job.token).await);
+    // That is told, and nobody is less ready for it.
+    assert_eq!(world.measured("dayfly_unasked_tasks"), Some(1));
+    let warnings = world.app.warnings();
+    let told = "nobody can ask about 1 of the open tasks of issuer cluster of tenant acme";
+    assert!(warnings[0].starts_with(told), "{warnings:?}");
+    assert_eq!(world.app.unready(), Vec::<String>::new());
     // The lost answer, asked for again.
     let again = world
         .ask(&job.proof, Some(&job.key), &[("resource", ARTIFACTS)])
         .await;
     assert_eq!(again.status, 200, "{}", again.text);
     assert_eq!(world.watched(), 1);
+    assert_eq!(world.measured("dayfly_unasked_tasks"), Some(0));
+    assert_eq!(world.app.warnings(), Vec::<String>::new());
     cluster.delete("one");
     world.wait(30);
     assert_eq!(world.gone().await, 1);
@@ -530,21 +547,23 @@ async fn a_pod_that_is_gone_while_the_ledger_stalls_is_obeyed_and_recorded_later
     assert_eq!(world.pod("14ee3fa4", "one").await.rule(), "already_ended");
 }
 
-/// One question at a time, however many rounds begin meanwhile.
+/// A few questions at a time and none twice, however many rounds begin meanwhile.
 #[tokio::test]
-async fn one_question_at_a_time_is_open_for_each_issuer() {
+async fn a_few_questions_at_a_time_are_open_for_each_issuer() {
     let (world, cluster) = world().await;
-    for pod in ["one", "two", "three"] {
-        world.pod_job("14ee3fa4", pod).await;
+    for pod in 0..7 {
+        world.pod_job("14ee3fa4", &format!("pod-{pod}")).await;
     }
     world.wait(30);
     cluster.asked();
     let first = world.app.review_pods();
-    assert_eq!((first.len(), world.app.review_pods().len()), (1, 0));
+    assert_eq!((first.len(), world.app.review_pods().len()), (4, 0));
     for asking in first {
         assert_eq!(asking.await.unwrap(), 0);
     }
-    assert_eq!(cluster.asked().len(), 3);
+    let asked = cluster.asked();
+    let tokens: BTreeSet<&str> = asked.iter().filter_map(|of| of["token"].as_str()).collect();
+    assert_eq!((asked.len(), tokens.len()), (7, 7));
     assert_eq!((world.review().await, cluster.asked().len()), (0, 0));
 }
 
@@ -622,4 +641,37 @@ async fn pods_that_fall_together_are_held_for_a_while() {
     world.wait(35);
     assert_eq!(world.review().await, 1);
     assert_eq!(world.watched(), 11);
+}
+
+/// `review` was added to an issuer that had tasks open: of those nobody can ask, which is told.
+#[tokio::test]
+async fn tasks_from_before_there_was_a_review_are_told() {
+    let (cluster, url) = Cluster::start().await;
+    let asked = declared(&url);
+    let line = asked
+        .lines()
+        .find(|line| line.starts_with("review = "))
+        .unwrap();
+    let world = World::declared(&asked.replace(line, "")).await;
+    let job = world.pod_job("crew", "one").await;
+    assert_eq!(
+        world.measured("dayfly_unasked_tasks"),
+        None,
+        "nobody is to be asked"
+    );
+    world.rewrite(
+        "[workload.settler]",
+        &format!("{line}\n\n[workload.settler]"),
+    );
+    world.applied().await;
+    assert_eq!(world.measured("dayfly_unasked_tasks"), Some(1));
+    assert_eq!(
+        (world.measured("dayfly_watched_pods"), cluster.asked().len()),
+        (Some(0), 0)
+    );
+    // Its pod shows a token: it is asked about from now on.
+    let again = world.pod_job("crew", "one").await;
+    assert_eq!(again.task, job.task);
+    assert_eq!(world.measured("dayfly_unasked_tasks"), Some(0));
+    assert_eq!(world.measured("dayfly_pods_turned_away_total"), Some(0));
 }

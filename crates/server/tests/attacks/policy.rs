@@ -55,7 +55,7 @@ impl World {
     }
 
     /// The annexes of the entries of a kind, oldest first.
-    fn annexes(&self, kind: &str) -> Vec<Value> {
+    pub(crate) fn annexes(&self, kind: &str) -> Vec<Value> {
         let entries = self.store.entries(&acme(), EntryRange::From(0), 1000);
         let of_kind = |leaf: &str| {
             let leaf: Value = serde_json::from_str(leaf).unwrap();

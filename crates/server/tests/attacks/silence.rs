@@ -1,7 +1,12 @@
 //! Silence ends a task, once or many at a time, and nobody keeps a task alive but its own clients.
 
+use std::sync::Arc;
+
+use dayfly_domain::{CredentialRevoked, Event, TaskId, apply};
+use dayfly_store::{Append, Change, Drafted, FactsQuery, Store};
+
 use super::job::proof;
-use super::world::World;
+use super::world::{World, acme};
 
 async fn sweep_for(world: &World, seconds: u64) {
     for _ in 0..seconds / 5 {
@@ -142,4 +147,47 @@ async fn heads_go_to_their_file_every_minute_and_with_every_end() {
     let text = std::fs::read_to_string(world.folder.path().join("heads.log")).unwrap();
     let last: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     assert!(last["head"].as_str().unwrap().contains("\n\n\u{2014} "));
+}
+
+/// Tasks that are over end many in an append. One of them changes between the look and the record:
+/// it is read again, and ends in the same round as the others.
+#[tokio::test]
+async fn what_changes_under_the_sweep_ends_in_the_same_round() {
+    let world = World::new().await;
+    let mut jobs = Vec::new();
+    for run in 1..=3 {
+        jobs.push(world.job(run).await);
+    }
+    world.wait(2 * 3600);
+    let store = Arc::clone(&world.store);
+    let changing: TaskId = jobs[1].task.parse().unwrap();
+    world.store.before_end(async move {
+        let query = FactsQuery {
+            tasks: &[changing],
+            ..FactsQuery::default()
+        };
+        let open = store.facts(&acme(), &query).unwrap().tasks.remove(0);
+        let task = open.unwrap().task;
+        let event = Event::CredentialRevoked(CredentialRevoked {
+            client: 1,
+            credential: 1,
+        });
+        let change = Change {
+            task: changing,
+            expected_version: task.version,
+            next: apply(Some(task), changing, &event).unwrap(),
+            events: vec![Drafted { event, annex: None }],
+        };
+        let append = Append {
+            changes: vec![change],
+            ..Append::default()
+        };
+        store.append(&acme(), append).await.unwrap();
+    });
+    assert_eq!(world.app.sweep().await, 3);
+    for job in &jobs {
+        assert!(!world.is_open(&job.task));
+        assert_eq!(world.count("task.ended", &job.task), 1);
+    }
+    assert_eq!(world.count("credential.revoked", &jobs[1].task), 1);
 }

@@ -125,7 +125,7 @@ impl World {
         self.hook("github", &headers, &body).await
     }
 
-    async fn lab(&self, body: &Value) -> Reply {
+    pub(crate) async fn lab(&self, body: &Value) -> Reply {
         let headers = [
             ("x-gitlab-token", "the secret of hook"),
             ("x-gitlab-event", "Job Hook"),
@@ -198,6 +198,9 @@ async fn a_cancelled_run_ends_with_all_its_tasks_and_a_newer_attempt_may_start()
     }
     assert!(world.is_active(&other.token).await);
     // Its reason stands in the annex, and no block is set.
+    let said = world.annexes("task.ended");
+    let word = json!({"reason": "github: workflow_run completed: cancelled"});
+    assert_eq!(said, [word.clone(), word]);
     assert!(
         world
             .leaves()
@@ -616,21 +619,21 @@ fn lab_claims(world: &World, project: u64, pipeline: u64, job: u64) -> String {
 }
 
 impl World {
-    async fn lab_job(&self, project: u64, pipeline: u64, job: u64) -> Reply {
+    pub(crate) async fn lab_job(&self, project: u64, pipeline: u64, job: u64) -> Reply {
         let proof = lab_claims(self, project, pipeline, job);
         self.ask(&proof, Some(&new_key()), &[("resource", ARTIFACTS)])
             .await
     }
 }
 
-fn build(project: u64, pipeline: u64, job: u64, status: &str) -> Value {
+pub(crate) fn build(project: u64, pipeline: u64, job: u64, status: &str) -> Value {
     json!({
         "object_kind": "build", "build_id": job, "build_status": status,
         "pipeline_id": pipeline, "project_id": project,
     })
 }
 
-fn pipeline(project: u64, id: u64, status: &str) -> Value {
+pub(crate) fn pipeline(project: u64, id: u64, status: &str) -> Value {
     json!({
         "object_kind": "pipeline", "object_attributes": { "id": id, "status": status },
         "project": { "id": project },

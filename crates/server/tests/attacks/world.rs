@@ -171,6 +171,8 @@ impl World {
             then_revision: Mutex::default(),
             first_lift: Mutex::default(),
             first_block: Mutex::default(),
+            first_use: Mutex::default(),
+            then_use: Mutex::default(),
             blind: AtomicBool::new(false),
             reads: AtomicU64::new(0),
             entries_read: AtomicU64::new(0),
@@ -532,6 +534,8 @@ pub(crate) struct Door {
     then_revision: Mutex<Option<Before>>,
     first_lift: Mutex<Option<Before>>,
     first_block: Mutex<Option<Before>>,
+    first_use: Mutex<Option<Before>>,
+    then_use: Mutex<Option<Before>>,
     /// Whether nothing can be read.
     blind: AtomicBool,
     reads: AtomicU64,
@@ -621,6 +625,16 @@ impl Door {
         *self.first_block.lock().unwrap() = Some(Box::pin(first));
     }
 
+    /// Before the next uses are handed over, this goes.
+    pub(crate) fn before_use(&self, first: impl Future<Output = ()> + Send + 'static) {
+        *self.first_use.lock().unwrap() = Some(Box::pin(first));
+    }
+
+    /// After the next uses are durable and before they are answered, this goes.
+    pub(crate) fn after_use(&self, then: impl Future<Output = ()> + Send + 'static) {
+        *self.then_use.lock().unwrap() = Some(Box::pin(then));
+    }
+
     fn before(&self, append: &Append) -> Option<Before> {
         let ends = |change: &Change| change.next.has_ended();
         let lift = (!append.lifts.is_empty()).then(|| self.first_lift.lock().unwrap().take());
@@ -673,7 +687,20 @@ impl Store for Door {
     }
 
     fn observe(&self, tenant: &Name, uses: Vec<Use>) -> Answer<Result<Vec<Observed>, AppendError>> {
-        self.inner.observe(tenant, uses)
+        let first = self.first_use.lock().unwrap().take();
+        let then = self.then_use.lock().unwrap().take();
+        let inner = Arc::clone(&self.inner);
+        let tenant = tenant.clone();
+        Box::pin(async move {
+            if let Some(first) = first {
+                first.await;
+            }
+            let answer = inner.observe(&tenant, uses).await;
+            if let Some(then) = then {
+                then.await;
+            }
+            answer
+        })
     }
 
     fn touch(&self, tenant: &Name, touch: Touch) {

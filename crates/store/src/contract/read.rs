@@ -157,8 +157,11 @@ pub enum SearchKey {
     Proof(Digest),
     /// The name of the issuer that vouched: the first entry of each of its tasks.
     Issuer(Name),
-    /// A task that an entry is about without being of its chain.
+    /// A task that an entry is about without being of its chain, uses left out.
     About(TaskId),
+    /// A task of whose credentials an entry records a use. A use is found by nothing else: there
+    /// may be many, and they must not stand in the way of what is found by workload or resource.
+    Uses(TaskId),
 }
 
 /// The committed tree of a tenant.

@@ -35,7 +35,7 @@ pub(super) struct Ledger {
     pub(super) tasks: BTreeMap<TaskId, OpenState>,
     pub(super) claims: Vec<Claimed>,
     pub(super) closed: Vec<ClosedRun>,
-    spent: BTreeMap<(Time, Digest), (Time, Spent)>,
+    pub(super) spent: BTreeMap<(Time, Digest), (Time, Spent)>,
     epochs: BTreeMap<EpochOf, u64>,
     people: BTreeMap<Digest, PersonWrite>,
     pub(super) revision: u64,
@@ -263,7 +263,7 @@ impl Ledger {
         Ok(())
     }
 
-    fn check_spends(&self, spends: &[Spend], at: Time) -> Result<(), AppendError> {
+    pub(super) fn check_spends(&self, spends: &[Spend], at: Time) -> Result<(), AppendError> {
         let mut own: BTreeMap<(Time, Digest), Spent> = BTreeMap::new();
         for (which, spend) in spends.iter().enumerate() {
             let key = (spend.key.at, spend.key.digest);

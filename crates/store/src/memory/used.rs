@@ -1,23 +1,33 @@
 //! Uses of credentials, judged one after the other.
 
-use dayfly_domain::{Cause, ClientState, Task, TaskId, Time};
+use std::collections::BTreeSet;
+
+use dayfly_domain::{Cause, ClientState, Digest, Task, TaskId, Time};
 use dayfly_ledger::ReadLeaf;
 
 use super::ledger::Ledger;
 use crate::{AppendError, Observed, Use};
 
+/// The one-time keys that the uses of one call have spent so far.
+type Together = BTreeSet<(Time, Digest)>;
+
 impl Ledger {
     pub(super) fn observe(&mut self, uses: &[Use]) -> Result<Vec<Observed>, AppendError> {
         let mut next = self.clone();
+        let mut together = Together::new();
         let observed = uses
             .iter()
-            .map(|used| next.observe_one(used))
+            .map(|used| next.observe_one(used, &mut together))
             .collect::<Result<_, _>>()?;
         *self = next;
         Ok(observed)
     }
 
-    fn observe_one(&mut self, used: &Use) -> Result<Observed, AppendError> {
+    fn observe_one(
+        &mut self,
+        used: &Use,
+        together: &mut Together,
+    ) -> Result<Observed, AppendError> {
         let at = self.at.max(used.now);
         let Some(open) = self.open_task(used.client.task) else {
             return Ok(Observed::Ended(self.cause_of(used.client.task)));
@@ -30,6 +40,23 @@ impl Ledger {
         if let Some(of) = self.moved_since(&used.relies).or(relied) {
             return Ok(Observed::Stale(of));
         }
+        if used
+            .revision
+            .is_some_and(|revision| revision != self.revision)
+        {
+            return Ok(Observed::Revised);
+        }
+        let sealed = self.seal_note(&used.note, at)?;
+        if let Some(spend) = &used.spend {
+            let key = (spend.key.at, spend.key.digest);
+            if !together.contains(&key) {
+                match self.check_spends(std::slice::from_ref(spend), at) {
+                    Ok(()) => {}
+                    Err(AppendError::SpentKey { by, .. }) => return Ok(Observed::Spent(by)),
+                    Err(error) => return Err(error),
+                }
+            }
+        }
         if let Some(limit) = &used.limit {
             let counter = (used.client, limit.counter.clone());
             let counted = self.counters.entry(counter).or_default();
@@ -38,7 +65,11 @@ impl Ledger {
             }
             *counted += 1;
         }
-        let sealed = self.seal_note(&used.note, at)?;
+        if let Some(spend) = &used.spend {
+            let key = (spend.key.at, spend.key.digest);
+            self.spent.insert(key, (spend.key.until, spend.by));
+            together.insert(key);
+        }
         self.push(sealed, at);
         Ok(Observed::Recorded(self.entries.len() as u64 - 1))
     }

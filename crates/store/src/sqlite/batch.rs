@@ -370,6 +370,14 @@ impl Keep {
 }
 
 impl Order {
+    /// Whether others go first.
+    pub(super) const fn yields(&self) -> bool {
+        match self {
+            Self::Append(_, ready, _) => ready.append.yields,
+            Self::Observe(..) => false,
+        }
+    }
+
     /// The reply to an order that was not begun.
     pub(super) fn undone(self) -> Reply {
         let error = AppendError::Unavailable(Unavailable("the writer did not take it".into()));

@@ -5,6 +5,7 @@ use dayfly_ledger::{Hash, RawValue, annex_hash};
 use serde_json::value::to_raw_value;
 
 use super::entries::Dropping;
+use super::snapshot;
 use crate::{Annex, Append, AppendError, Change, Drafted, Note, Unavailable, Use};
 
 /// An append with the bytes that its entries and snapshots will have. The writer is one thread, so
@@ -41,13 +42,13 @@ const CHAIN_BYTES: usize = 384;
 impl Ready {
     /// `leaf_bytes` is the most that a leaf may have here; the ledger's own bound holds besides.
     pub(super) fn new(
-        append: Append,
+        mut append: Append,
         dropping: Option<Dropping>,
         leaf_bytes: usize,
     ) -> Result<Self, AppendError> {
         let changes = append
             .changes
-            .iter()
+            .iter_mut()
             .map(body_of_change)
             .collect::<Result<Vec<(Vec<Body>, Box<[u8]>)>, _>>()?;
         let notes = append
@@ -79,7 +80,7 @@ impl ReadyUse {
     }
 }
 
-fn body_of_change(change: &Change) -> Result<(Vec<Body>, Box<[u8]>), AppendError> {
+fn body_of_change(change: &mut Change) -> Result<(Vec<Body>, Box<[u8]>), AppendError> {
     let bodies = change
         .events
         .iter()
@@ -87,11 +88,11 @@ fn body_of_change(change: &Change) -> Result<(Vec<Body>, Box<[u8]>), AppendError
         .collect::<Result<_, _>>()?;
     // What has ended leaves the hot tables: nobody reads its state there again.
     let snapshot = if change.next.has_ended() {
-        Vec::new()
+        Box::default()
     } else {
-        serde_json::to_vec(&change.next).map_err(|error| unfit(&error))?
+        snapshot::write(&mut change.next).map_err(|error| unfit(&error))?
     };
-    Ok((bodies, snapshot.into()))
+    Ok((bodies, snapshot))
 }
 
 impl Body {

@@ -25,6 +25,16 @@ pub(super) struct Due {
     stale: BTreeSet<TaskId>,
     /// From where on open tasks are still to be compared with the epochs, after one has moved.
     compare: Option<TaskId>,
+    /// What came due by the time that was asked for last, for the pages that follow the first one.
+    page: Option<Paged>,
+}
+
+/// The ids that are listed up to a time, in their order. What is no longer due stays in it and is
+/// passed over; what is listed anew up to that time has it made again.
+#[derive(Debug)]
+struct Paged {
+    now: Time,
+    ids: Vec<TaskId>,
 }
 
 impl Due {
@@ -34,6 +44,9 @@ impl Due {
         self.unlist(id, held);
         held.listed.store(due.millis(), Ordering::Relaxed);
         self.by_time.insert((due, id));
+        if self.page.as_ref().is_some_and(|page| due <= page.now) {
+            self.page = None;
+        }
     }
 
     /// Takes off what [`list`](Self::list) put on for this state of the task.
@@ -50,6 +63,23 @@ impl Due {
     /// Notes a task that relies on a moved epoch.
     pub(super) fn mark_stale(&mut self, id: TaskId) {
         self.stale.insert(id);
+    }
+
+    /// The ids that are listed up to a time, in their order, from the first one after `cursor` on.
+    /// A hundred thousand may come due in one second: they are gathered once, and not for each page.
+    fn listed(&mut self, now: Time, cursor: Option<TaskId>) -> &[TaskId] {
+        let by_time = &self.by_time;
+        if self.page.as_ref().is_some_and(|page| page.now != now) {
+            self.page = None;
+        }
+        let page = self.page.get_or_insert_with(|| {
+            let listed = by_time.range(..=(now, TaskId([u8::MAX; 16])));
+            let mut ids: Vec<TaskId> = listed.map(|(_, id)| *id).collect();
+            ids.sort_unstable();
+            Paged { now, ids }
+        });
+        let from = cursor.map_or(0, |cursor| page.ids.partition_point(|id| *id <= cursor));
+        page.ids.get(from..).unwrap_or_default()
     }
 
     /// Has all open tasks compared with the epochs, because one has moved.
@@ -99,38 +129,28 @@ pub(super) fn due_ids(
     let after = cursor.map_or(Bound::Unbounded, Bound::Excluded);
     let stale = due.stale.range((after, Bound::Unbounded));
     let mut found: Vec<TaskId> = stale.take(limit).copied().collect();
-    let mut listed: Vec<TaskId> = due
-        .by_time
-        .range(..=(now, TaskId([u8::MAX; 16])))
-        .map(|(_, id)| *id)
-        .filter(|id| cursor.is_none_or(|cursor| *id > cursor))
-        .collect();
-    // A hundred thousand may come due in one second, and the writer waits for this lock: only a
-    // page of them is looked at, and the others only when some of it came up too early.
-    let rest = if listed.len() > limit {
-        listed.select_nth_unstable(limit);
-        listed.split_off(limit)
-    } else {
-        Vec::new()
-    };
-    let mut look = |ids: Vec<TaskId>| {
-        let mut early = false;
-        for id in ids {
-            let Some(held) = tenant.open.get(&id) else {
-                early = true;
-                continue;
-            };
-            if held.next_due(&hearing) > now {
-                due.list(id, held, &hearing);
-                early = true;
-            } else {
-                found.push(id);
-            }
+    let mut early = Vec::new();
+    let mut many = 0;
+    for id in due.listed(now, cursor) {
+        // One that ended since is in no list any more.
+        let Some(held) = tenant.open.get(id) else {
+            continue;
+        };
+        if held.next_due(&hearing) > now {
+            early.push((*id, held));
+            continue;
         }
-        early
-    };
-    if look(listed) {
-        look(rest);
+        found.push(*id);
+        many += 1;
+        if many == limit {
+            break;
+        }
+    }
+    for (id, held) in early {
+        due.list(id, held, &hearing);
+    }
+    if found.is_empty() {
+        due.page = None;
     }
     found.sort_unstable();
     found.dedup();

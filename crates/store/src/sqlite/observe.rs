@@ -1,18 +1,19 @@
 //! Judges uses of credentials at their position and records those that are still allowed.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
-use dayfly_domain::{Cause, ClientId, ClientState, Name, Task, TaskId, Time};
+use dayfly_domain::{Cause, ClientId, ClientState, Digest, Name, Task, TaskId, Time};
 use dayfly_ledger::ReadLeaf;
 use rusqlite::OptionalExtension;
 use serde::Deserialize;
 
 use super::batch::Batch;
-use super::body::ReadyUse;
+use super::body::{ReadyUse, unfit};
 use super::draft::{Draft, DraftedPeople};
 use super::entries::{COLUMNS, Entries, bundle_error};
 use super::judge::{Failure, Place, Sealed};
+use super::partition::day;
 use super::record::Desk;
 use super::value::{entry_id, int};
 use super::view::{Held, lock};
@@ -43,15 +44,13 @@ impl Batch<'_> {
         };
         let mut bench = Bench {
             place,
-            counted: HashMap::new(),
             tasks: HashMap::new(),
-            counters: self.keep,
+            keep: self.keep,
         };
         let mut judged = Vec::with_capacity(uses.len());
         for ready in uses {
             judged.push(bench.judge(ready)?);
         }
-        let counted = bench.counted;
         let mut desk = Desk {
             db: self.db,
             tenant: number,
@@ -60,14 +59,19 @@ impl Batch<'_> {
             partitions: &mut self.partitions,
             keep: self.keep,
         };
+        let mut counted = Counted::new();
+        let mut together = HashSet::new();
         let mut observed = Vec::with_capacity(uses.len());
         for (ReadyUse { used, .. }, verdict) in uses.iter().zip(judged) {
             observed.push(match verdict {
-                Ok((sealed, at)) => {
-                    let position = desk.draft.tree.size();
-                    desk.write_note(&used.note, &sealed, at)?;
-                    Observed::Recorded(position)
-                }
+                Ok((sealed, at)) => match desk.take(used, &mut counted, &mut together)? {
+                    None => {
+                        let position = desk.draft.tree.size();
+                        desk.write_note(&used.note, &sealed, at)?;
+                        Observed::Recorded(position)
+                    }
+                    Some(verdict) => verdict,
+                },
                 Err(verdict) => verdict,
             });
         }
@@ -78,17 +82,16 @@ impl Batch<'_> {
 
 type Counted = HashMap<(ClientId, String), u64>;
 
-/// Where the uses of one call are judged, with what they counted so far.
+/// Where the uses of one call are judged.
 struct Bench<'a> {
     place: Place<'a>,
-    counted: Counted,
     /// Tasks that were decoded.
     tasks: HashMap<TaskId, Task>,
-    counters: &'a super::load::Keep,
+    keep: &'a super::load::Keep,
 }
 
 impl Bench<'_> {
-    /// The entry to record and its time, or why there is none.
+    /// The entry to record and its time, or why there is none. What it counts and spends is left.
     fn judge(&mut self, ready: &ReadyUse) -> Result<Result<(Sealed, Time), Observed>, Failure> {
         let used = &ready.used;
         let at = self.place.draft.at.max(used.now);
@@ -108,10 +111,19 @@ impl Bench<'_> {
         if let Some(of) = draft.moved_since(&used.relies, view).or(relied) {
             return Ok(Err(Observed::Stale(of)));
         }
-        if let Some(limit) = &used.limit
-            && !self.count(used.client, limit)
+        if used
+            .revision
+            .is_some_and(|revision| revision != draft.revision)
         {
-            return Ok(Err(Observed::Exhausted));
+            return Ok(Err(Observed::Revised));
+        }
+        // Whether such a key was spent may be forgotten by now.
+        if used
+            .spend
+            .as_ref()
+            .is_some_and(|spend| day(spend.key.until) < day(at))
+        {
+            return Err(unfit(&"a one-time key is past its keep").into());
         }
         Ok(Ok((self.place.seal_note(&ready.body, at)?, at)))
     }
@@ -131,35 +143,6 @@ impl Bench<'_> {
             .or_else(|| client_over(task, used.client.number, at)))
     }
 
-    /// Counts one more use, unless the counter is at its bound.
-    fn count(&mut self, client: ClientId, limit: &UseLimit) -> bool {
-        let key = (client.number, limit.counter.clone());
-        let present = || {
-            let drafted = self
-                .place
-                .draft
-                .counters
-                .get(&client.task)
-                .and_then(|of| of.get(&key));
-            let kept = || {
-                self.counters
-                    .counters
-                    .get(&(self.place.tenant, client.task))?
-                    .get(&key)
-            };
-            drafted.or_else(kept).copied().unwrap_or_default()
-        };
-        let used = self
-            .counted
-            .entry((client, limit.counter.clone()))
-            .or_insert_with(present);
-        if *used >= limit.most {
-            return false;
-        }
-        *used += 1;
-        true
-    }
-
     /// Why a task that is not open ended, by its last entry. One that the ledger does not know was
     /// opened in a time that a restore cut off.
     fn cause_of(&self, task: TaskId) -> Result<Cause, Failure> {
@@ -168,7 +151,7 @@ impl Bench<'_> {
             cause: Cause,
         }
         let place = &self.place;
-        let entries = Entries::new(place.db, &self.counters.bundles);
+        let entries = Entries::new(place.db, &self.keep.bundles);
         let last = place
             .db
             .prepare_cached(&format!(
@@ -217,6 +200,48 @@ fn client_over(task: &Task, number: u32, now: Time) -> Option<Cause> {
 }
 
 impl Desk<'_> {
+    /// Counts a use that holds and spends its key, or says why it does not hold after all.
+    fn take(
+        &mut self,
+        used: &Use,
+        counted: &mut Counted,
+        together: &mut HashSet<(Time, Digest)>,
+    ) -> rusqlite::Result<Option<Observed>> {
+        let counter = used.limit.as_ref().map(|limit| {
+            let so_far = counted.get(&(used.client, limit.counter.clone())).copied();
+            (
+                limit,
+                so_far.unwrap_or_else(|| self.counted(used.client, limit)),
+            )
+        });
+        if counter.is_some_and(|(limit, so_far)| so_far >= limit.most) {
+            return Ok(Some(Observed::Exhausted));
+        }
+        if let Some(spend) = &used.spend
+            && together.insert((spend.key.at, spend.key.digest))
+            && let Some((_, by)) = self.spend(std::slice::from_ref(spend))?
+        {
+            together.remove(&(spend.key.at, spend.key.digest));
+            return Ok(Some(Observed::Spent(by)));
+        }
+        if let Some((limit, so_far)) = counter {
+            counted.insert((used.client, limit.counter.clone()), so_far + 1);
+        }
+        Ok(None)
+    }
+
+    /// How often a counter was raised before this call.
+    fn counted(&self, client: ClientId, limit: &UseLimit) -> u64 {
+        let key = (client.number, limit.counter.clone());
+        let drafted = self.draft.counters.get(&client.task);
+        let drafted = drafted.and_then(|of| of.get(&key));
+        let kept = || {
+            let of = self.keep.counters.get(&(self.tenant, client.task))?;
+            of.get(&key)
+        };
+        drafted.or_else(kept).copied().unwrap_or_default()
+    }
+
     fn write_counters(&mut self, counted: Counted) -> rusqlite::Result<()> {
         for ((client, name), n) in counted {
             self.db

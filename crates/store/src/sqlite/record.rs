@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dayfly_domain::{Claim, ClaimState, Name, Task, TaskId, TaskState, Time};
 use dayfly_ledger::tile::encode_hashes;
-use rusqlite::{Connection, named_params};
+use rusqlite::Connection;
 
 use super::body::Ready;
 use super::draft::Draft;
@@ -222,9 +222,13 @@ impl Desk<'_> {
         self.db
             .prepare_cached("DELETE FROM tasks WHERE row = ?1")?
             .execute([held.row])?;
-        self.db
-            .prepare_cached("DELETE FROM seen WHERE row = ?1")?
-            .execute([held.row])?;
+        // INVARIANT: a row of `seen` is written only for a state that was heard, and every later one
+        // has heard as much.
+        if held.last_seen().is_some() {
+            self.db
+                .prepare_cached("DELETE FROM seen WHERE row = ?1")?
+                .execute([held.row])?;
+        }
         let counted = self.draft.counters.remove(&task.id).is_some()
             || self.keep.counters.contains_key(&(self.tenant, task.id));
         if counted {
@@ -242,20 +246,20 @@ impl Desk<'_> {
             let marked = self
                 .db
                 .prepare_cached(&format!(
-                    "UPDATE claims_{day} SET cause = :cause, deadline = :deadline
-                     WHERE tenant = :tenant AND issuer = :issuer AND series = :series AND key = :key
-                       AND workload = :workload AND task = :task"
+                    "UPDATE claims_{day} SET cause = ?1, deadline = ?2
+                     WHERE tenant = ?3 AND issuer = ?4 AND series = ?5 AND key = ?6
+                       AND workload = ?7 AND task = ?8"
                 ))?
-                .execute(named_params! {
-                    ":cause": cause.word(),
-                    ":deadline": millis(task.deadline),
-                    ":tenant": self.tenant,
-                    ":issuer": task.issuer.as_str(),
-                    ":series": task.series,
-                    ":key": task.key,
-                    ":workload": task.workload.as_str(),
-                    ":task": task.id.0,
-                })?;
+                .execute((
+                    cause.word(),
+                    millis(task.deadline),
+                    self.tenant,
+                    task.issuer.as_str(),
+                    &task.series,
+                    &task.key,
+                    task.workload.as_str(),
+                    task.id.0,
+                ))?;
             if marked > 0 {
                 break;
             }

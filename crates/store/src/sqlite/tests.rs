@@ -2,6 +2,7 @@
 
 mod durability;
 mod known;
+mod yielding;
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Barrier};
@@ -155,7 +156,7 @@ fn a_database_that_cannot_be_opened_again_refuses_until_it_can() {
         other => panic!("{other:?}"),
     }
     assert_eq!(bench.store.head(&acme()).unwrap().size, 1);
-    version(1);
+    version(2);
     // It is tried again once a second.
     while bench.append().is_err() {}
     assert_eq!(bench.size(), 2);

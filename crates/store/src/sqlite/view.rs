@@ -14,6 +14,7 @@ use super::known::{Known, series_print};
 use super::partition::Partitions;
 use super::people::{KnownPeople, People as _};
 use super::relied::Relied;
+use super::snapshot;
 use super::tally::Tally;
 use crate::{OneTimeKey, OpenTask, Standing, Unavailable};
 
@@ -76,7 +77,7 @@ pub(super) struct Held {
     pub(super) seen: AtomicU64,
     /// Under which time [`Due`] lists it; read and written under that lock only.
     pub(super) listed: AtomicU64,
-    /// JSON of the [`Task`].
+    /// The [`Task`], as [`snapshot`] writes it.
     pub(super) snapshot: Box<[u8]>,
 }
 
@@ -232,8 +233,8 @@ impl Held {
     }
 
     pub(super) fn decode(&self) -> Result<Task, Unavailable> {
-        serde_json::from_slice(&self.snapshot)
-            .map_err(|error| Unavailable(format!("the state of a task cannot be read: {error}")))
+        snapshot::read(&self.snapshot)
+            .map_err(|why| Unavailable(format!("the state of a task cannot be read: {why}")))
     }
 
     pub(super) fn last_seen(&self) -> Option<Time> {

@@ -1,5 +1,6 @@
 //! The one writer: gathers what has queued within a short window and commits it all at once.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
@@ -45,6 +46,8 @@ pub(super) struct Writer {
     pub(super) sync: Sync,
     pub(super) shared: Arc<Shared>,
     pub(super) messages: Receiver<Message>,
+    /// What has come and gives way to others, each with its place in the queue.
+    pub(super) yielding: VecDeque<(Order, OwnedSemaphorePermit)>,
     /// The database; none after a commit whose fate is not known, until it is opened again.
     pub(super) db: Result<(Connection, Keep), Lost>,
     #[cfg(test)]
@@ -61,7 +64,7 @@ impl Writer {
     /// Serves until the store is closed.
     pub(super) fn run(mut self) {
         loop {
-            let closed = match self.messages.recv_timeout(TICK) {
+            let closed = match self.first() {
                 Ok(Message::Order(first, place)) => {
                     drop(place);
                     self.serve(Some(first))
@@ -73,8 +76,35 @@ impl Writer {
                 Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => true,
             };
             if closed {
+                // What came before the end is still done, whatever it gave way to.
+                while let Some((order, place)) = self.yielding.pop_front() {
+                    drop(place);
+                    self.serve(Some(order));
+                }
                 self.save_touches();
                 return self.settle();
+            }
+        }
+    }
+
+    /// The first message of a batch: of what yields only where nothing else is there.
+    fn first(&mut self) -> Result<Message, RecvTimeoutError> {
+        loop {
+            let message = match self.yielding.pop_front() {
+                None => self.messages.recv_timeout(TICK)?,
+                Some((order, place)) => match self.messages.try_recv() {
+                    Err(_) => return Ok(Message::Order(order, place)),
+                    Ok(message) => {
+                        self.yielding.push_front((order, place));
+                        message
+                    }
+                },
+            };
+            match message {
+                Message::Order(order, place) if order.yields() => {
+                    self.yielding.push_back((order, place));
+                }
+                Message::Order(..) | Message::Close => return Ok(message),
             }
         }
     }
@@ -115,10 +145,13 @@ impl Writer {
         };
         let mut gathering = Gathering {
             messages: &self.messages,
+            yielding: &mut self.yielding,
             options: &self.options,
             watch: Stopwatch::start(),
             taken: 1,
             coming: true,
+            waited_for: first.as_ref().is_some_and(|first| !first.yields()),
+            yielded: first.as_ref().is_some_and(Order::yields),
             closed: false,
         };
         let transaction = Transaction {
@@ -176,13 +209,21 @@ impl Writer {
 /// The writer looks for them a few times in a window and sleeps in between: an order that wakes
 /// nobody is given for a fraction of what one costs that does. While there are new ones at every
 /// look it goes on, for whoever asks in a loop asks again within the time of a commit.
+///
+/// What yields fills the time between two looks. Whoever comes while only such orders are taken is
+/// part of this batch, and does not wait for more of them than the one at hand.
 struct Gathering<'w> {
     messages: &'w Receiver<Message>,
+    yielding: &'w mut VecDeque<(Order, OwnedSemaphorePermit)>,
     options: &'w SqliteOptions,
     watch: Stopwatch,
     taken: usize,
-    /// Whether an order came since the last look.
+    /// Whether an order that does not yield came since the last look.
     coming: bool,
+    /// Whether one of the batch does not yield: its caller waits.
+    waited_for: bool,
+    /// Whether one of the batch yields.
+    yielded: bool,
     closed: bool,
 }
 
@@ -191,24 +232,58 @@ impl Gathering<'_> {
     /// window is over and what is there is taken.
     fn next(&mut self) -> Option<Order> {
         while !self.closed && self.taken < self.options.batch_max {
+            if let Some(order) = self.arrived() {
+                return Some(order);
+            }
+            let new = std::mem::take(&mut self.coming);
+            let left = self.watch.left_of(self.options.gather);
+            let goes_on = !left.is_zero() && (new || !self.waited_for);
+            if goes_on && let Some(order) = self.next_yielding() {
+                return Some(order);
+            }
+            if left.is_zero() || !new {
+                break;
+            }
+            if self.yielding.is_empty() {
+                Stopwatch::pass(left.min(self.options.look));
+            }
+        }
+        // However many others come, some of what gives way to them is in every batch.
+        if self.yielded || self.closed {
+            return None;
+        }
+        self.next_yielding()
+    }
+
+    /// The next order that has come and does not yield.
+    fn arrived(&mut self) -> Option<Order> {
+        loop {
             match self.messages.try_recv() {
+                Ok(Message::Order(order, place)) if order.yields() => {
+                    self.yielding.push_back((order, place));
+                }
                 Ok(Message::Order(order, place)) => {
                     drop(place);
                     self.taken += 1;
                     self.coming = true;
+                    self.waited_for = true;
                     return Some(order);
                 }
-                Ok(Message::Close) => self.closed = true,
-                Err(_) => {
-                    let left = self.watch.left_of(self.options.gather);
-                    if !std::mem::take(&mut self.coming) || left.is_zero() {
-                        return None;
-                    }
-                    Stopwatch::pass(left.min(self.options.look));
+                Ok(Message::Close) => {
+                    self.closed = true;
+                    return None;
                 }
+                Err(_) => return None,
             }
         }
-        None
+    }
+
+    fn next_yielding(&mut self) -> Option<Order> {
+        let (order, place) = self.yielding.pop_front()?;
+        drop(place);
+        self.taken += 1;
+        self.yielded = true;
+        Some(order)
     }
 }
 

@@ -156,6 +156,8 @@ fn a_use_long_after_the_end_is_told_the_cause() {
         .unwrap(),
         now: NOON,
         relies: Vec::new(),
+        revision: None,
+        spend: None,
         limit: None,
         note: note("use.allowed", "{}"),
     };

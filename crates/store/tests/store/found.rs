@@ -1,7 +1,7 @@
 //! The search keys under which entries are found.
 
 use dayfly_domain::Cause;
-use dayfly_store::{Annex, Append, AppendError, ERASED, SearchKey};
+use dayfly_store::{Annex, Append, AppendError, ERASED, SearchKey, Use};
 
 use super::fixture::*;
 
@@ -13,6 +13,17 @@ pub(crate) fn entries_are_found_under_their_keys<S: Subject>() {
     bench.commit(noted(NOON, r#"{"owner":"team","resource":"other"}"#));
     let about = format!(r#"{{"on":"workload release","about":"{}"}}"#, task.id);
     bench.commit(noted(NOON, &about));
+    let used = format!(r#"{{"about":"{}","workload":"scan"}}"#, id(2));
+    let used = Use {
+        client: bench.task(id(2)).unwrap().task.client_id(1),
+        now: NOON,
+        relies: Vec::new(),
+        revision: None,
+        spend: None,
+        limit: None,
+        note: note("use.allowed", &used),
+    };
+    wait(bench.store().observe(&acme(), vec![used])).unwrap();
     let mut child = delegated(&bench.task(id(2)).unwrap().task, 2, 0);
     child.events[0].annex = Some(Annex {
         salt: [3; 16],
@@ -22,11 +33,11 @@ pub(crate) fn entries_are_found_under_their_keys<S: Subject>() {
     let all = [
         (SearchKey::Owner(name("team")), vec![7, 3, 0]),
         (SearchKey::Workload(release()), vec![3, 0]),
-        (SearchKey::Workload(name("scan")), vec![9]),
-        (SearchKey::Owner(name("scanners")), vec![9]),
+        (SearchKey::Workload(name("scan")), vec![10]),
+        (SearchKey::Owner(name("scanners")), vec![10]),
         (
             SearchKey::Subject(name("cluster"), "system:pod".into()),
-            vec![9],
+            vec![10],
         ),
         (SearchKey::Subject(github(), "system:pod".into()), vec![]),
         (SearchKey::Subject(github(), "repo:o/r".into()), vec![3, 0]),
@@ -49,6 +60,8 @@ pub(crate) fn entries_are_found_under_their_keys<S: Subject>() {
         (SearchKey::Issuer(name("gitlab")), vec![]),
         (SearchKey::About(id(1)), vec![8]),
         (SearchKey::About(id(2)), vec![]),
+        (SearchKey::Uses(id(2)), vec![9]),
+        (SearchKey::Uses(id(1)), vec![]),
     ];
     for _ in 0..2 {
         for (key, wanted) in &all {

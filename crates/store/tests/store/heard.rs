@@ -1,6 +1,6 @@
 //! Beats, deafness, and which tasks are due.
 
-use dayfly_domain::{Span, TaskId, Time};
+use dayfly_domain::{Cause, Event, Span, TaskEnded, TaskId, Time};
 use dayfly_store::{OpenFilter, Touch};
 
 use super::fixture::*;
@@ -163,7 +163,25 @@ pub(crate) fn open_tasks_come_in_pages<S: Subject>() {
         beat(&bench, n, after(200));
     }
     let filter = OpenFilter::Due(after(301));
-    let open = bench.store().open(&acme(), &filter, None, 2).unwrap();
-    let page: Vec<TaskId> = open.iter().map(|open| open.task.id).collect();
-    assert_eq!(page, [3, 4].map(id));
+    let page = |cursor| -> Vec<TaskId> {
+        let open = bench.store().open(&acme(), &filter, cursor, 2).unwrap();
+        open.iter().map(|open| open.task.id).collect()
+    };
+    assert_eq!(page(None), [3, 4].map(id));
+    // What comes due between two pages is in those that follow, and what ended is in none.
+    bench.commit(start_with(6, |started| started.deadline = after(100)).append);
+    bench.commit(start_with(7, |started| started.deadline = after(100)).append);
+    assert_eq!(page(Some(id(4))), [5, 6].map(id));
+    let fifth = bench.task(id(5)).unwrap().task;
+    let ended = Event::TaskEnded(TaskEnded {
+        cause: Cause::Operator,
+        at: after(302),
+        count: fifth.version + 1,
+        by: None,
+        last_expiry: None,
+    });
+    bench.commit(changed(change(Some(&fifth), id(5), [ended])));
+    assert_eq!(page(Some(id(4))), [6, 7].map(id));
+    assert_eq!(page(Some(id(7))), []);
+    assert_eq!(page(None), [3, 4].map(id));
 }

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use dayfly_domain::Cause;
+use dayfly_domain::{Cause, Event, Task};
 use dayfly_store::clock::ManualClock;
 use dayfly_store::{
     Append, AppendError, BackupFailure, BackupOptions, FactsQuery, OpenError, SearchKey,
@@ -79,21 +79,65 @@ fn other_versions_and_other_files_are_refused() {
             .execute_batch(pragma)
             .unwrap()
     };
-    set("PRAGMA user_version = 2");
+    set("PRAGMA user_version = 3");
     let error = open(&bench.subject).unwrap_err();
     assert!(matches!(
         error,
         OpenError::Version {
-            found: 2,
-            supported: 1
+            found: 3,
+            supported: 2
         }
     ));
-    assert!(error.to_string().contains("version 2"), "{error}");
+    assert!(error.to_string().contains("version 3"), "{error}");
     assert!(SqliteStore::open_read_only(&bench.subject.options).is_err());
-    set("PRAGMA user_version = 1; PRAGMA application_id = 7");
+    set("PRAGMA user_version = 2; PRAGMA application_id = 7");
     assert!(matches!(open(&bench.subject), Err(OpenError::Foreign)));
     std::fs::write(&path, "some text that is no database").unwrap();
     assert!(matches!(open(&bench.subject), Err(OpenError::Database(_))));
+}
+
+/// A database of the version before snapshots had bytes of their own: all of a state was JSON.
+#[test]
+fn a_database_of_the_former_version_is_read_and_served() {
+    let mut bench = Bench::<Sqlite>::new();
+    let task = bench.start(1);
+    bench.subject.store = None;
+    let path = bench.subject.options.path.clone();
+    let db = Connection::open(&path).unwrap();
+    let former = serde_json::to_vec(&task).unwrap();
+    let changed = db
+        .execute(
+            "UPDATE tasks SET snapshot = ?1 WHERE snapshot <> ?1",
+            [former],
+        )
+        .unwrap();
+    assert_eq!(changed, 1, "it has another form by now");
+    db.execute_batch("PRAGMA user_version = 1").unwrap();
+    drop(db);
+    let query = FactsQuery {
+        tasks: &[id(1)],
+        ..FactsQuery::default()
+    };
+    let read = |store: &dyn Store| store.facts(&acme(), &query).unwrap().tasks.remove(0);
+    // A backup of it is read as it stands.
+    let backup = SqliteStore::open_read_only(&bench.subject.options).unwrap();
+    assert_eq!(read(&backup).unwrap().task, task);
+    assert_eq!(fsck(&path).unwrap().tenants[0].open, 1);
+    drop(backup);
+    bench.subject.reopen();
+    assert_eq!(read(bench.store()).unwrap().task, task);
+    bench.commit(changed_by(&task, issued(1, 2)));
+    assert_eq!(read(bench.store()).unwrap().task.version, task.version + 1);
+    bench.subject.store = None;
+    fsck(&path).unwrap();
+    let version = Connection::open(&path)
+        .unwrap()
+        .query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0));
+    assert_eq!(version, Ok(2));
+}
+
+fn changed_by(task: &Task, event: Event) -> Append {
+    changed(change(Some(task), task.id, [event]))
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Uses of credentials, judged at the position they get.
 
-use dayfly_domain::{Cause, ClientId, Epoch, EpochOf};
-use dayfly_store::{Append, AppendError, Observed, Use, UseLimit};
+use dayfly_domain::{Cause, ClientId, Digest, Epoch, EpochOf, Spent};
+use dayfly_store::{Append, AppendError, FactsQuery, Observed, OneTimeKey, Spend, Use, UseLimit};
 
 use super::fixture::*;
 
@@ -13,6 +13,8 @@ fn used(n: u64, most: Option<u64>) -> Use {
         },
         now: NOON,
         relies: Vec::new(),
+        revision: None,
+        spend: None,
         limit: most.map(|most| UseLimit {
             counter: "read".into(),
             most,
@@ -174,6 +176,97 @@ pub(crate) fn uses_are_counted_to_their_bound<S: Subject>() {
     assert_eq!(
         observe(&bench, vec![used(1, Some(9))]),
         [Observed::Ended(Cause::Completed)]
+    );
+}
+
+pub(crate) fn a_use_under_another_revision_is_revised<S: Subject>() {
+    let bench = Bench::<S>::new();
+    bench.start(1);
+    let revised = |revision| Use {
+        revision: Some(revision),
+        ..used(1, None)
+    };
+    let facts = bench.store().facts(&acme(), &FactsQuery::default());
+    let present = facts.unwrap().revision;
+    bench.commit(Append {
+        now: NOON,
+        revises: true,
+        ..Append::default()
+    });
+    let observed = observe(&bench, vec![revised(present), revised(present + 1)]);
+    assert_eq!(observed, [Observed::Revised, Observed::Recorded(3)]);
+}
+
+fn shown(n: u64, proof: u8) -> Use {
+    let by = used(n, None);
+    let spend = Spend {
+        key: OneTimeKey {
+            digest: Digest([proof; 32]),
+            at: NOON,
+            until: after(301),
+        },
+        by: Spent {
+            task: by.client.task,
+            client: 1,
+        },
+    };
+    Use {
+        spend: Some(spend),
+        ..by
+    }
+}
+
+pub(crate) fn a_proof_is_spent_by_the_uses_it_was_shown_with<S: Subject>() {
+    let mut bench = Bench::<S>::new();
+    bench.start(1);
+    bench.start(2);
+    // One request to a resource may need several answers: they were asked for together.
+    let together = observe(&bench, vec![shown(1, 7), shown(1, 7), shown(2, 8)]);
+    assert_eq!(together, [6, 7, 8].map(Observed::Recorded));
+    let by = |n| {
+        Observed::Spent(Spent {
+            task: id(n),
+            client: 1,
+        })
+    };
+    for _ in 0..2 {
+        let again = observe(&bench, vec![shown(1, 7), shown(1, 7), shown(1, 9)]);
+        assert!(matches!(again[2], Observed::Recorded(_)) || again[2] == by(1));
+        assert_eq!(again[..2], [by(1), by(1)]);
+        assert_eq!(observe(&bench, vec![shown(1, 8)]), [by(2)]);
+        bench.subject.reopen();
+    }
+    // What spends it elsewhere spends it here, and the other way round.
+    let grant = bench.store().append(
+        &acme(),
+        Append {
+            now: NOON,
+            spends: vec![shown(1, 8).spend.unwrap()],
+            ..Append::default()
+        },
+    );
+    let error = wait(grant).unwrap_err();
+    assert!(matches!(error, AppendError::SpentKey { .. }), "{error}");
+}
+
+pub(crate) fn a_use_that_is_not_recorded_spends_nothing<S: Subject>() {
+    let bench = Bench::<S>::new();
+    let task = bench.start(1);
+    bench.start(2);
+    let full = Use {
+        limit: used(2, Some(0)).limit,
+        ..shown(2, 8)
+    };
+    assert_eq!(observe(&bench, vec![full]), [Observed::Exhausted]);
+    bench.commit(changed(end(&task, Cause::Completed)));
+    let over = observe(&bench, vec![shown(1, 7)]);
+    assert_eq!(over, [Observed::Ended(Cause::Completed)]);
+    let recorded = observe(&bench, vec![shown(2, 7), shown(2, 8)]);
+    assert!(
+        recorded
+            .iter()
+            .all(|of| matches!(of, Observed::Recorded(_))),
+        "{recorded:?}"
     );
 }
 

@@ -226,7 +226,10 @@ impl Race {
                 assert!(stands && !at_once, "{:?}", played.answers);
                 assert!(is_active(&stage.world, &granted.token));
             }
-            refused @ (Answer::Refused(_) | Answer::Acknowledged | Answer::Declined) => {
+            refused @ (Answer::Refused(_)
+            | Answer::Decided(_)
+            | Answer::Acknowledged
+            | Answer::Declined) => {
                 assert!(!stands || at_once, "{refused:?} after {:?}", played.answers);
             }
         }

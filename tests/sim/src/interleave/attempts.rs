@@ -107,7 +107,9 @@ impl Scene for Attempts {
                     let expected = [Rule::OlderAttempt, Rule::TaskEnded].contains(rule);
                     assert!(expected, "{rule:?}");
                 }
-                Answer::Acknowledged | Answer::Declined => panic!("{answer:?}"),
+                Answer::Decided(_) | Answer::Acknowledged | Answer::Declined => {
+                    panic!("{answer:?}")
+                }
             }
         }
         assert_eq!(alive, 1, "one winner: {:?}", played.answers);

@@ -37,6 +37,8 @@ pub(super) struct Stage {
 pub(super) enum Answer {
     Granted(Box<Granted>),
     Refused(Rule),
+    /// A use was allowed, or denied.
+    Decided(bool),
     /// Something was ended, contained, applied or swept.
     Acknowledged,
     /// An apply would have ended another number of tasks than was agreed to.
@@ -210,6 +212,13 @@ impl Answer {
         }
     }
 
+    pub(super) fn of_decision(answer: Result<bool, Refused>) -> Self {
+        match answer {
+            Ok(allowed) => Self::Decided(allowed),
+            Err(refused) => Self::Refused(caller::rule(&refused)),
+        }
+    }
+
     pub(super) const fn is_acknowledged(&self) -> bool {
         matches!(self, Self::Acknowledged)
     }
@@ -220,7 +229,9 @@ impl Played {
         let answers = self.answers.iter().enumerate();
         answers.filter_map(|(actor, answer)| match answer {
             Answer::Granted(granted) => Some((actor, granted.as_ref())),
-            Answer::Refused(_) | Answer::Acknowledged | Answer::Declined => None,
+            Answer::Refused(_) | Answer::Decided(_) | Answer::Acknowledged | Answer::Declined => {
+                None
+            }
         })
     }
 

@@ -223,7 +223,9 @@ impl Race {
                 assert!(!again, "{rule:?}");
                 assert_ne!(rule, Rule::ApprovalPending, "it waits again");
             }
-            other @ (Answer::Acknowledged | Answer::Declined) => panic!("{other:?}"),
+            other @ (Answer::Decided(_) | Answer::Acknowledged | Answer::Declined) => {
+                panic!("{other:?}")
+            }
         }
     }
 }

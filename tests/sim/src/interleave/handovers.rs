@@ -87,7 +87,9 @@ impl Scene for Last {
             match answer {
                 Answer::Granted(granted) => assert!(is_active(&stage.world, &granted.token)),
                 Answer::Refused(rule) => assert_eq!(*rule, Rule::DelegationClients),
-                Answer::Acknowledged | Answer::Declined => panic!("{answer:?}"),
+                Answer::Decided(_) | Answer::Acknowledged | Answer::Declined => {
+                    panic!("{answer:?}")
+                }
             }
         }
         let leaves = stage.leaves(played);

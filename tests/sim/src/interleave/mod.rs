@@ -13,3 +13,4 @@ mod fetches;
 mod handovers;
 mod pairs;
 mod stalls;
+mod uses;

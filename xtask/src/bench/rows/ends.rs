@@ -59,6 +59,7 @@ pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> Result<(), Failure>
     let large = fill::large_tasks(&world.database(), &issuer, tasks..tasks + LARGE, size)?;
 
     let server = Server::start(bench.binary, world)?;
+    reach(&server, tasks, report)?;
     let mut slowest = 0.0_f64;
     for task in large {
         let path = format!("/admin/{TENANT}/tasks/{task}/end");
@@ -82,6 +83,30 @@ pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> Result<(), Failure>
     );
     offboarding(&server, &platform, tasks, report)?;
     server.stop()?.remove()
+}
+
+/// Measures the question who now can reach a resource, which looks at every open task.
+fn reach(server: &Server, tasks: u64, report: &mut Report) -> Result<(), Failure> {
+    let path = format!("/admin/{TENANT}/reach?resource={RESOURCE}&limit=1");
+    let mut slowest = 0.0_f64;
+    for _ in 0..3 {
+        let watch = Watch::start();
+        let (status, body) = server.admin("GET", &path, "")?;
+        slowest = slowest.max(watch.elapsed().as_secs_f64() * 1e3);
+        let said: Value = serde_json::from_str(&body).context("an answer that is no JSON")?;
+        let open = said.get("open").and_then(Value::as_u64);
+        if status != 200 || open != Some(tasks + LARGE) {
+            return Err(Failure::new(format!("{path} was answered {status} {body}")));
+        }
+    }
+    report.row(
+        Line::new(
+            &format!("reach of a resource, {tasks} open tasks"),
+            format!("{slowest:.0} ms"),
+        )
+        .note("the slowest of 3; each looks at every open task, and counts all".to_owned()),
+    );
+    Ok(())
 }
 
 fn offboarding(

@@ -39,6 +39,9 @@ const SAMPLE: usize = 97;
 pub(super) struct Issued {
     pub(super) server: Server,
     pub(super) tokens: Vec<String>,
+    /// The job of each of them, by which its key is found.
+    pub(super) jobs: Vec<u64>,
+    pub(super) callers: Callers,
     empty: Memory,
     /// The ledger's size before the first of them, and after the last.
     size_before: u64,
@@ -65,6 +68,8 @@ pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> Result<Issued, Fail
         empty: server.memory_at_rest()?,
         size_before: server.ledger_size()?,
         tokens: Vec::with_capacity(total),
+        jobs: Vec::with_capacity(total),
+        callers,
         server,
     };
     let mut first = 0;
@@ -77,7 +82,7 @@ pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> Result<Issued, Fail
     {
         let tokens = platform_tokens.get(first..first + many).unwrap_or_default();
         // Proofs are fresh for seconds only, so they are made right before they are shown.
-        let requests = callers.requests(&issuer, first as u64, tokens)?;
+        let requests = issued.callers.requests(&issuer, first as u64, tokens)?;
         let load = Load {
             address: issued.server.world.address,
             requests: Arc::new(requests),
@@ -105,14 +110,12 @@ pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> Result<Issued, Fail
         }
         let judge = Judge {
             keys: &keys,
-            callers: &callers,
+            callers: &issued.callers,
             issuer: &issuer,
         };
-        for (at, body) in &fired.bodies {
-            let job = (first + at) as u64;
-            issued
-                .tokens
-                .push(judge.token(job, body, at % SAMPLE == 0)?);
+        for (job, token) in judge.tokens(first, &fired)? {
+            issued.jobs.push(job);
+            issued.tokens.push(token);
         }
         first += many;
     }
@@ -209,6 +212,16 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
+    /// The tokens of all answers, each with its job; `first` is the job of the first request.
+    fn tokens(&self, first: usize, fired: &Fired) -> Result<Vec<(u64, String)>, Failure> {
+        let bodies = fired.bodies.iter();
+        let judged = bodies.map(|(at, body)| {
+            let job = (first + at) as u64;
+            Ok((job, self.token(job, body, at % SAMPLE == 0)?))
+        });
+        judged.collect()
+    }
+
     /// The token of an answer; `closely` verifies its signature and its binding too.
     fn token(&self, job: u64, body: &[u8], closely: bool) -> Result<String, Failure> {
         let answer: Value = serde_json::from_slice(body).context("an answer that is no JSON")?;
@@ -250,7 +263,7 @@ fn check_counts(issued: &Issued) -> Result<(), Failure> {
 }
 
 /// The id of a token, read off its claims.
-fn credential(token: &str) -> Result<CredentialId, Failure> {
+pub(super) fn credential(token: &str) -> Result<CredentialId, Failure> {
     let payload = token
         .split('.')
         .nth(1)

@@ -247,10 +247,15 @@ pub(super) fn get(path: &str) -> Vec<u8> {
 
 /// A POST of a form.
 pub(super) fn post(path: &str, headers: &str, form: &str) -> Vec<u8> {
+    post_as("application/x-www-form-urlencoded", path, headers, form)
+}
+
+/// The same of another media type.
+pub(super) fn post_as(media: &str, path: &str, headers: &str, body: &str) -> Vec<u8> {
     format!(
         "POST {path} HTTP/1.1\r\nhost: localhost\r\n{headers}\
-         content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{form}",
-        form.len()
+         content-type: {media}\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
     )
     .into_bytes()
 }

@@ -6,7 +6,7 @@ use dayfly_token::alg::Alg;
 use dayfly_token::b64;
 use dayfly_token::client::{self, HandoverRequest};
 use dayfly_token::handover::Given;
-use dayfly_token::hash::Thumbprint;
+use dayfly_token::hash::{Thumbprint, sha256};
 use dayfly_token::sign::{SigningKey, signing_input};
 use serde_json::json;
 
@@ -206,6 +206,25 @@ impl Callers {
             &format!("dpop: {proof}\r\n"),
             &form,
         ))
+    }
+}
+
+impl Callers {
+    /// A proof by a job's key for a request to a resource with an access token.
+    pub(super) fn proof_with(
+        &self,
+        job: u64,
+        (method, url): (&str, &str),
+        (jti, iat): (&str, u64),
+        token: &str,
+    ) -> Result<String, Failure> {
+        let (key, header) = self.key(job)?;
+        let ath = b64::encode(sha256(token.as_bytes()));
+        let claims = format!(
+            r#"{{"jti":"{jti}","htm":"{method}","htu":"{url}","iat":{iat},"ath":"{ath}"}}"#
+        );
+        let input = format!("{header}.{}", b64::encode(claims));
+        key.sign_compact(&input).context("no EC signature")
     }
 }
 

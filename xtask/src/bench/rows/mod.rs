@@ -2,6 +2,7 @@
 
 mod backup;
 mod clock;
+mod decision;
 mod ends;
 mod failure;
 mod fill;
@@ -87,7 +88,12 @@ fn measure(options: &Options, binary: &Path, folder: &Path) -> Result<(), Failur
         folder,
         primitives: &primitives,
     };
-    let issues = [Row::Issuance, Row::Introspection, Row::Backup];
+    let issues = [
+        Row::Issuance,
+        Row::Introspection,
+        Row::Decision,
+        Row::Backup,
+    ];
     if issues.iter().any(|row| options.wants(*row)) {
         let issued = issuance::run(&bench, &mut report)?;
         finish_served(&bench, issued, &mut report)?;
@@ -117,10 +123,13 @@ fn measure(options: &Options, binary: &Path, folder: &Path) -> Result<(), Failur
     Ok(())
 }
 
-/// Introspects what was issued, stops the server, and looks into the ledger it left.
+/// Introspects what was issued and decides about it, stops the server, and looks into the ledger it left.
 fn finish_served(bench: &Bench<'_>, issued: Issued, report: &mut Report) -> Result<(), Failure> {
     if bench.options.wants(Row::Introspection) {
         introspection::run(bench, &issued, report)?;
+    }
+    if bench.options.wants(Row::Decision) {
+        decision::run(bench, &issued, report)?;
     }
     issuance::check_ledger(issued, report)
 }

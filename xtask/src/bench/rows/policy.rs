@@ -106,6 +106,7 @@ fn measure(many: usize, quick: bool) -> Result<f64, Failure> {
             open_tasks: round,
             starts_last_hour: round,
             subject: None,
+            said: None,
             approvals: 0,
         };
         let verdict = black_box(policies.evaluate(black_box(&question), &facts));

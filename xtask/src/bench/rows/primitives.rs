@@ -116,6 +116,12 @@ impl Primitives {
             + self.sqlite
     }
 
+    /// What a decision about a token that is known cannot avoid: the proof verified, hashes, a
+    /// request, and its row and its proof's in a commit, of the seven of an issuance.
+    pub(super) fn decision(&self) -> f64 {
+        self.http + self.es256_verify + 8.0 * self.sha256 + self.sqlite * 2.0 / 7.0
+    }
+
     /// What the first introspection of a token cannot avoid; later ones need no signature.
     pub(super) fn introspection(&self, cold: bool) -> f64 {
         let signature = if cold { self.es256_verify } else { 0.0 };

@@ -72,6 +72,7 @@ fn slowest(store: &dyn Store, key: &str) -> Result<f64, Failure> {
     let key: TraceKey = key.parse().context("an odd key")?;
     let resource: Name = RESOURCE.parse().context("an odd name")?;
     let known = Known {
+        reporting: Default::default(),
         resources: BTreeMap::from([(resource, RESOURCE_URL.to_owned())]),
         issuers: BTreeMap::new(),
     };

@@ -118,10 +118,10 @@ impl Held {
         }
     }
 
-    /// The same, and the run that is over.
-    pub(super) fn closing(tenant: &Name, append: &Append, closing: &Closing) -> Self {
+    /// The same, and the runs that are over.
+    pub(super) fn closing(tenant: &Name, append: &Append, closings: Vec<Closing>) -> Self {
         Self {
-            closings: vec![closing.clone()],
+            closings,
             ..Self::of(tenant, append)
         }
     }

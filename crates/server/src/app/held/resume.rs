@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use dayfly_domain::{BlockOn, EpochOf, Moved, Name, Span, TaskId, Time};
+use dayfly_domain::{BlockOn, EpochOf, Name, Span, TaskId, Time};
 use dayfly_store::{
     Annex, Answer, Append, AppendError, Change, Committed, Facts, FactsQuery, Note, OpenTask,
     Touch, Unavailable,
@@ -17,7 +17,7 @@ use super::{PATIENCE, Stall};
 use crate::app::closing::Closing;
 use crate::app::contain::{Contained, Stop, stopped};
 use crate::app::instance::{InstanceOf, Looking};
-use crate::app::moved::Moves;
+use crate::app::moved::{Moves, Taken};
 use crate::app::signal::barred_by;
 use crate::app::sought::{Sought, What};
 use crate::declared::HandOvers;
@@ -167,6 +167,8 @@ impl ObeyingStore {
             ..FactsQuery::default()
         };
         let facts = self.shared.inner.facts(&held.tenant, &query)?;
+        // INVARIANT: after the epochs were read, as [`Contained::append`] demands.
+        let size = self.shared.inner.head(&held.tenant)?.size;
         let mut append = Append::default();
         for block_held in &held.blocks {
             // A word that has barred already, and whose block was lifted since, sets none again.
@@ -176,10 +178,10 @@ impl ObeyingStore {
             {
                 continue;
             }
-            block(&mut append, block_held, &facts)?;
+            block(&mut append, block_held, (&facts, size))?;
         }
         for moved in &held.moves {
-            take_rights(&mut append, moved, held.at, &facts)?;
+            take_rights(&mut append, moved, held.at, (&facts, size))?;
         }
         append.now = held.at;
         for word in &held.people {
@@ -266,19 +268,21 @@ impl ObeyingStore {
         &self,
         held: &Held,
         tasks: &[TaskId],
-    ) -> Result<Vec<(OpenTask, Option<Moved>)>, Unavailable> {
+    ) -> Result<Vec<(OpenTask, Option<Taken>)>, Unavailable> {
         let query = FactsQuery {
             tasks,
             documents: Some(Moves::documents()),
             ..FactsQuery::default()
         };
         let facts = self.shared.inner.facts(&held.tenant, &query)?;
-        let moves = Moves::of(&facts.documents)?;
-        let open = facts.tasks.into_iter().flatten();
+        let mut moves = Moves::of(&facts.documents)?;
+        let open: Vec<OpenTask> = facts.tasks.into_iter().flatten().collect();
+        moves.look_up_notes(self.shared.inner.as_ref(), &held.tenant, &open)?;
         Ok(open
+            .into_iter()
             .map(|open| {
-                let moved = moves.first(&open, held.at);
-                (open, moved)
+                let taken = moves.taken(&open, held.at);
+                (open, taken)
             })
             .collect())
     }
@@ -383,7 +387,11 @@ fn grows(held: &Held, of: &EpochOf, facts: &Facts) -> bool {
 }
 
 /// Has an append set a block that does not stand yet.
-fn block(append: &mut Append, held: &HeldBlock, facts: &Facts) -> Result<(), Unavailable> {
+fn block(
+    append: &mut Append,
+    held: &HeldBlock,
+    (facts, size): (&Facts, u64),
+) -> Result<(), Unavailable> {
     let on: &BlockOn = &held.block.on;
     let stands = facts.blocks.iter().any(|block| block.on == *on);
     let handed = match on {
@@ -420,7 +428,7 @@ fn block(append: &mut Append, held: &HeldBlock, facts: &Facts) -> Result<(), Una
     };
     let note = stopped(&stop, data, held.annex.clone());
     if let Some(what) = Contained::of(on) {
-        *append = what.append(&stop, facts, held.block.since, note)?;
+        *append = what.append(&stop, (facts, size), held.block.since, note)?;
         return Ok(());
     }
     append.notes.push(note);
@@ -454,7 +462,7 @@ fn take_rights(
     append: &mut Append,
     held: &HeldMove,
     at: Time,
-    facts: &Facts,
+    (facts, size): (&Facts, u64),
 ) -> Result<(), Unavailable> {
     let Some(what) = Contained::of_epoch(&held.of) else {
         return Ok(());
@@ -464,6 +472,6 @@ fn take_rights(
         return Ok(());
     }
     let note = stopped(&Stop::End, held.data.clone(), held.annex.clone());
-    *append = what.append(&Stop::End, facts, at, note)?;
+    *append = what.append(&Stop::End, (facts, size), at, note)?;
     Ok(())
 }

@@ -18,7 +18,7 @@ use super::record::Held;
 use super::resume::Retry;
 use super::set::{Contained, OfTenant};
 use super::{Acknowledged, PATIENCE, Stall};
-use crate::app::closing::Closing;
+use crate::app::closing::{Closing, Closings};
 use crate::app::pods::Pods;
 use crate::app::sought::Sought;
 use crate::app::tally::Tally;
@@ -128,7 +128,7 @@ impl ObeyingStore {
         }
     }
 
-    /// The same for what is over by the word of a platform: where it is held, the run is closed with
+    /// The same for what is over by the word of a platform: where it is held, the runs are closed with
     /// the ends when they are recorded.
     ///
     /// # Errors
@@ -137,20 +137,31 @@ impl ObeyingStore {
         &self,
         tenant: &Name,
         append: Append,
-        closing: &Closing,
+        closings: Closings,
     ) -> Result<Acknowledged, AppendError> {
-        let held = Held::closing(tenant, &append, closing);
+        let (now, bare) = (append.now, closings.bare);
+        let held = Held::closing(tenant, &append, closings.ending);
         if !held.fits() {
             return Err(AppendError::TooLarge);
         }
-        match self.append(tenant, append).await {
-            Ok(_) => Ok(Acknowledged::Recorded),
-            Err(AppendError::Unavailable(why) | AppendError::Unknown(why)) => {
-                let held = self.hold_close(held, why).await;
-                held.map_err(AppendError::Unavailable)
-            }
-            Err(error) => Err(error),
-        }
+        let why = match self.append(tenant, append).await {
+            Ok(_) => return Ok(Acknowledged::Recorded),
+            Err(AppendError::Unavailable(why) | AppendError::Unknown(why)) => why,
+            Err(error) => return Err(error),
+        };
+        // What ends is taken, whether there is room for what else the word closes or not.
+        let ended = if held.ends.is_empty() {
+            None
+        } else {
+            Some(self.hold(held, why.clone()).await)
+        };
+        let closed = self.hold_closings(tenant, now, bare, why).await;
+        let closed = closed.map_err(AppendError::Unavailable)?;
+        let journaled = [&ended, &closed]
+            .into_iter()
+            .flatten()
+            .all(Acknowledged::is_durable);
+        Ok(Acknowledged::Held { journaled })
     }
 
     /// The same for a word about a person.
@@ -200,30 +211,31 @@ impl ObeyingStore {
             .map(Some)
     }
 
-    /// Holds what is over that cannot even be tried; none where that is held already.
+    /// Holds what is over that cannot even be tried; none where all of it is held already.
     ///
     /// # Errors
     /// There is no more room for closes that change no task.
-    pub(in crate::app) async fn hold_closing(
+    pub(in crate::app) async fn hold_closings(
         &self,
         tenant: &Name,
         now: Time,
-        closing: &Closing,
+        mut closings: Vec<Closing>,
         why: Unavailable,
     ) -> Result<Option<Acknowledged>, Unavailable> {
-        let known = {
+        {
             let state = self.shared.state();
-            let held = state.set.of_tenant(tenant);
-            held.is_some_and(|held| held.is_closed(closing))
-        };
-        if known {
+            if let Some(held) = state.set.of_tenant(tenant) {
+                closings.retain(|closing| !held.is_closed(closing));
+            }
+        }
+        if closings.is_empty() {
             return Ok(None);
         }
         let empty = Append {
             now,
             ..Append::default()
         };
-        let held = Held::closing(tenant, &empty, closing);
+        let held = Held::closing(tenant, &empty, closings);
         self.hold_close(held, why).await.map(Some)
     }
 
@@ -615,10 +627,25 @@ impl Store for ObeyingStore {
     }
 
     fn observe(&self, tenant: &Name, uses: Vec<Use>) -> Answer<Result<Vec<Observed>, AppendError>> {
-        if let Some(why) = self.refusal(&Append::default()) {
+        // A use that is allowed is accepted like a grant, and by the same clock.
+        let jumped = || {
+            self.jump()
+                .map(|jump| Unavailable(format!("no use is allowed: {jump}")))
+        };
+        if let Some(why) = self.refusal(&Append::default()).or_else(jumped) {
             return Box::pin(std::future::ready(Err(AppendError::Unavailable(why))));
         }
-        Box::pin(within(self.shared.inner.observe(tenant, uses)))
+        let answer = self.shared.inner.observe(tenant, uses);
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            match tokio::time::timeout(PATIENCE, answer).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    shared.begin_stall(late(), &[]);
+                    Err(AppendError::Unknown(late()))
+                }
+            }
+        })
     }
 
     fn touch(&self, tenant: &Name, touch: Touch) {

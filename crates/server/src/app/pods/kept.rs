@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use dayfly_domain::{Name, Span, TaskId, Time};
 use dayfly_store::Committed;
 
-use crate::verify::PodToken;
+use super::turn::Asking;
+use crate::verify::{AGAIN_AT_ONCE, PodToken};
 
 /// Of how many pods of one issuer tokens are kept.
 pub(super) const MOST: usize = 16_384;
@@ -23,7 +24,7 @@ const MANY: usize = 10;
 /// How long no pod ends where many fall at once.
 const HOLD: Span = Span::from_seconds(300);
 /// After how many questions without an answer in a row nobody is asked for a while.
-const FAILURES: u32 = 3;
+pub(super) const FAILURES: u32 = 3;
 
 /// The issuer of a tenant.
 pub(super) type Of = (Name, Name);
@@ -33,20 +34,28 @@ pub(super) type Of = (Name, Name);
 pub(crate) struct Pods(Mutex<BTreeMap<Of, OfIssuer>>);
 
 #[derive(Debug, Default)]
-struct OfIssuer {
+pub(super) struct OfIssuer {
     /// By the series of its tasks, which is the pod's uid.
-    kept: HashMap<String, Kept>,
-    /// The same in the order of their turns.
-    turns: BTreeSet<(Time, String)>,
+    pub(super) kept: HashMap<String, Kept>,
+    /// Those about which nobody asks now, in the order of their turns.
+    pub(super) turns: BTreeSet<(Time, String)>,
     bytes: usize,
+    /// How many tasks these pods have open.
+    tasks: usize,
     /// Whether the last token that came had no room, and none was made since.
     turned_away: bool,
-    /// Whether somebody asks: one question at a time.
-    asking: bool,
+    /// How many tokens had none, since the start.
+    turned_away_so_far: u64,
+    /// How many ask, each one question at a time.
+    pub(super) askers: usize,
+    /// How many questions are open.
+    pub(super) open: usize,
+    /// How many turns there were, so that each has a number of its own.
+    pub(super) turn: u64,
     /// How many questions in a row were not answered.
-    failures: u32,
+    pub(super) failures: u32,
     /// Until when nobody asks after questions that were not answered.
-    rests: Time,
+    pub(super) rests: Time,
     /// The pods of which a first no was said, and when.
     fallen: VecDeque<(Time, String)>,
     /// Until when no pod ends, because many fell at once.
@@ -54,16 +63,18 @@ struct OfIssuer {
 }
 
 #[derive(Debug)]
-struct Kept {
-    token: Arc<PodToken>,
-    tasks: BTreeSet<TaskId>,
-    due: Time,
-    word: Word,
+pub(super) struct Kept {
+    pub(super) token: Arc<PodToken>,
+    pub(super) tasks: BTreeSet<TaskId>,
+    pub(super) due: Time,
+    pub(super) word: Word,
+    /// The turn in which somebody asks about it now.
+    pub(super) turn: Option<u64>,
 }
 
 /// What its cluster said last of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Word {
+pub(super) enum Word {
     /// It vouches for it.
     Stands,
     /// It does not, since then.
@@ -83,14 +94,6 @@ pub(super) enum Fall {
     Gone,
 }
 
-/// A pod whose turn it is.
-pub(super) struct Turn {
-    /// The series of its tasks.
-    pub(super) series: String,
-    pub(super) token: Arc<PodToken>,
-    pub(super) tasks: Vec<TaskId>,
-}
-
 /// How many pods of an issuer are asked about.
 pub(crate) struct Watched {
     /// The tenant.
@@ -99,8 +102,12 @@ pub(crate) struct Watched {
     pub(crate) issuer: Name,
     /// How many.
     pub(crate) pods: usize,
+    /// How many tasks these have open.
+    pub(crate) tasks: usize,
     /// Whether there is no room for more.
     pub(crate) is_full: bool,
+    /// How many tokens had no room, since the start.
+    pub(crate) turned_away: u64,
     /// The turn that has come first.
     pub(crate) first: Option<Time>,
     /// Until when none of them ends, because many fell at once.
@@ -128,17 +135,18 @@ impl Pods {
                 tasks: BTreeSet::from([task]),
                 due,
                 word: Word::Stands,
+                turn: None,
             };
             return of_issuer.add(series, kept);
         };
-        kept.tasks.insert(task);
+        of_issuer.tasks += usize::from(kept.tasks.insert(task));
         if !token.outlives(&kept.token) {
             return;
         }
         let others = of_issuer.bytes.saturating_sub(kept.token.bytes());
         let bytes = others.saturating_add(token.bytes());
         if bytes > MOST_BYTES {
-            of_issuer.turned_away = true;
+            of_issuer.turn_away();
             return;
         }
         kept.token = Arc::clone(token);
@@ -160,18 +168,24 @@ impl Pods {
         }
     }
 
-    /// The issuers of which somebody's turn has come and nobody asks, who are asked from now on.
+    /// As many who ask as there are pods whose turn has come, each issuer's within what is asked of it
+    /// at a time.
     pub(super) fn begin(self: &Arc<Self>, now: Time) -> Vec<Asking> {
         let mut pods = self.locked();
-        let due = pods.iter_mut().filter(|(_, of)| of.is_due(now));
-        due.map(|(of, of_issuer)| {
-            of_issuer.asking = true;
-            Asking {
-                pods: Arc::clone(self),
-                of: of.clone(),
-            }
-        })
-        .collect()
+        let mut all = Vec::new();
+        for (of, of_issuer) in pods.iter_mut() {
+            let more = of_issuer.wanted(now);
+            of_issuer.askers += more;
+            all.extend((0..more).map(|_| Asking::of(self, of)));
+        }
+        all
+    }
+
+    /// The token of a pod by which its cluster can be asked about it now.
+    pub(super) fn token(&self, of: &Of, series: &str, now: Time) -> Option<Arc<PodToken>> {
+        let pods = self.locked();
+        let token = &pods.get(of)?.kept.get(series)?.token;
+        (!token.may_have_expired(now)).then(|| Arc::clone(token))
     }
 
     /// How many are asked about, by issuer.
@@ -181,14 +195,16 @@ impl Pods {
             tenant: tenant.clone(),
             issuer: issuer.clone(),
             pods: of.kept.len(),
+            tasks: of.tasks,
             is_full: of.turned_away,
+            turned_away: of.turned_away_so_far,
             holds: of.holds,
             first: of.turns.first().map(|(due, _)| *due),
         });
         watched.collect()
     }
 
-    fn locked(&self) -> MutexGuard<'_, BTreeMap<Of, OfIssuer>> {
+    pub(super) fn locked(&self) -> MutexGuard<'_, BTreeMap<Of, OfIssuer>> {
         // INVARIANT: `kept` and `turns` are changed together by calls that do not panic between.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -203,9 +219,40 @@ impl Watched {
 }
 
 impl OfIssuer {
-    fn is_due(&self, now: Time) -> bool {
-        let first = self.turns.first();
-        !self.asking && self.rests <= now && first.is_some_and(|(due, _)| *due <= now)
+    /// How many questions may be open at once: one for as long as the last was not answered, so that a
+    /// cluster in trouble is not asked in vain by many.
+    pub(super) const fn at_once(&self) -> usize {
+        if self.failures == 0 { AGAIN_AT_ONCE } else { 1 }
+    }
+
+    /// How many more should ask.
+    fn wanted(&self, now: Time) -> usize {
+        if now < self.rests {
+            return 0;
+        }
+        let due = self.turns.iter().take_while(|(due, _)| *due <= now);
+        due.take(self.at_once().saturating_sub(self.askers)).count()
+    }
+
+    fn turn_away(&mut self) {
+        self.turned_away = true;
+        self.turned_away_so_far = self.turned_away_so_far.saturating_add(1);
+    }
+
+    /// Whether nothing has to be remembered of it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.kept.is_empty() && self.askers == 0 && self.turned_away_so_far == 0
+    }
+
+    /// The same issuer, of which nothing is asked any more.
+    pub(super) fn forget_all(&mut self) {
+        *self = Self {
+            askers: self.askers,
+            open: self.open,
+            turn: self.turn,
+            turned_away_so_far: self.turned_away_so_far,
+            ..Self::default()
+        };
     }
 
     fn is_full(&self, more: usize) -> bool {
@@ -215,32 +262,38 @@ impl OfIssuer {
     fn add(&mut self, series: &str, kept: Kept) {
         let bytes = kept.token.bytes();
         if self.is_full(bytes) {
-            self.turned_away = true;
+            self.turn_away();
             return;
         }
         self.bytes += bytes;
+        self.tasks += kept.tasks.len();
         self.turns.insert((kept.due, series.to_owned()));
         self.kept.insert(series.to_owned(), kept);
     }
 
-    fn remove(&mut self, series: &str) -> Option<Kept> {
+    pub(super) fn remove(&mut self, series: &str) -> Option<Kept> {
         let kept = self.kept.remove(series)?;
         self.turns.remove(&(kept.due, series.to_owned()));
         self.bytes = self.bytes.saturating_sub(kept.token.bytes());
+        self.tasks = self.tasks.saturating_sub(kept.tasks.len());
         self.turned_away = false;
         Some(kept)
     }
 
-    fn put_off(&mut self, series: &str, until: Time) {
+    /// It is asked about then; one that somebody asks about now is among the turns again once that is
+    /// over.
+    pub(super) fn put_off(&mut self, series: &str, until: Time) {
         if let Some(kept) = self.kept.get_mut(series) {
-            self.turns.remove(&(kept.due, series.to_owned()));
+            let waits = self.turns.remove(&(kept.due, series.to_owned()));
             kept.due = until;
-            self.turns.insert((until, series.to_owned()));
+            if waits {
+                self.turns.insert((until, series.to_owned()));
+            }
         }
     }
 
     /// What a no about a pod does, which is asked about again after `every` where it does nothing.
-    fn falls(&mut self, series: &str, now: Time, every: Span) -> Fall {
+    pub(super) fn falls(&mut self, series: &str, now: Time, every: Span) -> Fall {
         let Some(word) = self.kept.get(series).map(|kept| kept.word) else {
             return Fall::Again;
         };
@@ -288,142 +341,27 @@ impl OfIssuer {
         many
     }
 
-    fn ended(&mut self, series: &str, tasks: &[TaskId]) {
+    /// The cluster vouches for it: what was said before does not count.
+    pub(super) fn stands(&mut self, series: &str) {
+        self.failures = 0;
+        if let Some(kept) = self.kept.get_mut(series)
+            && kept.word != Word::Stands
+        {
+            kept.word = Word::Stands;
+            self.fallen.retain(|(_, fallen)| *fallen != series);
+        }
+    }
+
+    pub(super) fn ended(&mut self, series: &str, tasks: &[TaskId]) {
         let Some(kept) = self.kept.get_mut(series) else {
             return;
         };
+        let before = kept.tasks.len();
         kept.tasks.retain(|task| !tasks.contains(task));
+        self.tasks = self.tasks.saturating_sub(before - kept.tasks.len());
         if kept.tasks.is_empty() {
             self.remove(series);
         }
-    }
-}
-
-/// That nobody else asks about the pods of an issuer for as long as this is there.
-pub(super) struct Asking {
-    pods: Arc<Pods>,
-    pub(super) of: Of,
-}
-
-impl Asking {
-    /// The pod whose turn came first.
-    pub(super) fn next(&self, now: Time) -> Option<Turn> {
-        self.with(|of| {
-            let (due, series) = of.turns.first()?;
-            let kept = of.kept.get(series).filter(|_| *due <= now)?;
-            Some(Turn {
-                series: series.clone(),
-                token: Arc::clone(&kept.token),
-                tasks: kept.tasks.iter().copied().collect(),
-            })
-        })
-    }
-
-    /// It is asked about again then, unless another token came meanwhile, whose turn that is.
-    pub(super) fn put_off(&self, turn: &Turn, until: Time) {
-        self.with(|of| {
-            if of.is_current(turn) {
-                of.put_off(&turn.series, until);
-            }
-            None::<()>
-        });
-    }
-
-    /// The cluster vouches for it: whatever was said before does not count.
-    pub(super) fn stands(&self, turn: &Turn, until: Time) {
-        self.put_off(turn, until);
-        self.with(|of| {
-            of.failures = 0;
-            let kept = of.kept.get_mut(&turn.series)?;
-            if kept.word != Word::Stands {
-                kept.word = Word::Stands;
-                of.fallen.retain(|(_, series)| *series != turn.series);
-            }
-            None::<()>
-        });
-    }
-
-    /// The cluster does not vouch for it; what that does.
-    pub(super) fn falls(&self, turn: &Turn, now: Time, every: Span) -> Fall {
-        let fall = self.with(|of| {
-            of.failures = 0;
-            Some(of.falls(&turn.series, now, every))
-        });
-        fall.unwrap_or(Fall::Again)
-    }
-
-    /// A question was not answered; whether so many in a row that nobody should be asked for a while.
-    pub(super) fn failed(&self) -> bool {
-        let many = self.with(|of| {
-            of.failures = of.failures.saturating_add(1);
-            Some(of.failures >= FAILURES)
-        });
-        many.unwrap_or(true)
-    }
-
-    /// Whether no other token of the pod came since its turn began.
-    pub(super) fn is_current(&self, turn: &Turn) -> bool {
-        let current = self.with(|of| Some(of.is_current(turn)));
-        current.unwrap_or(false)
-    }
-
-    /// Nothing can be said by its token any more.
-    pub(super) fn forget(&self, turn: &Turn) {
-        self.with(|of| {
-            of.is_current(turn).then(|| of.remove(&turn.series))?;
-            None::<()>
-        });
-    }
-
-    /// These have ended.
-    pub(super) fn ended(&self, turn: &Turn, tasks: &[TaskId]) {
-        self.with(|of| {
-            of.ended(&turn.series, tasks);
-            None::<()>
-        });
-    }
-
-    /// Nobody is asked about the pods of this issuer any more.
-    pub(super) fn forget_all(&self) {
-        self.with(|of| {
-            *of = OfIssuer {
-                asking: true,
-                ..OfIssuer::default()
-            };
-            None::<()>
-        });
-    }
-
-    /// Nobody asks until then.
-    pub(super) fn rest(&self, until: Time) {
-        self.with(|of| {
-            of.rests = until;
-            None::<()>
-        });
-    }
-
-    fn with<T>(&self, act: impl FnOnce(&mut OfIssuer) -> Option<T>) -> Option<T> {
-        act(self.pods.locked().get_mut(&self.of)?)
-    }
-}
-
-impl Drop for Asking {
-    fn drop(&mut self) {
-        let mut pods = self.pods.locked();
-        let Some(of) = pods.get_mut(&self.of) else {
-            return;
-        };
-        of.asking = false;
-        if of.kept.is_empty() {
-            pods.remove(&self.of);
-        }
-    }
-}
-
-impl OfIssuer {
-    fn is_current(&self, turn: &Turn) -> bool {
-        let kept = self.kept.get(&turn.series);
-        kept.is_some_and(|kept| Arc::ptr_eq(&kept.token, &turn.token))
     }
 }
 
@@ -477,10 +415,13 @@ mod tests {
         assert!(!pods.watched()[0].is_full);
         keep(&pods, "e", &first, 30);
         assert!(pods.watched()[0].is_full && kept(&pods, "e").is_none());
+        assert_eq!(pods.watched()[0].turned_away, 1);
         keep(&pods, "a", &sample(2 * quarter, 2, 901), 30);
         assert!(Arc::ptr_eq(&kept(&pods, "a").unwrap(), &first));
+        assert_eq!(pods.watched()[0].turned_away, 2);
         pods.locked().get_mut(&of()).unwrap().remove("b");
-        assert!(!pods.watched()[0].is_full);
+        // The flag is of now, the number of all time.
+        assert!(!pods.watched()[0].is_full && pods.watched()[0].turned_away == 2);
         keep(&pods, "e", &first, 30);
         assert!(kept(&pods, "e").is_some());
     }
@@ -504,6 +445,7 @@ mod tests {
                 tasks: BTreeSet::new(),
                 due: Time::default(),
                 word: Word::Stands,
+                turn: None,
             };
             of.add(&number.to_string(), kept);
         }

@@ -1,6 +1,9 @@
 //! Pods whose tokens were shown: their cluster is asked about each of them again and again, and what a pod has open ends when it is gone (docs/decisions/0037).
 
 mod kept;
+mod told;
+mod turn;
+mod vouch;
 
 use std::sync::Arc;
 
@@ -11,10 +14,12 @@ use tokio::task::JoinHandle;
 use super::grant::Verified;
 use super::upstream::Heard;
 use super::{App, Tenant};
-use crate::verify::{ReviewStatus, webhook};
-use kept::{Asking, Fall, Turn};
+use crate::verify::webhook;
+use kept::Fall;
+use turn::{Asking, Turn};
 
-pub(crate) use kept::{Pods, Watched};
+pub(crate) use kept::Pods;
+pub(super) use vouch::{For, Unanswered};
 
 /// How long nobody is asked after a few questions that were not answered.
 const REST: Span = Span::from_seconds(5);
@@ -32,30 +37,26 @@ enum Done {
 }
 
 impl App {
-    /// Asks the clusters about the pods whose turn it is, each issuer's one after the other and
-    /// beside those of other issuers, and ends what is open of those that are gone. Each handle
-    /// gives the number of pods that were; nobody has to wait for it.
+    /// Asks the clusters about the pods whose turn it is, a few of each issuer at a time, and ends what
+    /// is open of those that are gone. Each handle is one who asks, and gives the number of pods that
+    /// were; nobody has to wait for it.
     pub fn review_pods(self: &Arc<Self>) -> Vec<JoinHandle<u64>> {
         // A clock that is not steady cannot tell an expired token from one of a pod that is gone.
         if self.held.jump().is_some() {
             return Vec::new();
         }
         let due = self.held.pods().begin(self.now()).into_iter();
-        due.map(|asking| tokio::spawn(Arc::clone(self).review_issuer(asking)))
+        due.map(|asking| tokio::spawn(Arc::clone(self).review_turns(asking)))
             .collect()
     }
 
-    async fn review_issuer(self: Arc<Self>, asking: Asking) -> u64 {
+    async fn review_turns(self: Arc<Self>, asking: Asking) -> u64 {
         let mut ended = 0;
         while let Some(turn) = asking.next(self.now()) {
             match self.review_pod(&asking, &turn).await {
                 Done::Stands | Done::Dropped => {}
                 Done::Ended => ended += 1,
-                Done::Unasked if asking.failed() => {
-                    asking.rest(self.now() + REST);
-                    break;
-                }
-                Done::Unasked => {}
+                Done::Unasked => asking.failed(self.now() + REST),
             }
         }
         ended
@@ -142,6 +143,7 @@ impl App {
         let over = webhook::Over {
             claims: (**turn.token.claims()).clone(),
             job: None,
+            jobs: Vec::new(),
             said: format!(
                 "TokenReview of pod {}: {} is {}",
                 turn.token.pod(),
@@ -197,72 +199,5 @@ impl App {
             let pods = self.held.pods();
             pods.keep(tenant.name(), token, series, task, due);
         }
-    }
-
-    /// How it stands with the clusters that are asked, of all tenants.
-    pub(crate) fn token_reviews(&self) -> Vec<ReviewStatus> {
-        // All tenants share what they hold of issuers.
-        let mut tenants = self.tenants();
-        tenants
-            .next()
-            .map(|tenant| tenant.token_reviews())
-            .unwrap_or_default()
-    }
-
-    /// How many pods are asked about.
-    pub(crate) fn watched_pods(&self) -> Vec<Watched> {
-        self.held.pods().watched()
-    }
-
-    /// What somebody should look at about the pods.
-    pub(super) fn pod_warnings(&self) -> Vec<String> {
-        let now = self.now();
-        let statuses = self.token_reviews();
-        let failing = |status: &ReviewStatus| {
-            let (at, why) = (status.asked_at?, status.failure.as_ref()?);
-            let origin = &status.origin;
-            Some(format!(
-                "the cluster at {origin} cannot be asked about tokens, last at {at}: {why}; its pods are granted nothing, and those that are gone end by deadline and heartbeat"
-            ))
-        };
-        let mut warnings: Vec<String> = statuses.iter().filter_map(failing).collect();
-        let unproven = |status: &&ReviewStatus| status.fell > 0 && status.stands == 0;
-        for status in statuses.iter().filter(unproven) {
-            let origin = &status.origin;
-            warnings.push(format!(
-                "the cluster at {origin} has vouched for no token since it is asked in this way: what it says ends nothing until it has"
-            ));
-        }
-        for watched in self.watched_pods() {
-            let of = format!("issuer {} of tenant {}", watched.issuer, watched.tenant);
-            if watched.is_full {
-                let pods = watched.pods;
-                warnings.push(format!(
-                    "{pods} pods of {of} are asked about, and there is no room for more: others that are gone end by deadline and heartbeat"
-                ));
-            }
-            if now < watched.holds {
-                let until = watched.holds;
-                warnings.push(format!(
-                    "more than a fifth of the pods of {of} fell at once: it may be the cluster, so none ends by its word before {until}"
-                ));
-            }
-            if self
-                .every(&watched)
-                .is_some_and(|every| watched.is_late(every, now))
-            {
-                let first = watched.first.unwrap_or(now);
-                warnings.push(format!(
-                    "the cluster of {of} answers too slowly for its pods: one waits to be asked about since {first}"
-                ));
-            }
-        }
-        warnings
-    }
-
-    fn every(&self, watched: &Watched) -> Option<Span> {
-        let loaded = self.tenants.get(&watched.tenant)?.loaded();
-        let reviewer = loaded.verifier.reviewer(&watched.issuer)?;
-        Some(reviewer.every())
     }
 }

@@ -221,6 +221,22 @@ fn keys_and_audiences_of_issuers() {
 }
 
 #[test]
+fn a_resource_that_reports_can_ask() {
+    let with = |keys: &str| good_but("[type.artifact]", &format!("{keys}\n[type.artifact]"));
+    check(&[
+        (
+            with("reports = true"),
+            "tenant.toml:15:1: `reports = true` promises to ask for each use, and whoever asks must authenticate: `secret_file` or `jwks` is missing",
+        ),
+        (
+            with("reports = true\njwks = { file = \"github-jwks.json\" }"),
+            "loads",
+        ),
+        (with("reports = false"), "loads"),
+    ]);
+}
+
+#[test]
 fn owners_resources_and_types() {
     let url = |url: &str| good_but("https://artifacts.example", url);
     let with = |keys: &str| good_but("[type.artifact]", &format!("{keys}\n[type.artifact]"));
@@ -257,10 +273,6 @@ fn owners_resources_and_types() {
         (
             with("subject = \"people\""),
             "tenant.toml:15:1: `resource.artifacts.subject` is `people`, wanted `workload` or `person`",
-        ),
-        (
-            with("reports = true"),
-            "tenant.toml:15:1: `reports = true` is not served by this build",
         ),
         (
             with("secret_file = \"missing.secret\""),

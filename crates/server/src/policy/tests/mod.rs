@@ -137,6 +137,7 @@ impl Asks {
             open_tasks: self.open_tasks,
             starts_last_hour: 5,
             subject: None,
+            said: None,
             approvals: 0,
         };
         let question = Question {

@@ -155,6 +155,7 @@ fn compare(
         open_tasks,
         starts_last_hour: 0,
         subject: None,
+        said: None,
         approvals: 0,
     };
     let source = source(&[]);

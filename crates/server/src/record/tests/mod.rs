@@ -3,6 +3,7 @@
 mod find;
 mod listing;
 mod receipts;
+mod uses;
 mod verdicts;
 
 use std::future::Future;
@@ -298,6 +299,7 @@ pub(crate) fn known() -> Known {
     Known {
         resources: [(name("artifacts"), ARTIFACTS.to_owned())].into(),
         issuers: [(name("github"), "https://token.example".to_owned())].into(),
+        reporting: [name("artifacts")].into(),
     }
 }
 

@@ -12,7 +12,7 @@ use dayfly_domain::{Refusal, Rule, Span, Time};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::fetch::{self, FetchError, Request};
+use super::fetch::{FetchError, KeptClient, Request};
 use super::keys::chain;
 use crate::declared::{Issuer, TokenReview};
 use zeroize::Zeroizing;
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How many questions are open at a time: whoever shows token after token does not flood the cluster.
 const AT_ONCE: usize = 8;
 /// How many are open beside these about pods that have something open: no proof takes their place.
-const AGAIN_AT_ONCE: usize = 1;
+pub(crate) const AGAIN_AT_ONCE: usize = 4;
 
 /// Who is asked, shared by every issuer and tenant that asks the same cluster in the same way.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +53,7 @@ pub(crate) struct Reviewer {
     asks: TokenReview,
     url: String,
     allow_private: bool,
+    client: KeptClient,
     places: Semaphore,
     places_again: Semaphore,
     patience: Duration,
@@ -98,6 +99,7 @@ impl Reviewer {
             }),
             asks,
             allow_private,
+            client: KeptClient::default(),
             places: Semaphore::new(AT_ONCE),
             places_again: Semaphore::new(AGAIN_AT_ONCE),
             patience: PATIENCE,
@@ -133,7 +135,7 @@ impl Reviewer {
     }
 
     async fn ask_at(&self, places: &Semaphore, about: &PodToken, now: Time) -> Result<(), Refusal> {
-        let answer = match timeout(self.patience, self.post(places, about)).await {
+        let answer = match timeout(self.patience, self.post(places, about, now)).await {
             Ok(Ok(answer)) => wire::judge(&answer, about),
             Ok(Err(error)) => Err(unasked(&chain(&error))),
             Err(_) => Err(unasked(&format!(
@@ -149,6 +151,7 @@ impl Reviewer {
         &self,
         places: &Semaphore,
         about: &PodToken,
+        now: Time,
     ) -> Result<Zeroizing<Vec<u8>>, FetchError> {
         // It is never closed; were it, one question more would harm nobody.
         let _place = places.acquire().await;
@@ -158,7 +161,7 @@ impl Reviewer {
             token_file: Some(&self.asks.token_file),
             ca_file: self.asks.ca_file.as_deref(),
         };
-        fetch::post(request, wire::question(about)).await
+        self.client.post(request, wire::question(about), now).await
     }
 
     fn remember(&self, answer: &Result<(), Refusal>, now: Time) {

@@ -21,6 +21,68 @@ use crate::verify::tests::local::LocalIssuer;
 use crate::verify::tests::{NOW, TENANT, at, claims, issuer, show, verifier, without};
 use crate::verify::{KeyCache, VerifiedProof, Verifier};
 
+/// An API server on this machine over TLS that vouches for everybody, and how many connections it has had.
+struct Secured {
+    url: String,
+    ca_file: PathBuf,
+    connections: Arc<AtomicUsize>,
+}
+
+/// Connections that are secured and counted.
+struct Door {
+    listener: tokio::net::TcpListener,
+    acceptor: TlsAcceptor,
+    connections: Arc<AtomicUsize>,
+}
+
+impl axum::serve::Listener for Door {
+    type Io = tokio_rustls::server::TlsStream<tokio::net::TcpStream>;
+    type Addr = std::net::SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, from) = self.listener.accept().await.unwrap();
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                self.connections.fetch_add(1, SeqCst);
+                return (stream, from);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
+}
+
+impl Secured {
+    async fn start(folder: &TempDir) -> Self {
+        let certified = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let ca_file = folder.path().join("ca.pem");
+        std::fs::write(&ca_file, certified.cert.pem()).unwrap();
+        let key = certified.signing_key.serialize_der().try_into().unwrap();
+        let config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![certified.cert.der().clone()], key)
+            .unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let connections = Arc::<AtomicUsize>::default();
+        let door = Door {
+            listener,
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            connections: Arc::clone(&connections),
+        };
+        let body = vouched().to_string();
+        let router = Router::new().fallback(move || async move { (StatusCode::CREATED, body) });
+        tokio::spawn(async move { axum::serve(door, router).await });
+        Self {
+            url: format!("https://localhost:{port}"),
+            ca_file,
+            connections,
+        }
+    }
+}
+
 /// An API server on this machine, and what it was asked.
 struct Cluster {
     url: String,
@@ -210,6 +272,53 @@ async fn a_token_of_a_deleted_pod_is_refused() {
         "{}",
         refusal.hint
     );
+}
+
+/// The words of Kubernetes for what is gone, and words like them that say nothing of this pod.
+#[tokio::test]
+async fn the_words_for_what_is_gone_are_about_this_pod_and_its_account() {
+    let local = LocalIssuer::start().await;
+    let pod = a_pod(&local).await;
+    let mut answer = but("/status/authenticated", json!(false));
+    let mut rule = |error: &str| {
+        answer["status"]["error"] = json!(format!("[invalid bearer token, {error}]"));
+        wire::judge(answer.to_string().as_bytes(), &pod)
+            .unwrap_err()
+            .rule
+    };
+    for gone in [
+        "service account token has been invalidated",
+        "service account payments/settler has been deleted",
+        "service account UID (77) does not match claim (14ee3fa4)",
+        "pod UID (77) does not match service account pod ref claim (5e0bd49b)",
+        "serviceaccounts \"settler\" not found",
+        // Older words.
+        "Token has been invalidated",
+        "ServiceAccount payments/settler has been deleted",
+        "ServiceAccount UID (77) does not match claim (14ee3fa4)",
+        "Pod UID (77) does not match claim (5e0bd49b)",
+    ] {
+        assert_eq!(rule(gone), Rule::TokenReview, "{gone}");
+    }
+    for unsaid in [
+        "service account token has expired",
+        "service account token is not valid yet",
+        "service account token claims could not be validated due to unexpected validation error",
+        "invalid signature, no keys found",
+        "token audiences [\"a\"] is invalid for the target audiences [\"b\"]",
+        "node UID (77) does not match service account node ref claim (646e7c5e)",
+        // Another authenticator's, about something else.
+        "the session has been deleted",
+        "service account payments/other has been deleted",
+        "service account othpayments/settler has been deleted",
+        "service account UID (77) does not match claim (88)",
+        "pod UID (5e0bd49b) does not match service account pod ref claim (77)",
+        "serviceaccounts \"other\" not found",
+        "the key was not found",
+        "etcdserver: request timed out",
+    ] {
+        assert_eq!(rule(unsaid), Rule::TokenReviewUnavailable, "{unsaid}");
+    }
 }
 
 /// Answers that vouch for something else, each with what is wrong about it.
@@ -528,13 +637,7 @@ async fn a_cluster_is_asked_over_https_by_the_declared_roots() {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             if let Ok(mut stream) = acceptor.accept(stream).await {
-                // The question ends with its one closing of spec and itself.
-                let mut question = Vec::new();
-                while !question.ends_with(b"}}") {
-                    let mut part = [0; 4096];
-                    let read = stream.read(&mut part).await.unwrap();
-                    question.extend_from_slice(&part[..read]);
-                }
+                read_question(&mut stream).await;
                 stream.write_all(answer.as_bytes()).await.unwrap();
                 let _closed = stream.shutdown().await;
             }
@@ -546,4 +649,109 @@ async fn a_cluster_is_asked_over_https_by_the_declared_roots() {
     let other = verifier(&reviewed(&local, &folder, &url, None));
     let refusal = refused(&other, &token).await;
     assert!(refusal.hint.contains("certificate"), "{}", refusal.hint);
+}
+
+/// What `docs/performance.md` says of questions a second is this test's duration, and that of one with
+/// other numbers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_questions_share_a_few_connections() {
+    const QUESTIONS: usize = 400;
+    let (local, folder) = (LocalIssuer::start().await, tempfile::tempdir().unwrap());
+    let secured = Secured::start(&folder).await;
+    let declared = reviewed(&local, &folder, &secured.url, Some(secured.ca_file.clone()));
+    let reviewer = Arc::new(Reviewer::new(declared.review.unwrap(), true));
+    let pod = a_pod(&local).await;
+    let askers = (0..AGAIN_AT_ONCE).map(|_| {
+        let (reviewer, pod) = (Arc::clone(&reviewer), Arc::clone(&pod));
+        tokio::spawn(async move {
+            for _ in 0..QUESTIONS / AGAIN_AT_ONCE {
+                assert_eq!(reviewer.ask_again(&pod, at(NOW)).await, Ok(()));
+            }
+        })
+    });
+    for asker in askers.collect::<Vec<_>>() {
+        asker.await.unwrap();
+    }
+    let connections = secured.connections.load(SeqCst);
+    assert!(connections <= AGAIN_AT_ONCE, "{connections} connections");
+    assert_eq!(reviewer.told().stands, QUESTIONS as u64);
+}
+
+/// A connection is given up with its minute, with other roots, and where a server closed it.
+#[tokio::test]
+async fn a_connection_is_kept_for_a_minute_by_the_same_roots() {
+    let (local, folder) = (LocalIssuer::start().await, tempfile::tempdir().unwrap());
+    let secured = Secured::start(&folder).await;
+    let declared = reviewed(&local, &folder, &secured.url, Some(secured.ca_file.clone()));
+    let reviewer = Reviewer::new(declared.review.unwrap(), true);
+    let pod = a_pod(&local).await;
+    let ask = async |seconds: u64| {
+        let now = at(NOW + seconds);
+        let asked = reviewer.ask(&pod, now).await;
+        (asked.is_ok(), secured.connections.load(SeqCst))
+    };
+    assert_eq!(ask(0).await, (true, 1));
+    assert_eq!(ask(59).await, (true, 1));
+    assert_eq!(ask(60).await, (true, 2));
+    // The clock was set back.
+    assert_eq!(ask(0).await, (true, 3));
+    // Roots that lead elsewhere count at once.
+    let honest = std::fs::read_to_string(&secured.ca_file).unwrap();
+    let other = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(&secured.ca_file, other.cert.pem()).unwrap();
+    assert_eq!(ask(1).await, (false, 3));
+    std::fs::write(&secured.ca_file, honest).unwrap();
+    assert_eq!(ask(2).await, (true, 4));
+}
+
+/// A server that closes each connection after it has let one question in, and answers the next on
+/// another one.
+#[tokio::test]
+async fn a_question_on_a_connection_that_closes_is_asked_once_more() {
+    let (local, folder) = (LocalIssuer::start().await, tempfile::tempdir().unwrap());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let asked = Arc::<AtomicUsize>::default();
+    let counted = Arc::clone(&asked);
+    let body = vouched().to_string();
+    let answer = format!(
+        "HTTP/1.1 201 Created\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let answer = answer.clone();
+            let counted = Arc::clone(&counted);
+            tokio::spawn(async move {
+                read_question(&mut stream).await;
+                counted.fetch_add(1, SeqCst);
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                // It takes one more, and hangs up.
+                read_question(&mut stream).await;
+                counted.fetch_add(1, SeqCst);
+            });
+        }
+    });
+    let declared = reviewed(&local, &folder, &url, None);
+    let reviewer = Reviewer::new(declared.review.unwrap(), true);
+    let pod = a_pod(&local).await;
+    for wanted in [1, 3, 5] {
+        assert_eq!(reviewer.ask(&pod, at(NOW)).await, Ok(()));
+        assert_eq!(asked.load(SeqCst), wanted);
+    }
+    assert_eq!(reviewer.told().unanswered, 0);
+}
+
+/// Reads a question, which ends with its one closing of spec and itself.
+async fn read_question(stream: &mut (impl tokio::io::AsyncRead + Unpin)) {
+    let mut question = Vec::new();
+    while !question.ends_with(b"}}") {
+        let mut part = [0; 4096];
+        let read = stream.read(&mut part).await.unwrap();
+        question.extend_from_slice(&part[..read]);
+        if read == 0 {
+            return;
+        }
+    }
 }

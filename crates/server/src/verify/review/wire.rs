@@ -15,12 +15,12 @@ const API_VERSION: &str = "authentication.k8s.io/v1";
 const KIND: &str = "TokenReview";
 /// The extra of a user under which the authenticator of service accounts names the pod.
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
-/// What the authenticator of service accounts says of a token whose pod, node or account is gone:
-/// other errors are of the check and not of the pod.
-const GONE: [&str; 3] = [
+/// What the authenticator of service accounts says of a token whose pod it does not find, or finds to be
+/// deleted for a minute: Kubernetes `pkg/serviceaccount/claims.go`, in the words that 1.23 has already, and in
+/// older ones.
+const INVALIDATED: [&str; 2] = [
     "service account token has been invalidated",
-    "has been deleted",
-    "does not match claim",
+    "Token has been invalidated",
 ];
 /// How many names an explanation lists.
 const LISTED: usize = 8;
@@ -109,7 +109,7 @@ pub(super) fn judge(answer: &[u8], about: &PodToken) -> Result<(), Refusal> {
     let status = answer.status;
     if !status.authenticated {
         let said = said(&status.error, about);
-        if GONE.iter().any(|gone| status.error.contains(gone)) {
+        if is_gone(&status.error, about) {
             return Err(fell("status.authenticated", "true", "false").hint(said));
         }
         // It answers 201 also where it could not check.
@@ -148,6 +148,35 @@ pub(super) fn judge(answer: &[u8], about: &PodToken) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// Whether an error says that the pod or the account of this very token is gone. Other errors are of the
+/// check and not of the pod: a token that has expired, a key that was not found, a look-up that failed.
+/// Other authenticators of the same cluster have words of their own, which stand in the same error, so
+/// whatever names what is gone must name what this token does.
+///
+/// The texts are those of Kubernetes `pkg/serviceaccount/claims.go`, as it stands since tokens can be bound
+/// to nodes too (1.29): a pod in whose place another one of its name is, the same of its account, and an
+/// account that is being deleted, each in the words of today and in older ones. An account that is deleted altogether is told by what its
+/// look-up answers (`pkg/controller/serviceaccount/tokengetter.go`), which is passed on as it is. Nodes and
+/// secrets are looked up for tokens that are bound to no pod, which are no proof here.
+fn is_gone(error: &str, about: &PodToken) -> bool {
+    let [namespace, account, account_uid, pod_uid] = [
+        "namespace",
+        "serviceaccount",
+        "serviceaccount_uid",
+        "pod_uid",
+    ]
+    .map(|claim| about.claim(claim));
+    let named = [
+        format!("does not match service account pod ref claim ({pod_uid})"),
+        format!("does not match claim ({pod_uid})"),
+        format!("does not match claim ({account_uid})"),
+        format!(" {namespace}/{account} has been deleted"),
+        format!("serviceaccounts \"{account}\" not found"),
+    ];
+    let mut named = named.iter().map(String::as_str);
+    INVALIDATED.iter().any(|said| error.contains(said)) || named.any(|said| error.contains(said))
 }
 
 fn fell(field: &str, wanted: &str, got: &str) -> Refusal {

@@ -42,6 +42,7 @@ pub(super) fn read(body: &Map<String, Value>) -> Result<Over, Refusal> {
     Ok(Over {
         claims: texts.collect::<Result<Claims, _>>()?,
         job: None,
+        jobs: Vec::new(),
         said,
     })
 }

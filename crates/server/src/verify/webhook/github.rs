@@ -52,6 +52,7 @@ pub(super) fn read(
     Ok(Some(Over {
         claims,
         job,
+        jobs: Vec::new(),
         said: format!("{what} completed: {conclusion}"),
     }))
 }

@@ -43,6 +43,9 @@ pub struct Over {
     pub claims: Claims,
     /// The claim that names the one job that is over; none where all of the run is.
     pub job: Option<&'static str>,
+    /// The jobs of the run that are over by the same word, where it names them: each ends what is
+    /// its own, and is closed by itself, for a run that was over may go on by other jobs.
+    pub jobs: Vec<Over>,
     /// What the platform said, for a person.
     pub said: String,
 }

@@ -363,6 +363,7 @@ fn hash_of(key: &SearchKey) -> i64 {
         SearchKey::Proof(digest) => (b'p', digest.to_string()),
         SearchKey::Issuer(name) => (b'v', name.as_str().to_owned()),
         SearchKey::About(task) => (b'n', task.to_string()),
+        SearchKey::Uses(task) => (b'u', task.to_string()),
     };
     let mut bytes = vec![kind];
     bytes.extend_from_slice(text.as_bytes());
