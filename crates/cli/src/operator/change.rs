@@ -9,7 +9,7 @@ use dayfly_server::record::{moment, one_line};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::ends::{WouldEnd, block_line, head_lines, print_would};
+use super::ends::{WouldEnd, block_line, head_lines, is_not, print_would};
 use super::place::{At, PlaceArgs};
 use super::record::now;
 use super::{print, print_json};
@@ -87,6 +87,9 @@ pub(super) struct Ended {
     pub(super) last_possible_acceptance: Time,
     /// What keeps its series from starting again.
     pub(super) block: Option<String>,
+    /// Whether its series is blocked when it is found, because nothing could be read.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub(super) block_when_found: bool,
     /// None where the server could hand out none.
     pub(super) head: Option<String>,
     /// Whether it outlives a fall of the server.
@@ -143,7 +146,7 @@ pub(super) fn ended_line(ended: &Ended, reason: &str, now: Time) -> String {
         ended.cause.word(),
         one_line(reason.trim()),
         moment(ended.last_possible_acceptance, now),
-        block_line(ended.block.as_ref()),
+        block_line(ended.block.as_ref(), ended.block_when_found),
         unrecorded(ended.recorded),
         head_lines(ended.head.as_ref())
     )

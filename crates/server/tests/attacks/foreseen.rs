@@ -120,7 +120,7 @@ async fn the_end_of_a_task_is_foreseen() {
     assert_eq!(would.block, Some(on.clone()));
     let ended = world.app.operator_end(&tenant, task, &BY, "leaked").await;
     let ended = ended.unwrap();
-    assert_eq!(ended.block, Some(on.clone()));
+    assert_eq!(ended.block.on(), Some(&on));
     let blocks = world.app.blocks(&tenant).unwrap();
     assert!(blocks.iter().any(|block| block.on == on));
     let would = world.app.task_would_end(&tenant, task).unwrap_err();
@@ -150,7 +150,7 @@ async fn the_end_of_a_client_is_foreseen() {
     let done = world.app.end_client(&tenant, parsed(&root), true, &BY, "x");
     let (ended, on) = done.await.unwrap();
     assert!(ended.task_ended);
-    assert_eq!(whole.block, on);
+    assert_eq!(whole.block.as_ref(), on.on());
     let dry = would(&helper, false).unwrap_err().refusal.rule;
     let done = world
         .app
@@ -182,7 +182,8 @@ async fn the_end_of_an_instance_is_foreseen() {
     assert_eq!(counts(&foreseen), (0, 0, 0, 0));
     let done = world.app.end_instance(&tenant, &what, true, &BY, "x");
     let done = done.await.unwrap();
-    assert_eq!((foreseen.block, done.clients.len()), (done.block, 0));
+    assert_eq!(foreseen.block.as_ref(), done.block.on());
+    assert!(done.clients.is_empty());
     // Its own expiry is exact, as that of a client is.
     let what = any(instance);
     let done = world.app.end_instance(&tenant, &what, false, &BY, "x");
