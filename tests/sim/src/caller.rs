@@ -7,11 +7,11 @@ use aws_lc_rs::hmac;
 use dayfly_domain::access::AccessRequest;
 use dayfly_domain::{ClientId, Digest, Outcome};
 use dayfly_server::app::{
-    DelegateRequest, End, Ended, GrantRequest, Granted, Heard, KeyProof, NarrowRequest, Opened,
-    Presented, Refused, RenewRequest, Trail,
+    Deferred, DelegateRequest, End, Ended, GrantRequest, Granted, Heard, KeyProof, NarrowRequest,
+    Opened, Presented, Refused, RenewRequest, SubjectRequest, Trail,
 };
-use dayfly_server::verify::Entrance;
 use dayfly_server::verify::webhook::{Delivery, verify};
+use dayfly_server::verify::{Entrance, PersonToken};
 use dayfly_token::alg::Alg;
 use dayfly_token::client::{
     AssertionRequest, HandoverRequest, ProofRequest, client_assertion, dpop_proof, handover,
@@ -20,18 +20,22 @@ use dayfly_token::handover::Given;
 use dayfly_token::sign::SigningKey;
 use serde_json::json;
 
+use crate::model::Login;
+use crate::persons::{TASKS, id_token};
 use crate::world::{HOOK_SECRET, ISSUER, RESOURCE, RESOURCE_URL, Run, World, platform_token};
 
 /// How many keys all callers of a process share out: a key is dear to make and none is ever asked
 /// to be new.
 pub(crate) const KEYS: usize = 64;
 
-/// A job of a platform that comes with a token, before anything was granted to it.
+/// A job of a platform, or a person, that comes with a token, before anything was granted to it.
 #[derive(Clone)]
 pub(crate) struct Caller {
     /// The key it holds; none asks for a bearer token.
     pub(crate) key: Option<&'static SigningKey>,
-    pub(crate) token: Arc<str>,
+    token: Arc<str>,
+    /// The token of the person on whose behalf it comes.
+    subject: Option<Arc<str>>,
 }
 
 /// A client that was granted something.
@@ -46,6 +50,34 @@ impl Caller {
         Self {
             key: Some(key_of(key)),
             token: platform_token(world.now(), repository, &run, &unique()).into(),
+            subject: None,
+        }
+    }
+
+    /// Whoever comes with this token.
+    #[cfg(test)]
+    pub(crate) fn by(token: &str, key: usize) -> Self {
+        Self {
+            key: Some(key_of(key)),
+            token: token.into(),
+            subject: None,
+        }
+    }
+
+    /// A person who has logged in.
+    pub(crate) fn person(world: &World, login: Login, key: usize) -> Self {
+        Self {
+            key: Some(key_of(key)),
+            token: id_token(world.now(), login, TASKS).into(),
+            subject: None,
+        }
+    }
+
+    /// The same on behalf of a person who has logged in.
+    pub(crate) fn on_behalf_of(self, world: &World, login: Login) -> Self {
+        Self {
+            subject: Some(id_token(world.now(), login, TASKS).into()),
+            ..self
         }
     }
 
@@ -56,27 +88,44 @@ impl Caller {
 
     /// Asks for a first credential, for reading and publishing.
     pub(crate) async fn ask(&self, world: &World) -> Result<Granted, Refused> {
+        match self.open(world, false).await? {
+            Opened::Granted(granted) => Ok(granted),
+            Opened::Deferred(deferred) => panic!("nobody asked for {deferred:?}"),
+        }
+    }
+
+    /// Asks for the same where people must be asked first.
+    pub(crate) async fn request(&self, world: &World) -> Result<Deferred, Refused> {
+        match self.open(world, true).await? {
+            Opened::Deferred(deferred) => Ok(deferred),
+            Opened::Granted(granted) => panic!("nobody was asked for {granted:?}"),
+        }
+    }
+
+    async fn open(&self, world: &World, deferrable: bool) -> Result<Opened, Refused> {
         let header = self
             .key
             .map(|key| proof(world, key, "POST", "/token", None));
+        let subject = self.subject.as_deref().map(|token| SubjectRequest {
+            token,
+            kind: PersonToken::IdToken,
+        });
         let request = GrantRequest {
-            entrance: Entrance::Assertion,
+            entrance: if subject.is_some() {
+                Entrance::ActorToken
+            } else {
+                Entrance::Assertion
+            },
             token: &self.token,
-            subject: None,
+            subject,
             workload: None,
             access: wanted(),
             digest: Digest([7; 32]),
             key_proof: header.as_deref().map(|header| at_token(header)),
-            deferrable: false,
+            deferrable,
         };
-        let opened = world
-            .app
-            .grant(&world.tenant, &request, &mut trail("token"))
-            .await?;
-        match opened {
-            Opened::Granted(granted) => Ok(granted),
-            Opened::Deferred(deferred) => panic!("nobody asked for {deferred:?}"),
-        }
+        let (app, tenant) = (&world.app, &world.tenant);
+        app.grant(tenant, &request, &mut trail("token")).await
     }
 
     pub(crate) const fn client(&self, granted: &Granted) -> Client {
@@ -291,7 +340,7 @@ fn wanted() -> AccessRequest {
     }
 }
 
-const fn at_token(header: &str) -> KeyProof<'_> {
+pub(crate) const fn at_token(header: &str) -> KeyProof<'_> {
     KeyProof {
         header,
         method: "POST",
@@ -324,7 +373,7 @@ pub(crate) fn trail(asked: &'static str) -> Trail {
 }
 
 /// A DPoP proof (RFC 9449, section 4.2).
-fn proof(
+pub(crate) fn proof(
     world: &World,
     key: &SigningKey,
     method: &str,

@@ -11,16 +11,20 @@
 
 mod backend;
 mod caller;
+mod face;
 #[cfg(test)]
 mod interleave;
 mod model;
 mod operation;
+mod persons;
+mod reached;
 mod record;
 mod run;
 mod shrink;
 mod simulate;
 #[cfg(test)]
 mod threads;
+mod waiting;
 mod world;
 
 use std::process::ExitCode;
@@ -37,8 +41,8 @@ fn main() -> ExitCode {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
-    simulation.demand();
-    println!("{simulation:?}: all agree");
+    let reached = simulation.demand();
+    println!("{simulation:?}: all agree; {reached:?}");
     ExitCode::SUCCESS
 }
 

@@ -4,10 +4,13 @@
 /// means something however many before it are left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
-    /// A job of a new run asks.
+    /// A job of a new run asks, where people are concerned on behalf of somebody who logged in so
+    /// many seconds ago, or that person.
     Start {
         workload: usize,
         key: usize,
+        who: usize,
+        ago: u64,
     },
     /// A job of the run of a task that is known asks: in that attempt, or one before or after it.
     Job {
@@ -43,6 +46,14 @@ pub(crate) enum Operation {
         next: bool,
     },
     Unblock(usize),
+    /// An operator blocks the key of a task, which stays open.
+    Block(usize),
+    /// What people decide, and what is said of them.
+    People(People),
+    /// The server looks for what a person should look at.
+    Look,
+    /// Days pass.
+    Days(u64),
     Offboard(usize),
     Restore(usize),
     Disable(usize),
@@ -66,6 +77,33 @@ pub(crate) enum Operation {
     Restart,
     /// The next commit fails in the course of this.
     Failing(Failure, Box<Operation>),
+}
+
+/// What people decide of requests, and what is said of people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum People {
+    /// A request that waits for people once more, as after an answer that got lost.
+    RequestAgain(usize),
+    /// Somebody approves it.
+    Approve { request: usize, who: usize },
+    /// Somebody denies it, or whoever is at the machine itself.
+    Deny { request: usize, who: Option<usize> },
+    /// Who asked takes it back.
+    TakeBack(usize),
+    /// Who asked asks on, and fetches what was approved: when it is time, or at once.
+    Poll { request: usize, patient: bool },
+    /// The provider says, so many seconds late, of what happened so many before, that a session of
+    /// somebody is over or the account gone.
+    Say {
+        who: usize,
+        late: u64,
+        before: u64,
+        gone: bool,
+    },
+    /// What it said before, once more.
+    SayAgain(usize),
+    /// Somebody who is out is let in again.
+    LetIn(usize),
 }
 
 /// How a commit fails.
@@ -113,6 +151,15 @@ const WEIGHED: &[Weighed] = &[
     (130, |dice| Operation::Start {
         workload: dice.place(),
         key: dice.place(),
+        who: dice.place(),
+        ago: dice.below(2) * dice.below(1200),
+    }),
+    // What people are concerned with stands last among them.
+    (60, |dice| Operation::Start {
+        workload: 4 + dice.place() % 4,
+        key: dice.place(),
+        who: dice.place(),
+        ago: dice.below(2) * dice.below(1200),
     }),
     (90, |dice| Operation::Job {
         task: dice.place(),
@@ -141,6 +188,41 @@ const WEIGHED: &[Weighed] = &[
         next: dice.below(4) == 0,
     }),
     (5, |dice| Operation::Unblock(dice.place())),
+    (8, |dice| Operation::Block(dice.place())),
+    (8, |dice| {
+        Operation::People(People::RequestAgain(dice.place()))
+    }),
+    (60, |dice| {
+        Operation::People(People::Approve {
+            request: dice.place(),
+            who: dice.place(),
+        })
+    }),
+    (6, |dice| {
+        Operation::People(People::Deny {
+            request: dice.place(),
+            who: (dice.below(3) > 0).then(|| dice.place()),
+        })
+    }),
+    (4, |dice| Operation::People(People::TakeBack(dice.place()))),
+    (60, |dice| {
+        Operation::People(People::Poll {
+            request: dice.place(),
+            patient: dice.below(6) > 0,
+        })
+    }),
+    (12, |dice| {
+        Operation::People(People::Say {
+            who: dice.place(),
+            late: dice.below(2) * dice.below(600),
+            before: dice.below(600),
+            gone: dice.below(3) == 0,
+        })
+    }),
+    (6, |dice| Operation::People(People::SayAgain(dice.place()))),
+    (14, |dice| Operation::People(People::LetIn(dice.place()))),
+    (8, |_| Operation::Look),
+    (2, |dice| Operation::Days([1, 2, 31][dice.place() % 3])),
     (3, |dice| Operation::Offboard(dice.place())),
     (9, |dice| Operation::Restore(dice.place())),
     (3, |dice| Operation::Disable(dice.place())),
@@ -166,8 +248,15 @@ const WEIGHED: &[Weighed] = &[
     (30, |_| Operation::Sweep),
     (2, |_| Operation::Restart),
     (24, |dice| {
-        let failure = [Failure::Refused, Failure::Lost, Failure::Kept][dice.place() % 3];
-        Operation::Failing(failure, Box::new(failing(dice)))
+        let operation = failing(dice);
+        Operation::Failing(failure(dice), Box::new(operation))
+    }),
+    (10, |dice| {
+        let operation = Operation::People(People::Poll {
+            request: dice.place(),
+            patient: true,
+        });
+        Operation::Failing(failure(dice), Box::new(operation))
     }),
 ];
 
@@ -182,6 +271,10 @@ pub(crate) fn draw(dice: &mut Dice) -> Operation {
         at -= weight;
     }
     Operation::Sweep
+}
+
+fn failure(dice: &mut Dice) -> Failure {
+    [Failure::Refused, Failure::Lost, Failure::Kept][dice.place() % 3]
 }
 
 /// One whose commit may fail: of these it is known what the server must make of that.
@@ -201,6 +294,15 @@ fn failing(dice: &mut Dice) -> Operation {
             | Operation::EndOwner(_)
             | Operation::EndWorkload(_)
             | Operation::Cancel { .. }
+            | Operation::Block(_)
+            | Operation::People(
+                People::Approve { .. }
+                | People::Deny { .. }
+                | People::TakeBack(_)
+                | People::Poll { .. }
+                | People::Say { .. }
+                | People::SayAgain(_),
+            )
             | Operation::Offboard(_)
             | Operation::Disable(_)
             | Operation::Freeze
@@ -210,6 +312,9 @@ fn failing(dice: &mut Dice) -> Operation {
             | Operation::Introspect(_)
             | Operation::Beat(_)
             | Operation::Unblock(_)
+            | Operation::People(People::RequestAgain(_) | People::LetIn(_))
+            | Operation::Look
+            | Operation::Days(_)
             | Operation::Restore(_)
             | Operation::Enable(_)
             | Operation::Unfreeze

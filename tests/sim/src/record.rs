@@ -74,7 +74,6 @@ pub(crate) fn is_open(store: &dyn Store, task: TaskId) -> bool {
 }
 
 /// A leaf of an entry.
-#[cfg(test)]
 pub(crate) fn leaf(entry: &StoredEntry) -> serde_json::Value {
     serde_json::from_str(&entry.leaf).unwrap()
 }

@@ -1,21 +1,30 @@
 //! A run: operations on a server and on the model beside it, compared after each.
 
+mod approvals;
 mod callers;
+mod findings;
 mod people;
+mod signals;
 
 use std::sync::Arc;
 
 use dayfly_domain::{TaskId, Time};
 use dayfly_server::app::{Contained, Refused};
+use dayfly_server::verify::KeyCache;
 use dayfly_store::clock::{Clock as _, ManualClock};
 use tempfile::TempDir;
 
 use crate::backend::{Backend, Kind};
-use crate::caller::{Caller, Client, is_active};
-use crate::model::{CHILDREN, DEPTH, Model, WORKLOADS, Workload};
-use crate::operation::{Dice, Failure, Operation};
+use crate::caller::{Caller, Client, KEYS, is_active};
+use crate::face::Face;
+use crate::model::{Login, Model, OWNERS, Proof, WORKLOADS};
+use crate::operation::{Dice, Failure, Operation, People};
+use crate::persons::{PEOPLE, Word};
+use crate::reached::{Place, Reached};
 use crate::record;
-use crate::world::{BEGIN, DECLARED, Run, World, folder, workload};
+use crate::world::{BEGIN, DECLARED, Run, World, folder, people};
+use approvals::{Asking, Request};
+use findings::Looked;
 
 /// After how many operations everything is compared, and the whole ledger checked.
 const COMPARED: usize = 64;
@@ -34,6 +43,14 @@ struct Running {
     model: Model,
     parties: Vec<Party>,
     held: Vec<Held>,
+    /// What waits for people, and what was said of them.
+    requests: Vec<Request>,
+    words: Vec<Word>,
+    /// Where people from elsewhere come in, and the keys that they are known by.
+    face: Face,
+    keys: KeyCache,
+    looked: Looked,
+    reached: Reached,
     /// The run that comes next.
     next_run: u64,
     /// Which of what is held is looked at after an operation.
@@ -49,6 +66,10 @@ pub(crate) enum Lie {
     None,
     /// It takes a revocation for nothing.
     RevocationsAreNothing,
+    /// It takes a word about a person for nothing.
+    WordsAreNothing,
+    /// It takes one approval for enough.
+    OneApproves,
 }
 
 /// A client that came in by a proof.
@@ -73,7 +94,7 @@ struct Held {
 }
 
 /// Runs operations one after the other; an error says which does not agree with the model.
-pub(crate) async fn run(kind: Kind, operations: &[Operation], lie: Lie) -> Verdict {
+pub(crate) async fn run(kind: Kind, operations: &[Operation], lie: Lie) -> Result<Reached, String> {
     let mut running = Running::new(kind, lie).await;
     for (at, operation) in operations.iter().enumerate() {
         let told = |why: String| format!("operation {at}, {operation:?}: {why}");
@@ -83,7 +104,8 @@ pub(crate) async fn run(kind: Kind, operations: &[Operation], lie: Lie) -> Verdi
     running.compare_all()?;
     // What is held is in no entry yet.
     running.settle().await?;
-    record::check(running.world.app.store())
+    record::check(running.world.app.store())?;
+    Ok(running.reached)
 }
 
 impl Running {
@@ -94,7 +116,15 @@ impl Running {
         let backend = Backend::open(kind, folder.path(), &clock);
         let world = World::open(folder, clock, backend.store()).await;
         world.app.sweep().await;
+        let keys = KeyCache::new();
+        let face = Face::open(&world, &keys);
         Self {
+            requests: Vec::new(),
+            words: Vec::new(),
+            face,
+            keys,
+            looked: Looked::default(),
+            reached: Reached::default(),
             world,
             backend,
             model,
@@ -109,14 +139,14 @@ impl Running {
 
     async fn step(&mut self, operation: &Operation) -> Verdict {
         match operation {
-            Operation::Start { workload, key } => {
-                let run = Run {
-                    id: self.next_run,
-                    attempt: 1,
-                    job: 1,
-                };
-                self.next_run += 1;
-                self.ask(workload % WORKLOADS.len(), run, *key).await
+            Operation::Start {
+                workload,
+                key,
+                who,
+                ago,
+            } => {
+                let asking = self.asking(*workload, *key, *who, *ago);
+                self.ask(asking).await
             }
             Operation::Job {
                 task,
@@ -144,6 +174,10 @@ impl Running {
             }
             Operation::Cancel { task, next } => self.cancel(*task, *next).await,
             Operation::Unblock(place) => self.unblock(*place).await,
+            Operation::Block(place) => self.block(*place).await,
+            Operation::People(act) => self.step_of_people(act).await,
+            Operation::Look => self.look_around().await,
+            Operation::Days(days) => self.pass_days(*days).await,
             Operation::Offboard(place) | Operation::Disable(place) => {
                 let owner = matches!(operation, Operation::Offboard(_));
                 self.contain(contained(owner, *place)).await
@@ -170,6 +204,61 @@ impl Running {
         }
     }
 
+    /// What people decide, and what is said of them.
+    async fn step_of_people(&mut self, act: &People) -> Verdict {
+        match act {
+            People::RequestAgain(place) => self.request_again(*place).await,
+            People::Approve { request, who } => self.approve(*request, *who).await,
+            People::Deny { request, who } => self.deny(*request, *who).await,
+            People::TakeBack(place) => self.take_back(*place).await,
+            People::Poll { request, patient } => self.poll(*request, *patient).await,
+            People::Say {
+                who,
+                late,
+                before,
+                gone,
+            } => self.say((*who, *late, *before, *gone)).await,
+            People::SayAgain(place) => self.say_again(*place).await,
+            People::LetIn(place) => self.let_in(*place).await,
+        }
+    }
+
+    /// Who asks for a new task: a job, one on behalf of a person, or a person who has logged in.
+    fn asking(&mut self, workload: usize, key: usize, who: usize, ago: u64) -> Asking {
+        let workload = workload % WORKLOADS.len();
+        let proof = WORKLOADS[workload].proof;
+        let now = self.model.now;
+        let login = |who| Login::ago(who, now, ago);
+        let person = match proof {
+            Proof::Job => None,
+            // One number more is nobody.
+            Proof::Agent => Some(who % (PEOPLE.len() + 1))
+                .filter(|who| *who < PEOPLE.len())
+                .map(login),
+            Proof::Person => Some(login(who % PEOPLE.len())),
+        };
+        let run = match person {
+            // A person's series is the person, and each login of theirs is a task.
+            Some(login) if proof == Proof::Person => Run {
+                id: login.who as u64,
+                attempt: 1,
+                job: login.at.seconds(),
+            },
+            Some(_) | None => Run {
+                id: self.next_run,
+                attempt: 1,
+                job: 1,
+            },
+        };
+        self.next_run += 1;
+        Asking {
+            workload,
+            run,
+            person,
+            key: key % KEYS,
+        }
+    }
+
     /// An operation whose commit fails.
     async fn fail_in(&mut self, failure: Failure, operation: &Operation) -> Verdict {
         if self.backend.fail(failure) {
@@ -180,6 +269,9 @@ impl Running {
         self.failing = None;
         if !self.is_clear() {
             self.model.blur();
+        }
+        if failure == Failure::Kept {
+            self.doubt_counts();
         }
         done
     }
@@ -268,6 +360,9 @@ impl Running {
         }
         let ended = self.model.tasks.keys().filter(|id| !open.contains(id));
         for id in ended.copied().collect::<Vec<_>>() {
+            let task = &self.model.tasks[&id];
+            let expired = !task.ended && !task.is_opened();
+            self.reached.count_if(expired, Place::Expired);
             self.model.end_task(id);
         }
         Ok(())
@@ -282,6 +377,9 @@ impl Running {
         );
         self.backend = fallen.crashed(folder.path(), &clock);
         self.world = World::open(folder, clock, self.backend.store()).await;
+        self.face = Face::open(&self.world, &self.keys);
+        self.forget_polls();
+        self.doubt_counts();
         self.model.blur();
         self.model.hear();
         self.moved(false).await
@@ -351,7 +449,7 @@ fn nth_at<T: Clone>(list: &[T], place: usize) -> Option<(usize, T)> {
 
 fn contained(owner: bool, place: usize) -> Contained {
     if owner {
-        let of = ["team", "others"][place % 2];
+        let (of, _) = OWNERS[place % OWNERS.len()];
         Contained::Owner(of.parse().unwrap())
     } else {
         let of = WORKLOADS[place % WORKLOADS.len()].name;
@@ -361,31 +459,9 @@ fn contained(owner: bool, place: usize) -> Contained {
 
 /// The declared state of a model.
 fn declared(model: &Model) -> String {
-    let mut declared = DECLARED.to_owned();
-    for at in &model.declared {
-        let Workload {
-            name,
-            owner,
-            repository,
-            joins,
-            linger,
-            bearer,
-            delegates,
-        } = WORKLOADS[*at];
-        let mut more = format!("linger = \"{}s\"\n", linger.seconds());
-        more += "heartbeat = { mode = \"auto\", every = \"30s\", grace = \"5m\" }\n";
-        if joins {
-            more += "task = \"run\"\nrepeat = \"join\"\n";
-        }
-        if delegates {
-            more += &format!(
-                "delegation = {{ depth = {DEPTH}, clients = {CHILDREN}, to = [\"self\"] }}\n"
-            );
-        }
-        if bearer {
-            more += "token = { ttl = \"5m\", binding = \"optional\" }\n";
-        }
-        declared += &workload(name, owner, repository, &more);
-    }
-    declared
+    let workloads = model.declared.iter().map(|at| WORKLOADS[*at].declared());
+    [DECLARED.to_owned(), people()]
+        .into_iter()
+        .chain(workloads)
+        .collect()
 }

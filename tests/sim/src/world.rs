@@ -18,6 +18,8 @@ use dayfly_token::sign::SigningKey;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::persons::{EVENTS, TASKS, provider};
+
 /// When every world begins: a multiple of every bucket of time that the server counts in.
 pub(crate) const BEGIN: Time = Time::from_seconds(1_800_000_000);
 /// The issuer of the one tenant.
@@ -41,25 +43,55 @@ webhook_secret_file = "hook.secret"
 [owner.team]
 name    = "Team"
 contact = "team@example.com"
+members = ["sub:ada", "sub:bob", "sub:cyd"]
 
 [owner.others]
 name    = "Others"
 contact = "others@example.com"
+members = ["sub:cyd", "sub:dan"]
 
 [resource.artifacts]
 url = "https://artifacts.example/api"
 secret_file = "artifacts.secret"
 "#;
 
-/// The declaration of a workload.
+/// The declaration of whose people are believed, and of who says that they are gone.
+pub(crate) fn people() -> String {
+    let provider = provider();
+    format!(
+        r#"
+[issuer.staff]
+kind = "oidc"
+url = "{provider}"
+jwks = {{ file = "jwks.json" }}
+audience = "{TASKS}"
+people = true
+allow_private = true
+
+[signals.idp]
+issuer = "{EVENTS}"
+jwks = {{ file = "jwks.json" }}
+people = "staff"
+operators = "{provider}"
+push = {{ secret_file = "events.secret" }}
+"#
+    )
+}
+
+/// The declaration of a workload of jobs.
 pub(crate) fn workload(name: &str, owner: &str, repository: u64, more: &str) -> String {
+    let of_jobs = format!("match = {{ issuer = \"github\", repository_id = \"{repository}\" }}");
+    workload_of("ci", name, owner, &format!("{of_jobs}\n{more}"))
+}
+
+/// The declaration of a workload of this kind.
+pub(crate) fn workload_of(kind: &str, name: &str, owner: &str, more: &str) -> String {
     format!(
         r#"
 [workload.{name}]
 owner   = "{owner}"
-kind    = "ci"
+kind    = "{kind}"
 purpose = "simulated"
-match   = {{ issuer = "github", repository_id = "{repository}" }}
 access  = [
   {{ resource = "artifacts", type = "artifact", actions = ["read"], identifier = "octo/*", scope = "read" }},
   {{ resource = "artifacts", type = "artifact", actions = ["read", "publish"], identifier = "octo/*", scope = "publish" }},
@@ -92,7 +124,7 @@ impl World {
             context: TenantContext {
                 issuer: ISSUER.to_owned(),
                 bounds: config::Bounds::default(),
-                operators: None,
+                operators: Some(provider().to_owned()),
             },
             proofs: ProofBounds::default(),
             keys: Arc::new(KeyCache::new()),
@@ -147,11 +179,10 @@ pub(crate) fn folder(declared: &str) -> Arc<TempDir> {
     let policies = tenant.join("policies");
     std::fs::create_dir_all(&policies).unwrap();
     let write = |name: &str, text: &str| std::fs::write(tenant.join(name), text).unwrap();
-    let jwk = platform().public_jwk().published(KID, Alg::Es256);
-    write("jwks.json", &json!({ "keys": [jwk] }).to_string());
+    write("jwks.json", &key_set());
     write("artifacts.secret", "secret of artifacts\n");
     write("hook.secret", HOOK_SECRET);
-    write("events.secret", "the-secret-of-events\n");
+    write("events.secret", "the-secret-of-the-providers-events\n");
     write("tenant.toml", declared);
     std::fs::write(
         policies.join("baseline.cedar"),
@@ -159,6 +190,12 @@ pub(crate) fn folder(declared: &str) -> Arc<TempDir> {
     )
     .unwrap();
     Arc::new(folder)
+}
+
+/// The keys of the platform, of the people's provider and of its events.
+pub(crate) fn key_set() -> String {
+    let jwk = platform().public_jwk().published(KID, Alg::Es256);
+    json!({ "keys": [jwk] }).to_string()
 }
 
 fn tenant_folder(folder: &Path) -> std::path::PathBuf {
@@ -190,7 +227,7 @@ pub(crate) fn platform_token(now: Time, repository: u64, run: &Run, jti: &str) -
     signed("JWT", &claims)
 }
 
-/// A token with these claims, by the key that every world trusts.
+/// A token of this type with these claims, by the one key that all issuers have here.
 pub(crate) fn signed(typ: &str, claims: &Value) -> String {
     let header = json!({ "typ": typ, "kid": KID }).as_object().cloned();
     platform()

@@ -9,7 +9,7 @@ use dayfly_server::record::{moment, one_line};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::ends::{WouldEnd, block_line, head_lines, print_would};
+use super::ends::{WouldEnd, block_line, head_lines, is_not, print_would};
 use super::place::{At, PlaceArgs};
 use super::record::now;
 use super::{print, print_json};
@@ -87,6 +87,9 @@ pub(super) struct Ended {
     pub(super) last_possible_acceptance: Time,
     /// What keeps its series from starting again.
     pub(super) block: Option<String>,
+    /// Whether its series is blocked when it is found, because nothing could be read.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub(super) block_when_found: bool,
     /// None where the server could hand out none.
     pub(super) head: Option<String>,
     /// Whether it outlives a fall of the server.
@@ -143,18 +146,10 @@ pub(super) fn ended_line(ended: &Ended, reason: &str, now: Time) -> String {
         ended.cause.word(),
         one_line(reason.trim()),
         moment(ended.last_possible_acceptance, now),
-        block_of(ended),
+        block_line(ended.block.as_ref(), ended.block_when_found),
         unrecorded(ended.recorded),
         head_lines(ended.head.as_ref())
     )
-}
-
-/// What keeps the series of a task from starting again. Where nothing can be read it is not known yet.
-fn block_of(ended: &Ended) -> String {
-    if ended.block.is_none() {
-        return "its series is blocked when it is found, once the ledger can be read\n".to_owned();
-    }
-    block_line(ended.block.as_ref(), false)
 }
 
 pub(super) async fn unblock(args: &UnblockArgs, at: At<'_>) -> Result<ExitCode> {

@@ -359,7 +359,7 @@ pub(super) fn block_line(block: Option<&String>, when_found: bool) -> String {
             one_line(on)
         ),
         None if when_found => {
-            "its instance is blocked where it is found, once the ledger can be read\n".to_owned()
+            "it does not start again: the block is set where it is found, once the ledger can be read\n".to_owned()
         }
         None => String::new(),
     }
@@ -369,7 +369,7 @@ pub(super) fn block_line(block: Option<&String>, when_found: bool) -> String {
     clippy::trivially_copy_pass_by_ref,
     reason = "serde hands over a reference"
 )]
-const fn is_not(when_found: &bool) -> bool {
+pub(super) const fn is_not(when_found: &bool) -> bool {
     !*when_found
 }
 

@@ -49,7 +49,7 @@ pub enum Blocking {
     Nothing,
     /// This.
     On(BlockOn),
-    /// The instance, wherever it is found once the ledger can be read.
+    /// The instance, or the series of the task, where it is found once the ledger can be read.
     WhenFound,
 }
 

@@ -1,12 +1,13 @@
 //! Ends by a client itself: of the client and its subtree, or of the whole task by a root client.
 
 use dayfly_domain::{
-    BlockOn, Cause, ClientId, ClientState, Command, EndClient, EndTask, Event, Moved, Outcome,
-    Refusal, Rule, Span, Sweep, Task, TaskId, TaskState, Time, decide,
+    Cause, ClientId, ClientState, Command, EndClient, EndTask, Event, Moved, Outcome, Refusal,
+    Rule, Span, Sweep, Task, TaskId, TaskState, Time, decide,
 };
 use dayfly_store::OpenTask;
 
 use super::authenticate::{OwnToken, Presented, ended, same_task};
+use super::cut::Blocking;
 use super::ending::recorded;
 use super::refuse::{Refused, Trail, unavailable};
 use super::{App, Tenant};
@@ -54,8 +55,8 @@ pub struct Ended {
     pub last_possible_acceptance: Time,
     /// Whether the whole task has ended.
     pub task_ended: bool,
-    /// The block on its series that the end of a task by hand has set.
-    pub block: Option<BlockOn>,
+    /// What the end of a task by hand keeps from starting again: its series.
+    pub block: Blocking,
     /// A signed head of the ledger: of one that holds the end, or the last one before it while the
     /// ledger is stalled; none where no head can be handed out.
     pub head: Option<String>,
@@ -307,7 +308,7 @@ pub(super) fn answer(task: &Task, end: End) -> Result<Ended, Refusal> {
         at,
         last_possible_acceptance: acceptable_until.unwrap_or(at).max(at),
         task_ended,
-        block: None,
+        block: Blocking::Nothing,
         head: None,
         recorded: true,
     })

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::actor::{Actor, Signature};
 use super::authenticate::ended;
 use super::contain::Containment;
-use super::cut::block_on;
+use super::cut::{Blocking, block_on};
 use super::end::{ATTEMPTS, End, Ended, answer};
 use super::ending::{block_series, series_of};
 use super::plan::drafted;
@@ -66,7 +66,7 @@ impl App {
                 Ok(done) => {
                     let answer = self.with_head(tenant, answer);
                     return Ok(Ended {
-                        block: Some(on),
+                        block: Blocking::On(on),
                         recorded: done.is_durable(),
                         ..answer
                     });
@@ -121,7 +121,8 @@ impl App {
     }
 
     /// Blocks a run or an instance that may not have started yet. What is open of it stays open,
-    /// and gets nothing further. A block that stands already stays as it is.
+    /// and gets nothing further; a series keeps others out and says nothing of what is open
+    /// (docs/decisions/0038). A block that stands already stays as it is.
     ///
     /// # Errors
     /// The refusal: it is blocked by a command of its own, nobody declared vouches for it, or the

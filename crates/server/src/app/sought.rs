@@ -92,6 +92,7 @@ impl App {
             .await;
         Ok(Ended {
             task_ended: true,
+            block: Blocking::WhenFound,
             ..ended
         })
     }
@@ -120,7 +121,7 @@ impl App {
             // None of its credentials outlives the longest window there is.
             last_possible_acceptance: at + tenant.context().bounds.window_max,
             task_ended: false,
-            block: None,
+            block: Blocking::Nothing,
             head: self.last_head_note(tenant),
             recorded,
         }

@@ -120,7 +120,7 @@ impl What {
             ),
             Self::NearBound {
                 workload, bound, ..
-            } => beyond(workload, *bound),
+            } => make_room(workload, *bound),
             Self::ProofByTwoKeys {
                 workload, refusal, ..
             } => format!(
@@ -132,28 +132,6 @@ impl What {
                     .to_owned()
             }
         }
-    }
-}
-
-/// What is to be done about a bound that is nearly reached.
-fn beyond(workload: &Name, bound: Bound) -> String {
-    match bound {
-        Bound::Open | Bound::StartsPerHour => format!(
-            "raise `{}` of [workload.{workload}], or find out why it runs so often: `dayfly task list --workload {workload}`",
-            bound.key()
-        ),
-        Bound::Clients => format!(
-            "give the jobs of {workload} tasks of their own, or raise `{}` in dayfly.toml",
-            bound.key()
-        ),
-        Bound::Children => format!(
-            "raise `{}` of [workload.{workload}], or have its jobs hand over less often",
-            bound.key()
-        ),
-        Bound::Credentials => format!(
-            "have the jobs of {workload} keep a credential until it is nearly over, or raise `{}` in dayfly.toml",
-            bound.key()
-        ),
     }
 }
 
@@ -204,6 +182,28 @@ fn unused(workload: &Name, idle_since: Time, ran: bool) -> String {
         format!("no task of {workload} started since {day}")
     } else {
         format!("no task of {workload} ever started, and it is known since {day}")
+    }
+}
+
+/// How a workload gets further away from a bound.
+fn make_room(workload: &Name, bound: Bound) -> String {
+    match bound {
+        Bound::Open | Bound::StartsPerHour => format!(
+            "raise `{}` of [workload.{workload}], or find out why it runs so often: `dayfly task list --workload {workload}`",
+            bound.key()
+        ),
+        Bound::Clients => format!(
+            "give the jobs of {workload} tasks of their own, or raise `{}` in dayfly.toml",
+            bound.key()
+        ),
+        Bound::Children => format!(
+            "raise `{}` of [workload.{workload}], or have its jobs hand over less often",
+            bound.key()
+        ),
+        Bound::Credentials => format!(
+            "have the jobs of {workload} keep a credential until it is nearly over, or raise `{}` in dayfly.toml",
+            bound.key()
+        ),
     }
 }
 

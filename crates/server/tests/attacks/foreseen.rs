@@ -120,7 +120,7 @@ async fn the_end_of_a_task_is_foreseen() {
     assert_eq!(would.block, Some(on.clone()));
     let ended = world.app.operator_end(&tenant, task, &BY, "leaked").await;
     let ended = ended.unwrap();
-    assert_eq!(ended.block, Some(on.clone()));
+    assert_eq!(ended.block.on(), Some(&on));
     let blocks = world.app.blocks(&tenant).unwrap();
     assert!(blocks.iter().any(|block| block.on == on));
     let would = world.app.task_would_end(&tenant, task).unwrap_err();
@@ -183,7 +183,7 @@ async fn the_end_of_an_instance_is_foreseen() {
     let done = world.app.end_instance(&tenant, &what, true, &BY, "x");
     let done = done.await.unwrap();
     assert_eq!(foreseen.block.as_ref(), done.block.on());
-    assert_eq!(done.clients.len(), 0);
+    assert!(done.clients.is_empty());
     // Its own expiry is exact, as that of a client is.
     let what = any(instance);
     let done = world.app.end_instance(&tenant, &what, false, &BY, "x");

@@ -91,7 +91,8 @@ async fn a_request_for_approval_tells_whom_to_ask_what_for_and_where() {
         assert_eq!(letter["data"]["text"], text.as_str());
         assert_eq!(letter["data"]["contact"], "team@example.com");
         assert_eq!(letter["data"]["owner"], "team");
-        let members: Vec<&String> = letter["data"].as_object().unwrap().keys().collect();
+        let mut members: Vec<&String> = letter["data"].as_object().unwrap().keys().collect();
+        members.sort();
         let all = [
             "contact",
             "expires",

@@ -219,9 +219,13 @@ async fn only_what_is_open_and_not_over_can() {
     sweep_for(&world, 300).await;
     world.wait(1);
     assert!(world.is_open(&silent.task));
-    assert_eq!(ids(&world), [open.task.clone()]);
+    assert_eq!(ids(&world), [open.task.as_str()]);
     world.approve(&waiting, "mona").await.unwrap();
-    assert_eq!(ids(&world), [open.task.clone()], "approved and not fetched");
+    assert_eq!(
+        ids(&world),
+        [open.task.as_str()],
+        "approved and not fetched"
+    );
     assert_eq!(world.poll(&waiting).await.status, 200);
     assert_eq!(
         ids(&world),
@@ -230,7 +234,7 @@ async fn only_what_is_open_and_not_over_can() {
     world.wait(3300);
     assert_eq!(
         ids(&world),
-        [waiting.task.clone()],
+        [waiting.task.as_str()],
         "the deadline of the other"
     );
 }

@@ -109,9 +109,8 @@ impl World {
         let ended = self.app.end_client(&tenant, client, true, &BY, "leaked");
         match ended.await {
             Ok((_, on)) => {
-                let on = on.on().cloned();
-                assert_eq!(would.unwrap().block, on);
-                Ok(on.unwrap())
+                assert_eq!(would.unwrap().block.as_ref(), on.on());
+                Ok(on.on().unwrap().clone())
             }
             Err(refused) => {
                 let rule = refused.refusal.rule;

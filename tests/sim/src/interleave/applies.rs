@@ -11,6 +11,8 @@ use crate::caller::{Caller, Client, is_active};
 use crate::world::{Run, World};
 
 const BY: Actor = Actor::Local { uid: 0 };
+/// How many workloads are declared in `explore`.
+const DECLARED: usize = 6;
 const STARTS: usize = 0;
 const APPLIES: usize = 1;
 
@@ -121,11 +123,11 @@ impl Scene for Removal {
             played.check_late_answers(APPLIES);
             let late = party.caller.ask(world).await;
             assert!(late.is_err(), "{late:?}");
-            assert_eq!(world.tenant.loaded().declared.workloads.len(), 3);
+            assert_eq!(world.tenant.loaded().declared.workloads.len(), DECLARED - 1);
         } else {
             // It was told of one more than it agreed to, which is there.
             assert!(matches!(played.answers[STARTS], Answer::Granted(_)));
-            assert_eq!(world.tenant.loaded().declared.workloads.len(), 4);
+            assert_eq!(world.tenant.loaded().declared.workloads.len(), DECLARED);
         }
     }
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::baton::{Baton, Step, SteppedStore, finish};
 use crate::caller::{self, Client, is_active};
 use crate::record;
-use crate::world::{BEGIN, DECLARED, World, folder, workload};
+use crate::world::{BEGIN, DECLARED, World, folder, people, workload};
 
 /// After how many plays the world is made anew: a ledger in memory is looked through entry by entry.
 const PLAYS: u64 = 200;
@@ -307,10 +307,23 @@ impl Stage {
 fn declared() -> String {
     [
         DECLARED.to_owned(),
+        people(),
         workload("release", "team", 1, ""),
         workload("matrix", "team", 2, "task = \"run\"\nrepeat = \"join\""),
         workload("single", "team", 3, "task = \"run\""),
         workload("passing", "others", 4, ""),
+        workload(
+            "shared",
+            "team",
+            5,
+            "delegation = { depth = 2, clients = 2, to = [\"self\"] }",
+        ),
+        workload(
+            "guarded",
+            "others",
+            6,
+            "approval = { by = \"owner\", within = \"10m\", people = 1 }",
+        ),
     ]
     .concat()
 }

@@ -5,9 +5,12 @@
 //! The store is the one in memory, the clock stands, and what decides is the code that is shipped.
 
 mod applies;
+mod approvals;
 mod attempts;
 mod baton;
 mod explore;
+mod fetches;
+mod handovers;
 mod pairs;
 mod stalls;
 mod uses;

@@ -195,10 +195,7 @@ fn person(world: &World, sub: &str, ago: u64, key: usize) -> Caller {
         "iss": "https://idp.example", "aud": "dayfly-tasks", "sub": sub, "email_verified": true,
         "jti": format!("{sub}-{key}"), "auth_time": now - ago, "iat": now, "exp": now + 300,
     });
-    Caller {
-        key: Some(key_of(key)),
-        token: signed("JWT", &claims).into(),
-    }
+    Caller::by(&signed("JWT", &claims), key)
 }
 
 /// What the provider says of somebody now, as its transmitter proves it.

@@ -3,10 +3,12 @@
 use dayfly_domain::{Outcome, Rule, Span, TaskId, Time};
 use dayfly_server::app::{Granted, Refused};
 
+use super::approvals::Asking;
 use super::{Held, Lie, Party, Running, Verdict, nth, nth_at};
 use crate::caller::{self, Caller, KEYS};
-use crate::model::{Admission, WORKLOADS, Workload};
+use crate::model::{Admission, Login, Proof, WORKLOADS, Workload};
 use crate::operation::Failure;
+use crate::reached::Place;
 use crate::record;
 use crate::world::Run;
 
@@ -18,19 +20,50 @@ const WATCHED: usize = 8;
 const TOKEN_AGE: Span = Span::from_seconds(290);
 
 impl Running {
-    /// Asks by a fresh proof.
-    pub(super) async fn ask(&mut self, workload: usize, run: Run, key: usize) -> Verdict {
+    /// Asks by a fresh proof; where people must approve first, for that.
+    pub(super) async fn ask(&mut self, asking: Asking) -> Verdict {
+        let Asking {
+            workload,
+            run,
+            person,
+            key,
+        } = asking;
         let Workload {
-            repository, bearer, ..
+            repository,
+            bearer,
+            people,
+            proof,
+            ..
         } = WORKLOADS[workload];
-        let key = key % KEYS;
-        let mut caller = Caller::new(&self.world, repository, run, key);
-        let key = (!bearer).then_some(key);
+        let mut caller = match (proof, person) {
+            (Proof::Person, Some(login)) => Caller::person(&self.world, login, key),
+            (Proof::Job | Proof::Agent | Proof::Person, _) => {
+                Caller::new(&self.world, repository, run, key)
+            }
+        };
+        if let (Proof::Agent, Some(login)) = (proof, person) {
+            caller = caller.on_behalf_of(&self.world, login);
+        }
+        if people > 0 {
+            return self.request(caller, &asking).await;
+        }
         if bearer {
             caller = caller.without_key();
         }
+        self.start(caller, &asking).await
+    }
+
+    async fn start(&mut self, caller: Caller, asking: &Asking) -> Verdict {
+        let Asking {
+            workload,
+            run,
+            person,
+            key,
+        } = *asking;
+        let bearer = caller.key.is_none();
+        let key = (!bearer).then_some(key);
         let clear = self.is_clear();
-        let admission = self.model.admit(workload, run);
+        let admission = self.model.admit(workload, run, person);
         let expected = match admission {
             Admission::Joins(task) | Admission::Again(task, _) if self.model.is_doubtful(task) => {
                 None
@@ -57,7 +90,7 @@ impl Running {
         let number = match admission {
             Admission::Joins(task) if task == granted.task => self.model.join(task, key),
             Admission::Starts if !self.model.tasks.contains_key(&granted.task) => {
-                self.model.start(granted.task, workload, run, key);
+                self.model.start(granted.task, workload, run, person, key);
                 1
             }
             Admission::Again(task, number) if task == granted.task => {
@@ -93,7 +126,7 @@ impl Running {
         let [id] = new.as_slice() else {
             return Err(format!("recorded and yet {new:?}"));
         };
-        self.model.start(*id, workload, run, None);
+        self.model.start(*id, workload, run, None, None);
         Ok(())
     }
 
@@ -134,10 +167,22 @@ impl Running {
         let Some(party) = nth(&self.parties, place) else {
             return Ok(());
         };
-        let of = self.model.tasks[&party.task].run;
-        let attempt = of.attempt.saturating_add_signed(attempt.into()).max(1);
-        let run = Run { attempt, job, ..of };
-        self.ask(party.workload, run, key).await
+        let task = &self.model.tasks[&party.task];
+        let of = task.run;
+        let mut asking = Asking {
+            workload: party.workload,
+            run: of,
+            person: task.person,
+            key: key % KEYS,
+        };
+        // A person who logs in once has one task by it.
+        if WORKLOADS[party.workload].proof != Proof::Person {
+            let attempt = of.attempt.saturating_add_signed(attempt.into()).max(1);
+            let now = self.model.now;
+            asking.run = Run { attempt, job, ..of };
+            asking.person = task.person.map(|login| Login::now(login.who, now));
+        }
+        self.ask(asking).await
     }
 
     pub(super) async fn ask_again(&mut self, place: usize) -> Verdict {
@@ -229,8 +274,8 @@ impl Running {
         let expected = if self.model.is_doubtful(task) {
             None
         } else {
-            let alive = self.model.is_client_alive(task, number);
-            Some(alive && self.model.may_hand_over(task, number, key) && self.is_clear())
+            let may = self.model.may_act(task, number);
+            Some(may && self.model.may_hand_over(task, number, key) && self.is_clear())
         };
         let answer = party.client.hand_over(&self.world, key).await;
         if let Some(failure) = self.failing.filter(|_| expected == Some(true)) {
@@ -257,16 +302,18 @@ impl Running {
     }
 
     /// Whether a client gets a further credential.
-    pub(super) fn may_act(&self, party: &Party) -> Option<bool> {
+    pub(super) fn may_act(&mut self, party: &Party) -> Option<bool> {
         if self.model.is_doubtful(party.task) {
             return None;
         }
+        let may = self.model.may_act(party.task, party.number);
         let alive = self.model.is_client_alive(party.task, party.number);
+        self.reached.count_if(alive && !may, Place::NothingFurther);
         let room = self.model.has_room(party.task, party.number);
-        if alive && !room && self.model.is_behind() {
+        if may && !room && self.model.is_behind() {
             return None;
         }
-        Some(alive && room && self.is_clear())
+        Some(may && room && self.is_clear())
     }
 
     pub(super) fn beat(&mut self, place: usize) -> Verdict {
@@ -346,7 +393,7 @@ impl Running {
     }
 }
 
-fn must_be_unavailable(answer: &Result<Granted, Refused>) -> Verdict {
+pub(super) fn must_be_unavailable<T>(answer: &Result<T, Refused>) -> Verdict {
     match answer {
         Err(refused) if caller::rule(refused) == Rule::Unavailable => Ok(()),
         Err(refused) => Err(format!("a commit that failed: {:?}", refused.refusal)),

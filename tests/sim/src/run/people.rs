@@ -5,30 +5,41 @@ use dayfly_server::app::{Actor, ApplyError, ApplyRequest, Contained, Stop};
 
 use super::{Running, Verdict, declared, nth};
 use crate::caller;
-use crate::model::WORKLOADS;
+use crate::model::{Model, Proof, WORKLOADS, Workload};
+use crate::reached::Place;
 use crate::world::Run;
 
 /// The model knows one issuer, and no operation blocks it.
 const NO_ISSUER: &str = "an issuer is contained, of which the model knows nothing";
 const BY: Actor = Actor::Local { uid: 0 };
 
+/// What is blocked: a run, or one key.
+#[derive(Clone, Copy)]
+enum Blocked {
+    Run((usize, u64)),
+    Key((usize, Run)),
+}
+
 impl Running {
     pub(super) async fn operator_end(&mut self, place: usize) -> Verdict {
-        let Some(party) = nth(&self.parties, place) else {
+        let Some(task) = nth(&self.all_tasks(), place) else {
             return Ok(());
         };
         let app = &self.world.app;
-        let done = app.operator_end(&self.world.tenant, party.task, &BY, "simulated");
+        let done = app.operator_end(&self.world.tenant, task, &BY, "simulated");
         let done = done.await;
-        let over = self.model.is_over(&self.model.tasks[&party.task]);
+        let over = self.model.is_over(&self.model.tasks[&task]);
         match done {
             Ok(_) => {
-                let run = self.model.tasks[&party.task].run.id;
-                self.model.end_task(party.task);
-                self.model.blocked.insert((party.workload, run));
+                let (run, workload) = (
+                    self.model.tasks[&task].run,
+                    self.model.tasks[&task].workload,
+                );
+                self.model.end_task(task);
+                self.block_run(workload, run.id);
                 Ok(())
             }
-            Err(_) if over || self.model.is_doubtful(party.task) => Ok(()),
+            Err(_) if over || self.model.is_doubtful(task) => Ok(()),
             Err(refused) => Err(format!("not ended: {:?}", refused.refusal)),
         }
     }
@@ -84,38 +95,80 @@ impl Running {
 
     /// The platform says that an attempt of the run of a task is over.
     pub(super) async fn cancel(&mut self, place: usize, next: bool) -> Verdict {
-        let Some(party) = nth(&self.parties, place) else {
+        let Some(task) = nth(&self.all_tasks(), place) else {
             return Ok(());
         };
-        let Run { id, attempt, job } = self.model.tasks[&party.task].run;
+        let workload = self.model.tasks[&task].workload;
+        let Run { id, attempt, job } = self.model.tasks[&task].run;
         let attempt = attempt + u64::from(next);
         let run = Run { id, attempt, job };
-        let workload = party.workload;
+        if WORKLOADS[workload].proof == Proof::Person {
+            return Ok(());
+        }
         let said = caller::is_over(&self.world, WORKLOADS[workload].repository, run).await;
         self.judge(Some(true), said)?;
         // What no declared workload could claim and nothing claimed is not written down.
         self.model.closed.insert((workload, id, attempt));
-        self.model.end_where(|task| {
+        let ended = self.model.end_where(|task| {
             let of = (task.workload, task.run.id, task.run.attempt);
             of == (workload, id, attempt)
         });
+        let waited = |id: &TaskId| !self.model.tasks[id].is_opened();
+        let waited = ended.iter().any(waited);
+        self.reached.count_if(waited, Place::Cancelled);
         Ok(())
     }
 
     pub(super) async fn unblock(&mut self, place: usize) -> Verdict {
-        let blocked: Vec<(usize, u64)> = self.model.blocked.iter().copied().collect();
-        let Some((workload, run)) = nth(&blocked, place) else {
+        let runs = self.model.blocked.keys().map(|of| Blocked::Run(*of));
+        let keys = self.model.barred.keys().map(|of| Blocked::Key(*of));
+        let all: Vec<Blocked> = runs.chain(keys).collect();
+        let Some(blocked) = nth(&all, place) else {
             return Ok(());
         };
-        let on = series(workload, run);
+        let on = match blocked {
+            Blocked::Run((workload, run)) => self.series(workload, run).await,
+            Blocked::Key((workload, run)) => self.key(workload, run).await,
+        };
+        if self.lift_block(on).await? {
+            match blocked {
+                Blocked::Run(of) => self.model.blocked.remove(&of),
+                Blocked::Key(of) => self.model.barred.remove(&of),
+            };
+        }
+        Ok(())
+    }
+
+    /// Blocks the key of a task by hand: it stays open, and gets nothing further.
+    pub(super) async fn block(&mut self, place: usize) -> Verdict {
+        let Some(task) = nth(&self.all_tasks(), place) else {
+            return Ok(());
+        };
+        let task = &self.model.tasks[&task];
+        let (workload, run) = (task.workload, task.run);
+        let on = self.key(workload, run).await;
+        let app = &self.world.app;
+        let done = app.set_block(&self.world.tenant, on, &BY, "simulated");
+        let done = done.await;
+        self.judge(Some(true), done)?;
+        let since = self.model.barred.entry(Model::key(workload, run));
+        since.or_insert(self.model.now);
+        Ok(())
+    }
+
+    /// What was granted, and what waits for people.
+    fn all_tasks(&self) -> Vec<TaskId> {
+        let tasks = self.parties.iter().map(|party| party.task);
+        tasks.chain(self.requested()).collect()
+    }
+
+    /// Lifts a block that stands; whether it is lifted.
+    pub(super) async fn lift_block(&self, on: BlockOn) -> Result<bool, String> {
         let app = &self.world.app;
         let done = app.unblock(&self.world.tenant, on, &BY, "simulated").await;
         match done {
-            Ok(_) => {
-                self.model.blocked.remove(&(workload, run));
-                Ok(())
-            }
-            Err(_) if !self.is_clear() => Ok(()),
+            Ok(_) => Ok(true),
+            Err(_) if !self.is_clear() => Ok(false),
             Err(refused) => Err(format!("not unblocked: {:?}", refused.refusal)),
         }
     }
@@ -129,11 +182,18 @@ impl Running {
             .contain(&self.world.tenant, &what, &BY, "simulated")
             .await;
         self.judge(Some(true), done)?;
+        let now = self.model.now;
         match &what {
-            Contained::Owner(owner) => drop(self.model.offboarded.insert(owner_of(owner))),
-            Contained::Workload(name) => drop(self.model.disabled.insert(workload_of(name))),
+            Contained::Owner(owner) => {
+                let since = self.model.offboarded.entry(owner_of(owner));
+                since.or_insert(now);
+            }
+            Contained::Workload(name) => {
+                let since = self.model.disabled.entry(workload_of(name));
+                since.or_insert(now);
+            }
             Contained::Issuer(_) => return Err(NO_ISSUER.to_owned()),
-            Contained::Tenant => self.model.frozen = true,
+            Contained::Tenant => drop(self.model.frozen.get_or_insert(now)),
         }
         self.end_of(&what)
     }
@@ -142,10 +202,10 @@ impl Running {
         let app = &self.world.app;
         let done = app.lift(&self.world.tenant, &what, &BY, "simulated").await;
         let stands = match &what {
-            Contained::Owner(owner) => self.model.offboarded.contains(owner_of(owner)),
-            Contained::Workload(name) => self.model.disabled.contains(&workload_of(name)),
+            Contained::Owner(owner) => self.model.offboarded.contains_key(owner_of(owner)),
+            Contained::Workload(name) => self.model.disabled.contains_key(&workload_of(name)),
             Contained::Issuer(_) => return Err(NO_ISSUER.to_owned()),
-            Contained::Tenant => self.model.frozen,
+            Contained::Tenant => self.model.frozen.is_some(),
         };
         if done.is_err() && stands && !self.is_clear() {
             return Ok(());
@@ -157,7 +217,7 @@ impl Running {
                     self.model.disabled.remove(&workload_of(name));
                 }
                 Contained::Issuer(_) => return Err(NO_ISSUER.to_owned()),
-                Contained::Tenant => self.model.frozen = false,
+                Contained::Tenant => self.model.frozen = None,
             }
         }
         Ok(())
@@ -208,24 +268,66 @@ impl Running {
             // What ends by policy blocks its run once it is recorded.
             self.world.app.sweep().await;
             self.model.hear();
-            self.take_blocks(&ended, doubts > 0)?;
+            self.take_blocks(&ended, doubts > 0).await?;
         }
         Ok(())
     }
 
     /// Takes over the blocks that stand, which must be on what ended by policy.
-    pub(super) fn take_blocks(&mut self, ended: &[TaskId], doubts: bool) -> Verdict {
+    async fn take_blocks(&mut self, ended: &[TaskId], doubts: bool) -> Verdict {
         let blocks = self.world.app.blocks(&self.world.tenant).unwrap();
         for id in ended {
             let task = &self.model.tasks[id];
-            let on = series(task.workload, task.run.id);
+            let (workload, run) = (task.workload, task.run.id);
+            let on = self.series(workload, run).await;
             if blocks.iter().any(|block| block.on == on) {
-                self.model.blocked.insert((task.workload, task.run.id));
+                self.block_run(workload, run);
             } else if !doubts {
                 return Err(format!("no block on {on}"));
             }
         }
         Ok(())
+    }
+
+    /// Nothing of a run starts any more.
+    fn block_run(&mut self, workload: usize, run: u64) {
+        let since = self.model.blocked.entry((workload, run));
+        since.or_insert(self.model.now);
+    }
+
+    /// The block on a run; where people start tasks, on all of a person's.
+    async fn series(&self, workload: usize, run: u64) -> BlockOn {
+        let Workload {
+            proof, repository, ..
+        } = WORKLOADS[workload];
+        let of = match proof {
+            Proof::Job | Proof::Agent => format!("repository_id,run_id:{repository}/{run}"),
+            Proof::Person => format!("person:{}", self.pseudonym(run).await),
+        };
+        format!("series:{}:{of}", proof.issuer()).parse().unwrap()
+    }
+
+    /// The block on a key.
+    async fn key(&self, workload: usize, run: Run) -> BlockOn {
+        let Workload {
+            proof,
+            repository,
+            joins,
+            ..
+        } = WORKLOADS[workload];
+        let Run { id, job, .. } = run;
+        let of = match proof {
+            Proof::Job | Proof::Agent if joins => format!("{repository}/{id}"),
+            Proof::Job | Proof::Agent => format!("{repository}/{id}/{job}"),
+            Proof::Person => format!("{}/{job}", self.pseudonym(id).await),
+        };
+        format!("key:{}:{of}", proof.issuer()).parse().unwrap()
+    }
+
+    /// What a person is called in leaves.
+    async fn pseudonym(&self, who: u64) -> String {
+        let on = self.block_on(usize::try_from(who).unwrap()).await;
+        on.to_string().replace("person:", "")
     }
 }
 
@@ -238,12 +340,5 @@ fn workload_of(name: &Name) -> usize {
     WORKLOADS
         .iter()
         .position(|w| w.name == name.as_str())
-        .unwrap()
-}
-
-fn series(workload: usize, run: u64) -> BlockOn {
-    let repository = WORKLOADS[workload].repository;
-    format!("series:github:repository_id,run_id:{repository}/{run}")
-        .parse()
         .unwrap()
 }

@@ -129,7 +129,7 @@ impl ObeyingStore {
             left = Vec::new();
             for (held, answer) in waiting {
                 match within(answer).await {
-                    Ok(_) => {}
+                    Ok(committed) => self.shared.count(&held.tenant, &committed),
                     Err(AppendError::Unavailable(why) | AppendError::Unknown(why)) => {
                         return Err(why);
                     }

@@ -464,6 +464,12 @@ impl Shared {
         within(self.inner.append(tenant, append)).await
     }
 
+    /// Takes note of what was recorded: of an end that was held, too, once the ledger has it.
+    pub(super) fn count(&self, tenant: &Name, committed: &Committed) {
+        self.tally.committed(tenant, committed);
+        self.pods.committed(tenant, committed);
+    }
+
     /// Closes the gate, and adds to what is held.
     fn begin_stall(&self, why: Unavailable, held: &[Arc<Held>]) {
         let mut state = self.state_mut();
@@ -617,8 +623,7 @@ impl Store for ObeyingStore {
             match tokio::time::timeout(PATIENCE, answer).await {
                 Ok(answer) => {
                     if let (Some(tenant), Ok(committed)) = (&counted, &answer) {
-                        shared.tally.committed(tenant, committed);
-                        shared.pods.committed(tenant, committed);
+                        shared.count(tenant, committed);
                     }
                     answer
                 }

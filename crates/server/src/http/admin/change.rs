@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::Admin;
 use super::answer::{Answered, Problem, acknowledged, answer, parsed};
-use super::ends::{EndIt, would_end};
+use super::ends::{EndIt, with_block, would_end};
 use super::keeper::Caller;
 use super::rights::Route;
 use crate::app::{Actor, ApplyRequest, Erasure};
@@ -101,10 +101,9 @@ pub(super) async fn end(
     let ended = admin.app.operator_end(&tenant, task, &by, reason).await?;
     let said = json!({
         "task": ended.task, "cause": ended.cause, "at": ended.at,
-        "block": ended.block.map(|on| on.to_string()),
         "last_possible_acceptance": ended.last_possible_acceptance, "head": ended.head,
     });
-    acknowledged(said, ended.recorded)
+    acknowledged(with_block(said, &ended.block), ended.recorded)
 }
 
 pub(super) async fn approve(

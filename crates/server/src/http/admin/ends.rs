@@ -119,7 +119,7 @@ pub(super) async fn instance(
 }
 
 /// What was blocked, as far as it is known, and whether the rest is when it is found.
-fn with_block(mut said: Value, blocking: &Blocking) -> Value {
+pub(super) fn with_block(mut said: Value, blocking: &Blocking) -> Value {
     if let Some(members) = said.as_object_mut() {
         let on = blocking.on().map(ToString::to_string);
         members.insert("block".to_owned(), on.into());

@@ -3,11 +3,21 @@
 //! It knows nothing of stores, epochs, versions or journals. An end takes effect in it in the moment
 //! in which it is acknowledged, whatever became of its record.
 
+mod approval;
+mod findings;
+mod people;
+mod workloads;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use dayfly_domain::{Span, TaskId, Time};
 
 use crate::world::Run;
+
+pub(crate) use approval::Pending;
+pub(crate) use findings::{Counted, Ends, KINDS};
+pub(crate) use people::{Login, Words};
+pub(crate) use workloads::{CHILDREN, DEPTH, OWNERS, Proof, WITHIN, WORKLOADS, Workload};
 
 /// What every workload here has.
 pub(crate) const WINDOW: Span = Span::from_seconds(3600);
@@ -15,67 +25,8 @@ pub(crate) const TTL: Span = Span::from_seconds(300);
 pub(crate) const GRACE: Span = Span::from_seconds(300);
 /// A pause of the server longer than this is time in which it could not hear.
 const PAUSE: Span = Span::from_seconds(5);
-/// How far below a root client, and how often in a task, may be handed over.
-pub(crate) const DEPTH: usize = 2;
-pub(crate) const CHILDREN: usize = 6;
 /// How many live credentials a client may have.
 const LIVE_CREDENTIALS: usize = 16;
-
-/// A workload as the model knows it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Workload {
-    pub(crate) name: &'static str,
-    pub(crate) owner: &'static str,
-    /// The repository whose jobs it matches; a series is a run of it.
-    pub(crate) repository: u64,
-    /// Whether a task is a whole run, which its jobs join.
-    pub(crate) joins: bool,
-    pub(crate) linger: Span,
-    /// Whether its clients need no key.
-    pub(crate) bearer: bool,
-    /// Whether its clients may hand over.
-    pub(crate) delegates: bool,
-}
-
-/// All of them; which are declared is a bit each.
-pub(crate) const WORKLOADS: [Workload; 4] = [
-    Workload {
-        name: "release",
-        owner: "team",
-        repository: 1,
-        joins: false,
-        linger: Span::ZERO,
-        bearer: false,
-        delegates: true,
-    },
-    Workload {
-        name: "matrix",
-        owner: "team",
-        repository: 2,
-        joins: true,
-        linger: Span::from_seconds(60),
-        bearer: false,
-        delegates: true,
-    },
-    Workload {
-        name: "passing",
-        owner: "others",
-        repository: 3,
-        joins: true,
-        linger: Span::ZERO,
-        bearer: false,
-        delegates: false,
-    },
-    Workload {
-        name: "legacy",
-        owner: "others",
-        repository: 4,
-        joins: false,
-        linger: Span::ZERO,
-        bearer: true,
-        delegates: false,
-    },
-];
 
 /// What is known of the whole.
 #[derive(Clone, Debug)]
@@ -86,11 +37,18 @@ pub(crate) struct Model {
     latest: Time,
     pub(crate) tasks: BTreeMap<TaskId, Task>,
     pub(crate) declared: BTreeSet<usize>,
-    pub(crate) offboarded: BTreeSet<&'static str>,
-    pub(crate) disabled: BTreeSet<usize>,
-    pub(crate) frozen: bool,
-    /// Runs of which nothing starts again.
-    pub(crate) blocked: BTreeSet<(usize, u64)>,
+    /// What is stopped, and since when.
+    pub(crate) offboarded: BTreeMap<&'static str, Time>,
+    pub(crate) disabled: BTreeMap<usize, Time>,
+    pub(crate) frozen: Option<Time>,
+    /// Runs of which nothing starts again, and since when.
+    pub(crate) blocked: BTreeMap<(usize, u64), Time>,
+    /// Keys of tasks of which nothing starts, and to which nothing further is given, and since when.
+    pub(crate) barred: BTreeMap<(usize, Run), Time>,
+    /// What was said of people.
+    pub(crate) words: Words,
+    /// How tasks ended.
+    pub(crate) ends: Ends,
     /// The highest attempt of each run that ever started.
     highest: BTreeMap<(usize, u64), u64>,
     /// Attempts of runs that the platform said are over.
@@ -107,6 +65,10 @@ pub(crate) struct Model {
 pub(crate) struct Task {
     pub(crate) workload: usize,
     pub(crate) run: Run,
+    /// For whom it runs, and when they had logged in.
+    pub(crate) person: Option<Login>,
+    /// What it waits for before it opens.
+    pub(crate) pending: Option<Pending>,
     pub(crate) deadline: Time,
     pub(crate) clients: Vec<Client>,
     /// The last beat or call that counts, once there was one.
@@ -148,6 +110,27 @@ pub(crate) enum Admission {
 }
 
 impl Task {
+    /// One that opens.
+    const fn new(workload: usize, run: Run, person: Option<Login>, now: Time) -> Self {
+        Self {
+            workload,
+            run,
+            person,
+            pending: None,
+            deadline: now,
+            clients: Vec::new(),
+            seen: None,
+            vague: false,
+            left: None,
+            ended: false,
+        }
+    }
+
+    /// Whether it is a task and not a request that waits, or waited.
+    pub(crate) const fn is_opened(&self) -> bool {
+        self.pending.is_none()
+    }
+
     /// A client and those above it, up to its root.
     fn line(&self, client: usize) -> impl Iterator<Item = usize> {
         std::iter::successors(Some(client), |number| self.clients[number - 1].parent)
@@ -167,10 +150,13 @@ impl Model {
             latest: now,
             tasks: BTreeMap::new(),
             declared: (0..WORKLOADS.len()).collect(),
-            offboarded: BTreeSet::new(),
-            disabled: BTreeSet::new(),
-            frozen: false,
-            blocked: BTreeSet::new(),
+            offboarded: BTreeMap::new(),
+            disabled: BTreeMap::new(),
+            frozen: None,
+            blocked: BTreeMap::new(),
+            barred: BTreeMap::new(),
+            words: Words::default(),
+            ends: Ends::default(),
             highest: BTreeMap::new(),
             closed: BTreeSet::new(),
             claims: BTreeMap::new(),
@@ -180,7 +166,7 @@ impl Model {
     }
 
     /// Which task a key names: the run where jobs join, else the job. The attempt is no part of it.
-    const fn key(workload: usize, run: Run) -> (usize, Run) {
+    pub(crate) const fn key(workload: usize, run: Run) -> (usize, Run) {
         let job = if WORKLOADS[workload].joins {
             0
         } else {
@@ -255,7 +241,15 @@ impl Model {
         alive && !credential.revoked && self.now < credential.expires
     }
 
-    /// Whether a client may still act.
+    /// Whether a client may have something further: for whoever is out, and where the key is blocked,
+    /// there is no more.
+    pub(crate) fn may_act(&self, task: TaskId, client: usize) -> bool {
+        let of = &self.tasks[&task];
+        let barred = self.barred.contains_key(&Self::key(of.workload, of.run));
+        self.is_client_alive(task, client) && !barred && !self.is_for_nobody(of.person)
+    }
+
+    /// Whether a client is there still.
     pub(crate) fn is_client_alive(&self, task: TaskId, client: usize) -> bool {
         let found = self.tasks.get(&task);
         found.is_some_and(|task| !self.is_over(task) && task.is_alive(client))
@@ -282,18 +276,20 @@ impl Model {
     }
 
     fn is_stopped(&self, workload: usize, run: Run) -> bool {
-        self.frozen
+        self.frozen.is_some()
             || !self.declared.contains(&workload)
-            || self.disabled.contains(&workload)
-            || self.offboarded.contains(WORKLOADS[workload].owner)
-            || self.blocked.contains(&(workload, run.id))
+            || self.disabled.contains_key(&workload)
+            || self.offboarded.contains_key(WORKLOADS[workload].owner)
+            || self.blocked.contains_key(&(workload, run.id))
+            || self.barred.contains_key(&Self::key(workload, run))
             || self.closed.contains(&(workload, run.id, run.attempt))
     }
 
-    /// What a fresh proof of a run must be answered with.
-    pub(crate) fn admit(&self, workload: usize, run: Run) -> Admission {
+    /// What a fresh proof of a run must be answered with, on behalf of this person.
+    pub(crate) fn admit(&self, workload: usize, run: Run, person: Option<Login>) -> Admission {
         let highest = self.highest.get(&(workload, run.id)).copied();
-        if self.is_stopped(workload, run) || highest > Some(run.attempt) {
+        let stopped = self.is_stopped(workload, run) || self.is_for_nobody(person);
+        if stopped || highest > Some(run.attempt) {
             return Admission::Refused;
         }
         let claim = self.claims.get(&Self::key(workload, run));
@@ -319,6 +315,7 @@ impl Model {
         let found = &self.tasks[&task];
         let highest = self.highest.get(&(workload, found.run.id)).copied();
         let may = !self.is_stopped(workload, found.run)
+            && !self.is_for_nobody(found.person)
             && highest <= Some(found.run.attempt)
             && self.is_client_alive(task, client)
             && self.has_room(task, client)
@@ -330,26 +327,33 @@ impl Model {
         }
     }
 
-    /// A task opens: every open task of a lower attempt of its run ends.
-    pub(crate) fn start(&mut self, id: TaskId, workload: usize, run: Run, key: Option<usize>) {
+    /// A task opens with its first client.
+    pub(crate) fn start(
+        &mut self,
+        id: TaskId,
+        workload: usize,
+        run: Run,
+        person: Option<Login>,
+        key: Option<usize>,
+    ) {
+        let task = Task {
+            deadline: self.now + WINDOW,
+            ..Task::new(workload, run, person, self.now)
+        };
+        self.open(id, task);
+        self.join(id, key);
+    }
+
+    /// A task takes its place: every open one of a lower attempt of its run ends.
+    fn open(&mut self, id: TaskId, task: Task) {
+        let (workload, run) = (task.workload, task.run);
         for task in self.tasks.values_mut() {
             let older = task.run.attempt < run.attempt;
             task.ended |= task.workload == workload && task.run.id == run.id && older;
         }
         self.highest.insert((workload, run.id), run.attempt);
         self.claims.insert(Self::key(workload, run), id);
-        let task = Task {
-            workload,
-            run,
-            deadline: self.now + WINDOW,
-            clients: Vec::new(),
-            seen: None,
-            vague: false,
-            left: None,
-            ended: false,
-        };
         self.tasks.insert(id, task);
-        self.join(id, key);
     }
 
     /// A client joins; gives its number.

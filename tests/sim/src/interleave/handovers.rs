@@ -1,0 +1,217 @@
+//! Hand-overs at once: two of one parent that may hand over once more, and one against each end of what it is of.
+
+use dayfly_domain::{Outcome, Rule};
+use dayfly_server::app::{Actor, Contained};
+
+use super::explore::{Act, Answer, Played, Scene, Stage, explore};
+use crate::caller::{Caller, Client, is_active};
+use crate::world::Run;
+
+const BY: Actor = Actor::Local { uid: 0 };
+/// How many helpers a task of `shared` may have, as it is declared in `explore`.
+const MOST: usize = 2;
+/// The keys of parent and helpers.
+const PARENT: usize = 1;
+const HELPER: usize = 10;
+
+/// How what is handed over from ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Parent,
+    Revocation,
+    Task,
+    Operator,
+    Offboarding,
+}
+
+/// A parent with a credential.
+struct Party {
+    parent: Client,
+    token: String,
+}
+
+async fn parent(stage: &Stage, n: u64) -> Party {
+    let run = Run {
+        id: 1000 + n,
+        attempt: 1,
+        job: 1,
+    };
+    let caller = Caller::new(&stage.world, 5, run, PARENT);
+    let granted = caller.ask(&stage.world).await.unwrap();
+    Party {
+        parent: caller.client(&granted),
+        token: granted.token,
+    }
+}
+
+/// One more helper, by number.
+async fn hand_over(stage: &Stage, party: &Party, helper: usize) -> Answer {
+    let world = &stage.world;
+    let handed = party.parent.hand_over(world, HELPER + helper).await;
+    Answer::of_grant(handed.map(|(_, granted)| granted))
+}
+
+/// Two hand-overs where there is room for one.
+struct Last;
+
+impl Scene for Last {
+    type Ready = Party;
+
+    fn name(&self) -> String {
+        "two hand-overs for the last helper".to_owned()
+    }
+
+    fn least(&self) -> u64 {
+        285
+    }
+
+    async fn ready(&self, stage: &Stage, n: u64) -> Party {
+        let party = parent(stage, n).await;
+        for helper in 1..MOST {
+            let handed = hand_over(stage, &party, 2 + helper).await;
+            assert!(matches!(handed, Answer::Granted(_)), "{handed:?}");
+        }
+        party
+    }
+
+    fn acts<'w>(&'w self, stage: &'w Stage, party: &'w Party) -> Vec<Act<'w>> {
+        (0..2)
+            .map(|helper| -> Act<'w> { Box::pin(hand_over(stage, party, helper)) })
+            .collect()
+    }
+
+    async fn check(&self, stage: &Stage, party: &Party, played: &Played) {
+        let granted: Vec<_> = played.granted().collect();
+        assert_eq!(granted.len(), 1, "{:?}", played.answers);
+        for answer in &played.answers {
+            match answer {
+                Answer::Granted(granted) => assert!(is_active(&stage.world, &granted.token)),
+                Answer::Refused(rule) => assert_eq!(*rule, Rule::DelegationClients),
+                Answer::Decided(_) | Answer::Acknowledged | Answer::Declined => {
+                    panic!("{answer:?}")
+                }
+            }
+        }
+        let leaves = stage.leaves(played);
+        let children = leaves
+            .iter()
+            .filter(|leaf| leaf["kind"] == "client.delegated");
+        assert_eq!(children.count(), 1, "{leaves:?}");
+        let late = hand_over(stage, party, 9).await;
+        assert!(matches!(late, Answer::Refused(Rule::DelegationClients)));
+    }
+}
+
+/// A hand-over against an end.
+struct Race {
+    ending: Ending,
+    least: u64,
+}
+
+const ENDS: usize = 1;
+
+impl Race {
+    async fn end(&self, stage: &Stage, party: &Party) -> Answer {
+        let world = &stage.world;
+        let Party { parent, token } = party;
+        match self.ending {
+            Ending::Parent | Ending::Task => {
+                let whole = self.ending == Ending::Task;
+                Answer::of_end(parent.end(world, token, whole, Outcome::Failed).await)
+            }
+            Ending::Revocation => Answer::of_end(parent.revoke(world, token).await),
+            Ending::Operator => {
+                let task = parent.id.task;
+                let done = world.app.operator_end(&world.tenant, task, &BY, "a race");
+                Answer::of_end(done.await)
+            }
+            Ending::Offboarding => {
+                let what = owner();
+                let done = world.app.contain(&world.tenant, &what, &BY, "a race");
+                Answer::of_end(done.await)
+            }
+        }
+    }
+}
+
+fn owner() -> Contained {
+    Contained::Owner("team".parse().unwrap())
+}
+
+impl Scene for Race {
+    type Ready = Party;
+
+    fn name(&self) -> String {
+        format!("a hand-over against {:?}", self.ending)
+    }
+
+    fn least(&self) -> u64 {
+        self.least
+    }
+
+    /// Any number but where an end has a long answer or a hand-over looks at much beside it.
+    fn changes(&self) -> Option<usize> {
+        match self.ending {
+            Ending::Revocation => None,
+            Ending::Parent | Ending::Task | Ending::Operator | Ending::Offboarding => Some(3),
+        }
+    }
+
+    async fn ready(&self, stage: &Stage, n: u64) -> Party {
+        parent(stage, n).await
+    }
+
+    fn acts<'w>(&'w self, stage: &'w Stage, party: &'w Party) -> Vec<Act<'w>> {
+        vec![
+            Box::pin(hand_over(stage, party, 0)),
+            Box::pin(self.end(stage, party)),
+        ]
+    }
+
+    async fn check(&self, stage: &Stage, party: &Party, played: &Played) {
+        let ended = &played.answers[ENDS];
+        assert!(ended.is_acknowledged(), "{:?}", played.answers);
+        stage.check_dead(&party.parent, &party.token).await;
+        for (_, granted) in played.granted() {
+            let helper = Client {
+                key: Some(crate::caller::key_of(HELPER)),
+                id: granted.client,
+            };
+            stage.check_dead(&helper, &granted.token).await;
+        }
+        played.check_late_answers(ENDS);
+        stage.check_order(played, |leaf| {
+            let kind = leaf["kind"].as_str().unwrap_or_default();
+            ["block.set", "task.ended", "client.ended"].contains(&kind)
+        });
+        let late = hand_over(stage, party, 9).await;
+        assert!(matches!(late, Answer::Refused(_)), "{late:?}");
+        if self.ending == Ending::Offboarding {
+            let world = &stage.world;
+            let lifted = world.app.lift(&world.tenant, &owner(), &BY, "over").await;
+            assert!(lifted.is_ok(), "{lifted:?}");
+            for (_, granted) in played.granted() {
+                assert!(!is_active(world, &granted.token), "it came back");
+            }
+        }
+    }
+}
+
+#[test]
+fn of_two_hand_overs_for_the_last_helper_one_is_granted() {
+    explore(&Last);
+}
+
+#[test]
+fn a_hand_over_against_every_end_of_what_it_is_of() {
+    let endings = [
+        (Ending::Parent, 85),
+        (Ending::Revocation, 110),
+        (Ending::Task, 85),
+        (Ending::Operator, 50),
+        (Ending::Offboarding, 200),
+    ];
+    for (ending, least) in endings {
+        explore(&Race { ending, least });
+    }
+}
