@@ -667,4 +667,13 @@ pub(super) const GUARDS: &[Guard] = &[
         target: ATTACKS,
         test: "reasons::every_end_as_a_whole_says_who_and_why",
     },
+    Guard {
+        promise: "P3",
+        what: "who vouches for what is found, where its block could not be set before",
+        file: "crates/server/src/app/sought.rs",
+        guard: "clients.iter().map(|number| task.vouched_by(*number));",
+        without: "clients.iter().map(|_| &task.issuer);",
+        target: ATTACKS,
+        test: "vouched::an_instance_is_blocked_when_found_at_whoever_vouched_for_it",
+    },
 ];

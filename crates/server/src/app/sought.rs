@@ -12,6 +12,7 @@ use serde_json::json;
 use super::actor::Signature;
 use super::cut::{Blocking, InstanceEnded, block_on, blocked_instance, cut_events, own_instance};
 use super::end::Ended;
+use super::ending::series_of;
 use super::instance::{InstanceOf, held_in};
 use super::moved::Taken;
 use super::plan::drafted;
@@ -249,49 +250,58 @@ impl Sought {
 
     /// Has an append block what was found, unless it is.
     fn block(&self, append: &mut Append, task: &Task, standing: &Blocks) -> Result<(), Refusal> {
-        let (on, about) = match &self.what {
-            What::Task(_) => {
-                let on = BlockOn::Series {
-                    issuer: task.issuer.clone(),
-                    series: task.series.clone(),
-                };
-                (on, Some(task.id))
+        let about = match &self.what {
+            What::Task(_) | What::Client(_) => Some(task.id),
+            What::Instance { .. } => None,
+        };
+        for on in self.blocks(task) {
+            if standing.stands(&on) || append.blocks.iter().any(|block| block.on == on) {
+                continue;
             }
+            let mut data = json!({ "on": on.to_string() });
+            if let Some(members) = data.as_object_mut() {
+                let about = about.map(|task| ("about".to_owned(), task.to_string().into()));
+                let by = self.by.map(|by| ("by".to_owned(), by.to_string().into()));
+                members.extend(about.into_iter().chain(by));
+            }
+            append.notes.push(Note {
+                kind: "block.set",
+                data: data.to_string(),
+                annex: Some(self.annex()?),
+            });
+            append.blocks.push(Block {
+                on,
+                task: about,
+                since: self.at,
+            });
+        }
+        Ok(())
+    }
+
+    /// What is to be blocked of a task in which it was found: of an instance, that of each issuer that
+    /// vouches for it there.
+    fn blocks(&self, task: &Task) -> Vec<BlockOn> {
+        match &self.what {
+            What::Task(_) => vec![series_of(task)],
             What::Client(client) => match own_instance(task, client.number) {
-                Ok(on) => (on, Some(task.id)),
+                Ok(on) => vec![on],
                 Err(why) => {
                     tracing::error!(%client, %why, "a held end is recorded without the block that was wanted");
-                    return Ok(());
+                    Vec::new()
                 }
             },
-            What::Instance { instance, .. } => {
-                let on = BlockOn::Instance {
-                    issuer: task.issuer.clone(),
+            What::Instance { issuer, instance } => {
+                let clients = held_in(task, issuer.as_ref(), instance).unwrap_or_default();
+                let waits = task.pending().map(|_| &task.issuer);
+                let clients = clients.iter().map(|number| task.vouched_by(*number));
+                let issuers: BTreeSet<&Name> = waits.into_iter().chain(clients).collect();
+                let on = |issuer: &Name| BlockOn::Instance {
+                    issuer: issuer.clone(),
                     instance: instance.clone(),
                 };
-                (on, None)
+                issuers.into_iter().map(on).collect()
             }
-        };
-        if standing.stands(&on) || append.blocks.iter().any(|block| block.on == on) {
-            return Ok(());
         }
-        let mut data = json!({ "on": on.to_string() });
-        if let Some(members) = data.as_object_mut() {
-            let about = about.map(|task| ("about".to_owned(), task.to_string().into()));
-            let by = self.by.map(|by| ("by".to_owned(), by.to_string().into()));
-            members.extend(about.into_iter().chain(by));
-        }
-        append.notes.push(Note {
-            kind: "block.set",
-            data: data.to_string(),
-            annex: Some(self.annex()?),
-        });
-        append.blocks.push(Block {
-            on,
-            task: about,
-            since: self.at,
-        });
-        Ok(())
     }
 
     /// The active clients in a task that it ends, without those below others of them: none of them

@@ -732,7 +732,7 @@ people = true
     };
     let refused = world.app.end_instance(&tenant, &wrong, true, &BY, "x");
     let refused = refused.await.unwrap_err().refusal;
-    assert_eq!(refused.rule.code(), "invalid_parameter");
+    assert_eq!(refused.rule.code(), "not_found");
 
     world.store.fail_reads(false);
     let again = world.restarted().await;

@@ -266,6 +266,35 @@ async fn what_cannot_be_looked_up_ends_as_that_of_the_issuer_that_is_named() {
     );
 }
 
+/// Where nobody can tell whose it is, it is blocked at each issuer that vouches for what is found.
+#[tokio::test]
+async fn an_instance_is_blocked_when_found_at_whoever_vouched_for_it() {
+    let (world, store) = World::in_memory_declared(&helpers()).await;
+    let Family {
+        root, ours, theirs, ..
+    } = world.family().await;
+    let namesake = world.elsewhere(&root, 72).await;
+    world.app.sweep().await;
+    stall(&world, &store);
+    for job in [71, 72] {
+        let ended = world.ends(&of(None, job), true).await.unwrap();
+        assert!(ended.is_empty(), "nobody could look: {ended:?}");
+    }
+    world.store.fail_reads(false);
+    store.heal();
+    world.wait(5);
+    world.app.sweep().await;
+    assert_eq!(world.app.unready(), Vec::<String>::new());
+    world.none_active(&[&ours, &theirs, &namesake]).await;
+    world.all_active(&[&root]).await;
+    let blocks = world.app.blocks(&world.tenant()).unwrap();
+    let mut on: Vec<String> = blocks.iter().map(|block| block.on.to_string()).collect();
+    on.sort_unstable();
+    let wanted = [("enterprise", 71), ("enterprise", 72), ("github", 71)];
+    let wanted = wanted.map(|(issuer, job)| format!("instance:{issuer}:{}", instance(job)));
+    assert_eq!(on, wanted);
+}
+
 /// What a job of another platform handed on has that job's instance, and not one of the platform that
 /// says a job of its own is over.
 #[tokio::test]
