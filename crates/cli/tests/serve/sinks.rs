@@ -220,7 +220,9 @@ async fn entries_come_signed_in_order_and_at_least_once_over_a_kill() {
     members.sort_unstable();
     assert_eq!(
         members,
-        ["deadline", "issuer", "opened", "owner", "workload"]
+        [
+            "contact", "deadline", "issuer", "opened", "owner", "workload"
+        ]
     );
     let ended = taken
         .iter()
