@@ -7,18 +7,12 @@ use serde_json::json;
 
 use super::explore::{Act, Answer, Played, Scene, Stage, declared_with_passing, explore};
 use crate::caller::{Caller, Client, key_of};
+use crate::persons::{EVENTS, TASKS, provider};
 use crate::record;
 use crate::world::{ISSUER, World, signed};
 
-/// What is declared where people start tasks, whose provider tells of them.
+/// What is declared where people start tasks.
 const PEOPLE: &str = r#"
-[issuer.staff]
-kind = "oidc"
-url = "https://idp.example"
-jwks = { file = "jwks.json" }
-audience = "dayfly-tasks"
-people = true
-
 [workload.repair]
 owner   = "others"
 kind    = "operator"
@@ -29,12 +23,6 @@ access  = [
   { resource = "artifacts", type = "artifact", actions = ["read"], identifier = "octo/*", scope = "read" },
 ]
 delegation = { depth = 1, clients = 8, to = ["self"] }
-
-[signals.idp]
-issuer = "https://idp.example/events"
-jwks = { file = "jwks.json" }
-people = "staff"
-push = { secret_file = "events.secret" }
 "#;
 /// What a provider says of a person.
 const SESSION: &str = "https://schemas.openid.net/secevent/caep/event-type/session-revoked";
@@ -192,7 +180,7 @@ impl Scene for Word {
 fn person(world: &World, sub: &str, ago: u64, key: usize) -> Caller {
     let now = world.now().seconds();
     let claims = json!({
-        "iss": "https://idp.example", "aud": "dayfly-tasks", "sub": sub, "email_verified": true,
+        "iss": provider(), "aud": TASKS, "sub": sub, "email_verified": true,
         "jti": format!("{sub}-{key}"), "auth_time": now - ago, "iat": now, "exp": now + 300,
     });
     Caller::by(&signed("JWT", &claims), key)
@@ -202,8 +190,8 @@ fn person(world: &World, sub: &str, ago: u64, key: usize) -> Caller {
 async fn said(world: &World, kind: &str, sub: &str) -> VerifiedSignal {
     let now = world.now().seconds();
     let claims = json!({
-        "iss": "https://idp.example/events", "aud": ISSUER, "jti": sub, "iat": now,
-        "sub_id": {"format": "iss_sub", "iss": "https://idp.example", "sub": sub},
+        "iss": EVENTS, "aud": ISSUER, "jti": sub, "iat": now,
+        "sub_id": {"format": "iss_sub", "iss": provider(), "sub": sub},
         "events": {kind: {"event_timestamp": now - 10}},
     });
     let loaded = world.tenant.loaded();

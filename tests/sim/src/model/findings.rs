@@ -122,7 +122,7 @@ impl Model {
     }
 
     /// What has been kept out for a month: owners that have workloads want an owner anyway, and what
-    /// is not declared is kept out by that.
+    /// is not declared is kept out by that. Whom the provider keeps out is nobody's to mend here.
     fn old_blocks(&self) -> BTreeSet<String> {
         let is_old = |since: &Time| self.now.since(*since) >= OLD;
         let mut old = BTreeSet::new();
@@ -138,9 +138,6 @@ impl Model {
             if is_old(since) {
                 old.insert(format!("{kind}:{}", WORKLOADS[*workload].proof.issuer()));
             }
-        }
-        if self.words.out.values().any(is_old) {
-            old.insert("person".to_owned());
         }
         for (owner, since) in &self.offboarded {
             if is_old(since) && !self.has_workloads(owner) {

@@ -327,7 +327,7 @@ impl Running {
     /// What a person is called in leaves.
     async fn pseudonym(&self, who: u64) -> String {
         let on = self.block_on(usize::try_from(who).unwrap()).await;
-        on.to_string().replace("person:", "")
+        on.to_string().replace("barred:", "")
     }
 }
 
