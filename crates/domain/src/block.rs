@@ -201,6 +201,19 @@ impl BlockOn {
         all
     }
 
+    /// The same, and the issuers that it came in by: whatever keeps a client from getting anything
+    /// further by a block alone.
+    #[must_use]
+    pub fn before_client(task: &Task, client: u32) -> Vec<Self> {
+        let mut all = Self::of_client(task, client);
+        all.push(Self::Issuer(task.issuer.clone()));
+        let of_person = task.subject.iter().map(|of| of.issuer.clone());
+        all.extend(of_person.map(Self::Issuer));
+        let chain = task.chain(client);
+        all.extend(chain.map(|(number, _)| Self::Issuer(task.vouched_by(number).clone())));
+        all
+    }
+
     /// What the caller is told of it: its own run and instance by name, all else only by its kind.
     fn told(&self) -> String {
         match self {
@@ -238,16 +251,7 @@ pub fn check_unblocked(blocks: &Blocks, task: &Task, client: u32) -> Result<(), 
     if blocks.is_empty() {
         return Ok(());
     }
-    let mut ons = BlockOn::of_client(task, client);
-    ons.push(BlockOn::Issuer(task.issuer.clone()));
-    ons.extend(
-        task.subject
-            .iter()
-            .map(|of| BlockOn::Issuer(of.issuer.clone())),
-    );
-    let chain = task.chain(client);
-    ons.extend(chain.map(|(number, _)| BlockOn::Issuer(task.vouched_by(number).clone())));
-    match blocks.first_of(&ons) {
+    match blocks.first_of(&BlockOn::before_client(task, client)) {
         None => Ok(()),
         Some(block) => Err(block.refusal()),
     }

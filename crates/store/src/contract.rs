@@ -472,6 +472,8 @@ pub struct Use {
     pub relies: Vec<Epoch>,
     /// The revision of the declared state decided under; none where it does not matter.
     pub revision: Option<u64>,
+    /// What must not be blocked.
+    pub unblocked: Vec<BlockOn>,
     /// The one-time key of the proof that it was shown with. Uses of one call may name the same:
     /// they were shown together, and all of them spend it.
     pub spend: Option<Spend>,
@@ -501,6 +503,8 @@ pub enum Observed {
     Stale(EpochOf),
     /// The declared state has another revision: load it and decide again.
     Revised,
+    /// A block stands in its way that was none when it was decided.
+    Blocked(BlockOn),
     /// Its counter is at its bound.
     Exhausted,
     /// Its one-time key was spent before, by this.

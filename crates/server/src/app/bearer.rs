@@ -75,7 +75,7 @@ impl App {
             return Err(Refusal::new(Rule::Invalid)
                 .field("subject.type")
                 .wanted(SUBJECT)
-                .got(shown.kind.as_str()));
+                .got("another"));
         }
         let token = shown.token.as_deref().ok_or_else(|| {
             Refusal::new(Rule::Credential)
@@ -97,7 +97,7 @@ impl App {
             return Err(Refusal::new(Rule::Credential)
                 .field("subject.id")
                 .wanted("the `sub`, `client_id` or `jti` of the token")
-                .got(shown.id.as_str()));
+                .got("another"));
         }
         trail.task = Some(own.id.client.task);
         let open = self.check_live(tenant, &own, self.now())?;

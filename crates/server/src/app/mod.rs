@@ -107,7 +107,7 @@ pub use sinks::HeadSinks;
 pub use subject::SubjectRequest;
 pub use tenant::{Loaded, OpenError, Tenant, TenantSetup, check_overlaps};
 pub use upstream::Heard;
-pub use uses::{Decided, Until, UseQuestion, UseQuestions};
+pub use uses::{Decided, Denial, Until, UseQuestion, UseQuestions};
 
 /// Bounds of a server that are not the domain's.
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,7 @@
 //! Refusals on their way to the caller, to the ring that `why` reads, and to the ledger.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,6 +19,11 @@ use crate::random;
 const RING: usize = 8192;
 /// How many refusals of one workload or client become leaves within a minute.
 const LEAVES_A_MINUTE: u32 = 10;
+/// How many denied uses of one client become entries within a minute, and how many by whoever shows a
+/// token of one workload without its key are explained.
+const DENIALS_A_MINUTE: u32 = 60;
+/// What the subjects of denied uses begin with.
+const USES_OF: &str = "uses of ";
 /// How much of a caller's own text a refusal keeps: enough to know it by, and no way to fill the
 /// ring, the log or a leaf.
 const KEPT_BYTES: usize = 512;
@@ -304,6 +310,16 @@ impl App {
         });
     }
 
+    /// Whether one more denied use of this minute is explained and recorded. The rest are counted in
+    /// one summary, like refusals.
+    pub(super) fn is_recorded(&self, tenant: &Tenant, subject: impl Display, at: Time) -> bool {
+        let (count, summaries) = self.count(tenant.name(), &format!("{USES_OF}{subject}"), at);
+        for (of, summary) in summaries {
+            self.note(&of, at, vec![summary]);
+        }
+        count <= DENIALS_A_MINUTE
+    }
+
     /// Counts a refusal of this minute, and gives the summaries of a minute that has passed.
     fn count(&self, tenant: &Name, subject: &str, at: Time) -> (u32, Vec<(Name, Note)>) {
         let number = at.millis() / 60_000;
@@ -354,10 +370,11 @@ impl Minute {
         let passed = std::mem::replace(&mut self.number, number);
         std::mem::take(&mut self.counts)
             .into_iter()
-            .filter(|(_, count)| *count > LEAVES_A_MINUTE)
+            .filter(|((_, subject), count)| *count > recorded_of(subject))
             .map(|((tenant, subject), count)| {
+                let more = count - recorded_of(&subject);
                 let data = json!({
-                    "minute": passed * 60_000, "of": subject, "more": count - LEAVES_A_MINUTE,
+                    "minute": passed * 60_000, "of": subject, "more": more,
                 });
                 let note = Note {
                     kind: "refused",
@@ -367,6 +384,15 @@ impl Minute {
                 (tenant, note)
             })
             .collect()
+    }
+}
+
+/// How many of a minute are recorded.
+fn recorded_of(subject: &str) -> u32 {
+    if subject.starts_with(USES_OF) {
+        DENIALS_A_MINUTE
+    } else {
+        LEAVES_A_MINUTE
     }
 }
 
@@ -403,7 +429,7 @@ fn annex_of(explained: &Explained) -> Option<Annex> {
 }
 
 /// The refusal for a store that cannot answer.
-pub(super) fn unavailable(why: &dyn std::fmt::Display) -> Refusal {
+pub(super) fn unavailable(why: &dyn Display) -> Refusal {
     tracing::error!(%why, "the store cannot answer");
     Refusal::new(Rule::Unavailable)
         .field("ledger")

@@ -4,13 +4,13 @@
 //! A denial is a decision like any other. What cannot be recorded is no decision: it is refused, and
 //! the resource allows nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dayfly_domain::access::{AskedUse, Detail, RawField, RequestDetail};
 use dayfly_domain::{
-    Claims, Name, Refusal, RefusalId, Rule, Stage, Task, UseAsked, check_unblocked, check_use,
-    rights_removed,
+    Block, BlockOn, Claims, Name, Refusal, RefusalId, Rule, Stage, Task, UseAsked, check_unblocked,
+    check_use, rights_removed,
 };
 use dayfly_store::{AppendError, Observed, Use};
 
@@ -71,22 +71,32 @@ pub struct UseQuestions {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decided {
     /// Why not, in a word that the resource may know, and the refusal that `why` explains to
-    /// others; none where it is allowed.
-    pub denied: Option<(&'static str, RefusalId)>,
+    /// others, where it does; none where it is allowed.
+    pub denied: Option<Denial>,
     /// The position of the entry that records it. Where no live credential was proven there is none.
     pub entry: Option<u64>,
+}
+
+/// Why a use is denied: a word, and the refusal that is explained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// The word.
+    pub word: &'static str,
+    /// The refusal; none where the bearer has proven nothing, and where one client was denied too
+    /// much in a minute: whoever only asks fills neither what is remembered nor the ledger.
+    pub refusal: Option<RefusalId>,
 }
 
 /// A use that was judged: one that is to be recorded, and one that cannot be.
 enum Judged {
     Record(Box<Recording>),
-    Denied(Refused),
+    Denied(Denial),
 }
 
 /// A use that is to be recorded, and why it is denied or what it is a use of.
 struct Recording {
     used: Use,
-    verdict: Result<Counts, Refused>,
+    verdict: Result<Counts, Denial>,
 }
 
 /// What an allowed use counts for: the workloads of its chain, and the claims that fill theirs.
@@ -108,11 +118,12 @@ impl App {
         trail: &Trail,
     ) -> Result<Vec<Decided>, Refused> {
         let refuse = |refusal| self.refuse(tenant, trail, refusal);
-        let parties: Vec<_> = questions
+        let mut parties: Vec<_> = questions
             .shown
             .iter()
             .map(|shown| self.party(tenant, resource, shown, trail))
             .collect();
+        each_by_a_proof_of_its_own(&mut parties);
         for _ in 0..ATTEMPTS {
             let deciding = Deciding {
                 app: self,
@@ -214,12 +225,20 @@ impl Deciding<'_> {
             }
             Err(refusal) => {
                 check_answered(&refusal)?;
+                let word = word(refusal.rule);
+                if !self.app.is_recorded(self.tenant, own.id.client, now) {
+                    return Ok(Judged::Denied(Denial {
+                        word,
+                        refusal: None,
+                    }));
+                }
                 let (refused, explained) = self.app.explain(self.tenant, &trail, refusal);
                 let denied = Denied {
                     of: &of,
                     explained: &explained,
                 };
-                (denied.note(), Err(refused))
+                let refusal = Some(refused.id);
+                (denied.note(), Err(Denial { word, refusal }))
             }
         };
         let used = Use {
@@ -227,6 +246,7 @@ impl Deciding<'_> {
             now,
             relies: relies_of(&open.task, own.id.client.number),
             revision: Some(self.loaded.revision),
+            unblocked: BlockOn::before_client(&open.task, own.id.client.number),
             spend: bearer.spend.clone(),
             limit: None,
             note: note.map_err(|why| unavailable(&why))?,
@@ -290,15 +310,14 @@ impl Deciding<'_> {
         let mut observed = observed.into_iter();
         let mut decided = Vec::with_capacity(judged.len());
         for (one, question) in judged.into_iter().zip(&questions.asked) {
-            let (refused, entry) = match one {
-                Judged::Denied(refused) => (Some(refused), None),
+            let (denied, entry) = match one {
+                Judged::Denied(denied) => (Some(denied), None),
                 Judged::Record(recording) => {
                     let lost = || unavailable(&"a use was judged and not recorded");
                     let observed = observed.next().ok_or_else(lost)?;
                     self.settle_one(party_of(parties, question)?, *recording, observed)?
                 }
             };
-            let denied = refused.map(|refused| (word(refused.refusal.rule), refused.id));
             let allowed = denied.is_none();
             decided.push(Decided { denied, entry });
             // What follows was judged, and may be recorded, as if this had been as it was judged.
@@ -315,18 +334,19 @@ impl Deciding<'_> {
         party: &Party<'_>,
         recording: Recording,
         observed: Observed,
-    ) -> Result<(Option<Refused>, Option<u64>), Refusal> {
+    ) -> Result<(Option<Denial>, Option<u64>), Refusal> {
         let entry = match observed {
             Observed::Recorded(entry) => Some(entry),
             Observed::Ended(_)
             | Observed::Stale(_)
             | Observed::Revised
+            | Observed::Blocked(_)
             | Observed::Exhausted
             | Observed::Spent(_) => None,
         };
         let counts = match recording.verdict {
             Ok(counts) => counts,
-            Err(refused) => return Ok((Some(refused), entry)),
+            Err(denied) => return Ok((Some(denied), entry)),
         };
         if let Some(over) = self.over(party, observed)? {
             return Ok((Some(self.explain(&party.trail, over)), entry));
@@ -338,13 +358,24 @@ impl Deciding<'_> {
     }
 
     /// Why an allowed use is not allowed after all. One more look after the record, as before a
-    /// signature: an end that was acknowledged since then wins, and so does a key given up.
+    /// signature: an end or a block that was acknowledged since then wins, and so does a key given up.
     fn over(&self, party: &Party<'_>, verdict: Observed) -> Result<Option<Refusal>, Refusal> {
         match verdict {
             Observed::Recorded(_) => {}
             Observed::Ended(cause) => return Ok(Some(ended(cause.word()))),
             Observed::Stale(of) => return Ok(Some(rights_removed(&of))),
             Observed::Spent(_) => return Ok(Some(replayed())),
+            Observed::Blocked(on) => {
+                let since = self.app.now();
+                return Ok(Some(
+                    Block {
+                        on,
+                        task: None,
+                        since,
+                    }
+                    .refusal(),
+                ));
+            }
             Observed::Revised | Observed::Exhausted => {
                 return Err(unavailable(&"a use was not recorded"));
             }
@@ -354,8 +385,9 @@ impl Deciding<'_> {
         };
         let looked = self.app.own_token(self.tenant, bearer.token);
         let looked = looked.and_then(|own| {
-            let open = self.app.check_live(self.tenant, &own, self.app.now());
-            open.map(|_| ())
+            let open = self.app.check_live(self.tenant, &own, self.app.now())?;
+            let facts = self.app.facts_of(self.tenant, &open.task.workload)?;
+            check_unblocked(&facts.blocks, &open.task, own.id.client.number)
         });
         match looked {
             Ok(()) => Ok(None),
@@ -366,8 +398,29 @@ impl Deciding<'_> {
         }
     }
 
-    fn explain(&self, trail: &Trail, refusal: Refusal) -> Refused {
-        self.app.explain(self.tenant, trail, refusal).0
+    /// Denies, and explains why where it is known whose job it is about.
+    fn explain(&self, trail: &Trail, refusal: Refusal) -> Denial {
+        let word = word(refusal.rule);
+        let known = match (&trail.client, &trail.workload) {
+            (None, None) => false,
+            (Some(client), _) => self.app.is_recorded(self.tenant, *client, self.app.now()),
+            (None, Some(workload)) => self.app.is_recorded(self.tenant, workload, self.app.now()),
+        };
+        let refusal = known.then(|| self.app.explain(self.tenant, trail, refusal).0.id);
+        Denial { word, refusal }
+    }
+}
+
+/// Of those who are shown with the same proof only the first has shown it: a proof is of one request
+/// (RFC 9449, section 11.1).
+fn each_by_a_proof_of_its_own(parties: &mut [Party<'_>]) {
+    let mut seen = BTreeSet::new();
+    for party in parties {
+        let Ok(bearer) = &party.bearer else { continue };
+        let spends = bearer.spend.as_ref();
+        if spends.is_some_and(|spend| !seen.insert((spend.key.at, spend.key.digest))) {
+            party.bearer = Err(replayed());
+        }
     }
 }
 

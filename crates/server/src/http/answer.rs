@@ -33,7 +33,7 @@ pub enum Face {
     Webhook,
 }
 
-/// The caller is a live client, for those who count answers that look alike for whoever asks.
+/// The caller is a live client or a resource, for those who count answers that look alike for whoever asks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Live;
 

@@ -11,10 +11,12 @@ use dayfly_domain::{Claims, Refusal, Rule};
 use serde_json::{Map, Value, json};
 
 use super::Named;
-use super::answer::{Face, json_response, render};
+use super::answer::{Face, Live, json_response, render};
 use super::headers;
 use super::webhook::only;
-use crate::app::{App, Decided, Refused, Shown, Tenant, Trail, Until, UseQuestion, UseQuestions};
+use crate::app::{
+    App, Decided, Denial, Refused, Shown, Tenant, Trail, Until, UseQuestion, UseQuestions,
+};
 use crate::verify;
 
 /// Most evaluations of one request.
@@ -83,10 +85,15 @@ impl<'a> Call<'a> {
         body: Body,
         read: fn(Map<String, Value>) -> Result<Asked, Refusal>,
     ) -> Response {
-        let mut response = match self.decide(body, read).await {
+        let mut known = false;
+        let mut response = match self.decide(body, read, &mut known).await {
             Ok(answer) => json_response(StatusCode::OK, answer),
             Err(refused) => render(&refused, Face::Introspection, &self.app.nonce()),
         };
+        if known {
+            // What the resource hands on of its own callers is not held against its address.
+            response.extensions_mut().insert(Live);
+        }
         let id = self.headers.get(REQUEST_ID);
         let plain =
             |id: &&axum::http::HeaderValue| id.len() <= REQUEST_ID_BYTES && id.to_str().is_ok();
@@ -100,6 +107,7 @@ impl<'a> Call<'a> {
         &self,
         body: Body,
         read: fn(Map<String, Value>) -> Result<Asked, Refusal>,
+        known: &mut bool,
     ) -> Result<String, Refused> {
         let refused = |refusal| self.app.refused(self.tenant, &self.trail, refusal);
         // Nothing is read of what nobody vouches for.
@@ -116,6 +124,7 @@ impl<'a> Call<'a> {
             }
         };
         let resource = self.app.resource(self.tenant, &caller, &self.trail).await?;
+        *known = true;
         let members = self.members(body).await.map_err(refused)?;
         let Asked { questions, several } = read(members).map_err(refused)?;
         let decided = self
@@ -167,10 +176,17 @@ fn nobody() -> Refusal {
 fn shown(decided: &Decided) -> Value {
     match &decided.denied {
         None => json!({ "decision": true, "context": { "entry": decided.entry } }),
-        Some((reason, refusal)) => json!({
+        Some(Denial {
+            word,
+            refusal: Some(refusal),
+        }) => json!({
             "decision": false,
-            "context": { "reason": reason, "refusal": refusal },
+            "context": { "reason": word, "refusal": refusal },
         }),
+        Some(Denial {
+            word,
+            refusal: None,
+        }) => json!({ "decision": false, "context": { "reason": word } }),
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use dayfly_domain::TaskId;
+use dayfly_domain::{BlockOn, TaskId};
 use dayfly_server::app::{Actor, ApplyRequest, Contained};
 use dayfly_store::{EntryRange, FactsQuery, Fault, Store};
 use dayfly_token::client::{ProofRequest, dpop_proof};
@@ -615,6 +615,91 @@ async fn an_end_that_is_acknowledged_wins_over_a_decision_on_its_way() {
         // What was recorded before the end stays recorded: it was allowed then, and not told.
         assert_eq!(world.uses().len(), usize::from(after));
     }
+}
+
+#[tokio::test]
+async fn a_block_that_is_acknowledged_wins_over_a_decision_on_its_way() {
+    for after in [false, true] {
+        let world = Arc::new(World::new().await);
+        let job = world.job(1).await;
+        let id: TaskId = job.task.parse().unwrap();
+        let query = FactsQuery {
+            tasks: &[id],
+            ..FactsQuery::default()
+        };
+        let facts = world.store.facts(&acme(), &query).unwrap();
+        let open = facts.tasks.into_iter().flatten().next().unwrap();
+        let on = BlockOn::of_client(&open.task, 1).remove(0);
+        let blocks = {
+            let world = Arc::clone(&world);
+            async move {
+                let tenant = world.tenant();
+                let set = world.app.set_block(&tenant, on, &BY, "a test");
+                assert!(set.await.is_ok());
+            }
+        };
+        if after {
+            world.store.after_use(blocks);
+        } else {
+            world.store.before_use(blocks);
+        }
+        let asked = asks(subject(&world, &job), "read", artifact("octo/a"));
+        assert_eq!(world.may(&asked).await, "inactive", "after: {after}");
+        // After the block no entry says that it was allowed.
+        assert_eq!(world.uses().len(), usize::from(after));
+    }
+}
+
+#[tokio::test]
+async fn who_only_asks_fills_neither_what_is_remembered_nor_the_ledger() {
+    let world = World::new().await;
+    let job = world.job(1).await;
+    // Nobody is explained why nobody is known.
+    let asked = asks(junk("x.y.z"), "read", artifact("octo/a"));
+    let reply = world.evaluate("artifacts", &asked).await;
+    assert_eq!(reply.body["context"], json!({ "reason": "inactive" }));
+    // Of one client so many denials of a minute are entries, and then it is allowed what it may.
+    for n in 0..70 {
+        let asked = asks(subject(&world, &job), "delete", artifact("octo/a"));
+        let reply = world.evaluate("artifacts", &asked).await;
+        assert_eq!(reply.body["decision"], false);
+        let explained = reply.body["context"]["refusal"].is_string();
+        assert_eq!(explained, n < 60, "{n}");
+    }
+    assert_eq!(world.uses().len(), 60);
+    let asked = asks(subject(&world, &job), "read", artifact("octo/a"));
+    assert_eq!(world.may(&asked).await, "true");
+    // The rest are counted in one entry of the next minute.
+    world.wait(60);
+    let asked = asks(subject(&world, &job), "delete", artifact("octo/a"));
+    assert_eq!(world.may(&asked).await, "access");
+    let entries = world.store.entries(&acme(), EntryRange::From(0), 1000);
+    let more = entries.unwrap().into_iter().any(|entry| {
+        let leaf: Value = serde_json::from_str(&entry.leaf).unwrap();
+        leaf["data"]["of"] == format!("uses of {}", job.client) && leaf["data"]["more"] == 10
+    });
+    assert!(more);
+}
+
+#[tokio::test]
+async fn a_proof_is_of_one_request_though_a_resource_asks_for_several_together() {
+    let world = World::new().await;
+    let job = world.job(1).await;
+    let first = subject(&world, &job);
+    let mut second = first.clone();
+    second["id"] = job.client.as_str().into();
+    let asked = json!({ "evaluations": [
+        asks(first, "read", artifact("octo/a")),
+        asks(second, "read", artifact("octo/b")),
+    ]});
+    let reply = world.evaluate_all(&asked).await;
+    let each: Vec<String> = reply.body["evaluations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(told)
+        .collect();
+    assert_eq!(each, ["true", "key_proof"]);
 }
 
 #[tokio::test]

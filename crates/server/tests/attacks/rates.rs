@@ -1,5 +1,7 @@
 //! Who asks too often is told so and when to come again; nobody else notices.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use dayfly_domain::RefusalId;
 use dayfly_server::config::{AddressRates, Rate};
 
@@ -149,6 +151,28 @@ async fn whoever_proves_who_it_is_is_not_counted() {
         world.form("/revoke", &[("token", "x")], &[]).await.status,
         200
     );
+    assert_eq!(world.send("GET", "/jwks", &[], "").await.status, 429);
+}
+
+/// What callers of a resource make it ask wrongly keeps neither it nor its neighbours out.
+#[tokio::test]
+async fn a_resource_is_not_counted_for_what_it_hands_on() {
+    let world = World::new().await.behind_the_door(rates(2, None)).await;
+    let basic = STANDARD.encode("artifacts:secret+of+artifacts");
+    let by_resource = [
+        ("content-type", "application/json"),
+        ("authorization", &*format!("Basic {basic}")),
+    ];
+    let path = "/access/v1/evaluation";
+    for _ in 0..5 {
+        let wrong = world.send("POST", path, &by_resource, "{}").await;
+        assert_eq!(wrong.status, 400, "{}", wrong.text);
+    }
+    // Who is no resource is counted.
+    for _ in 0..2 {
+        let nobody = world.send("POST", path, &by_resource[..1], "{}").await;
+        assert_eq!(nobody.status, 401, "{}", nobody.text);
+    }
     assert_eq!(world.send("GET", "/jwks", &[], "").await.status, 429);
 }
 

@@ -46,6 +46,10 @@ impl Ledger {
         {
             return Ok(Observed::Revised);
         }
+        let mut ons = used.unblocked.iter();
+        if let Some(on) = ons.find(|on| self.blocks.stands(on)) {
+            return Ok(Observed::Blocked(on.clone()));
+        }
         let sealed = self.seal_note(&used.note, at)?;
         if let Some(spend) = &used.spend {
             let key = (spend.key.at, spend.key.digest);

@@ -117,6 +117,10 @@ impl Bench<'_> {
         {
             return Ok(Err(Observed::Revised));
         }
+        let mut ons = used.unblocked.iter();
+        if let Some(on) = ons.find(|on| draft.blocks.stands(on)) {
+            return Ok(Err(Observed::Blocked(on.clone())));
+        }
         // Whether such a key was spent may be forgotten by now.
         if used
             .spend

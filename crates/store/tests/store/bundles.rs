@@ -159,6 +159,7 @@ fn a_use_long_after_the_end_is_told_the_cause() {
         revision: None,
         spend: None,
         limit: None,
+        unblocked: Vec::new(),
         note: note("use.allowed", "{}"),
     };
     let observe = || wait(bench.store().observe(&acme(), vec![used.clone()]));

@@ -21,6 +21,7 @@ pub(crate) fn entries_are_found_under_their_keys<S: Subject>() {
         revision: None,
         spend: None,
         limit: None,
+        unblocked: Vec::new(),
         note: note("use.allowed", &used),
     };
     wait(bench.store().observe(&acme(), vec![used])).unwrap();

@@ -80,6 +80,7 @@ macro_rules! conformance {
             uses_are_recorded_in_order, a_use_after_the_end_is_told_the_cause,
             a_use_under_a_moved_epoch_is_stale,
             a_use_by_a_delegated_client_that_lost_its_rights_is_stale, uses_are_counted_to_their_bound,
+            a_use_of_what_is_blocked_by_now_is_told,
             a_use_under_another_revision_is_revised, a_proof_is_spent_by_the_uses_it_was_shown_with,
             a_use_that_is_not_recorded_spends_nothing,
             a_note_too_large_records_no_use, uses_and_ends_race_to_one_order

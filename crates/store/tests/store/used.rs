@@ -1,6 +1,6 @@
 //! Uses of credentials, judged at the position they get.
 
-use dayfly_domain::{Cause, ClientId, Digest, Epoch, EpochOf, Spent};
+use dayfly_domain::{Block, BlockOn, Cause, ClientId, Digest, Epoch, EpochOf, Spent};
 use dayfly_store::{Append, AppendError, FactsQuery, Observed, OneTimeKey, Spend, Use, UseLimit};
 
 use super::fixture::*;
@@ -14,6 +14,7 @@ fn used(n: u64, most: Option<u64>) -> Use {
         now: NOON,
         relies: Vec::new(),
         revision: None,
+        unblocked: Vec::new(),
         spend: None,
         limit: most.map(|most| UseLimit {
             counter: "read".into(),
@@ -195,6 +196,29 @@ pub(crate) fn a_use_under_another_revision_is_revised<S: Subject>() {
     });
     let observed = observe(&bench, vec![revised(present), revised(present + 1)]);
     assert_eq!(observed, [Observed::Revised, Observed::Recorded(3)]);
+}
+
+pub(crate) fn a_use_of_what_is_blocked_by_now_is_told<S: Subject>() {
+    let bench = Bench::<S>::new();
+    bench.start(1);
+    let on = BlockOn::Issuer(github());
+    let kept_out = || Use {
+        unblocked: vec![on.clone()],
+        ..used(1, None)
+    };
+    assert_eq!(observe(&bench, vec![kept_out()]), [Observed::Recorded(3)]);
+    let block = Block {
+        on: on.clone(),
+        task: None,
+        since: NOON,
+    };
+    bench.commit(Append {
+        now: NOON,
+        blocks: vec![block],
+        ..Append::default()
+    });
+    let observed = observe(&bench, vec![kept_out(), used(1, None)]);
+    assert_eq!(observed, [Observed::Blocked(on), Observed::Recorded(4)]);
 }
 
 fn shown(n: u64, proof: u8) -> Use {

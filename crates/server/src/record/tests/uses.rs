@@ -23,6 +23,7 @@ impl Hand {
             revision: None,
             spend: None,
             limit: None,
+            unblocked: Vec::new(),
             note: Note {
                 kind,
                 data: format!(
