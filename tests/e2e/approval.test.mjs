@@ -233,7 +233,7 @@ test('who asks may not approve, and another member may while `dayfly run` waits'
   const done = await waits;
   assert.equal(done.code, 0, done.stderr);
   assert.match(done.stdout, /repaired/);
-  assert.match(heard, /dayfly task approve task_\w+ --reason/);
+  assert.match(heard, /dayfly task approve task_\w+ --tenant strict --reason/);
   const { own, other } = await decided;
   assert.equal(own.code, 1);
   assert.match(own.stderr, /own_request/);
