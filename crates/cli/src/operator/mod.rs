@@ -215,7 +215,8 @@ pub(crate) enum PolicyCommand {
 pub(crate) enum BlockCommand {
     /// Lists them
     List(list::ListArgs),
-    /// Blocks a run or an instance, started or not; what is open of it gets nothing further
+    /// Blocks a run or an instance, started or not; what is open of it gets nothing further, but for
+    /// a series, which only keeps from starting what has not started
     Set(ends::BlockSetArgs),
 }
 

@@ -58,6 +58,8 @@ struct Done {
     aside: Option<PathBuf>,
     /// Where a containment journal is that held ends for the former database.
     journal: Option<PathBuf>,
+    /// Where the journal is of what providers said of people meanwhile.
+    people_journal: Option<PathBuf>,
     tenants: Vec<Ledger>,
 }
 
@@ -122,11 +124,13 @@ pub(super) async fn restore(args: RestoreArgs) -> Result<ExitCode> {
     let handed_out = known_heads(&data.join(HEADS));
     let ready = Ready::make(&args.file, &config).await?;
     let tenants = ready.restored(&config, &handed_out, &args.reason).await?;
-    let (aside, journal) = ready.put_in_place(&heads_after(handed_out, &tenants))?;
+    let (aside, [journal, people_journal]) =
+        ready.put_in_place(&heads_after(handed_out, &tenants))?;
     let done = Done {
         database,
         aside,
         journal,
+        people_journal,
         tenants,
     };
     if args.json {
@@ -258,18 +262,18 @@ impl Ready {
     }
 
     /// Moves the former database aside, the copy into its place, and writes the heads that go with
-    /// it. Gives where the former one is now, and the journal of what it could not record.
+    /// it. Gives where the former one is now, and the journals of what it could not record.
     fn put_in_place(
         self,
         heads: &BTreeMap<Name, HandedHead>,
-    ) -> Result<(Option<PathBuf>, Option<PathBuf>)> {
+    ) -> Result<(Option<PathBuf>, [Option<PathBuf>; 2])> {
         let database = self.data.join(DATABASE);
         self.finish_moving_aside(&database)?;
         let aside = free_name(&database)?;
         // From here on no server starts before this is done, by this run or by the next.
         self.mark(&aside)?;
         let moved = move_aside(&database, &aside)?;
-        let journal = move_journal(&self.data, &aside)?;
+        let journals = move_journals(&self.data, &aside)?;
         sync_folder(&self.data)?;
         for name in names(&self.data)? {
             // The search index is one of the former database; it is made anew.
@@ -290,7 +294,7 @@ impl Ready {
         fs::remove_dir_all(&self.folder)
             .with_context(|| format!("{} cannot be removed", self.folder.display()))?;
         sync_folder(&self.data)?;
-        Ok((moved.then_some(aside), journal))
+        Ok((moved.then_some(aside), journals))
     }
 
     /// A run that was killed may have moved the former database and not its log, which no other
@@ -342,22 +346,27 @@ fn move_aside(database: &Path, aside: &Path) -> Result<bool> {
     Ok(moved)
 }
 
-/// Moves a containment journal aside that holds something, or cannot be read: its ends are of tasks
-/// that are over now, and what it contains may have been lifted in the time that is lost.
-fn move_journal(data: &Path, aside: &Path) -> Result<Option<PathBuf>> {
+/// Moves the journals aside where they hold something, or cannot be read: their ends are of tasks
+/// that are over now, and what they contain may have been lifted in the time that is lost. Gives
+/// where they are now.
+fn move_journals(data: &Path, aside: &Path) -> Result<[Option<PathBuf>; 2]> {
     let files = [(JOURNAL, ".journal"), (WORDS, ".people.journal")];
     let any = files.iter().any(|(name, _)| data.join(name).exists());
     if !any || Journal::open(data).is_ok_and(|(_, held)| held.is_empty()) {
-        return Ok(None);
+        return Ok([None, None]);
     }
-    for (name, end) in files {
+    let moved = |(name, end): (&str, &str)| {
         let from = data.join(name);
-        if from.exists() {
-            fs::rename(&from, beside(aside, end))
-                .with_context(|| format!("{} cannot be moved aside", from.display()))?;
+        if !from.exists() {
+            return Ok(None);
         }
-    }
-    Ok(Some(beside(aside, ".journal")))
+        let to = beside(aside, end);
+        fs::rename(&from, &to)
+            .with_context(|| format!("{} cannot be moved aside", from.display()))?;
+        anyhow::Ok(Some(to))
+    };
+    let [ends, words] = files;
+    Ok([moved(ends)?, moved(words)?])
 }
 
 /// A dated name that nothing has, for the former database.
@@ -413,7 +422,14 @@ fn lines(done: &Done) -> String {
     if let Some(journal) = &done.journal {
         let _ = writeln!(
             text,
-            "ends waited in the containment journal: they are in no ledger, it is kept as {}",
+            "ends or words about people waited in the journals: they are in no ledger, the ends are kept as {}",
+            journal.display()
+        );
+    }
+    if let Some(journal) = &done.people_journal {
+        let _ = writeln!(
+            text,
+            "what was said of people is kept as {}: have their providers send it again",
             journal.display()
         );
     }
@@ -443,4 +459,36 @@ fn lines(done: &Done) -> String {
         "open tasks are over (cause restored), proofs made before now are refused, and no block is lifted; `dayfly serve` makes new keys\n",
     );
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_journals_are_moved_aside_and_named() {
+        let data = tempfile::tempdir().unwrap();
+        let aside = data.path().join("dayfly.db.before-1");
+        // Neither can be read.
+        for name in [JOURNAL, WORDS] {
+            fs::write(data.path().join(name), "no journal").unwrap();
+        }
+        let [journal, people_journal] = move_journals(data.path(), &aside).unwrap();
+        let done = Done {
+            database: data.path().join(DATABASE),
+            aside: None,
+            journal,
+            people_journal,
+            tenants: Vec::new(),
+        };
+        let said = lines(&done);
+        for end in [".journal", ".people.journal"] {
+            let moved = beside(&aside, end);
+            assert!(
+                moved.exists() && said.contains(&moved.display().to_string()),
+                "{said}"
+            );
+        }
+        assert!(said.contains("providers send it again"), "{said}");
+    }
 }

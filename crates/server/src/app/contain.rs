@@ -261,7 +261,7 @@ impl App {
                     since,
                     already: true,
                     open: Some(0),
-                    recorded: true,
+                    recorded: self.held.keeps_all(tenant.name()).await,
                 });
             }
             let mut append = what

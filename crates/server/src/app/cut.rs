@@ -81,7 +81,9 @@ impl InstanceEnded {
             self.clients
                 .extend(live.map(|number| task.client_id(*number)));
             // What waits has no clients yet, and ends as a whole.
-            if self.clients.len() > before || task.pending().is_some() {
+            let (earlier, new) = self.clients.split_at(before);
+            let is_known = earlier.iter().any(|client| client.task == task.id);
+            if (!new.is_empty() && !is_known) || task.pending().is_some() {
                 self.tasks = self.tasks.map(|tasks| tasks + 1);
             }
         }
@@ -155,7 +157,8 @@ impl App {
             match self.held.end(tenant.name(), append).await {
                 Ok(done) => {
                     let answer = self.with_head(tenant, answer);
-                    let recorded = done.is_durable();
+                    // A block that stands already may be held without the journal.
+                    let recorded = done.is_durable() && self.held.keeps_all(tenant.name()).await;
                     return Ok((Ended { recorded, ..answer }, Blocking::of(on)));
                 }
                 Err(error) => self.after_failure(tenant, error, false).await?,
@@ -264,7 +267,8 @@ impl App {
                 Err(error) => self.after_failure(tenant, error, false).await?,
             }
         }
-        let done = done.ok_or_else(|| unavailable(&"the tasks did not stand still"))?;
+        let mut done = done.ok_or_else(|| unavailable(&"the tasks did not stand still"))?;
+        done.recorded &= self.held.keeps_all(tenant.name()).await;
         let head = self.last_head_note(tenant);
         Ok(InstanceEnded { head, ..done })
     }
@@ -482,6 +486,8 @@ pub(super) fn block_on(
         data: signed.sign(data),
         annex: Some(signed.annex().map_err(|why| unavailable(&why))?),
     });
+    // Nobody sets it twice: whoever was first is seen by the next look.
+    append.unblocked.push(on.clone());
     append.blocks.push(Block {
         on: on.clone(),
         task,

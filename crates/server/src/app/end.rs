@@ -120,7 +120,7 @@ impl App {
         trail.workload = Some(open.task.workload.clone());
         check_may_end(&open.task, end, own.id.client)?;
         if let Some(answer) = self.ended_before(tenant, end, &open.task, now)? {
-            return Ok(answer);
+            return Ok(self.with_durability(tenant, answer).await);
         }
         let (recorded, answer) = self.commit_end(tenant, end, outcome.into(), open).await?;
         let answer = match answer {
@@ -170,12 +170,12 @@ impl App {
             }
             match self.open_task(tenant, end.task())? {
                 Some(again) => open = again,
-                None => return Ok((true, None)),
+                None => return Ok((self.held.keeps_all(tenant.name()).await, None)),
             }
             if let End::Client(client) = end
                 && !client_active(&open, client)
             {
-                return Ok((true, None));
+                return Ok((self.held.keeps_all(tenant.name()).await, None));
             }
         }
         Err(unavailable(&"the task did not stand still"))
@@ -225,7 +225,16 @@ impl App {
         check_may_end(&task, end, own.id.client).map_err(|_| ended("over"))?;
         let (_, at) = ended_of(&task, end).ok_or_else(|| ended("it is open"))?;
         check_lately(at, now)?;
-        self.answer_of(tenant, &task, end)
+        let answer = self.answer_of(tenant, &task, end)?;
+        Ok(self.with_durability(tenant, answer).await)
+    }
+
+    /// An answer that is given again, with whether what it says outlives this process by now.
+    async fn with_durability(&self, tenant: &Tenant, answer: Ended) -> Ended {
+        Ended {
+            recorded: self.held.keeps_all(tenant.name()).await,
+            ..answer
+        }
     }
 
     /// Checks the caller of a task or client that ended within the last ten minutes: one of its

@@ -151,33 +151,41 @@ impl App {
     ) -> Result<Containment, Refusal> {
         check_blockable(tenant, &on)?;
         let signed = Signature::of(by, reason).map_err(|why| unavailable(&why))?;
-        let now = self.now();
-        // Where nothing can be read it is not known to stand, and is held all the same.
-        let blocks = self.blocks_that_stand(tenant).unwrap_or_default();
-        if let Some(block) = blocks.get(&on) {
-            return Ok(Containment {
-                since: block.since,
-                already: true,
-                open: None,
-                recorded: true,
-            });
+        for _ in 0..ATTEMPTS {
+            let now = self.now();
+            // Where nothing can be read it is not known to stand, and is held all the same.
+            let blocks = self.blocks_that_stand(tenant).unwrap_or_default();
+            if let Some(block) = blocks.get(&on) {
+                return Ok(Containment {
+                    since: block.since,
+                    already: true,
+                    open: None,
+                    recorded: self.held.keeps_all(tenant.name()).await,
+                });
+            }
+            let mut append = Append {
+                now,
+                ..Append::default()
+            };
+            block_on(&mut append, &on, None, &signed)?;
+            match self.held.end(tenant.name(), append).await {
+                Ok(done) => {
+                    return Ok(Containment {
+                        since: now,
+                        already: false,
+                        open: None,
+                        recorded: done.is_durable(),
+                    });
+                }
+                // Somebody else was first: the next look says so.
+                Err(AppendError::Conflict) => {}
+                Err(AppendError::TooLarge) => {
+                    return Err(too_long(self.bounds.leaf_bytes, "an entry"));
+                }
+                Err(why) => return Err(unavailable(&why)),
+            }
         }
-        let mut append = Append {
-            now,
-            ..Append::default()
-        };
-        block_on(&mut append, &on, None, &signed)?;
-        let done = match self.held.end(tenant.name(), append).await {
-            Ok(done) => done,
-            Err(AppendError::TooLarge) => return Err(too_long(self.bounds.leaf_bytes, "an entry")),
-            Err(why) => return Err(unavailable(&why)),
-        };
-        Ok(Containment {
-            since: now,
-            already: false,
-            open: None,
-            recorded: done.is_durable(),
-        })
+        Err(unavailable(&"the block did not stand still"))
     }
 
     /// Lifts a block. Gives what keeps a person out all the same: the block by hand does not fall

@@ -213,7 +213,7 @@ impl App {
         let jkt = Digest(verified.jkt().0);
         let open = match self.known_deferral(tenant, code, jkt).await {
             Ok(Known::Pending(open)) => open,
-            Ok(Known::Ended(_)) => return Ok(true),
+            Ok(Known::Ended(_)) => return Ok(self.held.keeps_all(tenant.name()).await),
             Err(refusal) if refusal.rule == Rule::DeferralCode => return Ok(true),
             // Whether it waits is not known: an answer that all is well would leave it waiting.
             Err(refusal) => return Err(refusal),
@@ -235,7 +235,7 @@ impl App {
         for _ in 0..ATTEMPTS {
             // Who fetched it meanwhile holds a client, which ends by its own means.
             if open.task.pending().is_none() {
-                return Ok(true);
+                return Ok(self.held.keeps_all(tenant.name()).await);
             }
             let now = self.now();
             let moves = self.moves_of_one(tenant, &open)?;
@@ -248,7 +248,7 @@ impl App {
             }
             match self.open_task(tenant, end.task())? {
                 Some(again) => open = again,
-                None => return Ok(true),
+                None => return Ok(self.held.keeps_all(tenant.name()).await),
             }
         }
         Err(unavailable(&"the task did not stand still"))

@@ -77,30 +77,29 @@ impl App {
         for _ in 0..ATTEMPTS {
             let now = self.now();
             let Some(open) = self.open_task(tenant, own.id.client.task)? else {
-                return Ok(true);
+                return Ok(self.held.keeps_all(tenant.name()).await);
             };
             if open.stale_for(own.id.client.number).is_some() {
                 // Its rights were taken away: it is over already, and that names its end.
-                return Ok(true);
+                return Ok(self.held.keeps_all(tenant.name()).await);
             }
             // Only a live credential says that its client is: a dead one costs whoever shows it.
             let live = open.task.check_credential(own.id, now, open.heard);
             if live.is_ok_and(|live| live.credential.hash == own.hash) {
                 trail.client = Some(own.id.client);
             }
-            let events = match decide(
-                Some(&open.task),
-                &Command::Revoke(Revoke {
-                    now,
-                    heard: open.heard,
-                    client: own.id.client.number,
-                    credential: own.id.number,
-                }),
-            ) {
-                Ok(events) if !events.is_empty() => events,
-                // It is over already.
-                Ok(_) | Err(_) => return Ok(true),
+            let revoke = Revoke {
+                now,
+                heard: open.heard,
+                client: own.id.client.number,
+                credential: own.id.number,
             };
+            let events = decide(Some(&open.task), &Command::Revoke(revoke));
+            let events = events.unwrap_or_default();
+            if events.is_empty() {
+                // It is over already.
+                return Ok(self.held.keeps_all(tenant.name()).await);
+            }
             let by = dayfly_domain::Spent {
                 task: own.id.client.task,
                 client: own.id.client.number,

@@ -87,7 +87,7 @@ impl App {
             };
             let (append, over, closings) = closed(found, &read, now)?;
             if append.closes.is_empty() {
-                return Ok(Heard::Nothing);
+                return Ok(self.known_over(tenant).await);
             }
             let done = self.held.end_closing(tenant.name(), append, closings);
             match done.await {
@@ -118,10 +118,24 @@ impl App {
             .held
             .hold_closings(tenant.name(), self.now(), closings, why);
         let done = held.await.map_err(|why| unavailable(&why))?;
-        Ok(done.map_or(Heard::Nothing, |done| Heard::Ended {
+        match done {
+            None => Ok(self.known_over(tenant).await),
+            Some(done) => Ok(Heard::Ended {
+                over: Over::default(),
+                recorded: done.is_durable(),
+            }),
+        }
+    }
+
+    /// What is known may be obeyed alone: whoever says it must keep it until it is kept here.
+    async fn known_over(&self, tenant: &Tenant) -> Heard {
+        if self.held.keeps_all(tenant.name()).await {
+            return Heard::Nothing;
+        }
+        Heard::Ended {
             over: Over::default(),
-            recorded: done.is_durable(),
-        }))
+            recorded: false,
+        }
     }
 
     /// What is known of the series, and the open tasks of the attempt.

@@ -279,6 +279,39 @@ async fn an_end_that_nothing_can_keep_is_obeyed_and_says_so() {
     }
 }
 
+/// What is held in memory alone does not become durable by being said again.
+#[tokio::test]
+async fn an_end_that_is_repeated_is_no_more_durable_than_the_first() {
+    let (world, store) = World::in_memory().await;
+    let world = world.restarted_without_journal().await;
+    let (ending, revoking) = (world.job(1).await, world.job(2).await);
+    let open = world.job(3).await;
+    let tenant = world.tenant();
+    stall(&store);
+    for already in [false, true] {
+        let on: BlockOn = "series:github:5".parse().unwrap();
+        let set = world.app.set_block(&tenant, on, &BY, "odd").await.unwrap();
+        assert_eq!((set.already, set.recorded), (already, false));
+        let ended = world.end(&ending).await;
+        assert_ne!(ended.status, 200, "{already}: {}", ended.text);
+        let revoked = world.revoke_by(&revoking).await;
+        assert_eq!(revoked.status, 202, "{already}: {}", revoked.text);
+    }
+    for already in [false, true] {
+        let owner = Contained::Owner("team".parse().unwrap());
+        let done = world.app.contain(&tenant, &owner, &BY, "left");
+        let done = done.await.unwrap();
+        assert_eq!((done.already, done.recorded), (already, false));
+    }
+    assert!(!world.is_active(&open.token).await);
+    store.heal();
+    world.recover().await;
+    let owner = Contained::Owner("team".parse().unwrap());
+    let done = world.app.contain(&tenant, &owner, &BY, "left");
+    let done = done.await.unwrap();
+    assert!(done.already && done.recorded);
+}
+
 /// Beats that could not be relied on in an outage end nothing, and the outage is added once.
 #[tokio::test]
 async fn an_outage_is_added_to_the_grace_once() {

@@ -133,6 +133,25 @@ async fn an_offboarding_that_came_first_names_the_end() {
     assert_eq!(causes(&world, &job), ["owner_offboarded"]);
 }
 
+/// A word that nothing keeps is not answered as if it were kept, however often it comes.
+#[tokio::test]
+async fn a_word_that_is_repeated_is_no_more_durable_than_the_first() {
+    for unread in [false, true] {
+        let (world, store) = world().await;
+        let world = world.restarted_without_journal().await;
+        let job = world.granted(1, 7, 1, 70).await;
+        stall(&store);
+        world.store.fail_reads(unread);
+        for _ in 0..2 {
+            let reply = world.hub("workflow_run", &run_over(1, 7, 1)).await;
+            assert_eq!(reply.status, 202, "{}", reply.text);
+            assert_eq!(reply.body["recorded"], false);
+        }
+        world.store.fail_reads(false);
+        assert!(!world.is_active(&job.token).await);
+    }
+}
+
 /// A platform knows more runs than the journal has room for: an operator's end has room beside them.
 #[tokio::test]
 async fn closes_that_change_no_task_leave_the_journal_to_ends() {

@@ -90,14 +90,15 @@ impl Journal {
     /// [`JournalError`]; nothing may be served then.
     pub fn open(folder: &Path) -> Result<(Self, Backlog), JournalError> {
         let (path, file, bytes) = opened(folder, JOURNAL, JOURNAL_BYTES)?;
-        let (ends, held) = Keeper::over(path, file, &bytes)?;
+        let (ends, mut backlog) = Keeper::over(path, file, &bytes)?;
         let (path, file, bytes) = opened(folder, WORDS, WORDS_BYTES)?;
         let (places, words) = Places::over(&path, file, &bytes)?;
         let journal = Self {
             ends,
             words: places,
         };
-        Ok((journal, Backlog { held, words }))
+        backlog.words.extend(words);
+        Ok((journal, backlog))
     }
 
     /// Forgets everything, now that the ledger has it.
@@ -117,7 +118,7 @@ impl<D: Disk> Keeper<D> {
         path: PathBuf,
         disk: D,
         bytes: &[u8],
-    ) -> Result<(Self, Vec<Held>), JournalError> {
+    ) -> Result<(Self, Backlog), JournalError> {
         let damaged = |at| JournalError::Damaged {
             path: path.clone(),
             at,
@@ -126,11 +127,12 @@ impl<D: Disk> Keeper<D> {
             .filter(|_| bytes.len() == JOURNAL_BYTES)
             .ok_or_else(|| damaged(0))?;
         let (payloads, next) = frame::read(bytes, generation).map_err(|Torn { at }| damaged(at))?;
-        let held = payloads
-            .into_iter()
-            .map(Held::read)
-            .collect::<Result<_, Unread>>()
-            .map_err(|Unread| damaged(FIRST))?;
+        let mut backlog = Backlog::default();
+        for payload in payloads {
+            let (held, words) = Held::read(payload).map_err(|Unread| damaged(FIRST))?;
+            backlog.held.push(held);
+            backlog.words.extend(words);
+        }
         let journal = Self {
             path,
             disk,
@@ -138,7 +140,7 @@ impl<D: Disk> Keeper<D> {
             next,
             unclear: false,
         };
-        Ok((journal, held))
+        Ok((journal, backlog))
     }
 
     /// Keeps an end: it outlives process and machine once this has answered.

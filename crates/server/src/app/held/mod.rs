@@ -6,6 +6,7 @@
 //! contained, which covers every read. When the ledger is back, the ends are recorded as the first
 //! batch, then the outage itself, and only then anything is granted again.
 
+mod former;
 mod frame;
 mod journal;
 mod jump;
@@ -16,6 +17,9 @@ mod set;
 mod store;
 #[cfg(test)]
 mod tests;
+mod unkept;
+#[cfg(test)]
+mod unkept_tests;
 mod words;
 #[cfg(test)]
 mod words_tests;

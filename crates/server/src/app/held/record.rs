@@ -6,7 +6,9 @@ use dayfly_store::{Annex, Append, Document, Drafted};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::former::{self, FormerWord};
 use super::frame::{self, PAYLOAD};
+use super::words::Word;
 use crate::app::closing::Closing;
 use crate::app::sought::Sought;
 use crate::declared::HandOvers;
@@ -213,18 +215,20 @@ impl Held {
             moves: self.moves.iter().map(WireMove::of).collect(),
             closings: self.closings.clone(),
             sought: self.sought.clone(),
+            people: Vec::new(),
         };
         // INVARIANT: names, numbers and texts have no value that JSON cannot write; were it
         // otherwise, the empty text would be refused when it is read.
         serde_json::to_vec(&wire).unwrap_or_default()
     }
 
-    pub(super) fn read(bytes: &[u8]) -> Result<Self, Unread> {
+    /// With the words about people that a former build kept beside.
+    pub(super) fn read(bytes: &[u8]) -> Result<(Self, Vec<Word>), Unread> {
         let wire: Wire = serde_json::from_slice(bytes).map_err(|_| Unread)?;
         if wire.v != VERSION {
             return Err(Unread);
         }
-        Ok(Self {
+        let mut held = Self {
             tenant: wire.tenant,
             at: wire.at,
             ends: wire
@@ -236,7 +240,9 @@ impl Held {
             moves: wire.moves.into_iter().map(WireMove::read).collect(),
             closings: wire.closings,
             sought: wire.sought,
-        })
+        };
+        let words = former::words(&mut held, &wire.people);
+        Ok((held, words))
     }
 }
 
@@ -254,6 +260,9 @@ struct Wire {
     closings: Vec<Closing>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     sought: Vec<Sought>,
+    /// Of a former build; this one writes none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    people: Vec<FormerWord>,
 }
 
 #[derive(Serialize, Deserialize)]

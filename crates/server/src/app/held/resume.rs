@@ -92,6 +92,7 @@ impl ObeyingStore {
         tenants: &[Name],
         unanswered: &mut Option<Made>,
     ) -> Result<bool, Unavailable> {
+        self.keep_unkept().await;
         let (held, recorded, stall) = {
             let state = self.shared.state();
             (state.held.clone(), state.recorded, state.stall.clone())
@@ -100,7 +101,7 @@ impl ObeyingStore {
         while !left.is_empty() {
             let (batch, rest) = left.split_at(together(left));
             self.record(batch).await?;
-            self.shared.state_mut().recorded += batch.len();
+            self.shared.state_mut().count_recorded(batch);
             left = rest;
         }
         self.record_words().await?;
@@ -212,7 +213,7 @@ impl ObeyingStore {
     }
 
     /// What is left to record of this; none when the ledger has all of it.
-    fn append_of(&self, held: &Held) -> Result<Option<Append>, Unavailable> {
+    pub(super) fn append_of(&self, held: &Held) -> Result<Option<Append>, Unavailable> {
         let tasks: Vec<TaskId> = held.ends.iter().map(|end| end.task).collect();
         let blocked = held.blocks.iter();
         let blocked = blocked.filter_map(|held| Contained::of(&held.block.on));
@@ -485,6 +486,8 @@ fn block(
         return Ok(());
     }
     append.notes.push(note);
+    // A try that was not answered in time may be made all the same: it is looked at again.
+    append.unblocked.push(on.clone());
     append.blocks.push(held.block.clone());
     Ok(())
 }

@@ -52,6 +52,8 @@ pub(super) struct State {
     pub(super) held: Vec<Arc<Held>>,
     /// How many of these, from the first on, the ledger has by now.
     pub(super) recorded: usize,
+    /// Those that neither the ledger nor the journal has: they are lost with this process.
+    pub(super) unkept: Vec<Arc<Held>>,
     /// What is held of people.
     pub(super) words: Words,
     set: Contained,
@@ -161,10 +163,9 @@ impl ObeyingStore {
         };
         let closed = self.hold_closings(tenant, now, bare, why).await;
         let closed = closed.map_err(AppendError::Unavailable)?;
-        let journaled = [&ended, &closed]
-            .into_iter()
-            .flatten()
-            .all(Acknowledged::is_durable);
+        let mut held = [&ended, &closed].into_iter().flatten();
+        // What is held already by an earlier word may not be in the journal either.
+        let journaled = held.all(Acknowledged::is_durable) && self.keeps_all(tenant).await;
         Ok(Acknowledged::Held { journaled })
     }
 
@@ -274,11 +275,7 @@ impl ObeyingStore {
         let parts: Vec<Arc<Held>> = held.parts().into_iter().map(Arc::new).collect();
         self.shared.begin_stall(why, &parts);
         let shared = Arc::clone(&self.shared);
-        let kept = tokio::task::spawn_blocking(move || {
-            // Each of them, whatever becomes of those before it.
-            let parts = parts.iter().map(|part| shared.journal(part));
-            parts.fold(true, |all, kept| all & kept)
-        });
+        let kept = tokio::task::spawn_blocking(move || shared.keep(&parts));
         let journaled = answered(kept).await;
         Acknowledged::Held { journaled }
     }
@@ -476,6 +473,7 @@ impl Shared {
         for held in held {
             state.set.add(held);
             state.held.push(Arc::clone(held));
+            state.unkept.push(Arc::clone(held));
         }
         self.close(&mut state, why);
     }
@@ -492,22 +490,11 @@ impl Shared {
         self.closed.store(true, Ordering::SeqCst);
     }
 
-    /// Has the journal keep what is held; whether it is durable then.
-    fn journal(&self, held: &Arc<Held>) -> bool {
-        let mut journal = self.open_journal();
-        // What was recorded meanwhile must not be in a journal that was emptied since.
-        if !self.state().is_waiting(held) {
-            return true;
-        }
-        journal
-            .as_mut()
-            .is_some_and(|journal| is_kept(journal.ends.keep(held)))
-    }
-
     /// Has the journal keep what is held of a person; whether it is durable then.
     fn journal_word(&self, word: &Arc<Word>, part: Part) -> bool {
         let mut journal = self.open_journal();
-        // Nor must this. One that took its place says all of it.
+        // What was recorded meanwhile must not be in a journal that was emptied since. One that took
+        // its place says all of it.
         let Some(word) = self.state().words.unkept(word) else {
             return true;
         };
@@ -551,21 +538,13 @@ impl Shared {
         Ok(true)
     }
 
-    fn open_journal(&self) -> MutexGuard<'_, Option<Journal>> {
+    pub(super) fn open_journal(&self) -> MutexGuard<'_, Option<Journal>> {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    /// Whether the ledger does not have this yet.
-    fn is_waiting(&self, held: &Arc<Held>) -> bool {
-        let mut waiting = self.held.iter().skip(self.recorded);
-        waiting.any(|waiting| Arc::ptr_eq(waiting, held))
-    }
-}
-
 /// Whether the journal has kept something; an answer that does not come in time is none.
-async fn answered(kept: tokio::task::JoinHandle<bool>) -> bool {
+pub(super) async fn answered(kept: tokio::task::JoinHandle<bool>) -> bool {
     match tokio::time::timeout(PATIENCE, kept).await {
         Ok(Ok(journaled)) => journaled,
         Ok(Err(_)) | Err(_) => {
@@ -575,7 +554,7 @@ async fn answered(kept: tokio::task::JoinHandle<bool>) -> bool {
     }
 }
 
-fn is_kept(kept: std::io::Result<()>) -> bool {
+pub(super) fn is_kept(kept: std::io::Result<()>) -> bool {
     if let Err(why) = &kept {
         tracing::error!(%why, "an end is obeyed and yet not durable: the containment journal cannot keep it");
     }

@@ -73,7 +73,8 @@ impl Platter {
 
     fn open(&self) -> Result<(Keeper<Self>, Vec<Held>), JournalError> {
         let bytes = self.0.borrow().written.clone();
-        Keeper::over(PathBuf::from(JOURNAL), self.clone(), &bytes)
+        let (keeper, backlog) = Keeper::over(PathBuf::from(JOURNAL), self.clone(), &bytes)?;
+        Ok((keeper, backlog.held))
     }
 
     fn held(&self) -> Vec<u64> {

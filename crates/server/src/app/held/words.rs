@@ -106,14 +106,21 @@ impl Words {
         let mut words = Self::default();
         for word in journaled {
             let part = words.0.entry((word.tenant.clone(), word.from.clone()));
-            part.or_default().insert(
-                word.person,
-                Kept {
-                    word: Arc::new(word),
-                    journaled: true,
-                    recorded: false,
-                },
-            );
+            let kept = |word| Kept {
+                word: Arc::new(word),
+                journaled: true,
+                recorded: false,
+            };
+            // A former build left each word about a person by itself.
+            match part.or_default().entry(word.person) {
+                Entry::Occupied(mut held) => {
+                    let both = held.get().word.with(&word);
+                    held.insert(kept(both));
+                }
+                Entry::Vacant(free) => {
+                    free.insert(kept(word));
+                }
+            }
         }
         words
     }
