@@ -138,7 +138,10 @@ fn a_run_whose_token_is_not_taken_again_goes_on_waiting() {
             Reply::Error(503, body)
         };
         let refused = || said(error);
-        answers(&fake, [pending(), unasked(), refused(), unasked(), refused()]);
+        answers(
+            &fake,
+            [pending(), unasked(), refused(), unasked(), refused()],
+        );
         let (code, out, stderr) = output(script(&fake, &[], "echo done"));
         assert_eq!((code, out.as_str()), (0, "done\n"), "{stderr}");
         assert_eq!(fake.grants().len(), 6);
