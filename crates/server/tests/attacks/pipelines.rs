@@ -186,6 +186,25 @@ async fn tasks_of_jobs_and_of_pipelines_end_by_one_append() {
     assert_eq!(world.lab_job(21, 5, 61).await.rule(), "already_ended");
 }
 
+/// Whoever may send the events of one project ends no open job of another by its number.
+#[tokio::test]
+async fn an_event_ends_no_open_job_of_another_project_or_pipeline() {
+    let world = World::declared(&one("")).await;
+    let (task, token) = world.lab_task(20, 5, 50).await;
+    for (project, id) in [(21, 5), (20, 6), (21, 6)] {
+        let guessed = over(project, id, "failed", &[(50, "failed")]);
+        assert_eq!(world.lab(&guessed).await.status, 204);
+        let guessed = build(project, id, 50, "failed");
+        assert_eq!(world.lab(&guessed).await.status, 204);
+    }
+    assert!(world.is_open(&task) && world.is_active(&token).await);
+    assert_eq!(world.closed_jobs(&[50]), 0);
+    let own = over(20, 5, "failed", &[(50, "failed")]);
+    assert_eq!(world.lab(&own).await.body["tasks"], 1);
+    assert!(!world.is_open(&task));
+    assert_eq!(world.closed_jobs(&[50]), 1);
+}
+
 /// One event of many jobs is taken whole, in as many appends as it takes.
 #[tokio::test]
 async fn an_event_of_hundreds_of_jobs_is_taken() {
@@ -204,7 +223,9 @@ async fn an_event_of_hundreds_of_jobs_is_taken() {
     let all: Vec<u64> = (1000..1600).collect();
     assert_eq!(world.closed_jobs(&all), 600);
     let mut large = pipeline(20, 5, "failed");
-    large["more"] = json!("x".repeat(16 * 65_536));
+    large["more"] = json!("x".repeat(63 * 65_536));
+    assert_eq!(world.lab(&large).await.status, 204);
+    large["more"] = json!("x".repeat(64 * 65_536));
     assert_eq!(world.lab(&large).await.status, 413);
 }
 
