@@ -50,6 +50,15 @@ impl<K: Hash + Eq> Buckets<K> {
         })
     }
 
+    /// Takes back the charge of one request that was taken.
+    pub(crate) fn give_back(&self, key: K, rate: Rate, now: Time) {
+        let now = micros(now);
+        self.with(|held| {
+            let paid = held.place(key, now);
+            *paid = paid.saturating_sub(Cost::of(rate).each);
+        });
+    }
+
     /// Whether one more request would pass, or how long to wait; charges nothing.
     pub(crate) fn check<Q>(&self, key: &Q, rate: Rate, now: Time) -> Result<(), Span>
     where
@@ -150,6 +159,19 @@ mod tests {
         for _ in 0..6 {
             assert_eq!(buckets.take("a", RATE, at(100_000)), Ok(()));
         }
+    }
+
+    #[test]
+    fn what_is_given_back_was_never_asked() {
+        let buckets = Buckets::default();
+        for _ in 0..60 {
+            assert_eq!(buckets.take("a", RATE, at(0)), Ok(()));
+            buckets.give_back("a", RATE, at(0));
+        }
+        for _ in 0..6 {
+            assert_eq!(buckets.take("a", RATE, at(0)), Ok(()));
+        }
+        assert!(buckets.take("a", RATE, at(0)).is_err());
     }
 
     #[test]

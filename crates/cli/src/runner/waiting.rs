@@ -6,6 +6,7 @@ use anyhow::Context;
 use reqwest::Method;
 
 use crate::clock;
+use crate::output::say;
 use crate::runner::request::{Opened, ask_token, renewal_form};
 use crate::runner::server::{Body, Call};
 use crate::runner::session::{Parts, Session};
@@ -63,11 +64,13 @@ impl Waiting {
     }
 
     /// Asks, as often as the server lets it, until people have decided or `limit` is over. A server that is away is
-    /// asked on: what waits there goes on waiting.
+    /// asked on: what waits there goes on waiting. So is one that took no second showing of the platform's token:
+    /// only the answer to a poll decides.
     pub(crate) async fn decided(&self, limit: Duration) -> Result<Granting, Failure> {
         let until = clock::after(limit);
         let mut interval = Duration::from_secs(self.deferral.interval.clamp(1, LONGEST_INTERVAL));
         let mut unheard = false;
+        let mut said = false;
         loop {
             let next = clock::after(interval);
             let last = next > until;
@@ -86,10 +89,19 @@ impl Waiting {
                 }
                 Err(Failure::Away(away)) if !last => {
                     unheard = true;
-                    if away.rule.as_deref() == Some(UNASKED)
-                        && let Some(granting) = self.shown_again().await?
-                    {
-                        return Ok(granting);
+                    if away.rule.as_deref() == Some(UNASKED) {
+                        match self.shown_again().await {
+                            Ok(Some(granting)) => return Ok(granting),
+                            Ok(None) => {}
+                            // What people have approved goes on waiting, whatever becomes of this
+                            // showing: another one may be taken.
+                            Err(failure) => {
+                                if !said {
+                                    say(format_args!("could not show its proof again: {failure}"));
+                                }
+                                said = true;
+                            }
+                        }
                     }
                 }
                 Err(failure) => return Err(failure),

@@ -126,6 +126,32 @@ fn a_run_whose_cluster_could_not_be_asked_shows_its_token_again() {
     assert_eq!(fake.ends(), ["completed"]);
 }
 
+/// Two people have approved it: a showing that is refused, or that cannot be read, throws nothing away.
+#[test]
+fn a_run_whose_token_is_not_taken_again_goes_on_waiting() {
+    for error in ["invalid_grant", "access_denied", "invalid_request"] {
+        let fake = Fake::start();
+        let unasked = || {
+            let body = json!({
+                "error": "temporarily_unavailable", "refused": { "rule": "token_review_unavailable" },
+            });
+            Reply::Error(503, body)
+        };
+        let refused = || said(error);
+        answers(
+            &fake,
+            [pending(), unasked(), refused(), unasked(), refused()],
+        );
+        let (code, out, stderr) = output(script(&fake, &[], "echo done"));
+        assert_eq!((code, out.as_str()), (0, "done\n"), "{stderr}");
+        assert_eq!(fake.grants().len(), 6);
+        assert!(fake.calls("/acme/revoke").is_empty(), "{stderr}");
+        let told = stderr.matches("could not show its proof again").count();
+        assert_eq!(told, 1, "{stderr}");
+        assert_eq!(fake.ends(), ["completed"]);
+    }
+}
+
 #[test]
 fn a_denied_run_is_refused_and_starts_nothing() {
     for error in ["access_denied", "expired_token", "invalid_grant"] {

@@ -24,6 +24,10 @@ pub(super) struct Closing {
     pub(super) closed: Closed,
     /// The keys of tasks that are the job's alone, and end with it as a whole.
     pub(super) keys: Vec<String>,
+    /// The pairs of its instance that a job has beside the one that names it, where the word says them:
+    /// what is open of another project ends by no event that only guesses its number.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) within: Vec<String>,
     /// Until when it is remembered.
     pub(super) until: Time,
     /// What the platform said.
@@ -77,6 +81,9 @@ impl Closing {
         open: &[(OpenTask, Option<Taken>)],
     ) -> Result<Over, Refusal> {
         let mut over = Over::default();
+        if self.is_of_others(open) {
+            return Ok(over);
+        }
         let mut seen = Vec::new();
         for (open, taken) in open {
             let id = open.task.id;
@@ -138,12 +145,31 @@ impl Closing {
         Ok(over)
     }
 
+    /// Whether something is open of the run that the word cannot be about.
+    pub(super) fn is_of_others(&self, open: &[(OpenTask, Option<Taken>)]) -> bool {
+        let mut tasks = open.iter().map(|(open, _)| &open.task);
+        tasks.any(|task| !task.has_ended() && !self.is_about(task))
+    }
+
+    /// Whether a task is of a job that has the pairs of the word.
+    fn is_about(&self, task: &Task) -> bool {
+        let has = |instance: &str| self.within.iter().all(|pair| has_part(instance, pair));
+        match task.pending() {
+            Some(pending) => has(&pending.instance),
+            None => (1u32..)
+                .zip(&task.clients)
+                .filter(|(number, _)| task.vouched_by(*number) == &task.issuer)
+                .any(|(_, client)| has(&client.instance)),
+        }
+    }
+
     /// Whether it says the same of the same run, whenever it was said.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         let new = |key: &String| !other.keys.contains(key);
         self.issuer == other.issuer
             && self.series == other.series
             && self.closed.is_same(&other.closed)
+            && self.within == other.within
             && !self.keys.iter().any(new)
     }
 
@@ -153,7 +179,8 @@ impl Closing {
         let concerned = task.issuer == self.issuer
             && task.series == self.series
             && task.attempt == self.closed.attempt
-            && !task.has_ended();
+            && !task.has_ended()
+            && self.is_about(task);
         if !concerned {
             return Ok(());
         }

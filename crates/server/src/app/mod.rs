@@ -148,6 +148,8 @@ pub struct App {
     rates: rates::Rates,
     /// Which pods were asked about in vain.
     unanswered: pods::Unanswered,
+    /// About which pods their clusters are asked now.
+    asked_about: pods::OneEach,
     surveys: survey::Surveys,
     /// Which transmitters cannot be asked for events.
     pub(crate) outages: Outages,
@@ -199,6 +201,7 @@ impl App {
             handed_out: None,
             rates: rates::Rates::default(),
             unanswered: pods::Unanswered::default(),
+            asked_about: pods::OneEach::default(),
             surveys: survey::Surveys::default(),
             outages: Outages::default(),
             activating: tokio::sync::Mutex::default(),

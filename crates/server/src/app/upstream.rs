@@ -217,6 +217,9 @@ fn closed(
     };
     let (mut over, mut closings) = (Over::default(), Closings::default());
     for (Found { closing, claimable }, (facts, open)) in found.iter().zip(read) {
+        if closing.is_of_others(open) {
+            continue;
+        }
         let more = closing.add_to(&mut append, open)?;
         let mut closed = facts.closed.iter();
         let known = closed.any(|closed| closed.is_same(&closing.closed));
@@ -295,6 +298,7 @@ fn of_workload(
                 at: now,
             },
             keys: whole_key(&workload.key, over).into_iter().collect(),
+            within: within(issuer.kind, over),
             until: now + issuer.keep,
             said: over.said.clone(),
         },
@@ -327,6 +331,18 @@ fn whole_key(rule: &KeyRule, over: &webhook::Over) -> Option<String> {
     let names = |claims: &[String]| claims.iter().any(|claim| claim == job);
     let key = names(&rule.key).then(|| rule.read(&over.claims))?;
     key.ok().map(|key| key.key)
+}
+
+/// What the instance of a job of GitLab says beside its number, as far as the event says it.
+fn within(kind: IssuerKind, over: &webhook::Over) -> Vec<String> {
+    let names: &[&str] = match (kind, over.job) {
+        (IssuerKind::Gitlab, Some(_)) => &["project_id", "pipeline_id"],
+        (IssuerKind::Gitlab, None)
+        | (IssuerKind::Github | IssuerKind::Kubernetes | IssuerKind::Oidc, _) => &[],
+    };
+    let said = names.iter();
+    said.filter_map(|name| Some(format!("{name}={}", over.claims.get(*name)?)))
+        .collect()
 }
 
 /// Whether the series is the job's alone, so that all of it is over.

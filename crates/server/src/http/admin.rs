@@ -151,9 +151,12 @@ async fn task(
     let id: TaskId = parsed("task", &task)?;
     let view = admin
         .read(&tenant, move |app, tenant| {
-            let view = record::task_record(app.store(), tenant.name(), id)?;
+            let mut view = record::task_record(app.store(), tenant.name(), id)?;
             let owner = view.as_ref().map(|view| &view.owner);
             caller.scope.check(tenant.name(), owner, Route::Task)?;
+            if let Some(view) = &mut view {
+                caller.scope.withhold_of_task(app, tenant, view)?;
+            }
             Ok(view)
         })
         .await?;
@@ -220,6 +223,7 @@ async fn trace(
             let mut trace = record::trace(app.store(), tenant.name(), &known, &query)?;
             let scope = &caller.scope;
             scope.check_trace(tenant.name(), &query.key, &mut trace)?;
+            scope.withhold(app, tenant, &mut trace)?;
             Ok(trace)
         })
         .await?;

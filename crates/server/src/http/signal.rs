@@ -103,7 +103,10 @@ impl Taking<'_> {
                 "malformed",
             );
         }
-        let read = self.turnstile.read(self.trail.address, body, MOST).await;
+        let read = self
+            .turnstile
+            .read(self.trail.address, body, (MOST, 1))
+            .await;
         let body = match read {
             Ok(body) => body,
             Err(status) => return (status.into_response(), "unread"),

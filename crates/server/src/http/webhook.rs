@@ -20,7 +20,7 @@ use crate::app::{App, Heard, Refused, Tenant, Trail};
 use crate::config::Rate;
 use crate::declared::{Issuer, IssuerKind};
 use crate::rate::Buckets;
-use crate::verify::webhook::{Delivery, check_header, verify};
+use crate::verify::webhook::{Delivery, Proven, check_header, verify};
 
 /// How many bodies are read at a time: they are larger than those of requests, and nothing of them
 /// is proven before all of it is here.
@@ -36,8 +36,20 @@ const UNPROVEN: Rate = Rate::per_minute(60);
 /// in one, with less than a kilobyte for each.
 const fn times_larger(kind: IssuerKind) -> usize {
     match kind {
-        IssuerKind::Gitlab => 16,
+        IssuerKind::Gitlab => 64,
         IssuerKind::Github | IssuerKind::Kubernetes | IssuerKind::Oidc => 4,
+    }
+}
+
+/// How many places a body takes while it is read: a large one that nothing proves yet takes those of
+/// four, so that strangers fill no more memory by them.
+const fn weight(kind: IssuerKind, proven: Proven) -> u32 {
+    match (kind, proven) {
+        (IssuerKind::Gitlab, Proven::WithBody) => 4,
+        (
+            IssuerKind::Gitlab | IssuerKind::Github | IssuerKind::Kubernetes | IssuerKind::Oidc,
+            Proven::Already | Proven::WithBody,
+        ) => 1,
     }
 }
 
@@ -80,11 +92,11 @@ impl Turnstile {
         &self,
         address: Option<IpAddr>,
         body: Body,
-        most: usize,
+        (most, weight): (usize, u32),
     ) -> Result<Bytes, StatusCode> {
         let places = self.of_one(address);
-        let _of_one = places.acquire().await;
-        let _place = self.all.acquire().await;
+        let _of_one = places.acquire_many(weight).await;
+        let _place = self.all.acquire_many(weight).await;
         to_bytes(body, most)
             .await
             .map_err(|_| StatusCode::PAYLOAD_TOO_LARGE)
@@ -161,12 +173,17 @@ impl Taking<'_> {
         }
         let header = |name| only(headers, name);
         // Nothing is read of what cannot be proven, whatever it is.
-        if let Err(refusal) = check_header(issuer, &header) {
-            return (self.unproven(refusal), "unproven");
-        }
+        let proven = match check_header(issuer, &header) {
+            Ok(proven) => proven,
+            Err(refusal) => return (self.unproven(refusal), "unproven"),
+        };
         let most = app.bounds().request_bytes;
         let most = most.saturating_mul(times_larger(issuer.kind));
-        let body = match self.turnstile.read(self.address, body, most).await {
+        let body = match self
+            .turnstile
+            .read(self.address, body, (most, weight(issuer.kind, proven)))
+            .await
+        {
             Ok(body) => body,
             Err(status) => return (status.into_response(), "unread"),
         };
@@ -274,12 +291,32 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_large_body_that_nothing_proves_yet_takes_the_places_of_four() {
+        let kind = IssuerKind::Gitlab;
+        assert_eq!(weight(kind, Proven::Already), 1);
+        assert_eq!(weight(IssuerKind::Github, Proven::WithBody), 1);
+        let heavy = weight(kind, Proven::WithBody);
+        let turnstile = Arc::new(Turnstile::default());
+        for _ in 0..READ_AT_ONCE {
+            let turnstile = Arc::clone(&turnstile);
+            tokio::spawn(async move { turnstile.read(None, Body::new(Never), (100, heavy)).await });
+        }
+        tokio::task::yield_now().await;
+        let places = turnstile.of_one(None);
+        assert_eq!(places.available_permits(), READ_OF_ONE % 4);
+        assert_eq!(
+            turnstile.all.available_permits(),
+            READ_AT_ONCE - READ_OF_ONE
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn one_address_holds_a_few_of_the_places() {
         let turnstile = Arc::new(Turnstile::default());
         let slow: Option<IpAddr> = Some("192.0.2.1".parse().unwrap());
         for _ in 0..2 * READ_AT_ONCE {
             let turnstile = Arc::clone(&turnstile);
-            tokio::spawn(async move { turnstile.read(slow, Body::new(Never), 100).await });
+            tokio::spawn(async move { turnstile.read(slow, Body::new(Never), (100, 1)).await });
         }
         tokio::task::yield_now().await;
         assert_eq!(
@@ -288,7 +325,7 @@ mod tests {
         );
         for other in [None, Some("192.0.2.2".parse().unwrap())] {
             let within = std::time::Duration::from_secs(5);
-            let read = turnstile.read(other, Body::from("{}"), 100);
+            let read = turnstile.read(other, Body::from("{}"), (100, 1));
             let read = tokio::time::timeout(within, read).await.unwrap();
             assert_eq!(read.unwrap(), "{}");
         }

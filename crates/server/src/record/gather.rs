@@ -10,7 +10,6 @@ use super::error::RecordError;
 use super::reading::Reading;
 use super::standing::{self, Stands};
 use super::task::{Found, load};
-use super::verdict;
 use super::view::{Standing, TaskView};
 
 /// How many tasks are shown.
@@ -47,7 +46,7 @@ pub(super) struct Gathered {
     /// When the last of the live ones is over by itself.
     pub(super) live_until: Time,
     /// The last end, and how.
-    pub(super) last_end: Option<(Time, String)>,
+    pub(super) last_end: Option<(Time, Stands)>,
     /// The latest possible acceptance of those that are not live.
     pub(super) last_acceptance: Option<Time>,
     /// Which readings found something.
@@ -235,7 +234,7 @@ impl Gathered {
         if let Some(at) = end
             && self.last_end.as_ref().is_none_or(|(last, _)| at > *last)
         {
-            self.last_end = Some((at, verdict::ended(&stands)));
+            self.last_end = Some((at, stands));
         }
     }
 

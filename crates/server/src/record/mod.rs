@@ -31,6 +31,7 @@ mod trace;
 mod uses;
 mod verdict;
 mod view;
+mod withheld;
 
 pub use bundle::bundle;
 pub(crate) use bundle::evidence;
@@ -61,3 +62,4 @@ pub use timeline::{EntryLine, LedgerEntry, access_line, entries};
 pub use trace::{Trace, TraceQuery, trace};
 pub use verdict::{Verdict, Word};
 pub use view::{ClientStanding, ClientView, CredentialView, IssuedView, Standing, TaskView};
+pub use withheld::{Sees, withhold, withhold_of_task};

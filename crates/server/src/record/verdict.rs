@@ -3,6 +3,7 @@
 use dayfly_domain::Time;
 use serde::{Deserialize, Serialize};
 
+use super::end::EndNote;
 use super::gather::Gathered;
 use super::moment::{moment, one_line};
 use super::standing::{self, Stands};
@@ -10,12 +11,60 @@ use super::view::{ClientView, IssuedView, TaskView};
 use crate::mint::accepted_offline_until;
 
 /// The verdict of a trace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Eq, Serialize, Deserialize)]
 pub struct Verdict {
     /// Its first word.
     pub word: Word,
     /// The whole line.
     pub line: String,
+    /// What it says where the reason of the end in it may not be told; none where it gives none.
+    #[serde(skip)]
+    pub(super) unsaid: Option<Unsaid>,
+}
+
+impl PartialEq for Verdict {
+    /// What is told counts alone.
+    fn eq(&self, other: &Self) -> bool {
+        (self.word, &self.line) == (other.word, &other.line)
+    }
+}
+
+/// A verdict without the reason of the end in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unsaid {
+    /// The reason that the whole line gives.
+    pub(super) reason: String,
+    /// The line without it.
+    pub(super) line: String,
+}
+
+impl Verdict {
+    const fn new(word: Word, line: String) -> Self {
+        Self {
+            word,
+            line,
+            unsaid: None,
+        }
+    }
+
+    /// Tells the end of these once with its reason and once without.
+    fn telling(stands: &Stands, written: impl Fn(&Stands) -> Self) -> Self {
+        let mut verdict = written(stands);
+        if let Stands::Ended { cause, at, note } = stands
+            && let Some(reason) = &note.reason
+        {
+            let silent = Stands::Ended {
+                cause: *cause,
+                at: *at,
+                note: EndNote::default(),
+            };
+            verdict.unsaid = Some(Unsaid {
+                reason: reason.clone(),
+                line: written(&silent).line,
+            });
+        }
+        verdict
+    }
 }
 
 /// The first word of a verdict.
@@ -75,14 +124,14 @@ pub(super) fn on_credential(task: &TaskView, issued: &IssuedView, beside: Beside
     match (&stands, issued.key_compromised) {
         (Stands::Live { .. }, Some(at)) => {
             let last = issued.expires.min(accepted_offline_until(at, at));
-            Verdict {
-                word: Word::Gone,
-                line: format!(
+            Verdict::new(
+                Word::Gone,
+                format!(
                     "GONE {} (its key is compromised; the task goes on); {}",
                     moment(at, now),
                     acceptance(Some(last), beside)
                 ),
-            }
+            )
         }
         (
             Stands::Live { .. }
@@ -96,6 +145,15 @@ pub(super) fn on_credential(task: &TaskView, issued: &IssuedView, beside: Beside
 }
 
 fn write(
+    stands: &Stands,
+    task: &TaskView,
+    last_expiry: Option<Time>,
+    beside: Beside<'_>,
+) -> Verdict {
+    Verdict::telling(stands, |stands| written(stands, task, last_expiry, beside))
+}
+
+fn written(
     stands: &Stands,
     task: &TaskView,
     last_expiry: Option<Time>,
@@ -145,11 +203,11 @@ fn write(
             ),
         ),
     };
-    Verdict { word, line }
+    Verdict::new(word, line)
 }
 
 /// Cause and reason of an end: `operator: leaked`.
-pub(super) fn ended(stands: &Stands) -> String {
+fn ended(stands: &Stands) -> String {
     match stands {
         Stands::Live { .. } | Stands::Pending { .. } => String::new(),
         Stands::Expired { .. } => "expired".to_owned(),
@@ -183,39 +241,31 @@ pub(super) fn on_many(many: &Gathered, beside: Beside<'_>) -> Verdict {
             moment(many.live_until, now),
             many.live
         );
-        return Verdict {
-            word: Word::Live,
-            line,
-        };
+        return Verdict::new(Word::Live, line);
     }
     if many.pending > 0 {
         let line = format!(
             "PENDING ({} of {all} tasks wait for approval, none is live, {what})",
             many.pending
         );
-        return Verdict {
-            word: Word::Pending,
-            line,
-        };
+        return Verdict::new(Word::Pending, line);
     }
-    let (at, how) = match &many.last_end {
-        Some((at, how)) => (moment(*at, now) + " ", format!("{how}; ")),
-        None => (String::new(), String::new()),
+    let last = |at: String, how: String| {
+        let line = format!(
+            "GONE {at}({how}the last of {all} tasks, {what}); {}",
+            acceptance(many.last_acceptance, beside)
+        );
+        Verdict::new(Word::Gone, line)
     };
-    let line = format!(
-        "GONE {at}({how}the last of {all} tasks, {what}); {}",
-        acceptance(many.last_acceptance, beside)
-    );
-    Verdict {
-        word: Word::Gone,
-        line,
+    match &many.last_end {
+        Some((at, how)) => Verdict::telling(how, |how| {
+            last(moment(*at, now) + " ", format!("{}; ", ended(how)))
+        }),
+        None => last(String::new(), String::new()),
     }
 }
 
 /// The verdict on what the record knows nothing of.
 pub(super) fn unknown(what: &str, why: &str) -> Verdict {
-    Verdict {
-        word: Word::Unknown,
-        line: format!("UNKNOWN {} ({why})", one_line(what)),
-    }
+    Verdict::new(Word::Unknown, format!("UNKNOWN {} ({why})", one_line(what)))
 }

@@ -56,7 +56,7 @@ pub use proof::VerifiedProof;
 pub(crate) use pseudonym::PERSON;
 pub use pseudonym::Pseudonyms;
 pub use review::ReviewStatus;
-pub(crate) use review::{AGAIN_AT_ONCE, PodToken};
+pub(crate) use review::{AGAIN_AT_ONCE, PATIENCE, PodToken, is_placeless, placeless};
 pub use signal::{Receiver, VerifiedSignal};
 pub(crate) use subject::lets_act;
 pub use subject::{PersonToken, Showing, VerifiedSubject};

@@ -138,12 +138,15 @@ async fn a_pipeline_that_names_no_job_ends_nothing_and_is_no_failure() {
         json!({"id": 50, "status": "failed"}),
         json!([{"id": "050", "status": "failed"}]),
         json!([{"status": "failed"}]),
-        json!(vec![json!({}); 8193]),
     ] {
         let mut body = pipeline(20, 5, "failed");
         body["builds"] = builds;
         assert_eq!(world.lab(&body).await.status, 400);
     }
+    // One that names more jobs than are taken is no failure either: the platform would send no more.
+    let mut many = pipeline(20, 5, "failed");
+    many["builds"] = json!(vec![json!({ "id": 50, "status": "failed" }); 8193]);
+    assert_eq!(world.lab(&many).await.status, 204);
     assert!(world.is_open(&task));
     // Nobody fills the tables by jobs that no workload can claim.
     let foreign = over(99, 7, "failed", &[(70, "failed"), (71, "failed")]);
@@ -186,6 +189,25 @@ async fn tasks_of_jobs_and_of_pipelines_end_by_one_append() {
     assert_eq!(world.lab_job(21, 5, 61).await.rule(), "already_ended");
 }
 
+/// Whoever may send the events of one project ends no open job of another by its number.
+#[tokio::test]
+async fn an_event_ends_no_open_job_of_another_project_or_pipeline() {
+    let world = World::declared(&one("")).await;
+    let (task, token) = world.lab_task(20, 5, 50).await;
+    for (project, id) in [(21, 5), (20, 6), (21, 6)] {
+        let guessed = over(project, id, "failed", &[(50, "failed")]);
+        assert_eq!(world.lab(&guessed).await.status, 204);
+        let guessed = build(project, id, 50, "failed");
+        assert_eq!(world.lab(&guessed).await.status, 204);
+    }
+    assert!(world.is_open(&task) && world.is_active(&token).await);
+    assert_eq!(world.closed_jobs(&[50]), 0);
+    let own = over(20, 5, "failed", &[(50, "failed")]);
+    assert_eq!(world.lab(&own).await.body["tasks"], 1);
+    assert!(!world.is_open(&task));
+    assert_eq!(world.closed_jobs(&[50]), 1);
+}
+
 /// One event of many jobs is taken whole, in as many appends as it takes.
 #[tokio::test]
 async fn an_event_of_hundreds_of_jobs_is_taken() {
@@ -204,7 +226,9 @@ async fn an_event_of_hundreds_of_jobs_is_taken() {
     let all: Vec<u64> = (1000..1600).collect();
     assert_eq!(world.closed_jobs(&all), 600);
     let mut large = pipeline(20, 5, "failed");
-    large["more"] = json!("x".repeat(16 * 65_536));
+    large["more"] = json!("x".repeat(63 * 65_536));
+    assert_eq!(world.lab(&large).await.status, 204);
+    large["more"] = json!("x".repeat(64 * 65_536));
     assert_eq!(world.lab(&large).await.status, 413);
 }
 

@@ -1,10 +1,12 @@
 //! What a pod is granted while its cluster is asked: what is refused before, whom an outage harms, and what is asked once people have approved.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use axum::http::StatusCode;
 use dayfly_server::config::{AddressRates, Rate};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::approval::{Asked, asked_of};
 use super::delegation::scope;
@@ -92,6 +94,52 @@ async fn an_outage_of_the_cluster_keeps_no_beat_away() {
         assert_eq!(world.pod("14ee3fa4", &pod).await.rule(), "token_review");
     }
     assert_eq!(world.beat(&job).await.status, 429);
+}
+
+/// A pod that shows proof after proof has its cluster asked one question at a time: another pod waits
+/// for none of them.
+#[tokio::test]
+async fn a_pod_that_asks_all_the_time_keeps_no_other_waiting() {
+    const SHOWN: usize = 20;
+    const REFUSED: usize = SHOWN - 9;
+    let (world, cluster) = world().await;
+    let world = Arc::new(world);
+    let gate = Arc::new(Semaphore::new(0));
+    cluster.waits_for(&gate);
+    cluster.asked();
+    let done = Arc::new(AtomicUsize::new(0));
+    let loud: Vec<_> = (0..SHOWN)
+        .map(|_| {
+            let (world, done) = (Arc::clone(&world), Arc::clone(&done));
+            tokio::spawn(async move {
+                let reply = world.pod("14ee3fa4", "loud").await;
+                done.fetch_add(1, SeqCst);
+                reply.status
+            })
+        })
+        .collect();
+    while done.load(SeqCst) < REFUSED || cluster.heard() < 1 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(cluster.heard(), 1, "one question of a pod at a time");
+    let calm = {
+        let world = Arc::clone(&world);
+        tokio::spawn(async move { world.pod("14ee3fa4", "calm").await.status })
+    };
+    while cluster.heard() < 2 {
+        tokio::task::yield_now().await;
+    }
+    gate.add_permits(1);
+    assert_eq!(calm.await.unwrap(), 200);
+    let mut refused = 0;
+    for reply in loud {
+        refused += usize::from(reply.await.unwrap() == 503);
+    }
+    assert_eq!(refused, REFUSED);
+    // Nothing was asked in vain, so nothing is charged.
+    for _ in 0..9 {
+        assert_ne!(world.pod("14ee3fa4", "loud").await.status, 503);
+    }
 }
 
 /// A pod that waits for people and is approved.

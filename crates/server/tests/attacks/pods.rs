@@ -13,6 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dayfly_server::telemetry::Metrics;
 use dayfly_store::{EntryRange, Fault, Store};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::approval::Asked;
 use super::job::{Job, new_key, signed, with};
@@ -29,6 +30,8 @@ struct State {
     /// What it vouches for in the place of the token's own claims.
     instead: Value,
     asked: Vec<Value>,
+    /// What each answer waits for.
+    gate: Option<Arc<Semaphore>>,
 }
 
 impl Cluster {
@@ -47,12 +50,29 @@ impl Cluster {
         (cluster, url)
     }
 
+    /// Has it answer nothing until there is a permit.
+    pub(crate) fn waits_for(&self, gate: &Arc<Semaphore>) {
+        self.0.lock().unwrap().gate = Some(Arc::clone(gate));
+    }
+
+    /// How many questions it has had since they were last told.
+    pub(crate) fn heard(&self) -> usize {
+        self.0.lock().unwrap().asked.len()
+    }
+
     async fn answer(self, request: Request) -> Response {
         let shown = request.headers().get(header::AUTHORIZATION).cloned();
         let body = to_bytes(request.into_body(), 65_536).await.unwrap();
         let mut review: Value = serde_json::from_slice(&body).unwrap();
-        let mut state = self.0.lock().unwrap();
-        state.asked.push(review["spec"].clone());
+        let gate = {
+            let mut state = self.0.lock().unwrap();
+            state.asked.push(review["spec"].clone());
+            state.gate.clone()
+        };
+        if let Some(gate) = gate {
+            drop(gate.acquire().await);
+        }
+        let state = self.0.lock().unwrap();
         if let Some((status, body)) = state.trouble.clone() {
             return (status, [(header::LOCATION, body.clone())], body).into_response();
         }

@@ -1,6 +1,7 @@
 //! Pods whose tokens were shown: their cluster is asked about each of them again and again, and what a pod has open ends when it is gone (docs/decisions/0037).
 
 mod kept;
+mod one;
 mod told;
 mod turn;
 mod vouch;
@@ -19,6 +20,7 @@ use kept::Fall;
 use turn::{Asking, Turn};
 
 pub(crate) use kept::Pods;
+pub(super) use one::OneEach;
 pub(super) use vouch::{For, Unanswered};
 
 /// How long nobody is asked after a few questions that were not answered.

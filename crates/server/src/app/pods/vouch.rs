@@ -6,13 +6,14 @@ use dayfly_domain::{
     check_actor,
 };
 use dayfly_store::FactsQuery;
+use tokio::time::timeout;
 
 use crate::app::refuse::unavailable;
 use crate::app::tenant::Loaded;
 use crate::app::{App, Tenant};
 use crate::config::Rate;
 use crate::rate::Buckets;
-use crate::verify::{Unvouched, VerifiedProof};
+use crate::verify::{PATIENCE, Unvouched, VerifiedProof, is_placeless, placeless};
 
 /// How often the proofs of one pod may be asked about without an answer. It is no address's: nobody
 /// else comes to harm by it.
@@ -47,9 +48,21 @@ impl App {
             return shown.vouched(now).await;
         }
         let issuer = shown.proof().issuer.clone();
+        // One after the other: whoever shows many at once waits for his own, and nobody for him.
+        let one = (
+            tenant.name().clone(),
+            issuer.clone(),
+            shown.proof().instance.clone(),
+        );
+        let place = self.asked_about.place(one);
+        let place = place.ok_or_else(placeless)?;
+        let turn = timeout(PATIENCE, place.turn()).await;
+        let _turn = turn.map_err(|_| placeless())?;
+        let now = self.now();
         let pod = (tenant.name().clone(), issuer, key.series.clone());
+        // Charged before it is asked, so that no other passes meanwhile.
         self.unanswered
-            .check(&pod, IN_VAIN, now)
+            .take(pod.clone(), IN_VAIN, now)
             .map_err(|wait| {
                 Refusal::new(Rule::TokenReviewUnavailable)
                     .field("TokenReview")
@@ -62,11 +75,11 @@ impl App {
                     .retry_after(wait)
             })?;
         let vouched = shown.vouched(now).await;
-        if let Err(refusal) = &vouched
-            && refusal.rule == Rule::TokenReviewUnavailable
-        {
-            // One that is over its rate meanwhile is not asked about the next time.
-            let _over = self.unanswered.take(pod, IN_VAIN, now);
+        let in_vain = |refusal: &Refusal| {
+            refusal.rule == Rule::TokenReviewUnavailable && !is_placeless(refusal)
+        };
+        if !vouched.as_ref().is_err_and(in_vain) {
+            self.unanswered.give_back(pod, IN_VAIN, now);
         }
         vouched
     }

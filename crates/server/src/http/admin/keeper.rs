@@ -18,7 +18,7 @@ use crate::app::{Actor, App, Tenant};
 use crate::config::{AddressRates, Named, Operators, Role};
 use crate::http::door;
 use crate::rate::Buckets;
-use crate::record::{self, Trace, TraceKey};
+use crate::record::{self, RecordError, Sees, TaskView, Trace, TraceKey};
 use crate::verify::{People, VerifiedPerson};
 
 /// Who keeps the face.
@@ -354,6 +354,61 @@ impl Scope {
                 self.check(tenant.name(), owner, route)
             }
         }
+    }
+
+    /// Withholds from a trace by whom and why what is of owners that do not count was stopped.
+    pub(super) fn withhold(
+        &self,
+        app: &App,
+        tenant: &Tenant,
+        trace: &mut Trace,
+    ) -> Result<(), Problem> {
+        let own = trace.tasks.iter();
+        let own: Vec<_> = own
+            .map(|task| (task.workload.clone(), task.owner.clone()))
+            .collect();
+        self.seeing(tenant, &own, |sees| {
+            record::withhold(app.store(), tenant.name(), sees, trace)
+        })
+    }
+
+    /// The same of a task alone.
+    pub(super) fn withhold_of_task(
+        &self,
+        app: &App,
+        tenant: &Tenant,
+        task: &mut TaskView,
+    ) -> Result<(), Problem> {
+        let own = [(task.workload.clone(), task.owner.clone())];
+        self.seeing(tenant, &own, |sees| {
+            record::withhold_of_task(app.store(), tenant.name(), sees, task)
+        })
+    }
+
+    /// Has something withheld from whoever does not see everything. A workload counts by its owner, as
+    /// declared now or as one of these tasks has it.
+    fn seeing(
+        &self,
+        tenant: &Tenant,
+        own: &[(Name, Name)],
+        withhold: impl FnOnce(Sees<'_>) -> Result<(), RecordError>,
+    ) -> Result<(), Problem> {
+        let Some(owners) = self.owners_in(tenant.name()) else {
+            return Ok(());
+        };
+        let loaded = tenant.loaded();
+        let counts = |owner: &str| owners.iter().any(|own| own.as_str() == owner);
+        let workload = |name: &str| {
+            let declared = loaded.declared.workloads.values();
+            let declared = declared.map(|found| (&found.workload.name, &found.workload.owner));
+            let own = own.iter().map(|(workload, owner)| (workload, owner));
+            let mut of = declared.chain(own);
+            of.any(|(workload, owner)| workload.as_str() == name && counts(owner.as_str()))
+        };
+        Ok(withhold(Sees {
+            owner: &counts,
+            workload: &workload,
+        })?)
     }
 
     /// Checks that a trace shows nothing but what is of owners that count, and hides nothing else

@@ -19,8 +19,8 @@ use zeroize::Zeroizing;
 
 pub(crate) use pod::PodToken;
 
-/// How long one question may take, with the wait for its turn.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long one question may take, and how long it waits for its turn before.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// How many questions are open at a time: whoever shows token after token does not flood the cluster.
 const AT_ONCE: usize = 8;
 /// How many are open beside these about pods that have something open: no proof takes their place.
@@ -135,7 +135,12 @@ impl Reviewer {
     }
 
     async fn ask_at(&self, places: &Semaphore, about: &PodToken, now: Time) -> Result<(), Refusal> {
-        let answer = match timeout(self.patience, self.post(places, about, now)).await {
+        // It is never closed; were it, one question more would harm nobody.
+        let Ok(_place) = timeout(self.patience, places.acquire()).await else {
+            // The cluster was not asked, so nothing is known of it either.
+            return Err(placeless());
+        };
+        let answer = match timeout(self.patience, self.post(about, now)).await {
             Ok(Ok(answer)) => wire::judge(&answer, about),
             Ok(Err(error)) => Err(unasked(&chain(&error))),
             Err(_) => Err(unasked(&format!(
@@ -147,14 +152,7 @@ impl Reviewer {
         answer
     }
 
-    async fn post(
-        &self,
-        places: &Semaphore,
-        about: &PodToken,
-        now: Time,
-    ) -> Result<Zeroizing<Vec<u8>>, FetchError> {
-        // It is never closed; were it, one question more would harm nobody.
-        let _place = places.acquire().await;
+    async fn post(&self, about: &PodToken, now: Time) -> Result<Zeroizing<Vec<u8>>, FetchError> {
         let request = Request {
             url: &self.url,
             allow_private: self.allow_private,
@@ -190,6 +188,23 @@ impl Reviewer {
         // INVARIANT: every write under this lock is whole after each statement.
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What lacked where the cluster was not asked, for others asked it all the while.
+const A_PLACE: &str = "a place among the questions to the cluster";
+
+/// Whether it was refused because the cluster was not asked: no answer of it is missing.
+pub(crate) fn is_placeless(refusal: &Refusal) -> bool {
+    refusal.rule == Rule::TokenReviewUnavailable && &*refusal.wanted == A_PLACE
+}
+
+/// There are too many questions now.
+pub(crate) fn placeless() -> Refusal {
+    Refusal::new(Rule::TokenReviewUnavailable)
+        .field("TokenReview")
+        .wanted(A_PLACE)
+        .got("none")
+        .hint("others ask it now: the same request may pass later")
 }
 
 /// Nobody knows. Why not is for the operator alone: it tells about networks, not about the token.

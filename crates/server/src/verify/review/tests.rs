@@ -551,11 +551,20 @@ async fn a_slow_cluster_is_waited_for_a_while_and_asked_a_few_things_at_a_time()
     hasty.patience = Duration::from_millis(50);
     let refusal = hasty.ask(&pod, at(NOW)).await.unwrap_err();
     assert_eq!(refusal.rule, Rule::TokenReviewUnavailable);
+    assert!(!is_placeless(&refusal));
     assert!(
         refusal.hint.contains("no answer within"),
         "{}",
         refusal.hint
     );
+    // Who found no place has not asked: nothing is said of the cluster by it.
+    let held = hasty.places.try_acquire_many(AT_ONCE as u32).unwrap();
+    let told = hasty.told().clone();
+    let refusal = hasty.ask(&pod, at(NOW)).await.unwrap_err();
+    assert!(is_placeless(&refusal), "{refusal:?}");
+    assert_eq!(refusal.rule, Rule::TokenReviewUnavailable);
+    assert_eq!(*hasty.told(), told);
+    drop(held);
     let before = cluster.state.open.load(SeqCst);
     let reviewer = Arc::new(Reviewer::new(asks, true));
     let questions: Vec<_> = (0..3 * AT_ONCE)

@@ -30,6 +30,15 @@ pub struct Delivery<'a> {
     pub body: &'a [u8],
 }
 
+/// What a header that could be of an issuer's delivery proves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proven {
+    /// That it is: it holds a secret of the issuer's.
+    Already,
+    /// Nothing without the body, which it signs.
+    WithBody,
+}
+
 /// A webhook of a declared issuer, proven to be its own. Only [`verify`] makes one.
 #[derive(Clone, Debug)]
 pub struct VerifiedWebhook {
@@ -74,7 +83,7 @@ impl VerifiedWebhook {
 pub fn check_header<'a>(
     issuer: &Issuer,
     header: &(dyn Fn(&'static str) -> Option<&'a str> + Sync + 'a),
-) -> Result<(), Refusal> {
+) -> Result<Proven, Refusal> {
     signature::check_header(issuer, header)
 }
 

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use dayfly_domain::{Refusal, Rule, Time};
 use dayfly_token::hash::{constant_time_eq, sha256};
 
-use super::Delivery;
+use super::{Delivery, Proven};
 use crate::config::Secret;
 use crate::declared::{Issuer, IssuerKind, WebhookSecret};
 
@@ -38,8 +38,11 @@ enum Shown<'a> {
 type Header<'a> = dyn Fn(&'static str) -> Option<&'a str> + Sync + 'a;
 
 /// Checks that a header could be of a delivery of the issuer's, before anything of its body is read.
-pub(super) fn check_header(issuer: &Issuer, header: &Header<'_>) -> Result<(), Refusal> {
-    shown(issuer, header).map(drop)
+pub(super) fn check_header(issuer: &Issuer, header: &Header<'_>) -> Result<Proven, Refusal> {
+    Ok(match shown(issuer, header)? {
+        Shown::Token => Proven::Already,
+        Shown::Hub(_) | Shown::Standard { .. } => Proven::WithBody,
+    })
 }
 
 /// Checks that a delivery is the issuer's own.

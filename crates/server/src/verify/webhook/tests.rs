@@ -106,3 +106,21 @@ fn an_id_is_a_whole_number_in_one_spelling() {
         );
     }
 }
+
+#[test]
+fn a_pipeline_of_more_jobs_than_are_taken_is_over_without_them() {
+    let over = |jobs: u64| {
+        let builds: Vec<Value> = (1..=jobs)
+            .map(|id| json!({ "id": id, "status": "success" }))
+            .collect();
+        let body = json!({
+            "object_kind": "pipeline", "object_attributes": { "id": 5, "status": "success" },
+            "project": { "id": 20 }, "builds": builds,
+        });
+        read_as(IssuerKind::Gitlab, "", &body).unwrap().unwrap()
+    };
+    assert_eq!(over(8192).jobs.len(), 8192);
+    let many = over(8193);
+    assert_eq!(many.jobs, []);
+    assert_eq!(many.claims["pipeline_id"], "5");
+}

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use dayfly_domain::Name;
-use dayfly_store::{Append, Document, EntryRange, Store};
+use dayfly_domain::{Cause, Name};
+use dayfly_store::{Annex, Append, Document, EntryRange, Note, Store};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
@@ -447,6 +447,69 @@ async fn a_member_sees_of_related_tasks_those_of_the_own_owner() {
         related(&operator).await,
         [own.to_string(), others.to_string()]
     );
+}
+
+/// A task of one owner may end by what was another's, or the operators' alone to stop: a member hears
+/// the cause, and the words only where they are about the own owner.
+#[tokio::test]
+async fn a_member_reads_no_words_about_what_is_of_another() {
+    let acme: Name = "acme".parse().unwrap();
+    for (data, told) in [
+        (
+            r#"{"on":"owner:team-platform","owner":"team-platform"}"#,
+            true,
+        ),
+        (r#"{"on":"owner:team-data","owner":"team-data"}"#, false),
+        (r#"{"on":"workload:report","workload":"report"}"#, false),
+        (r#"{"on":"workload:release","workload":"release"}"#, true),
+        (r#"{"on":"issuer:github","issuer":"github"}"#, false),
+        (r#"{"on":"tenant"}"#, false),
+    ] {
+        let mut listener = Listener::start().await;
+        let operator = listener.token("hugo", &["operator"]);
+        let member = listener.token("mona", &["platform"]);
+        let hand = &mut listener.served.hand;
+        let task = hand.start(at(3, 0, 0), &Spec::default());
+        let pos = hand.store.head(&acme).unwrap().size;
+        hand.commit(Append {
+            now: at(3, 1, 0),
+            notes: vec![Note {
+                kind: "block.set",
+                data: data.to_owned(),
+                annex: Some(Annex {
+                    salt: [7; 16],
+                    data: r#"{"by":{"uid":7},"reason":"stole a laptop"}"#.to_owned(),
+                }),
+            }],
+            ..Append::default()
+        });
+        let said_in = format!(r#"{{"said_in":{pos}}}"#);
+        hand.end(at(3, 1, 1), task, Cause::OwnerOffboarded, Some(&said_in));
+        for path in [
+            format!("/admin/acme/trace?key={task}"),
+            format!("/admin/acme/trace?key=client_{}_1", &task.to_string()[5..]),
+            format!("/admin/acme/tasks/{task}"),
+        ] {
+            let (status, whole) = listener.get(&path, &operator).await;
+            assert_eq!(status, 200, "{whole}");
+            assert!(whole.to_string().contains("stole a laptop"), "{whole}");
+            let (status, seen) = listener.get(&path, &member).await;
+            assert_eq!(status, 200, "{seen}");
+            let text = seen.to_string();
+            assert!(text.contains("owner_offboarded"), "{text}");
+            for words in ["stole a laptop", "uid 7"] {
+                assert_eq!(text.contains(words), told, "{data} {path}: {text}");
+            }
+            if told {
+                assert_eq!(seen, whole);
+            } else {
+                assert!(
+                    !text.contains("block.set") && !text.contains("said_in"),
+                    "{text}"
+                );
+            }
+        }
+    }
 }
 
 #[tokio::test]
