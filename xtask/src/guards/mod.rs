@@ -209,4 +209,26 @@ mod tests {
             assert_eq!(times, 1, "{}: {}", guard.file, guard.guard);
         }
     }
+
+    #[test]
+    fn each_test_that_is_named_for_a_guard_is_there() {
+        let mut sources = String::new();
+        for folder in ["crates", "tests/sim"] {
+            gather(&root().join(folder), &mut sources);
+        }
+        for guard in GUARDS {
+            let name = guard.test.rsplit("::").next().unwrap();
+            assert!(sources.contains(name), "{}", guard.test);
+        }
+    }
+
+    fn gather(path: &Path, sources: &mut String) {
+        if path.is_dir() {
+            for name in names(path).unwrap() {
+                gather(&path.join(name), sources);
+            }
+        } else if path.extension().is_some_and(|of| of == "rs") {
+            sources.push_str(&read(path).unwrap());
+        }
+    }
 }

@@ -384,7 +384,7 @@ pub(super) const GUARDS: &[Guard] = &[
         what: "the close of a job that has a child which expired",
         file: "crates/server/src/app/closing.rs",
         guard: "if task.check_client(client, now).is_err() {",
-        without: "if !task.client(client).is_some_and(Client::is_active) {",
+        without: "if !task.client(client).is_some_and(dayfly_domain::Client::is_active) {",
         target: ATTACKS,
         test: "webhooks::a_child_that_has_expired_keeps_nothing_of_its_job_open",
     },
@@ -433,7 +433,7 @@ pub(super) const GUARDS: &[Guard] = &[
         guard: "if let Some(of) = self.moved_since(&append.relies) {",
         without: "if let Some(of) = self.moved_since(&[]) {",
         target: SIMULATION,
-        test: "interleave::pairs::a_start_against_offboarding_disabling_and_freeze",
+        test: "interleave::pairs::a_start_against_whatever_ends_what_is_not_there_yet",
     },
     Guard {
         promise: "P3",
@@ -476,7 +476,7 @@ pub(super) const GUARDS: &[Guard] = &[
         guard: "check_epochs(standing.stale.as_ref())?;",
         without: "check_epochs(None)?;",
         target: SIMULATION,
-        test: "interleave::pairs::a_start_against_offboarding_disabling_and_freeze",
+        test: "interleave::pairs::a_start_against_whatever_ends_what_is_not_there_yet",
     },
     Guard {
         promise: "P3",
