@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dayfly_domain::{
-    ClientId, CredentialId, Digest, Refusal, Rule, Task, TaskId, Time, check_epochs,
+    Blocks, ClientId, CredentialId, Digest, Refusal, Rule, Task, TaskId, Time, check_epochs,
 };
 use dayfly_store::{FactsQuery, OpenTask};
 use dayfly_token::access_token::VerifiedAccessToken;
@@ -194,9 +194,20 @@ impl App {
         own: &OwnToken,
         now: Time,
     ) -> Result<OpenTask, Refusal> {
-        let open = self
-            .open_task(tenant, own.id.client.task)?
-            .ok_or_else(|| ended("no open task by its id"))?;
+        self.live_beside_blocks(tenant, own, now)
+            .map(|(open, _)| open)
+    }
+
+    /// The same, with the blocks that stood in that very moment: what is read one after the other
+    /// would miss what is acknowledged in between.
+    pub(super) fn live_beside_blocks(
+        &self,
+        tenant: &Tenant,
+        own: &OwnToken,
+        now: Time,
+    ) -> Result<(OpenTask, Blocks), Refusal> {
+        let (open, blocks) = self.open_beside_blocks(tenant, own.id.client.task)?;
+        let open = open.ok_or_else(|| ended("no open task by its id"))?;
         check_epochs(open.stale_for(own.id.client.number))?;
         let live = open.task.check_credential(own.id, now, open.heard)?;
         if live.credential.hash != own.hash || live.client.jkt != own.jkt {
@@ -205,7 +216,7 @@ impl App {
                 .wanted("the token that was recorded under its jti")
                 .got("another"));
         }
-        Ok(open)
+        Ok((open, blocks))
     }
 
     /// Authenticates a caller by one of our credentials and, where it is bound, by its key
@@ -281,6 +292,15 @@ impl App {
         tenant: &Tenant,
         id: TaskId,
     ) -> Result<Option<OpenTask>, Refusal> {
+        let (open, _) = self.open_beside_blocks(tenant, id)?;
+        Ok(open)
+    }
+
+    fn open_beside_blocks(
+        &self,
+        tenant: &Tenant,
+        id: TaskId,
+    ) -> Result<(Option<OpenTask>, Blocks), Refusal> {
         self.wake(self.now());
         let facts = self
             .store
@@ -294,7 +314,8 @@ impl App {
             .map_err(|why| unavailable(&why))?;
         let found = facts.tasks.into_iter().flatten().next();
         // One whose end is held is read as it stands by that end.
-        Ok(found.filter(|open| !open.task.has_ended()))
+        let open = found.filter(|open| !open.task.has_ended());
+        Ok((open, facts.blocks))
     }
 
     /// The state of a task, open or ended, as the record has it.

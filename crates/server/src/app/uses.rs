@@ -385,9 +385,9 @@ impl Deciding<'_> {
         };
         let looked = self.app.own_token(self.tenant, bearer.token);
         let looked = looked.and_then(|own| {
-            let open = self.app.check_live(self.tenant, &own, self.app.now())?;
-            let facts = self.app.facts_of(self.tenant, &open.task.workload)?;
-            check_unblocked(&facts.blocks, &open.task, own.id.client.number)
+            let now = self.app.now();
+            let (open, blocks) = self.app.live_beside_blocks(self.tenant, &own, now)?;
+            check_unblocked(&blocks, &open.task, own.id.client.number)
         });
         match looked {
             Ok(()) => Ok(None),
