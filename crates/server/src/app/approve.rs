@@ -155,7 +155,8 @@ impl App {
     ) -> Result<Append, Refusal> {
         let now = self.now();
         let signed = Signature::of(by, reason).map_err(|why| unavailable(&why))?;
-        let command = match self.moved(tenant, open)? {
+        let moves = self.moves_of_one(tenant, open)?;
+        let command = match moves.first(open, now) {
             // It is over already, and what came first names the end.
             moved @ Some(_) => Command::Sweep(Sweep {
                 now,
@@ -171,7 +172,6 @@ impl App {
         let events = decide(Some(&open.task), &command)?;
         // Who and why belong to the denial and to the end: each may be what is left where the ledger
         // takes them later, and an end is what a trace shows. What was over before was ended by another.
-        let moves = self.moves_of_one(tenant, open)?;
         let change = drafted(
             Some(open.task.clone()),
             open.task.id,

@@ -311,12 +311,12 @@ impl App {
         now: Time,
     ) -> Result<Option<Change>, Refusal> {
         let task = &held.open.task;
-        let moved = self.moved(tenant, &held.open)?;
+        let moves = self.moves_of_one(tenant, &held.open)?;
+        let moved = moves.first(&held.open, now);
         let events = cut_events(&held.open, &held.clients, moved, signed.by(), now)?;
         if events.is_empty() {
             return Ok(None);
         }
-        let moves = self.moves_of_one(tenant, &held.open)?;
         drafted(Some(task.clone()), task.id, events, |event| {
             let before = moved.and_then(|_| moves.why(&held.open, event));
             match before {

@@ -4,7 +4,7 @@ use dayfly_domain::{
     Cause, ClientId, ClientState, Command, EndClient, EndTask, Event, Moved, Outcome, Refusal,
     Rule, Span, Sweep, Task, TaskId, TaskState, Time, decide,
 };
-use dayfly_store::OpenTask;
+use dayfly_store::{Append, OpenTask};
 
 use super::authenticate::{OwnToken, Presented, ended, same_task};
 use super::cut::Blocking;
@@ -157,11 +157,7 @@ impl App {
         mut open: OpenTask,
     ) -> Result<(bool, Option<Ended>), Refusal> {
         for _ in 0..ATTEMPTS {
-            let now = self.now();
-            let moves = self.moves_of_one(tenant, &open)?;
-            let events = decide_end(&open, end, cause, now, moves.first(&open, now))?;
-            let whys = moves.whys(&open, &events);
-            let append = recorded(open, events, now, whys)?;
+            let append = self.append_of_end(tenant, end, cause, open)?;
             let change = append.changes.first();
             let answer = change.map(|change| answer(&change.next, end)).transpose()?;
             match self.held.end(tenant.name(), append).await {
@@ -179,6 +175,21 @@ impl App {
             }
         }
         Err(unavailable(&"the task did not stand still"))
+    }
+
+    /// What records an end as it is decided now, with who and why where rights were taken before.
+    pub(super) fn append_of_end(
+        &self,
+        tenant: &Tenant,
+        end: End,
+        cause: Cause,
+        open: OpenTask,
+    ) -> Result<Append, Refusal> {
+        let now = self.now();
+        let moves = self.moves_of_one(tenant, &open)?;
+        let events = decide_end(&open, end, cause, now, moves.first(&open, now))?;
+        let whys = moves.whys(&open, &events);
+        recorded(open, events, now, whys)
     }
 
     /// The answer to an end that is committed, read from the record.
@@ -264,7 +275,7 @@ impl App {
 }
 
 /// What ends a task or a client of it; `moved` is what took its rights away.
-pub(super) fn decide_end(
+fn decide_end(
     open: &OpenTask,
     end: End,
     cause: Cause,

@@ -85,7 +85,8 @@ impl App {
     ) -> Result<Append, Refusal> {
         let now = self.now();
         let heard = open.heard;
-        let command = match self.moved(tenant, &open)? {
+        let moves = self.moves_of_one(tenant, &open)?;
+        let command = match moves.first(&open, now) {
             // It is over already: what came first names the end, and the block stands all the same.
             moved @ Some(_) => Command::Sweep(Sweep {
                 now,
@@ -101,7 +102,7 @@ impl App {
             }),
         };
         let events = decide(Some(&open.task), &command)?;
-        let whys = self.moves_of_one(tenant, &open)?.whys(&open, &events);
+        let whys = moves.whys(&open, &events);
         let mut append = Append {
             now,
             ..Append::default()

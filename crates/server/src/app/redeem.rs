@@ -8,8 +8,7 @@ use dayfly_store::{Append, FactsQuery, OpenTask, RunAsked, Spend};
 use dayfly_token::dpop::VerifiedDpop;
 
 use super::deferral::{Known, RequestAnnex, missing, unknown_code};
-use super::end::{ATTEMPTS, End, decide_end};
-use super::ending::recorded;
+use super::end::{ATTEMPTS, End};
 use super::grant::{Granted, too_large};
 use super::operator::unapproved;
 use super::permit::{Asking, ProofAnnex, erased, granted, permit_approved};
@@ -237,11 +236,7 @@ impl App {
             if open.task.pending().is_none() {
                 return Ok(self.held.keeps_all(tenant.name()).await);
             }
-            let now = self.now();
-            let moves = self.moves_of_one(tenant, &open)?;
-            let events = decide_end(&open, end, cause, now, moves.first(&open, now))?;
-            let whys = moves.whys(&open, &events);
-            let append = recorded(open, events, now, whys)?;
+            let append = self.append_of_end(tenant, end, cause, open)?;
             match self.held.end(tenant.name(), append).await {
                 Ok(done) => return Ok(done.is_durable()),
                 Err(error) => self.after_failure(tenant, error, false).await?,
