@@ -208,7 +208,7 @@ impl App {
                 .wanted("a proof by the key of the first request")
                 .got("none"));
         };
-        let verified = self.key_proof(tenant, key_proof, None, self.now())?;
+        let verified = self.key_proof_whatever_nonce(tenant, key_proof, None, self.now())?;
         let jkt = Digest(verified.jkt().0);
         let open = match self.known_deferral(tenant, code, jkt).await {
             Ok(Known::Pending(open)) => open,
@@ -217,7 +217,9 @@ impl App {
             // Whether it waits is not known: an answer that all is well would leave it waiting.
             Err(refusal) => return Err(refusal),
         };
-        self.accept_once(tenant, &verified, self.now())?;
+        let now = self.now();
+        self.check_nonce(tenant, &verified, now)?;
+        self.accept_once(tenant, &verified, now)?;
         trail.task = Some(open.task.id);
         trail.workload = Some(open.task.workload.clone());
         self.end_pending(tenant, *open, Cause::Cancelled).await

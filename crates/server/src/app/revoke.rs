@@ -13,7 +13,8 @@ use super::{App, Tenant};
 
 impl App {
     /// Revokes a client's own credential: the newest ends the client and its subtree, an older one
-    /// only itself. A token that is unknown, foreign or dead changes nothing and is no error.
+    /// only itself. A token that is unknown, foreign or dead changes nothing and is no error; but the
+    /// newest of a client that proves its key ends it, expired or not, for the key is what acts.
     /// Whether it outlives this process; it is obeyed in any case.
     ///
     /// # Errors
@@ -61,16 +62,15 @@ impl App {
         if caller.is_some_and(|caller| caller != own.id.client) {
             return Ok(true);
         }
-        let mut proven = caller.is_some() || own.jkt.is_none();
-        if let Some(key_proof) = key_proof {
-            let verified = self.key_proof(tenant, key_proof, None, now)?;
+        let by_key = key_proof
+            .map(|key_proof| self.key_proof_whatever_nonce(tenant, key_proof, None, now))
+            .transpose()?;
+        if let Some(verified) = &by_key {
             if own.jkt != Some(Digest(verified.jkt().0)) {
                 return Ok(true);
             }
-            keys.push(one_time(&verified));
-            proven = true;
-        }
-        if !proven {
+            keys.push(one_time(verified));
+        } else if caller.is_none() && own.jkt.is_some() {
             return Err(unproven());
         }
         trail.task = Some(own.id.client.task);
@@ -99,6 +99,10 @@ impl App {
             if events.is_empty() {
                 // It is over already.
                 return Ok(self.held.keeps_all(tenant.name()).await);
+            }
+            // Only whoever has something to end is asked for another nonce: that is no stranger.
+            if let Some(verified) = &by_key {
+                self.check_nonce(tenant, verified, now)?;
             }
             let by = dayfly_domain::Spent {
                 task: own.id.client.task,

@@ -4,7 +4,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use dayfly_domain::RefusalId;
 use dayfly_server::config::{AddressRates, Rate};
+use dayfly_token::sign::SigningKey;
 
+use super::approval::APPROVALS;
 use super::job::{JWT_BEARER, claims, new_key, proof, signed};
 use super::world::{ARTIFACTS, Reply, TENANT, World};
 
@@ -199,6 +201,46 @@ async fn a_live_client_that_revokes_is_not_counted_and_whoever_shows_a_dead_toke
         assert_eq!(reply.status, 200, "{}", reply.text);
     }
     assert_eq!(world.send("GET", "/jwks", &[], "").await.status, 429);
+}
+
+/// A nonce is asked of whoever shows that it is the client or waits for an approval, and of nobody else:
+/// who makes up a code, or shows what is dead, learns nothing and pays for it.
+#[tokio::test]
+async fn who_revokes_what_is_not_theirs_or_dead_is_counted_whatever_nonce_they_show() {
+    let stranger = new_key();
+    let by =
+        |world: &World, key: &SigningKey| proof(world, key, "POST", "/revoke", Some("x"), None);
+    let shown = async |world: &World, token: &str, key: &SigningKey| {
+        let proof = by(world, key);
+        let reply = world
+            .form("/revoke", &[("token", token)], &[("dpop", &proof)])
+            .await;
+        (reply.status, reply.rule().to_owned())
+    };
+    let world = World::declared(&format!("{TENANT}{APPROVALS}")).await;
+    let (alive, over) = (world.job(1).await, world.job(2).await);
+    let waiting = world.asked(7, 3).await;
+    assert_eq!(world.end(&over).await.status, 200);
+    let world = world.behind_the_door(rates(5, None)).await;
+    let nonce_asked = (400, "dpop_nonce".to_owned());
+    // Who is the client, or waits, is told to come with another nonce, as often as it likes.
+    for _ in 0..8 {
+        let theirs = shown(&world, &alive.token, &alive.key).await;
+        assert_eq!(theirs, nonce_asked);
+        let theirs = shown(&world, &waiting.code, &waiting.key).await;
+        assert_eq!(theirs, nonce_asked);
+    }
+    for (token, key) in [
+        ("dfr_x", &stranger),
+        (waiting.code.as_str(), &stranger),
+        (alive.token.as_str(), &stranger),
+        (over.token.as_str(), &stranger),
+        (over.token.as_str(), &over.key),
+    ] {
+        assert_eq!(shown(&world, token, key).await, (200, String::new()));
+    }
+    assert_eq!(world.send("GET", "/jwks", &[], "").await.status, 429);
+    assert!(world.is_open(&alive.task));
 }
 
 #[tokio::test]
