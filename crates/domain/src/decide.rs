@@ -413,7 +413,12 @@ fn decide_end_task(task: &Task, end: &EndTask) -> Result<Vec<Event>, Refusal> {
 
 fn decide_revoke(task: &Task, revoke: &Revoke) -> Result<Vec<Event>, Refusal> {
     let client = task.check_client(revoke.client, revoke.now)?;
-    if revoke.credential == client.issued {
+    let live = client.credentials.iter().any(|credential| {
+        credential.number == revoke.credential && revoke.now < credential.expires
+    });
+    // A bearer's credential is all that acts for it, and acts while it lives. Who proves a key acts by
+    // that, and the newest credential only says whose it is.
+    if revoke.credential == client.issued && (live || client.jkt.is_some()) {
         return decide_end_client(
             task,
             &EndClient {
@@ -425,10 +430,6 @@ fn decide_revoke(task: &Task, revoke: &Revoke) -> Result<Vec<Event>, Refusal> {
             },
         );
     }
-    let live = client
-        .credentials
-        .iter()
-        .any(|credential| credential.number == revoke.credential);
     Ok(if live {
         vec![Event::CredentialRevoked(CredentialRevoked {
             client: revoke.client,

@@ -1,5 +1,6 @@
 //! After an end: the same key may repeat it and take the receipt, for ten minutes, and nothing else.
 
+use dayfly_token::sign::SigningKey;
 use serde_json::json;
 
 use super::job::{Job, claims, new_key, proof, signed, with};
@@ -307,6 +308,42 @@ async fn a_bearer_credential_reads_and_beats_and_does_not_end() {
             .rule(),
         "already_open"
     );
+}
+
+/// A token that lies in a log is no client: once it is dead nobody ends anything by it, and who holds
+/// the key it was bound to still ends its own client by it (RFC 7009, section 2.2).
+#[tokio::test]
+async fn an_expired_token_ends_nothing_but_by_the_key_it_was_bound_to() {
+    let world = World::new().await;
+    let revoke = async |token: &str, key: Option<&SigningKey>| {
+        let proof = key.map(|key| super::job::dpop(&world, key, "POST", "/revoke"));
+        let headers: Vec<(&str, &str)> = proof.iter().map(|p| ("dpop", p.as_str())).collect();
+        world.form("/revoke", &[("token", token)], &headers).await
+    };
+    let shown = signed(&claims(&world, 3, 1));
+    let granted = world.ask(&shown, None, &[("resource", ARTIFACTS)]).await;
+    let (task, token) = (granted.str("task"), granted.str("access_token"));
+    let bound = world.job(2).await;
+    world.wait(301);
+    let size = world.size();
+    for _ in 0..2 {
+        assert_eq!(revoke(token, None).await.status, 200);
+    }
+    assert_eq!(revoke(&bound.token, Some(&new_key())).await.status, 200);
+    assert_eq!(revoke(&bound.token, None).await.status, 401);
+    assert_eq!(world.size(), size, "nothing is recorded");
+    assert!(world.is_open(task) && world.is_open(&bound.task));
+    // The client goes on by its platform's next proof, and gives that token back while it lives.
+    let fresh = signed(&claims(&world, 3, 1));
+    let renewed = world.ask(&fresh, None, &[("resource", ARTIFACTS)]).await;
+    assert_eq!(renewed.str("client_id"), granted.str("client_id"));
+    assert_eq!(revoke(token, None).await.status, 200);
+    assert!(world.is_active(renewed.str("access_token")).await);
+    let own = revoke(renewed.str("access_token"), None).await;
+    assert_eq!(own.status, 200);
+    assert!(!world.is_open(task));
+    assert_eq!(revoke(&bound.token, Some(&bound.key)).await.status, 200);
+    assert!(!world.is_open(&bound.task));
 }
 
 /// Two jobs of one run in one task, each with its own root client.
