@@ -8,8 +8,9 @@ use super::{App, Tenant};
 use crate::verify::VerifiedPerson;
 
 impl App {
-    /// Checks that nothing keeps a person who operates out of a tenant: no block, and no word of
-    /// the provider that what the token tells of is over. In a stall what is held counts too.
+    /// Checks that nothing keeps a person who operates out of a tenant: no block, no word of the
+    /// provider that what the token tells of is over, and no restore since it was made, which may
+    /// have lost either. In a stall what is held counts too.
     ///
     /// # Errors
     /// The refusal; of stage `ledger` where it cannot be known.
@@ -29,7 +30,7 @@ impl App {
         if facts.epochs.iter().any(|epoch| shown.is_lost(epoch.at)) {
             return Err(rights_removed(&said));
         }
-        Ok(())
+        tenant.check_operator_made(who)
     }
 
     /// What must not be blocked for what was approved to open: whoever approved it. Whose approval

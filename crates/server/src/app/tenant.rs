@@ -27,8 +27,8 @@ use crate::policy::Policies;
 use crate::random;
 use crate::restore::{Lineage, without_scheme};
 use crate::verify::{
-    KeyCache, KeyStatus, ProofBounds, Pseudonyms, Receiver, Recipient, ReviewStatus, VerifiedProof,
-    VerifiedSubject, Verifier,
+    KeyCache, KeyStatus, ProofBounds, Pseudonyms, Receiver, Recipient, ReviewStatus,
+    VerifiedPerson, VerifiedProof, VerifiedSubject, Verifier,
 };
 
 /// The document that holds the source of the declared state.
@@ -298,15 +298,26 @@ impl Tenant {
     /// The same of a person's token: whether the session that it is of has ended, the ledger does not
     /// know any more.
     pub(super) fn check_subject_made(&self, person: &VerifiedSubject) -> Result<(), Refusal> {
-        let issued = person.issued();
-        let Some(restored_at) = self.restored_at.filter(|at| issued < *at) else {
-            return Ok(());
-        };
-        Err(Refusal::new(Rule::BeforeRestore)
-            .field("subject_token iat")
-            .wanted(format!("a token made after {restored_at}"))
-            .got(format!("one made at {issued}"))
-            .hint("ask the person's provider for another token"))
+        let refused = self.made_before_restore("subject_token iat", person.issued());
+        refused.map_or(Ok(()), |refusal| {
+            Err(refusal.hint("ask the person's provider for another token"))
+        })
+    }
+
+    /// The same of the ID token of somebody who operates.
+    pub(super) fn check_operator_made(&self, who: &VerifiedPerson) -> Result<(), Refusal> {
+        let refused = self.made_before_restore("id_token iat", who.issued());
+        refused.map_or(Ok(()), |refusal| Err(refusal.hint("log in again")))
+    }
+
+    fn made_before_restore(&self, field: &str, issued: Time) -> Option<Refusal> {
+        let restored_at = self.restored_at.filter(|at| issued < *at)?;
+        Some(
+            Refusal::new(Rule::BeforeRestore)
+                .field(field)
+                .wanted(format!("a token made after {restored_at}"))
+                .got(format!("one made at {issued}")),
+        )
     }
 
     /// How it stands with the keys of its issuers, and of those that share their origins.

@@ -9,6 +9,7 @@
 //! | an address that somebody claims to have | `email` counts with `email_verified` alone |
 //! | a token that is kept for a rainy day | twelve hours after `iat`, whatever `exp` says |
 //! | a token of a session that is over, or of an account that is gone | `App::check_operator`, at each request (docs/decisions/0036) |
+//! | a token made before a restore, which may have lost what was said of the person since | the same (docs/decisions/0028) |
 
 use dayfly_domain::{Needed, Refusal, Span, Time};
 use dayfly_token::claims::Claims;
@@ -45,6 +46,7 @@ pub struct VerifiedPerson {
     groups: Vec<String>,
     email: Option<String>,
     authenticated: Time,
+    issued: Time,
     expires: Time,
 }
 
@@ -112,6 +114,8 @@ impl People {
             groups: groups(claims.find(&self.groups_claim)),
             email: checked_email(claims),
             authenticated: authenticated(claims, times.iat)?,
+            // One that does not say when it was made is as old as can be.
+            issued: Time::from_seconds(times.iat.unwrap_or(0)),
             expires: Time::from_seconds(times.exp),
         })
     }
@@ -145,6 +149,12 @@ impl VerifiedPerson {
     #[must_use]
     pub const fn authenticated(&self) -> Time {
         self.authenticated
+    }
+
+    /// When the token was made.
+    #[must_use]
+    pub const fn issued(&self) -> Time {
+        self.issued
     }
 
     /// When the token expires.

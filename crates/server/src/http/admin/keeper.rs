@@ -193,7 +193,7 @@ fn barred(refusal: Refusal) -> Problem {
         | Stage::Delegation
         | Stage::Policy => {
             let refusal = Box::new(refusal);
-            if refusal.rule == Rule::RightsRemoved {
+            if matches!(refusal.rule, Rule::RightsRemoved | Rule::BeforeRestore) {
                 Problem::Unauthenticated(Some(refusal))
             } else {
                 Problem::Barred(refusal)

@@ -78,6 +78,13 @@ impl Served {
         served
     }
 
+    /// The same over a server that has just started, without its socket.
+    async fn opened_anew(mut self, provider: &str) -> Self {
+        self.app = open(&self.folder, &self.hand, Some(provider)).await;
+        self.stop = None;
+        self
+    }
+
     async fn serve(&mut self) {
         let ready = Arc::clone(&self.ready);
         let readiness: Ready = Arc::new(move || {

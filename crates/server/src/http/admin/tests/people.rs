@@ -41,6 +41,12 @@ impl Listener {
         Self::over(served, issuer, Rate::per_minute(10_000)).await
     }
 
+    /// The same provider, and a server that has just started over the same store and folder.
+    pub(super) async fn restarted(self) -> Self {
+        let served = self.served.opened_anew(&self.issuer.url).await;
+        Self::over(served, self.issuer, Rate::per_minute(10_000)).await
+    }
+
     async fn over(served: Served, issuer: LocalIssuer, unverified: Rate) -> Self {
         let role = |role: Role| (role, Who::Group(role.word().to_owned()));
         let operators = Operators {

@@ -7,6 +7,7 @@ use super::super::rights::Route;
 use super::people::Listener;
 use super::*;
 use crate::app::{Signalled, Trail};
+use crate::restore::{RestoreRequest, restore};
 use crate::verify::tests::local::{key, mint_as};
 
 const SESSION: &str = "https://schemas.openid.net/secevent/caep/event-type/session-revoked";
@@ -94,6 +95,39 @@ async fn an_operator_whose_account_is_gone_has_no_right_in_the_tenant_until_unbl
     // What was authenticated before the account was gone stays over.
     let old = listener.get("/admin/acme/tasks", &before).await;
     assert_eq!(ruled(&old), OVER);
+}
+
+/// What was said of somebody in the time that a restore gave up is not known any more, so what they
+/// were given before it opens nothing: a login since then does.
+#[tokio::test]
+async fn an_operators_token_of_before_a_restore_opens_nothing() {
+    let listener = Listener::heard().await;
+    let before = listener.token("mona", &["operator"]);
+    let mut claims = listener.claims("mona", &["operator"]);
+    listener.wait();
+    let annex = json!({ "reason": "the disk died" });
+    let hand = &listener.served.hand;
+    let request = RestoreRequest {
+        tenant: &hand.tenant,
+        first_origin: "127.0.0.1:8440/acme",
+        handed_out: None,
+        now: listener.served.app.now(),
+        annex: &annex,
+    };
+    restore(hand.store.as_ref(), &request).await.unwrap();
+    let listener = listener.restarted().await;
+    listener.wait();
+    let path = "/admin/acme/tasks";
+    let refused = listener.get(path, &before).await;
+    assert_eq!(ruled(&refused), (401, "invalid_token", "before_restore"));
+    let hint = refused.1["refused"]["hint"].as_str().unwrap();
+    assert!(hint.contains("log in again"), "{hint}");
+    // The other tenant was not restored.
+    assert_eq!(listener.get("/admin/other/tasks", &before).await.0, 200);
+    let now = listener.served.app.now().seconds();
+    (claims["iat"], claims["exp"]) = (now.into(), (now + 300).into());
+    let since = listener.issuer.token(&claims);
+    assert_eq!(listener.get(path, &since).await.0, 200);
 }
 
 #[tokio::test]
