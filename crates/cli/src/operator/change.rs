@@ -9,7 +9,7 @@ use dayfly_server::record::{moment, one_line};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::ends::{WouldEnd, block_line, head_lines, is_not, print_would};
+use super::ends::{WouldEnd, block_line, head_lines, is_not, print_would, why};
 use super::place::{At, PlaceArgs};
 use super::record::now;
 use super::{print, print_json};
@@ -141,10 +141,9 @@ pub(super) async fn end(args: &TaskEndArgs, at: At<'_>) -> Result<ExitCode> {
 /// The end of a task in a line, as a trace of it begins, and what keeps it from starting again.
 pub(super) fn ended_line(ended: &Ended, reason: &str, now: Time) -> String {
     format!(
-        "GONE {} ({}: {}); last possible acceptance {}\n{}{}{}",
+        "GONE {} ({}); last possible acceptance {}\n{}{}{}",
         moment(ended.at, now),
-        ended.cause.word(),
-        one_line(reason.trim()),
+        why(ended.cause, reason.trim()),
         moment(ended.last_possible_acceptance, now),
         block_line(ended.block.as_ref(), ended.block_when_found),
         unrecorded(ended.recorded),

@@ -108,9 +108,10 @@ struct ClientEnded {
     at: Time,
     last_possible_acceptance: Time,
     block: Option<String>,
-    /// Whether its instance is blocked when it is found, because nothing could be read.
+    /// Whether nothing is blocked yet, because nothing could be read, and its instance is when it is
+    /// found, if that is its own.
     #[serde(default, skip_serializing_if = "is_not")]
-    block_when_found: bool,
+    block_if_its_own: bool,
     head: Option<String>,
     #[serde(default = "recorded", skip_serializing_if = "is_recorded")]
     recorded: bool,
@@ -155,25 +156,31 @@ pub(super) async fn client(args: &ClientEndArgs, at: At<'_>) -> Result<ExitCode>
         json!({}),
         &args.how,
         at,
-        |ended: &ClientEnded, reason| {
-            let task = if ended.task_ended {
-                ", and its task with it"
-            } else {
-                ""
-            };
-            format!(
-                "GONE {} ({}: {}){task}; last possible acceptance {}\n{}{}{}",
-                moment(ended.at, now()),
-                ended.cause.word(),
-                one_line(reason),
-                moment(ended.last_possible_acceptance, now()),
-                block_line(ended.block.as_ref(), ended.block_when_found),
-                unrecorded(ended.recorded),
-                head_lines(ended.head.as_ref())
-            )
-        },
+        |ended: &ClientEnded, reason| client_line(ended, reason, now()),
     )
     .await
+}
+
+/// The end of a client in a line, as a trace of it begins, and what is blocked with it.
+fn client_line(ended: &ClientEnded, reason: &str, now: Time) -> String {
+    let task = if ended.task_ended {
+        ", and its task with it"
+    } else {
+        ""
+    };
+    let block = if ended.block_if_its_own {
+        NOT_BLOCKED.to_owned()
+    } else {
+        block_line(ended.block.as_ref(), false)
+    };
+    format!(
+        "GONE {} ({}){task}; last possible acceptance {}\n{block}{}{}",
+        moment(ended.at, now),
+        why(ended.cause, reason),
+        moment(ended.last_possible_acceptance, now),
+        unrecorded(ended.recorded),
+        head_lines(ended.head.as_ref())
+    )
 }
 
 pub(super) async fn instance(args: &InstanceEndArgs, at: At<'_>) -> Result<ExitCode> {
@@ -352,6 +359,20 @@ pub(super) fn head_lines(head: Option<&String>) -> String {
     })
 }
 
+/// The cause of an end, and the reason where it is that of this command: what was over before ended for
+/// another.
+pub(super) fn why(cause: Cause, reason: &str) -> String {
+    let word = cause.word();
+    if cause == Cause::Operator {
+        format!("{word}: {}", one_line(reason))
+    } else {
+        word.to_owned()
+    }
+}
+
+/// What is said of a block that was wanted where it cannot be read whose the instance is.
+const NOT_BLOCKED: &str = "nothing is blocked: the ledger cannot be read. Once it can, its instance is, if that is its own (`dayfly block list` shows it then); a client that lives in the instance of the one that it was delegated from has none to block, and that one is to be ended with --block\n";
+
 pub(super) fn block_line(block: Option<&String>, when_found: bool) -> String {
     match block {
         Some(on) => format!(
@@ -408,6 +429,33 @@ mod tests {
         would.since = Some(now);
         let line = "issuer:staff is blocked already, since 00:00:00: nothing would change\n";
         assert_eq!(would_line(&would, now), line);
+    }
+
+    /// Nobody is told that something is blocked where that is not known, nor that their reason ended
+    /// what was over before.
+    #[test]
+    fn the_end_of_a_client_says_what_is_blocked_and_whose_the_end_is() {
+        let now = Time::from_millis(1_795_219_200_000);
+        let said = json!({
+            "task": "task_00000000000000000000000000", "client": "client_00000000000000000000000000_2",
+            "task_ended": false, "cause": "operator", "at": now, "last_possible_acceptance": now,
+            "block": null, "block_if_its_own": true, "head": null,
+        });
+        let mut ended: ClientEnded = serde_json::from_value(said).unwrap();
+        let line = client_line(&ended, "leaked", now);
+        let (first, block) = line.split_once('\n').unwrap();
+        let gone = "GONE 00:00:00 (operator: leaked); last possible acceptance 00:00:00";
+        assert_eq!(first, gone);
+        assert_eq!(block, NOT_BLOCKED);
+        assert!(block.starts_with("nothing is blocked"), "{block}");
+        ended.block_if_its_own = false;
+        assert_eq!(client_line(&ended, "leaked", now), format!("{gone}\n"));
+        ended.cause = Cause::OwnerOffboarded;
+        let line = client_line(&ended, "leaked", now);
+        assert!(
+            line.starts_with("GONE 00:00:00 (owner_offboarded);"),
+            "{line}"
+        );
     }
 
     #[test]

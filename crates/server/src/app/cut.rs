@@ -16,6 +16,7 @@ use super::authenticate::ended;
 use super::contain::is_over;
 use super::end::{ATTEMPTS, End, Ended, answer};
 use super::instance::{Held, InstanceOf, Looking};
+use super::moved::Over;
 use super::operate::check_text;
 use super::plan::drafted;
 use super::refuse::{Refused, Trail, unavailable};
@@ -51,6 +52,9 @@ pub enum Blocking {
     On(BlockOn),
     /// The instance, or the series of the task, where it is found once the ledger can be read.
     WhenFound,
+    /// Nothing yet, and nothing ever where it turns out to live in the instance of the client that it
+    /// was delegated from: a client of which nothing can be read.
+    IfItsOwn,
 }
 
 impl Blocking {
@@ -62,7 +66,7 @@ impl Blocking {
     #[must_use]
     pub const fn on(&self) -> Option<&BlockOn> {
         match self {
-            Self::Nothing | Self::WhenFound => None,
+            Self::Nothing | Self::WhenFound | Self::IfItsOwn => None,
             Self::On(on) => Some(on),
         }
     }
@@ -76,7 +80,10 @@ impl InstanceEnded {
         for held in held.iter().filter(|held| !is_over(&held.open, now)) {
             let task = &held.open.task;
             let numbers = held.clients.iter();
-            let live = numbers.filter(|number| task.check_client(**number, now).is_ok());
+            let live = numbers.filter(|number| {
+                let has_rights = held.open.stale_for(**number).is_none();
+                has_rights && task.check_client(**number, now).is_ok()
+            });
             let before = self.clients.len();
             self.clients
                 .extend(live.map(|number| task.client_id(*number)));
@@ -312,14 +319,13 @@ impl App {
     ) -> Result<Option<Change>, Refusal> {
         let task = &held.open.task;
         let moves = self.moves_of_one(tenant, &held.open)?;
-        let moved = moves.first(&held.open, now);
-        let events = cut_events(&held.open, &held.clients, moved, signed.by(), now)?;
+        let over = moves.over(&held.open, now);
+        let events = cut_events(&held.open, &held.clients, &over, signed.by(), now)?;
         if events.is_empty() {
             return Ok(None);
         }
         drafted(Some(task.clone()), task.id, events, |event| {
-            let before = moved.and_then(|_| moves.why(&held.open, event));
-            match before {
+            match moves.why(&held.open, event) {
                 // What was over before was ended by somebody else.
                 Some(why) => why.annex().map(Some),
                 None => signed.annex().map(Some).map_err(|why| unavailable(&why)),
@@ -333,13 +339,14 @@ impl App {
 pub(super) fn cut_events(
     open: &OpenTask,
     clients: &BTreeSet<u32>,
-    moved: Option<Moved>,
+    over: &Over,
     by: Option<Digest>,
     now: Time,
 ) -> Result<Vec<Event>, Refusal> {
     let (task, heard) = (&open.task, open.heard);
-    if moved.is_some() {
+    if over.moved.is_some() {
         // It is over already: what came first names the end.
+        let moved = over.moved;
         let fallen = &[];
         let sweep = Sweep {
             now,
@@ -367,14 +374,28 @@ pub(super) fn cut_events(
         if state.check_client(client, now).is_err() {
             continue;
         }
-        let end = EndClient {
-            now,
-            heard,
-            client,
-            cause,
-            by,
+        let chain = || task.chain(client).map(|(number, _)| number);
+        let lost = over.fallen.iter();
+        let lost = lost.filter(|(number, _)| chain().any(|above| above == *number));
+        let fallen: Vec<(u32, Moved)> = lost.copied().collect();
+        let command = if fallen.is_empty() {
+            Command::EndClient(EndClient {
+                now,
+                heard,
+                client,
+                cause,
+                by,
+            })
+        } else {
+            // So is a client that lost its own rights, or one above it.
+            Command::Sweep(Sweep {
+                now,
+                heard,
+                moved: None,
+                fallen: &fallen,
+            })
         };
-        let more = decide(Some(&state), &Command::EndClient(end))?;
+        let more = decide(Some(&state), &command)?;
         for event in &more {
             state = apply(Some(state), task.id, event)
                 .ok_or_else(|| unavailable(&"an event does not fit its task"))?;

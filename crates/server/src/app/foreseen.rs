@@ -220,8 +220,8 @@ impl App {
         now: Time,
         would: &mut WouldEnd,
     ) -> Result<bool, Refusal> {
-        let moved = self.moved(tenant, &held.open)?;
-        let events = cut_events(&held.open, &held.clients, moved, None, now)?;
+        let over = self.moves_of_one(tenant, &held.open)?.over(&held.open, now);
+        let events = cut_events(&held.open, &held.clients, &over, None, now)?;
         if events.is_empty() {
             return Ok(false);
         }

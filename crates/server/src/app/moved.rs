@@ -66,6 +66,16 @@ pub(super) enum Why {
     Entry(u64),
 }
 
+/// What rights were taken from already when somebody ends a task or clients of it by hand: what came
+/// first names the end.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Over {
+    /// The first move that took rights from the task.
+    pub(super) moved: Option<Moved>,
+    /// The clients that lost rights of their own, each with the first move that took some.
+    pub(super) fallen: Vec<(u32, Moved)>,
+}
+
 impl NoteOf {
     /// Where the entry lies. It was appended right after the ledger was `from` long: only what was
     /// committed in that moment lies before it.
@@ -284,6 +294,14 @@ impl Moves {
         Some(Taken { moved, why })
     }
 
+    /// What rights were taken from in a task, whether an entry says so already or not.
+    pub(super) fn over(&self, open: &OpenTask, now: Time) -> Over {
+        Over {
+            moved: self.first(open, now),
+            fallen: self.fallen(open, now),
+        }
+    }
+
     /// The active delegated clients that lost rights of their own, each with the first move that
     /// took some.
     pub(super) fn fallen(&self, open: &OpenTask, now: Time) -> Vec<(u32, Moved)> {
@@ -357,14 +375,6 @@ pub(crate) fn restored_moves(
 }
 
 impl App {
-    /// Why an open task is over by rights that were taken away; none where none were.
-    pub(super) fn moved(&self, tenant: &Tenant, open: &OpenTask) -> Result<Option<Moved>, Refusal> {
-        if open.stale.is_none() {
-            return Ok(None);
-        }
-        Ok(self.moves_of_one(tenant, open)?.first(open, self.now()))
-    }
-
     /// Why rights were taken away, where any of these tasks lost some.
     pub(super) fn moves_of(
         &self,

@@ -14,7 +14,7 @@ use super::cut::{Blocking, InstanceEnded, block_on, blocked_instance, cut_events
 use super::end::Ended;
 use super::ending::series_of;
 use super::instance::{InstanceOf, held_in};
-use super::moved::Taken;
+use super::moved::{Moves, Over};
 use super::plan::drafted;
 use super::refuse::unavailable;
 use super::{App, Tenant};
@@ -70,7 +70,7 @@ impl App {
             .await;
         ended.client = Some(client);
         let blocking = if block {
-            Blocking::WhenFound
+            Blocking::IfItsOwn
         } else {
             Blocking::Nothing
         };
@@ -197,7 +197,7 @@ impl Sought {
         let Some(clients) = self.concerned(&open.task) else {
             return Ok(());
         };
-        let events = cut_events(open, &clients, None, self.by, self.at);
+        let events = cut_events(open, &clients, &Over::default(), self.by, self.at);
         for event in events.map_err(|why| wrong(&why))? {
             let id = open.task.id;
             open.task = apply(Some(open.task.clone()), id, &event)
@@ -207,14 +207,14 @@ impl Sought {
     }
 
     /// Adds to an append what ends of these open tasks, and what is to be blocked with it and is not
-    /// yet. `taken` says of each why it is over already, where rights were taken away.
+    /// yet. The moves say of each what is over already, where rights were taken away.
     pub(super) fn add_to(
         &self,
         append: &mut Append,
-        open: Vec<(OpenTask, Option<Taken>)>,
+        (open, moves): (Vec<OpenTask>, &Moves),
         standing: &Blocks,
     ) -> Result<(), Refusal> {
-        for (mut open, taken) in open {
+        for mut open in open {
             let id = open.task.id;
             let begun = append.changes.iter_mut().find(|change| change.task == id);
             // What ends of it already is not all of it.
@@ -224,8 +224,8 @@ impl Sought {
             let Some(clients) = self.concerned(&open.task) else {
                 continue;
             };
-            let moved = taken.as_ref().map(|taken| taken.moved);
-            let events = cut_events(&open, &clients, moved, self.by, self.at)?;
+            let over = moves.over(&open, self.at);
+            let events = cut_events(&open, &clients, &over, self.by, self.at)?;
             if events.is_empty() {
                 continue;
             }
@@ -233,9 +233,12 @@ impl Sought {
                 self.block(append, &open.task, standing)?;
             }
             let begun = append.changes.iter_mut().find(|change| change.task == id);
-            let more = drafted(Some(open.task.clone()), id, events, |_| match &taken {
-                Some(taken) => taken.annex(),
-                None => self.annex().map(Some),
+            let more = drafted(Some(open.task.clone()), id, events, |event| {
+                match moves.why(&open, event) {
+                    Some(why) => why.annex().map(Some),
+                    None if over.moved.is_some() => Ok(None),
+                    None => self.annex().map(Some),
+                }
             })?;
             match begun {
                 Some(begun) => {

@@ -625,7 +625,7 @@ async fn ends_by_hand_are_taken_although_nothing_can_be_read() {
         // Nothing can be known of its credentials but that none outlives the longest window.
         assert!(ended.last_possible_acceptance >= ended.at + Span::from_seconds(3600));
         let wanted = if block {
-            Blocking::WhenFound
+            Blocking::IfItsOwn
         } else {
             Blocking::Nothing
         };
@@ -718,7 +718,7 @@ people = true
     let ended = world.app.end_client(&tenant, id, true, &BY, "leaked").await;
     let (ended, blocking) = ended.unwrap();
     assert!(ended.recorded && !ended.task_ended, "{ended:?}");
-    assert_eq!(blocking, Blocking::WhenFound);
+    assert_eq!(blocking, Blocking::IfItsOwn);
     // Two issuers are declared, so which one vouches for it is found with it.
     let what = any(instance(7, 2));
     let ended = world.app.end_instance(&tenant, &what, true, &BY, "leaked");

@@ -82,6 +82,11 @@ impl World {
         Self::declared(&format!("{TENANT}{AGENTS}")).await
     }
 
+    /// The same over a store in memory, which fails on demand.
+    pub(crate) async fn in_memory_of_agents() -> (Self, Arc<dayfly_store::MemoryStore>) {
+        Self::in_memory_declared(&format!("{TENANT}{AGENTS}")).await
+    }
+
     /// A task of the agent.
     pub(crate) async fn agent(&self, run: u64) -> Job {
         self.job_of(11, run, &[("resource", ARTIFACTS)]).await

@@ -303,6 +303,74 @@ async fn a_child_whose_own_workload_ended_says_who_and_why() {
     assert_eq!(world.why_gone(&scanner), "owner_offboarded: left");
 }
 
+/// A child that lost its own rights is over already when somebody ends it by hand, or what it handed on,
+/// or its instance: what took them first names the end, as of a task.
+#[tokio::test]
+async fn an_end_by_hand_of_a_child_says_what_took_its_rights_first() {
+    for by_instance in [false, true] {
+        let world = World::of_agents().await;
+        let root = world.agent(1).await;
+        let given = super::delegation::part("octo/app");
+        let reply = world.scanner(&root, 5, &given).await;
+        let scanner: ClientId = reply.str("client_id").parse().unwrap();
+        let scanners = Contained::Owner(name("scanners"));
+        let by = mona();
+        let stopped = world.stopped(&scanners, &Stop::Block, &by, "left");
+        stopped.await;
+        world.wait(1);
+        let tenant = world.tenant();
+        if by_instance {
+            let clients = &world.traced(&root.task).tasks[0].clients;
+            let own = clients.iter().find(|client| client.client == scanner);
+            let what = InstanceOf {
+                issuer: None,
+                instance: own.unwrap().instance.clone(),
+            };
+            let ended = world.app.end_instance(&tenant, &what, false, &BY, "late");
+            // It was over, so nothing ended by this.
+            assert_eq!(ended.await.unwrap().clients, []);
+        } else {
+            let would = world.app.client_would_end(&tenant, scanner, false);
+            assert_eq!(would.unwrap().clients, 0);
+            let ended = world.app.end_client(&tenant, scanner, false, &BY, "late");
+            assert_eq!(ended.await.unwrap().0.cause.word(), "owner_offboarded");
+        }
+        let why = world.why_gone(&scanner.to_string());
+        assert_eq!(why, "owner_offboarded: left", "{by_instance}");
+        assert!(world.is_open(&root.task) && world.is_active(&root.token).await);
+        world.app.sweep().await;
+        assert_eq!(world.count("client.ended", &root.task), 1);
+    }
+}
+
+/// The same where nothing can be read when it is ended by hand: it is found out when the ledger is back.
+#[tokio::test]
+async fn a_child_that_is_ended_unread_says_what_took_its_rights_first() {
+    let (world, store) = World::in_memory_of_agents().await;
+    let root = world.agent(1).await;
+    let given = super::delegation::part("octo/app");
+    let reply = world.scanner(&root, 5, &given).await;
+    let scanner: ClientId = reply.str("client_id").parse().unwrap();
+    let scanners = Contained::Owner(name("scanners"));
+    let by = mona();
+    let stopped = world.stopped(&scanners, &Stop::Block, &by, "left");
+    stopped.await;
+    world.wait(1);
+    world.store.fail_reads(true);
+    store.fail([Fault::BeforeWrite; 5000]);
+    let tenant = world.tenant();
+    let ended = world.app.end_client(&tenant, scanner, false, &BY, "late");
+    assert!(ended.await.unwrap().0.recorded);
+    world.store.fail_reads(false);
+    store.heal();
+    world.wait(5);
+    world.app.sweep().await;
+    assert_eq!(world.app.unready(), Vec::<String>::new());
+    let why = world.why_gone(&scanner.to_string());
+    assert_eq!(why, "owner_offboarded: left");
+    assert!(world.is_open(&root.task) && world.is_active(&root.token).await);
+}
+
 /// What a job that ends by its platform's word says, where the task ends with its last client too.
 #[tokio::test]
 async fn an_end_of_a_last_job_says_the_platforms_word() {

@@ -306,7 +306,7 @@ impl ObeyingStore {
                 found.iter().map(|found| found.open.task.id).collect()
             }
         };
-        let open = self.with_moves(held, &tasks)?;
+        let (open, moves) = self.open_of(held, &tasks)?;
         if open.is_empty() {
             tracing::info!(
                 tenant = %held.tenant, ?sought,
@@ -319,7 +319,7 @@ impl ObeyingStore {
             .facts(&held.tenant, &FactsQuery::default())?
             .blocks;
         sought
-            .add_to(append, open, &standing)
+            .add_to(append, (open, &moves), &standing)
             .map_err(|why| Unavailable(why.to_string()))
     }
 
@@ -329,6 +329,20 @@ impl ObeyingStore {
         held: &Held,
         tasks: &[TaskId],
     ) -> Result<Vec<(OpenTask, Option<Taken>)>, Unavailable> {
+        let (open, moves) = self.open_of(held, tasks)?;
+        let taken = |open: OpenTask| {
+            let taken = moves.taken(&open, held.at);
+            (open, taken)
+        };
+        Ok(open.into_iter().map(taken).collect())
+    }
+
+    /// Those of these tasks that are open, and the moves that may have taken rights from them.
+    fn open_of(
+        &self,
+        held: &Held,
+        tasks: &[TaskId],
+    ) -> Result<(Vec<OpenTask>, Moves), Unavailable> {
         let query = FactsQuery {
             tasks,
             documents: Some(Moves::documents()),
@@ -338,13 +352,7 @@ impl ObeyingStore {
         let mut moves = Moves::of(&facts.documents)?;
         let open: Vec<OpenTask> = facts.tasks.into_iter().flatten().collect();
         moves.look_up_notes(self.shared.inner.as_ref(), &held.tenant, &open)?;
-        Ok(open
-            .into_iter()
-            .map(|open| {
-                let taken = moves.taken(&open, held.at);
-                (open, taken)
-            })
-            .collect())
+        Ok((open, moves))
     }
 
     /// Records the outage in the ledgers that do not have it yet.

@@ -123,9 +123,12 @@ pub(super) fn with_block(mut said: Value, blocking: &Blocking) -> Value {
     if let Some(members) = said.as_object_mut() {
         let on = blocking.on().map(ToString::to_string);
         members.insert("block".to_owned(), on.into());
-        if *blocking == Blocking::WhenFound {
-            members.insert("block_when_found".to_owned(), true.into());
-        }
+        let later = match blocking {
+            Blocking::Nothing | Blocking::On(_) => None,
+            Blocking::WhenFound => Some("block_when_found"),
+            Blocking::IfItsOwn => Some("block_if_its_own"),
+        };
+        members.extend(later.map(|later| (later.to_owned(), true.into())));
     }
     said
 }
@@ -270,4 +273,28 @@ pub(super) fn would_end(on: &str, would: WouldEnd) -> Answered {
         "clients": would.clients, "credentials": would.credentials,
         "block": would.block.map(|on| on.to_string()), "since": would.since,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_blocked_is_not_said_to_be() {
+        let on: BlockOn = "workload:release".parse().unwrap();
+        for (blocking, said) in [
+            (Blocking::Nothing, json!({ "block": null })),
+            (Blocking::On(on), json!({ "block": "workload:release" })),
+            (
+                Blocking::WhenFound,
+                json!({ "block": null, "block_when_found": true }),
+            ),
+            (
+                Blocking::IfItsOwn,
+                json!({ "block": null, "block_if_its_own": true }),
+            ),
+        ] {
+            assert_eq!(with_block(json!({}), &blocking), said);
+        }
+    }
 }
