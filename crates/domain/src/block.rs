@@ -174,8 +174,8 @@ impl BlockOn {
     }
 
     /// What must not be blocked for a client of an open task to get anything further: its task's
-    /// key, its own instance and those it was delegated from, and the people whose authentication
-    /// any of them came of. A series is not among them: what
+    /// key, its own instance and those it was delegated from, the keys of the runs that any of them
+    /// came in by, and the people whose authentication any of them came of. A series is not among them: what
     /// an operator ends of one task keeps the others of its run from starting, not from ending.
     #[must_use]
     pub fn of_client(task: &Task, client: u32) -> Vec<Self> {
@@ -192,10 +192,16 @@ impl BlockOn {
                 all.push(on);
             }
         }
-        let own = task
-            .chain(client)
-            .filter_map(|(_, client)| client.own.as_ref());
-        let relies = task.epochs.iter().chain(own.flat_map(|own| &own.epochs));
+        let own = || {
+            let chain = task.chain(client);
+            chain.filter_map(|(_, client)| client.own.as_ref())
+        };
+        let keyed = own().filter(|own| !own.key.is_empty());
+        all.extend(keyed.map(|own| Self::Key {
+            issuer: own.issuer.clone(),
+            key: own.key.clone(),
+        }));
+        let relies = task.epochs.iter().chain(own().flat_map(|own| &own.epochs));
         let people = relies.filter_map(Epoch::person);
         all.extend(people.flat_map(Self::of_person));
         all

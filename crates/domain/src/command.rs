@@ -229,6 +229,8 @@ pub struct ActorProof<'a> {
     pub proof: &'a Proof,
     /// The workload that it matches.
     pub workload: &'a Workload,
+    /// The key of its own run.
+    pub key: &'a str,
     /// The present epochs that the child will rely on.
     pub epochs: Vec<Epoch>,
 }

@@ -463,6 +463,7 @@ fn own_of(task: &Task, parent: u32, actor: &ActorProof<'_>) -> Own {
         workload: actor.workload.name.clone(),
         owner: actor.workload.owner.clone(),
         issuer: actor.proof.issuer.clone(),
+        key: actor.key.to_string(),
         epochs: actor
             .epochs
             .iter()

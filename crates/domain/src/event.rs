@@ -230,6 +230,10 @@ pub struct Own {
     pub owner: Name,
     /// Who vouched for it.
     pub issuer: Name,
+    /// The key of its own run, as a task of that run would claim it; empty where it came in before
+    /// that was recorded.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub key: String,
     /// The epochs that it relies on beside those of its task.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub epochs: Vec<Epoch>,

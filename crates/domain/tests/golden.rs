@@ -370,6 +370,7 @@ fn delegated() -> Vec<(Event, &'static str, &'static str)> {
             workload: name("scan"),
             owner: name("team-scan"),
             issuer: name("cluster"),
+            key: "pod-1".into(),
             epochs: vec![Epoch {
                 of: EpochOf::Workload(name("scan")),
                 at: 4,
@@ -378,6 +379,8 @@ fn delegated() -> Vec<(Event, &'static str, &'static str)> {
         access: access(),
         expires: Time::from_millis(1_767_229_200_123),
     };
+    let mut without_key = delegated.clone();
+    without_key.own.as_mut().unwrap().key.clear();
     let plain = ClientDelegated {
         jkt: None,
         jwk: None,
@@ -389,6 +392,11 @@ fn delegated() -> Vec<(Event, &'static str, &'static str)> {
     vec![
         (
             Event::ClientDelegated(delegated),
+            "client.delegated",
+            r#"{"client":3,"parent":1,"jkt":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI","jwk":"{\"kty\":\"OKP\"}","instance":"pod-1","handover":"BgYGBgYGBgYGBgYGBgYGBgYGBgYGBgYGBgYGBgYGBgY","proof":"AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM","request":"BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ","filled":{"repository":"octo/hello"},"own":{"workload":"scan","owner":"team-scan","issuer":"cluster","key":"pod-1","epochs":[{"of":{"workload":"scan"},"at":4}]},"access":ACCESS,"expires":1767229200123}"#,
+        ),
+        (
+            Event::ClientDelegated(without_key),
             "client.delegated",
             r#"{"client":3,"parent":1,"jkt":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI","jwk":"{\"kty\":\"OKP\"}","instance":"pod-1","handover":"BgYGBgYGBgYGBgYGBgYGBgYGBgYGBgYGBgYGBgYGBgY","proof":"AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM","request":"BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ","filled":{"repository":"octo/hello"},"own":{"workload":"scan","owner":"team-scan","issuer":"cluster","epochs":[{"of":{"workload":"scan"},"at":4}]},"access":ACCESS,"expires":1767229200123}"#,
         ),

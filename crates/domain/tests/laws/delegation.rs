@@ -302,6 +302,7 @@ impl Run {
         let actor = actor.map(|own| ActorProof {
             proof: &actor_proof,
             workload: if own { a } else { b },
+            key: "1/7/c9",
             epochs: vec![Epoch {
                 of: EpochOf::Workload(name("b")),
                 at: 1,

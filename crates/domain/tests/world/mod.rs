@@ -392,6 +392,7 @@ impl World {
             actor: proof.as_ref().map(|proof| ActorProof {
                 proof,
                 workload: own,
+                key: step.after("key").unwrap_or("1/7/c9"),
                 epochs,
             }),
             workload: self.workload(Some(task.workload.as_str())),

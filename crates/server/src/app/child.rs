@@ -164,6 +164,7 @@ impl<'a> Deciding<'a> {
         Ok(ActorProof {
             proof: actor.proof.proof(),
             workload,
+            key: &actor.key.key,
             epochs: facts.epochs,
         })
     }

@@ -1,7 +1,7 @@
 //! Two platforms whose jobs are written alike: an end and a block by hand take the one that is meant, whoever opened the task.
 
 use dayfly_domain::{BlockOn, ClientId, Name};
-use dayfly_server::app::{Actor, InstanceOf};
+use dayfly_server::app::{Actor, Blocking, InstanceOf};
 use dayfly_store::{Fault, MemoryStore};
 use serde_json::json;
 
@@ -178,6 +178,107 @@ async fn a_client_is_blocked_at_whoever_vouched_for_it() {
     world.handed_job(&root, "scan", "71").await;
     let (_, _, again) = world.ask_elsewhere(&root, 71).await;
     assert_eq!(again.rule(), "blocked", "{}", again.text);
+}
+
+/// Where nothing can be read, nobody knows whether a client has an instance of its own: it ends, and
+/// the answer promises no block. Where it turns out to have none, nothing is blocked.
+#[tokio::test]
+async fn the_end_of_a_client_that_cannot_be_read_promises_no_block() {
+    let (world, store) = World::in_memory_declared(&helpers()).await;
+    let Family {
+        root,
+        ours,
+        theirs,
+        below,
+    } = world.family().await;
+    stall(&world, &store);
+    let tenant = world.tenant();
+    for job in [&below, &ours] {
+        let client = job.client.parse().unwrap();
+        let ended = world.app.end_client(&tenant, client, true, &BY, "leaked");
+        let (ended, blocking) = ended.await.unwrap();
+        assert!(ended.recorded, "{ended:?}");
+        assert_eq!(blocking, Blocking::IfItsOwn);
+    }
+    world.store.fail_reads(false);
+    store.heal();
+    world.wait(5);
+    world.app.sweep().await;
+    assert_eq!(world.app.unready(), Vec::<String>::new());
+    world.none_active(&[&below, &ours]).await;
+    world.all_active(&[&root, &theirs]).await;
+    let blocks = world.app.blocks(&tenant).unwrap();
+    let blocks: Vec<String> = blocks.iter().map(|block| block.on.to_string()).collect();
+    assert_eq!(blocks, [format!("instance:github:{}", instance(71))]);
+}
+
+/// A block on the key of a child's own run stands in the child's way and in that of what it handed on,
+/// and in nobody else's: neither its parent's nor that of the same key at the other platform.
+#[tokio::test]
+async fn a_child_obeys_a_block_on_the_key_of_its_own_run() {
+    let world = World::declared(&helpers()).await;
+    let Family {
+        root,
+        ours,
+        theirs,
+        below,
+    } = world.family().await;
+    let on: BlockOn = "key:enterprise:11/7/71".parse().unwrap();
+    let tenant = world.tenant();
+    let set = world.app.set_block(&tenant, on.clone(), &BY, "odd");
+    assert!(set.await.is_ok());
+    let narrow = async |job: &Job| {
+        let narrowed = world.narrow(&job.token, Some(&job.key), &[("scope", "artifacts:read")]);
+        narrowed.await
+    };
+    for blocked in [&theirs, &below] {
+        assert_eq!(world.renew(blocked, &[]).await.rule(), "blocked");
+        assert_eq!(narrow(blocked).await.rule(), "blocked");
+    }
+    let key = new_key();
+    let more = world.handover(&theirs, Some(&key), &scope("artifacts:read"));
+    let reply = world.come_in(&more, Some(&key), &[]).await;
+    assert_eq!(reply.rule(), "blocked", "{}", reply.text);
+    for free in [&root, &ours] {
+        assert_eq!(world.renew(free, &[]).await.status, 200);
+        assert_eq!(narrow(free).await.status, 200);
+    }
+    let (_, _, again) = world.ask_elsewhere(&root, 71).await;
+    assert_eq!(again.rule(), "blocked", "{}", again.text);
+    world
+        .app
+        .unblock(&tenant, on, &BY, "it was nothing")
+        .await
+        .unwrap();
+    for free in [&theirs, &below] {
+        assert_eq!(world.renew(free, &[]).await.status, 200);
+    }
+}
+
+/// A block on the key of a child's own run that is acknowledged before the child is recorded keeps it
+/// out, and one that comes after that keeps its answer back.
+#[tokio::test]
+async fn no_child_comes_in_past_a_block_on_its_key() {
+    for recorded in [false, true] {
+        let world = World::declared(&helpers()).await;
+        let root = world.handing_job().await;
+        let block = {
+            let (app, tenant) = (std::sync::Arc::clone(&world.app), world.tenant());
+            async move {
+                let on = "key:enterprise:11/7/71".parse().unwrap();
+                app.set_block(&tenant, on, &BY, "odd").await.unwrap();
+            }
+        };
+        if recorded {
+            world.store.after_next(block);
+        } else {
+            world.store.before_next(block);
+        }
+        let (_, _, reply) = world.ask_elsewhere(&root, 71).await;
+        assert_eq!(reply.rule(), "blocked", "{recorded}: {}", reply.text);
+        let came_in = world.count("client.delegated", &root.task);
+        assert_eq!(came_in, usize::from(recorded));
+    }
 }
 
 #[tokio::test]

@@ -281,6 +281,7 @@ pub(crate) fn delegated(task: &Task, n: u64, at: u64) -> Change {
             workload: name("scan"),
             owner: name("scanners"),
             issuer: name("cluster"),
+            key: format!("pod-{n}"),
             epochs: vec![Epoch { of: scanners(), at }],
         }),
         access: vec![access()],
