@@ -1,10 +1,11 @@
 // Requests that wait for people: the Deferred Token Response draft by a real OAuth client, and approvers who log in at a real provider.
 
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { Client, introspect, newKeys, refused } from './lib/client.mjs';
 import { ARTIFACTS, SECRET, freePort, run, startDayfly } from './lib/dayfly.mjs';
 import { startPlatform } from './lib/platform.mjs';
@@ -252,4 +253,48 @@ test('where two people are wanted, one is not enough, however often', async () =
   await seconds(asked.interval);
   const granted = await poll(asked);
   assert.equal(granted.task, asked.task);
+});
+
+/** The lines of the runbook's page that are commands, in order. */
+async function page() {
+  const runbook = await readFile(fileURLToPath(new URL('../../docs/runbook.md', import.meta.url)), 'utf8');
+  const [, rest] = runbook.split('\n## A request waits for approval\n');
+  const text = rest.split('\n## ')[0];
+  assert.ok(text.includes('"the page on requests that wait is walked"'));
+  return [...text.matchAll(/```sh\n([\s\S]*?)```/g)].flatMap(([, body]) => body.trim().split('\n'));
+}
+
+test('the page on requests that wait is walked', async () => {
+  const lines = await page();
+  const place = ['--server', admin, '--tenant', 'strict'];
+  /** Does the next line of the page, as somebody who is logged in. */
+  const next = (person, task, word) => {
+    const line = lines.shift();
+    assert.ok(line?.startsWith(`dayfly ${word}`), `the page has \`${line}\` and not ${word}`);
+    const words = line.replace('TASK', task).match(/"[^"]*"|\S+/g).slice(1);
+    return run([...words.map((part) => part.replaceAll('"', '')), ...place], { env: env(person) });
+  };
+  const [asked, other] = [await asks('deploy'), await asks('deploy')];
+  const listed = await next('pam', asked.task, 'task list');
+  assert.ok(listed.stdout.includes(asked.task) && listed.stdout.includes('waits for an approval'), listed.stdout + listed.stderr);
+  const shown = await next('pam', asked.task, 'task show');
+  assert.match(shown.stdout, /deploy/);
+  assert.match(shown.stdout, /artifact/);
+  for (const [person, said] of [['dora', /your roles: operator/], ['otto', /your roles: none/]]) {
+    const no = await say(person, 'approve', asked.task);
+    assert.equal(no.code, 1);
+    assert.match(no.stderr, said);
+  }
+  const approved = await next('pam', asked.task, 'task approve');
+  assert.match(approved.stdout, /its client has until/, approved.stderr);
+  const denied = await next('mona', other.task, 'task deny');
+  assert.match(denied.stdout, /^GONE .*denied/, denied.stderr);
+  const told = await refused(poll(other));
+  assert.deepEqual([told.error, told.rule], ['access_denied', 'approval_denied']);
+  assert.equal((await poll(asked)).task, asked.task);
+  const owners = await next('dora', asked.task, 'owner list');
+  assert.match(owners.stdout, /team-platform/, owners.stderr);
+  const traced = await next('pam', asked.task, 'trace');
+  assert.match(traced.stdout, /task.approved .*by pam of .*; reason release 1.4/, traced.stderr);
+  assert.deepEqual(lines, [], 'every line of the page was walked');
 });

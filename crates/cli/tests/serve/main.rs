@@ -20,6 +20,7 @@ mod findings;
 mod front;
 mod keys;
 mod offboarding;
+mod page;
 mod pods;
 mod policy;
 mod proof;

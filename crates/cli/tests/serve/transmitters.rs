@@ -11,12 +11,9 @@ use axum::routing::post;
 use serde_json::{Value, json};
 
 use crate::client::{Client, Outcome, grant_form, new_key, post_token, signed, unique};
+use crate::page::{RUNBOOK, step, until};
 use crate::signals::{SECRET, SESSION, declared, event_of, login, push};
 use crate::stage::{Shared, Stage};
-
-const RUNBOOK: &str = include_str!("../../../../docs/runbook.md");
-/// How often it is looked whether something has happened that happens soon.
-const LOOKS: usize = 400;
 
 /// A transmitter that keeps each event until it is told what became of it.
 #[derive(Debug, Default)]
@@ -80,30 +77,6 @@ impl Transmitter {
         let unfit = told.unfit.keys().cloned().collect();
         (told.acknowledged.clone(), unfit)
     }
-}
-
-/// Gives the line again and again until it says what is wanted.
-#[track_caller]
-fn until(stage: &Stage, line: &str, wanted: impl Fn(&str) -> bool) -> String {
-    let mut said = String::new();
-    for _ in 0..LOOKS {
-        said = stage.shell(line).1;
-        if wanted(&said) {
-            return said;
-        }
-    }
-    panic!("`{line}` says: {said}\n{}", stage.log());
-}
-
-/// A line of the page, with a word of it filled in.
-fn step(line: &str, of: &[(&str, &str)]) -> String {
-    assert!(
-        RUNBOOK.contains(&format!("\n{line}\n")),
-        "the page has no line `{line}`"
-    );
-    of.iter().fold(line.to_owned(), |line, (word, value)| {
-        line.replace(word, value)
-    })
 }
 
 fn polled(url: &str) -> String {

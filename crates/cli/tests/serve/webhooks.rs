@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::client::{
     Client, Outcome, grant_form, new_key, now, platform_claims, post_token, signed,
 };
+use crate::page::{RUNBOOK, step, until};
 use crate::stage::{Shared, Stage, TENANT};
 
 /// 32 bytes in Base64, as Standard Webhooks hand secrets about.
@@ -307,4 +308,132 @@ fn counted(stage: &Stage, issuer: &str, outcome: &str, times: usize) {
         "dayfly_webhooks_total{{tenant=\"acme\",issuer=\"{issuer}\",outcome=\"{outcome}\"}} {times}\n"
     );
     assert!(metrics.contains(&line), "{line}{metrics}");
+}
+
+/// Delivers that attempt 1 of this run is over, proven by this header.
+async fn told_over(shared: &Shared, run: u64, proof: Option<(&str, &str)>) -> u16 {
+    let body = over(run);
+    let mut headers = vec![("x-github-event", "workflow_run")];
+    let signature = proof.map(|(name, secret)| {
+        let signed = hub_signature(secret, &body);
+        (name, signed)
+    });
+    headers.extend(signature.iter().map(|(name, said)| (*name, said.as_str())));
+    post(shared, "github", &headers, &body).await.0
+}
+
+fn over(run: u64) -> String {
+    json!({
+        "action": "completed",
+        "workflow_run": { "id": run, "run_attempt": 1, "conclusion": "cancelled" },
+        "repository": { "id": 1_296_269, "full_name": "octo-org/octo-repo" },
+    })
+    .to_string()
+}
+
+const HUB: &str = "x-hub-signature-256";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_webhooks_do_not_arrive_is_walked() {
+    assert!(RUNBOOK.contains("\n## Webhooks do not arrive\n"));
+    let mut stage = Stage::with("", &declared());
+    let tenant = stage.folder().join("tenants/acme");
+    for (file, secret) in [
+        ("github.secret", "the old secret of it"),
+        ("new.secret", "the new secret of it"),
+    ] {
+        fs::write(tenant.join(file), format!("{secret}\n")).unwrap();
+    }
+    fs::write(tenant.join("standard.secret"), format!("{STANDARD}\n")).unwrap();
+    stage.start().await;
+    let shared = stage.shared();
+    let Outcome::Answered(job) = Client::grant(&shared, 7).await else {
+        panic!("no answer");
+    };
+    refused_and_counted(&stage, &shared).await;
+    assert!(job.introspect(&shared).await);
+    explained(&stage);
+
+    // The secret is replaced without a gap.
+    let both = "webhook_secret_file = [\"old.secret\", \"new.secret\"]";
+    assert!(RUNBOOK.contains(&format!("\n{both}\n")));
+    let both = both.replace("old.secret", "github.secret");
+    let one = "webhook_secret_file = \"github.secret\"";
+    fs::write(tenant.join("tenant.toml"), declared().replace(one, &both)).unwrap();
+    let line = "dayfly apply --reason \"the webhook's secret is replaced\"";
+    let (done, said) = stage.shell(&step(line, &[]));
+    assert!(done, "{said}");
+    for (run, secret) in [(20, "the old secret of it"), (7, "the new secret of it")] {
+        assert_eq!(told_over(&shared, run, Some((HUB, secret))).await, 200);
+    }
+    assert!(!job.introspect(&shared).await);
+
+    // What must be over is ended by hand, and that it is delivered after all changes nothing.
+    let Outcome::Answered(open) = Client::grant(&shared, 8).await else {
+        panic!("no answer");
+    };
+    let by_hand = "dayfly task end TASK --reason \"its run was cancelled\"";
+    let (done, said) = stage.shell(&step(by_hand, &[("TASK", open.task.as_str())]));
+    assert!(done, "{said}");
+    assert!(!open.introspect(&shared).await);
+    for _ in 0..2 {
+        let again = told_over(&shared, 7, Some((HUB, "the new secret of it"))).await;
+        assert_eq!(again, 204);
+    }
+    counted(&stage, "github", "nothing", 2);
+    stage.kill();
+    stage.fsck();
+}
+
+/// What proves nothing is answered without a word, changes nothing and is counted, each.
+async fn refused_and_counted(stage: &Stage, shared: &Shared) {
+    let page =
+        "curl -s --unix-socket data/admin.sock http://local/metrics | grep dayfly_webhooks_total";
+    let metrics = step(page, &[]);
+    assert_eq!(told_over(shared, 7, Some((HUB, "another"))).await, 401);
+    assert_eq!(told_over(shared, 7, None).await, 401);
+    // The header by which another platform proves its own.
+    let foreign = told_over(shared, 7, Some(("x-gitlab-token", "the old secret of it")));
+    assert_eq!(foreign.await, 401);
+    counted(stage, "github", "unproven", 3);
+    let old = now() - 400;
+    let body = json!({ "claims": { "project": "p", "build": 17 }, "outcome": "failed" });
+    let body = body.to_string();
+    let (id, at) = (crate::client::unique(), old.to_string());
+    let signature = node_signature(&format!("{id}.{at}.{body}"));
+    let headers = [
+        ("webhook-id", id.as_str()),
+        ("webhook-timestamp", &at),
+        ("webhook-signature", &signature),
+    ];
+    let (status, said) = post(shared, "ci", &headers, &body).await;
+    assert_eq!((status, said.as_str()), (401, ""));
+    counted(stage, "ci", "unproven", 1);
+    let (status, said) = post(shared, "gitlab", &[("x-gitlab-token", "guessed")], "{}").await;
+    assert_eq!((status, said.as_str()), (401, ""));
+    counted(stage, "gitlab", "unproven", 1);
+    // An issuer without webhooks is not there.
+    assert_eq!(post(shared, "nobody", &[], "{}").await.0, 404);
+    let said = stage.shell(&metrics).1;
+    assert!(
+        !said.contains("ended") && !said.contains("nobody"),
+        "{said}"
+    );
+}
+
+/// The log names each, and `why` says what was wrong with it.
+fn explained(stage: &Stage) {
+    let log = stage.log();
+    let asked = |line: &&str| line.contains("\"asked\":\"webhook\"");
+    let refused: Vec<&str> = log.lines().filter(asked).collect();
+    assert_eq!(refused.len(), 5, "{log}");
+    let mut whys = String::new();
+    for line in refused {
+        let at = line.find("ref_").unwrap();
+        let why = step("dayfly why REFUSAL", &[("REFUSAL", &line[at..at + 30])]);
+        whys += &until(stage, &why, |said| said.contains("wanted"));
+    }
+    for said in [HUB, "webhook-timestamp"] {
+        assert!(whys.contains(said), "{said}: {whys}");
+    }
 }
