@@ -28,6 +28,7 @@ mod proof;
 mod restart;
 mod restore;
 mod retain;
+mod runs;
 mod secrets;
 mod signals;
 mod sinks;
