@@ -72,14 +72,16 @@ pub(super) fn large_tasks(
     Ok(ids)
 }
 
-/// Records tasks that came and went, four entries each, and gives the store that holds them.
+/// Records tasks that came and went, four entries each, and gives the store that holds them, and the
+/// thumbprint of the key of the first.
 pub(super) fn ended_tasks(
     database: &Path,
     issuer: &str,
     tasks: u64,
-) -> Result<SqliteStore, Failure> {
+) -> Result<(SqliteStore, Digest), Failure> {
     let filler = Filler::new(issuer, WINDOW)?;
-    fill(database, &filler, 0..tasks, Filler::ended)
+    let store = fill(database, &filler, 0..tasks, Filler::ended)?;
+    Ok((store, Digest(filler.callers.thumbprint(0)?.0)))
 }
 
 fn fill(

@@ -21,6 +21,8 @@ const DAY: Span = Span::from_seconds(86_400);
 const LONGEST_KEEP: Span = Span::from_seconds(50 * 86_400);
 /// How many days the tasks come and go in, the same number on each.
 const DAYS: u64 = 100;
+/// What the history of one task takes on the disk, about.
+const BYTES: u64 = 5_000;
 /// A few that come afterwards: what is over is dropped when something new is written.
 const FEW: u64 = 200;
 /// What grows with history, and may.
@@ -35,7 +37,10 @@ pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> Result<(), Failure>
     let clock = Arc::new(ManualClock::at(clock::now()));
     let issuer = format!("http://127.0.0.1/{TENANT}");
     let mut filler = Filler::new(&issuer, Span::from_seconds(3600))?;
-    eprintln!("bench: {tasks} tasks come and go …");
+    eprintln!(
+        "bench: {tasks} tasks come and go, whose history takes some {} GB of the disk …",
+        tasks * BYTES / 1_000_000_000
+    );
     let (mut first, mut sizes) = (0, Vec::new());
     for days in [1, DAYS - 1] {
         let store = SqliteStore::open(SqliteOptions {

@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use dayfly_domain::Name;
+use dayfly_domain::{Digest, Name};
 use dayfly_server::record::{self, Known, TraceKey, TraceQuery};
 use dayfly_store::Store;
 
 use super::Bench;
 use super::clock::{self, Watch};
+use super::ends;
 use super::failure::{Context, Failure};
 use super::fill;
-use super::mill::{check_run_id, run_id};
+use super::mill::{Platform, check_run_id, run_id};
 use super::report::{Direction, Line, Report};
+use super::server::Server;
 use super::world::{
-    OWNER, RESOURCE, RESOURCE_URL, TENANT, WORKLOADS, repository_id, workload_name,
+    OWNER, RESOURCE, RESOURCE_URL, TENANT, WORKLOADS, World, repository_id, workload_name,
 };
 
 /// How many entries a task that came and went leaves.
@@ -26,17 +28,38 @@ const TIMES: usize = 3;
 /// Measures the rows.
 pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> Result<(), Failure> {
     let tasks = bench.options.history() / ENTRIES;
-    let folder = bench.folder.join("record");
-    std::fs::create_dir_all(&folder).context("no folder for the record")?;
+    let platform = Platform::new()?;
+    let world = World::write(bench.folder.join("record"), &platform, 1)?;
+    let issuer = world.issuer();
+    // The first start makes keys and records the declared state.
+    let world = Server::start(bench.binary, world)?.stop()?;
     eprintln!("bench: recording {} entries …", tasks * ENTRIES);
     let watch = Watch::start();
-    let issuer = format!("http://127.0.0.1/{TENANT}");
-    let store = fill::ended_tasks(&folder.join("dayfly.db"), &issuer, tasks)?;
+    let (store, key) = fill::ended_tasks(&world.database(), &issuer, tasks)?;
     report.note(format!(
         "{} entries of tasks that came and went were recorded and indexed in {:.0} s",
         tasks * ENTRIES,
         watch.elapsed().as_secs_f64()
     ));
+    traces(&store, (tasks, key), report)?;
+    drop(store);
+
+    let open = bench.options.ended_at_once();
+    eprintln!("bench: recording {open} open tasks …");
+    fill::open_tasks(&world.database(), &issuer, open)?;
+    let server = Server::start(bench.binary, world)?;
+    let history = format!(", {} entries of history", tasks * ENTRIES);
+    ends::reach(&server, (open, &history), report)?;
+    server.stop()?.remove()
+}
+
+/// Measures a trace of each kind of key: of what is found once, by the run it was, and of what all or
+/// many share.
+fn traces(
+    store: &dyn Store,
+    (tasks, first): (u64, Digest),
+    report: &mut Report,
+) -> Result<(), Failure> {
     // The first job lies at the beginning of the ledger, as far from its end as can be.
     let oldest = format!(
         "instance:repository_id={},run_id={},run_attempt=1,check_run_id={}",
@@ -44,8 +67,17 @@ pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> Result<(), Failure>
         run_id(0),
         check_run_id(0)
     );
+    let page = format!(
+        "https://github.com/octo-org/octo-repo-0000/actions/runs/{}",
+        run_id(0)
+    );
+    let subject = "subject:github:repo:octo-org/octo-repo-0000:ref:refs/heads/main";
     for (what, key) in [
         ("the oldest instance", oldest),
+        ("the page of the oldest run", page),
+        ("a key that many jobs had", format!("key:{first}")),
+        ("the subject of one workload's tokens", subject.to_owned()),
+        ("the issuer of all", "issuer:github".to_owned()),
         (
             "one workload",
             format!("workload:{}", workload_name(WORKLOADS - 1)),
@@ -54,7 +86,7 @@ pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> Result<(), Failure>
         ("a resource", format!("resource:{RESOURCE}")),
         ("nothing", "instance:none".to_owned()),
     ] {
-        let seconds = slowest(&store, &key)?;
+        let seconds = slowest(store, &key)?;
         report.row(
             Line::new(
                 &format!("trace of {what}, {} entries", tasks * ENTRIES),
