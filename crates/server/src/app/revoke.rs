@@ -1,8 +1,12 @@
 //! Revocation (RFC 7009): a client gives back its own credential.
 
-use dayfly_domain::{Command, Digest, Refusal, Revoke, Rule, decide};
-use dayfly_store::{Append, Spend};
+use std::sync::Arc;
 
+use dayfly_domain::{Command, Digest, Refusal, Revoke, Rule, decide};
+use dayfly_store::{Append, OneTimeKey, Spend};
+use dayfly_token::dpop::VerifiedDpop;
+
+use super::authenticate::OwnToken;
 use super::deferral::CODE;
 use super::end::ATTEMPTS;
 use super::plan::change;
@@ -10,6 +14,15 @@ use super::refuse::{Refused, Trail, unavailable};
 use super::renew::assertion_key;
 use super::replay::{KeyProof, one_time};
 use super::{App, Tenant};
+
+/// A token that its own client shows.
+struct Shown {
+    own: Arc<OwnToken>,
+    /// What is spent with its revocation.
+    keys: Vec<OneTimeKey>,
+    /// The proof of its key, where that is what proves the caller.
+    by_key: Option<VerifiedDpop>,
+}
 
 impl App {
     /// Revokes a client's own credential: the newest ends the client and its subtree, an older one
@@ -47,32 +60,10 @@ impl App {
         key_proof: Option<&KeyProof<'_>>,
         trail: &mut Trail,
     ) -> Result<bool, Refusal> {
-        let now = self.now();
-        let mut caller = None;
-        let mut keys = Vec::new();
-        if let Some(assertion) = assertion {
-            let (client, verified, _) =
-                self.client_assertion(tenant, assertion, None, now, trail)?;
-            keys.push(assertion_key(&verified));
-            caller = Some(client);
-        }
-        let Ok(own) = self.own_token(tenant, token) else {
+        let shown = self.shown(tenant, token, (assertion, key_proof), trail)?;
+        let Some(Shown { own, keys, by_key }) = shown else {
             return Ok(true);
         };
-        if caller.is_some_and(|caller| caller != own.id.client) {
-            return Ok(true);
-        }
-        let by_key = key_proof
-            .map(|key_proof| self.key_proof_whatever_nonce(tenant, key_proof, None, now))
-            .transpose()?;
-        if let Some(verified) = &by_key {
-            if own.jkt != Some(Digest(verified.jkt().0)) {
-                return Ok(true);
-            }
-            keys.push(one_time(verified));
-        } else if caller.is_none() && own.jkt.is_some() {
-            return Err(unproven());
-        }
         trail.task = Some(own.id.client.task);
         for _ in 0..ATTEMPTS {
             let now = self.now();
@@ -120,6 +111,44 @@ impl App {
             }
         }
         Err(unavailable(&"the task did not stand still"))
+    }
+
+    /// Judges whether a token is the caller's; none where it is not, or is none of ours. Which nonce
+    /// the key proof shows is not judged yet.
+    fn shown(
+        &self,
+        tenant: &Tenant,
+        token: &str,
+        (assertion, key_proof): (Option<&str>, Option<&KeyProof<'_>>),
+        trail: &mut Trail,
+    ) -> Result<Option<Shown>, Refusal> {
+        let now = self.now();
+        let mut caller = None;
+        let mut keys = Vec::new();
+        if let Some(assertion) = assertion {
+            let (client, verified, _) =
+                self.client_assertion(tenant, assertion, None, now, trail)?;
+            keys.push(assertion_key(&verified));
+            caller = Some(client);
+        }
+        let Ok(own) = self.own_token(tenant, token) else {
+            return Ok(None);
+        };
+        if caller.is_some_and(|caller| caller != own.id.client) {
+            return Ok(None);
+        }
+        let by_key = key_proof
+            .map(|key_proof| self.key_proof_whatever_nonce(tenant, key_proof, None, now))
+            .transpose()?;
+        if let Some(verified) = &by_key {
+            if own.jkt != Some(Digest(verified.jkt().0)) {
+                return Ok(None);
+            }
+            keys.push(one_time(verified));
+        } else if caller.is_none() && own.jkt.is_some() {
+            return Err(unproven());
+        }
+        Ok(Some(Shown { own, keys, by_key }))
     }
 }
 
