@@ -2,6 +2,7 @@
 
 use dayfly_domain::Rule;
 use dayfly_server::app::{Actor, Contained};
+use serde_json::Value;
 
 use super::approvals::{Party, approve, block, cancel, deny, poll, request};
 use super::explore::{Act, Answer, Played, Scene, Stage, explore};
@@ -132,20 +133,21 @@ impl Scene for Race {
                     played.answers
                 );
                 dead = false;
+                if self.meanwhile == Meanwhile::Block {
+                    played.check_late_answers(OTHER);
+                }
+                if self.meanwhile != Meanwhile::Unblock {
+                    stage.check_order(played, is_end);
+                }
             }
             // What was fetched before is not pending any more, so there is nothing to be denied.
             Meanwhile::Denial | Meanwhile::TakenBack if played.granted().count() > 0 => {
                 dead = false;
                 assert!(!played.looked_after(FETCHES, OTHER) || !is_done(played));
             }
-            Meanwhile::Denial | Meanwhile::TakenBack => {
-                assert!(
-                    played.answers[OTHER].is_acknowledged(),
-                    "{:?}",
-                    played.answers
-                );
-            }
-            Meanwhile::Cancel
+            Meanwhile::Denial
+            | Meanwhile::TakenBack
+            | Meanwhile::Cancel
             | Meanwhile::Offboarding
             | Meanwhile::Disabling
             | Meanwhile::Freeze => {
@@ -155,6 +157,8 @@ impl Scene for Race {
                     played.answers
                 );
                 played.check_late_answers(OTHER);
+                // The last look before a signature withholds an answer; nothing may be recorded either.
+                stage.check_order(played, is_end);
             }
         }
         for (_, granted) in played.granted() {
@@ -172,6 +176,12 @@ impl Scene for Race {
 /// acknowledged too, and takes nothing.
 fn is_done(played: &Played) -> bool {
     played.answers[OTHER].is_acknowledged() && played.granted().count() == 0
+}
+
+/// What keeps a fetch from being recorded behind it.
+fn is_end(leaf: &Value) -> bool {
+    let kind = leaf["kind"].as_str().unwrap_or_default();
+    ["block.set", "task.ended"].contains(&kind)
 }
 
 impl Race {
