@@ -1,7 +1,7 @@
 //! What people decide, at once: an approval against another, a denial, the end of the run, and what is let go.
 
 use dayfly_domain::{BlockOn, Rule};
-use dayfly_server::app::{Actor, Polled, Refused};
+use dayfly_server::app::{Actor, Contained, Polled, Refused};
 
 use super::explore::{Act, Answer, Played, Scene, Stage, explore};
 use crate::caller::{self, Caller, is_active};
@@ -24,6 +24,8 @@ enum Beside {
     TakenBack,
     /// An operator ends it.
     Operator,
+    /// Its owner is offboarded.
+    Offboarding,
     /// The block on its key is lifted.
     Unblock,
     /// Who asked asks on.
@@ -104,6 +106,10 @@ pub(super) async fn cancel(stage: &Stage, party: &Party) -> Answer {
     Answer::of_end(caller::is_over(&stage.world, REPOSITORY, party.run).await)
 }
 
+fn owner() -> Contained {
+    Contained::Owner("others".parse().unwrap())
+}
+
 const APPROVES: usize = 0;
 const OTHER: usize = 1;
 
@@ -118,6 +124,11 @@ impl Race {
             Beside::Operator => {
                 let task = party.waiting.task;
                 let done = world.app.operator_end(&world.tenant, task, &BY, "a race");
+                Answer::of_end(done.await)
+            }
+            Beside::Offboarding => {
+                let what = owner();
+                let done = world.app.contain(&world.tenant, &what, &BY, "a race");
                 Answer::of_end(done.await)
             }
             Beside::Unblock => {
@@ -145,7 +156,11 @@ impl Scene for Race {
     fn changes(&self) -> Option<usize> {
         match self.beside {
             Beside::Again | Beside::Unblock | Beside::Poll => None,
-            Beside::Denial | Beside::Cancel | Beside::TakenBack | Beside::Operator => Some(3),
+            Beside::Denial
+            | Beside::Cancel
+            | Beside::TakenBack
+            | Beside::Operator
+            | Beside::Offboarding => Some(3),
         }
     }
 
@@ -185,10 +200,21 @@ impl Scene for Race {
                 assert!(approved.is_acknowledged(), "{approved:?}");
                 assert_eq!(count("task.approved"), 1, "{leaves:?}");
             }
-            Beside::Denial | Beside::Cancel | Beside::TakenBack | Beside::Operator => {
+            Beside::Denial
+            | Beside::Cancel
+            | Beside::TakenBack
+            | Beside::Operator
+            | Beside::Offboarding => {
                 assert!(other.is_acknowledged(), "{other:?}");
-                assert_eq!(count("task.ended"), 1, "{leaves:?}");
-                let end = leaves.iter().position(|leaf| leaf["kind"] == "task.ended");
+                // An offboarding is one entry; the ends below it are recorded later.
+                let ends = if self.beside == Beside::Offboarding {
+                    "block.set"
+                } else {
+                    "task.ended"
+                };
+                let of_end = leaves.iter().filter(|leaf| leaf["kind"] == ends);
+                assert_eq!(of_end.count(), 1, "{leaves:?}");
+                let end = leaves.iter().position(|leaf| leaf["kind"] == ends);
                 let late = leaves.iter().skip(end.unwrap());
                 let mut late = late.filter(|leaf| leaf["kind"] == "task.approved");
                 assert!(late.next().is_none(), "approved after its end: {leaves:?}");
@@ -198,6 +224,14 @@ impl Scene for Race {
             }
         }
         self.check_fetch(stage, party, played).await;
+        if self.beside == Beside::Offboarding {
+            let world = &stage.world;
+            let lifted = world.app.lift(&world.tenant, &owner(), &BY, "over").await;
+            assert!(lifted.is_ok(), "{lifted:?}");
+            world.wait(20);
+            let late = poll(stage, party).await;
+            assert!(matches!(late, Answer::Refused(_)), "it came back: {late:?}");
+        }
     }
 }
 
@@ -219,7 +253,11 @@ impl Race {
         let fetched = poll(stage, party).await;
         let stands = match self.beside {
             Beside::Again | Beside::Unblock | Beside::Poll => true,
-            Beside::Denial | Beside::Cancel | Beside::TakenBack | Beside::Operator => false,
+            Beside::Denial
+            | Beside::Cancel
+            | Beside::TakenBack
+            | Beside::Operator
+            | Beside::Offboarding => false,
         };
         match fetched {
             Answer::Granted(granted) => {
@@ -255,6 +293,7 @@ fn an_approval_against_every_end_of_what_waits() {
         (Beside::Cancel, 42),
         (Beside::TakenBack, 27),
         (Beside::Operator, 27),
+        (Beside::Offboarding, 60),
     ];
     for (beside, least) in beside {
         explore(&Race { beside, least });

@@ -254,12 +254,19 @@ impl Played {
         done < looked
     }
 
-    /// Nobody who looked at the store after the end was acknowledged got anything.
+    /// Nobody who looked at the store after the end was acknowledged was granted or allowed anything.
     pub(super) fn check_late_answers(&self, end: usize) {
-        for (actor, _) in self.granted() {
+        for (actor, answer) in self.answers.iter().enumerate() {
+            let passed = match answer {
+                Answer::Granted(_) | Answer::Decided(true) => true,
+                Answer::Refused(_)
+                | Answer::Decided(false)
+                | Answer::Acknowledged
+                | Answer::Declined => false,
+            };
             assert!(
-                !self.looked_after(actor, end),
-                "actor {actor} got a credential by a look after the end: {:?} {:?}",
+                !(passed && self.looked_after(actor, end)),
+                "actor {actor} passed by a look after the end: {:?} {:?}",
                 self.log,
                 self.answers
             );
@@ -276,6 +283,8 @@ impl Stage {
             assert!(client.renew(world).await.is_err(), "renewed after the end");
             let narrowed = client.narrow(world, token).await;
             assert!(narrowed.is_err(), "exchanged after the end");
+            let allowed = client.may_read(world, token).await;
+            assert!(!allowed.unwrap(), "allowed after the end");
         }
     }
 
@@ -285,7 +294,8 @@ impl Stage {
         entries.iter().map(record::leaf).collect()
     }
 
-    /// No grant is recorded after the containment or the end that took its rights away.
+    /// No grant and no allowed use is recorded after the containment or the end that took its rights
+    /// away.
     pub(super) fn check_order(&self, played: &Played, is_end: impl Fn(&Value) -> bool) {
         let leaves = self.leaves(played);
         let end = leaves.iter().position(is_end);
@@ -295,6 +305,7 @@ impl Stage {
             "client.registered",
             "client.delegated",
             "credential.issued",
+            "use.allowed",
         ];
         let late = leaves
             .iter()

@@ -1,33 +1,35 @@
 //! Hand-overs at once: two of one parent that may hand over once more, and one against each end of what it is of.
 
-use dayfly_domain::{Outcome, Rule};
-use dayfly_server::app::{Actor, Contained};
+use dayfly_domain::Rule;
 
+use super::endings::{Ending, What};
 use super::explore::{Act, Answer, Played, Scene, Stage, explore};
 use crate::caller::{Caller, Client, is_active};
 use crate::world::Run;
 
-const BY: Actor = Actor::Local { uid: 0 };
+/// The repository of the workload `shared`.
+const REPOSITORY: u64 = 5;
 /// How many helpers a task of `shared` may have, as it is declared in `explore`.
 const MOST: usize = 2;
 /// The keys of parent and helpers.
 const PARENT: usize = 1;
 const HELPER: usize = 10;
 
-/// How what is handed over from ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    Parent,
-    Revocation,
-    Task,
-    Operator,
-    Offboarding,
-}
-
 /// A parent with a credential.
 struct Party {
-    parent: Client,
-    token: String,
+    run: Run,
+    there: (Client, String),
+}
+
+impl Party {
+    fn what(&self) -> What<'_> {
+        What {
+            workload: "shared",
+            repository: REPOSITORY,
+            run: self.run,
+            there: Some(&self.there),
+        }
+    }
 }
 
 async fn parent(stage: &Stage, n: u64) -> Party {
@@ -36,18 +38,18 @@ async fn parent(stage: &Stage, n: u64) -> Party {
         attempt: 1,
         job: 1,
     };
-    let caller = Caller::new(&stage.world, 5, run, PARENT);
+    let caller = Caller::new(&stage.world, REPOSITORY, run, PARENT);
     let granted = caller.ask(&stage.world).await.unwrap();
     Party {
-        parent: caller.client(&granted),
-        token: granted.token,
+        run,
+        there: (caller.client(&granted), granted.token),
     }
 }
 
 /// One more helper, by number.
 async fn hand_over(stage: &Stage, party: &Party, helper: usize) -> Answer {
     let world = &stage.world;
-    let handed = party.parent.hand_over(world, HELPER + helper).await;
+    let handed = party.there.0.hand_over(world, HELPER + helper).await;
     Answer::of_grant(handed.map(|(_, granted)| granted))
 }
 
@@ -110,34 +112,6 @@ struct Race {
 
 const ENDS: usize = 1;
 
-impl Race {
-    async fn end(&self, stage: &Stage, party: &Party) -> Answer {
-        let world = &stage.world;
-        let Party { parent, token } = party;
-        match self.ending {
-            Ending::Parent | Ending::Task => {
-                let whole = self.ending == Ending::Task;
-                Answer::of_end(parent.end(world, token, whole, Outcome::Failed).await)
-            }
-            Ending::Revocation => Answer::of_end(parent.revoke(world, token).await),
-            Ending::Operator => {
-                let task = parent.id.task;
-                let done = world.app.operator_end(&world.tenant, task, &BY, "a race");
-                Answer::of_end(done.await)
-            }
-            Ending::Offboarding => {
-                let what = owner();
-                let done = world.app.contain(&world.tenant, &what, &BY, "a race");
-                Answer::of_end(done.await)
-            }
-        }
-    }
-}
-
-fn owner() -> Contained {
-    Contained::Owner("team".parse().unwrap())
-}
-
 impl Scene for Race {
     type Ready = Party;
 
@@ -149,11 +123,21 @@ impl Scene for Race {
         self.least
     }
 
-    /// Any number but where an end has a long answer or a hand-over looks at much beside it.
+    /// Any number but where an end has a long answer, a hand-over looks at much beside it, or it is by
+    /// the same code as one that is played with more.
     fn changes(&self) -> Option<usize> {
         match self.ending {
             Ending::Revocation => None,
-            Ending::Parent | Ending::Task | Ending::Operator | Ending::Offboarding => Some(3),
+            Ending::Client | Ending::Task | Ending::Operator | Ending::Offboarding => Some(3),
+            Ending::Disabling
+            | Ending::Freeze
+            | Ending::Owner
+            | Ending::Workload
+            | Ending::Issuer
+            | Ending::HandOver
+            | Ending::ByHand
+            | Ending::Instance
+            | Ending::Webhook => Some(2),
         }
     }
 
@@ -164,14 +148,15 @@ impl Scene for Race {
     fn acts<'w>(&'w self, stage: &'w Stage, party: &'w Party) -> Vec<Act<'w>> {
         vec![
             Box::pin(hand_over(stage, party, 0)),
-            Box::pin(self.end(stage, party)),
+            Box::pin(async move { party.what().end(&stage.world, self.ending).await }),
         ]
     }
 
     async fn check(&self, stage: &Stage, party: &Party, played: &Played) {
         let ended = &played.answers[ENDS];
         assert!(ended.is_acknowledged(), "{:?}", played.answers);
-        stage.check_dead(&party.parent, &party.token).await;
+        let (parent, token) = &party.there;
+        stage.check_dead(parent, token).await;
         for (_, granted) in played.granted() {
             let helper = Client {
                 key: Some(crate::caller::key_of(HELPER)),
@@ -182,17 +167,13 @@ impl Scene for Race {
         played.check_late_answers(ENDS);
         stage.check_order(played, |leaf| {
             let kind = leaf["kind"].as_str().unwrap_or_default();
-            ["block.set", "task.ended", "client.ended"].contains(&kind)
+            ["block.set", "rights.removed", "task.ended", "client.ended"].contains(&kind)
         });
         let late = hand_over(stage, party, 9).await;
         assert!(matches!(late, Answer::Refused(_)), "{late:?}");
-        if self.ending == Ending::Offboarding {
-            let world = &stage.world;
-            let lifted = world.app.lift(&world.tenant, &owner(), &BY, "over").await;
-            assert!(lifted.is_ok(), "{lifted:?}");
-            for (_, granted) in played.granted() {
-                assert!(!is_active(world, &granted.token), "it came back");
-            }
+        party.what().lift(&stage.world, self.ending).await;
+        for (_, granted) in played.granted() {
+            assert!(!is_active(&stage.world, &granted.token), "it came back");
         }
     }
 }
@@ -205,11 +186,20 @@ fn of_two_hand_overs_for_the_last_helper_one_is_granted() {
 #[test]
 fn a_hand_over_against_every_end_of_what_it_is_of() {
     let endings = [
-        (Ending::Parent, 85),
+        (Ending::Client, 85),
         (Ending::Revocation, 110),
         (Ending::Task, 85),
         (Ending::Operator, 50),
         (Ending::Offboarding, 200),
+        (Ending::Disabling, 38),
+        (Ending::Freeze, 90),
+        (Ending::Owner, 70),
+        (Ending::Workload, 38),
+        (Ending::Issuer, 90),
+        (Ending::HandOver, 95),
+        (Ending::ByHand, 27),
+        (Ending::Instance, 100),
+        (Ending::Webhook, 38),
     ];
     for (ending, least) in endings {
         explore(&Race { ending, least });

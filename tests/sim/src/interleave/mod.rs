@@ -8,6 +8,7 @@ mod applies;
 mod approvals;
 mod attempts;
 mod baton;
+mod endings;
 mod explore;
 mod fetches;
 mod handovers;

@@ -1,15 +1,14 @@
 //! What mints against what ends: start, join, renewal and exchange against each way to end it.
 
-use dayfly_domain::{BlockOn, Outcome};
-use dayfly_server::app::{Actor, Contained, InstanceOf, Stop};
+use dayfly_server::app::Stop;
 use serde_json::Value;
 
+use super::endings::{Ending, What};
 use super::explore::{Act, Answer, Played, Scene, Stage, explore};
-use crate::caller::{Caller, Client, is_active, is_over};
+use crate::caller::{Caller, Client, is_active};
 use crate::world::Run;
 
-const BY: Actor = Actor::Local { uid: 0 };
-
+const REPOSITORY: u64 = 2;
 /// The one who ends; the other mints.
 const ENDS: usize = 1;
 
@@ -19,29 +18,6 @@ enum Minting {
     Join,
     Renew,
     Exchange,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    Offboarding,
-    Disabling,
-    Freeze,
-    /// Everything open of the owner, and nothing is kept from starting.
-    Owner,
-    Workload,
-    Issuer,
-    /// An offboarding by which another owner answers for the workloads from the same write on.
-    HandOver,
-    Task,
-    Client,
-    Revocation,
-    Operator,
-    /// One client, by an operator.
-    ByHand,
-    /// A job, wherever it is, with a block.
-    Instance,
-    /// The platform says that the run is over.
-    Webhook,
 }
 
 struct Race {
@@ -58,44 +34,14 @@ struct Party {
     there: Option<(Client, String)>,
 }
 
-impl Ending {
-    /// What it stops as a whole, and how.
-    fn stopped(self) -> Option<(Contained, Stop)> {
-        let owner = || Contained::Owner("team".parse().unwrap());
-        let workload = || Contained::Workload("matrix".parse().unwrap());
-        match self {
-            Self::Offboarding => Some((owner(), Stop::Block)),
-            Self::Disabling => Some((workload(), Stop::Block)),
-            Self::Freeze => Some((Contained::Tenant, Stop::Block)),
-            Self::Owner => Some((owner(), Stop::End)),
-            Self::Workload => Some((workload(), Stop::End)),
-            Self::Issuer => Some((Contained::Issuer("github".parse().unwrap()), Stop::End)),
-            Self::HandOver => Some((owner(), Stop::HandOver("others".parse().unwrap()))),
-            Self::Task
-            | Self::Client
-            | Self::Revocation
-            | Self::Operator
-            | Self::ByHand
-            | Self::Instance
-            | Self::Webhook => None,
-        }
-    }
-
-    /// Whether what comes later may start, and lives.
-    fn lets_start(self) -> bool {
-        self.stopped().is_some_and(|(_, stop)| stop != Stop::Block)
-    }
-}
-
 impl Party {
-    /// The job of the one who comes, as an operator names it.
-    fn instance(&self) -> InstanceOf {
-        let Run { id, attempt, job } = self.run;
-        InstanceOf {
-            issuer: Some("github".parse().unwrap()),
-            instance: format!(
-                "repository_id=2,run_id={id},run_attempt={attempt},check_run_id={job}"
-            ),
+    /// What is ended: the run of the one who comes, or of the one who is there.
+    fn what(&self) -> What<'_> {
+        What {
+            workload: "matrix",
+            repository: REPOSITORY,
+            run: self.run,
+            there: self.there.as_ref(),
         }
     }
 }
@@ -115,7 +61,9 @@ impl Scene for Race {
     /// the same code as one that is played with any number.
     fn changes(&self) -> Option<usize> {
         match self.ending {
-            Ending::Offboarding | Ending::Disabling | Ending::Freeze | Ending::Revocation => None,
+            Ending::Offboarding | Ending::Disabling | Ending::Revocation => None,
+            // The longest answer: all orders of its reads would be five thousand.
+            Ending::Freeze => Some(5),
             Ending::Owner
             | Ending::Workload
             | Ending::Issuer
@@ -139,7 +87,7 @@ impl Scene for Race {
         let there = if self.minting == Minting::Start {
             None
         } else {
-            let first = Caller::new(world, 2, run(1), 1);
+            let first = Caller::new(world, REPOSITORY, run(1), 1);
             let granted = first.ask(world).await.unwrap();
             Some((first.client(&granted), granted.token))
         };
@@ -150,7 +98,7 @@ impl Scene for Race {
             2
         });
         Party {
-            caller: Caller::new(world, 2, run, 2),
+            caller: Caller::new(world, REPOSITORY, run, 2),
             run,
             there,
         }
@@ -166,47 +114,7 @@ impl Scene for Race {
                 Minting::Exchange => there().0.narrow(world, &there().1).await,
             })
         });
-        let ends: Act<'w> = Box::pin(async move {
-            let (app, tenant) = (&world.app, &world.tenant);
-            if let Some((what, stop)) = self.ending.stopped() {
-                return Answer::of_end(app.stop(tenant, &what, &stop, &BY, "a race").await);
-            }
-            if self.ending == Ending::Instance {
-                let what = party.instance();
-                let done = app.end_instance(tenant, &what, true, &BY, "a race").await;
-                return Answer::of_end(done);
-            }
-            if self.ending == Ending::Webhook {
-                return Answer::of_end(is_over(world, 2, party.run).await);
-            }
-            let (client, token) = there();
-            match self.ending {
-                Ending::Task => {
-                    Answer::of_end(client.end(world, token, true, Outcome::Failed).await)
-                }
-                Ending::Client => {
-                    Answer::of_end(client.end(world, token, false, Outcome::Failed).await)
-                }
-                Ending::Revocation => Answer::of_end(client.revoke(world, token).await),
-                Ending::Operator => {
-                    let task = client.id.task;
-                    Answer::of_end(app.operator_end(tenant, task, &BY, "a race").await)
-                }
-                Ending::ByHand => {
-                    let done = app.end_client(tenant, client.id, false, &BY, "a race");
-                    Answer::of_end(done.await)
-                }
-                Ending::Offboarding
-                | Ending::Disabling
-                | Ending::Freeze
-                | Ending::Owner
-                | Ending::Workload
-                | Ending::Issuer
-                | Ending::HandOver
-                | Ending::Instance
-                | Ending::Webhook => panic!("ended above"),
-            }
-        });
+        let ends: Act<'w> = Box::pin(async move { party.what().end(world, self.ending).await });
         vec![mints, ends]
     }
 
@@ -267,7 +175,8 @@ impl Scene for Race {
             ["block.set", "rights.removed", "task.ended", "client.ended"].contains(&kind)
         };
         // A run that never was has no entry of its end.
-        if ends_all && !(self.minting == Minting::Start && self.ending.lets_start()) {
+        let lets_start = !self.ending.keeps_out();
+        if ends_all && !(self.minting == Minting::Start && lets_start) {
             played.check_late_answers(ENDS);
             let nothing_ran = played.granted().next().is_none() && !leaves.iter().any(is_end);
             if !(nothing_ran && self.ending == Ending::Webhook) {
@@ -279,7 +188,7 @@ impl Scene for Race {
 }
 
 impl Race {
-    /// What comes later, while it stands and when it is lifted.
+    /// What comes later, while it stands and once it is lifted.
     async fn check_afterwards(
         &self,
         stage: &Stage,
@@ -288,45 +197,25 @@ impl Race {
         ends_all: bool,
     ) {
         let world = &stage.world;
-        let (app, tenant) = (&world.app, &world.tenant);
         let comes_back = |token: &str| ends_all && is_active(world, token);
-        match (self.ending, self.ending.stopped()) {
-            (Ending::Instance, _) => {
-                let late = party.caller.ask(world).await;
-                assert!(late.is_err(), "{late:?}");
-                let InstanceOf { instance, .. } = party.instance();
-                let issuer = "github".parse().unwrap();
-                let on = BlockOn::Instance { issuer, instance };
-                let lifted = app.unblock(tenant, on, &BY, "over").await;
-                assert!(lifted.is_ok(), "{lifted:?}");
-            }
-            (Ending::Webhook, _) => {
-                let late = party.caller.ask(world).await;
-                assert!(late.is_err(), "{late:?}");
-            }
-            (_, Some((what, Stop::Block))) => {
-                // Nobody comes in while it stands, and what ended by it stays ended.
-                let late = party.caller.ask(world).await;
-                assert!(late.is_err(), "{late:?}");
-                let lifted = app.lift(tenant, &what, &BY, "over").await;
-                assert!(lifted.is_ok(), "{lifted:?}");
-            }
-            (_, Some((what, Stop::HandOver(to)))) => {
-                // Whoever started under the new owner is that one's, and everybody else is over.
-                let leaves = stage.leaves(played);
-                let started = leaves.iter().find(|leaf| leaf["kind"] == "task.started");
-                let owner = started
-                    .filter(|_| !ends_all)
-                    .map(|leaf| &leaf["data"]["owner"]);
-                assert!(
-                    owner.is_none_or(|owner| *owner == to.as_str()),
-                    "{leaves:?}"
-                );
-                let lifted = app.lift(tenant, &what, &BY, "over").await;
-                assert!(lifted.is_ok(), "{lifted:?}");
-            }
-            (_, Some((_, Stop::End)) | None) => {}
+        if self.ending.keeps_out() {
+            let late = party.caller.ask(world).await;
+            assert!(late.is_err(), "{late:?}");
         }
+        if let Some(Stop::HandOver(to)) = self.ending.stop() {
+            // Whoever started under the new owner is that one's, and everybody else is over.
+            let leaves = stage.leaves(played);
+            let started = leaves.iter().find(|leaf| leaf["kind"] == "task.started");
+            let owner = started
+                .filter(|_| !ends_all)
+                .map(|leaf| &leaf["data"]["owner"]);
+            assert!(
+                owner.is_none_or(|owner| *owner == to.as_str()),
+                "{leaves:?}"
+            );
+        }
+        // What ended by it stays ended.
+        party.what().lift(world, self.ending).await;
         for (_, granted) in played.granted() {
             assert!(!comes_back(&granted.token), "it came back");
         }
@@ -348,7 +237,7 @@ fn a_start_against_whatever_ends_what_is_not_there_yet() {
     let endings = [
         (Ending::Offboarding, 35),
         (Ending::Disabling, 35),
-        (Ending::Freeze, 35),
+        (Ending::Freeze, 500),
         (Ending::Owner, 60),
         (Ending::Workload, 30),
         (Ending::Issuer, 70),
@@ -364,7 +253,7 @@ fn a_join_against_every_end() {
     let endings = [
         (Ending::Offboarding, 56),
         (Ending::Disabling, 56),
-        (Ending::Freeze, 56),
+        (Ending::Freeze, 950),
         (Ending::Task, 60),
         (Ending::Client, 50),
         (Ending::Operator, 40),
@@ -383,7 +272,7 @@ fn a_join_against_every_end() {
 const ENDINGS: [(Ending, u64); 14] = [
     (Ending::Offboarding, 84),
     (Ending::Disabling, 84),
-    (Ending::Freeze, 84),
+    (Ending::Freeze, 1600),
     (Ending::Task, 60),
     (Ending::Client, 60),
     (Ending::Revocation, 110),

@@ -1,4 +1,4 @@
-//! A provider's word about a person against what mints by that person's authentication: start, renewal, exchange and hand-over, also while the ledger does not take the word.
+//! A provider's word about a person against what mints by that person's authentication, start, renewal, exchange and hand-over, and against a use, also while the ledger does not take the word.
 
 use dayfly_server::app::{Refused, Signalled, Trail};
 use dayfly_server::verify::VerifiedSignal;
@@ -40,6 +40,8 @@ enum Minting {
     Renew,
     Exchange,
     HandOver,
+    /// Nothing is minted: a resource asks about a use.
+    Use,
 }
 
 struct Word {
@@ -109,6 +111,10 @@ impl Scene for Word {
         let says: Act<'w> = Box::pin(async move { answer(hear(world, &party.said).await) });
         let mints: Act<'w> = Box::pin(async move {
             let there = || party.there.as_ref().unwrap();
+            if self.minting == Minting::Use {
+                let (client, token) = there();
+                return Answer::of_decision(client.may_read(world, token).await);
+            }
             Answer::of_grant(match self.minting {
                 Minting::Start => party.caller.ask(world).await,
                 Minting::Renew => there().0.renew(world).await,
@@ -117,6 +123,7 @@ impl Scene for Word {
                     let taken = there().0.hand_over(world, HELPER).await;
                     taken.map(|(_, granted)| granted)
                 }
+                Minting::Use => panic!("asked above"),
             })
         });
         let mut acts = vec![says, mints];
@@ -148,6 +155,7 @@ impl Scene for Word {
                     key: Some(key_of(HELPER)),
                     id: granted.client,
                 },
+                Minting::Use => panic!("a use grants nothing: {granted:?}"),
             };
             (client, granted.token.clone())
         }));
@@ -257,6 +265,16 @@ fn an_exchange_against_a_word() {
 #[test]
 fn a_hand_over_against_a_word() {
     play(Minting::HandOver, [27, 80]);
+}
+
+#[test]
+fn a_use_against_a_word() {
+    play(Minting::Use, [42, 155]);
+}
+
+#[test]
+fn a_use_against_a_held_word_and_resume() {
+    held(Minting::Use, 460);
 }
 
 #[test]
