@@ -1,7 +1,10 @@
 //! The binary as a receiver of Shared Signals: what a person started ends by the provider's word, over a kill, and an account that is gone stays out until an operator lets it in.
 
+use std::collections::BTreeMap;
 use std::fs;
 
+use dayfly_token::alg::Alg;
+use dayfly_token::sign::SigningKey;
 use serde_json::{Value, json};
 
 use crate::client::{Client, Outcome, grant_form, new_key, now, post_token, signed, unique};
@@ -53,6 +56,10 @@ fn event(shared: &Shared, kind: &str) -> String {
 
 /// An event about somebody, with other claims.
 pub(crate) fn event_of(shared: &Shared, kind: &str, sub: &str, other: Value) -> String {
+    set_by(&shared.platform, "k1", &claims_of(shared, kind, sub, other))
+}
+
+fn claims_of(shared: &Shared, kind: &str, sub: &str, other: Value) -> Value {
     let now = now();
     let mut claims = json!({
         "iss": IDP, "aud": shared.issuer, "jti": unique(), "iat": now - 10,
@@ -62,22 +69,31 @@ pub(crate) fn event_of(shared: &Shared, kind: &str, sub: &str, other: Value) -> 
     for (name, value) in other.as_object().unwrap() {
         claims[name] = value.clone();
     }
+    claims
+}
+
+/// The same as somebody signs it who says that this is the key.
+fn set_by(key: &SigningKey, kid: &str, claims: &Value) -> String {
     let mut header = serde_json::Map::new();
     header.insert("typ".into(), "secevent+jwt".into());
-    header.insert("kid".into(), "k1".into());
-    let signed = shared
-        .platform
-        .encode_jws(header, claims.to_string().as_bytes());
+    header.insert("kid".into(), kid.into());
+    let signed = key.encode_jws(header, claims.to_string().as_bytes());
     signed.unwrap()
 }
 
 pub(crate) async fn push(shared: &Shared, bearer: &str, set: &str) -> (u16, String) {
-    let request = shared
+    push_as(shared, Some(&format!("Bearer {bearer}")), set).await
+}
+
+async fn push_as(shared: &Shared, authorization: Option<&str>, set: &str) -> (u16, String) {
+    let mut request = shared
         .http
         .post(format!("{}/signals/idp", shared.issuer))
         .header("content-type", "application/secevent+jwt")
-        .header("authorization", format!("Bearer {bearer}"))
         .body(set.to_owned());
+    if let Some(authorization) = authorization {
+        request = request.header("authorization", authorization);
+    }
     let answer = request.send().await.unwrap();
     (answer.status().as_u16(), answer.text().await.unwrap())
 }
@@ -149,44 +165,77 @@ async fn what_people_started_ends_by_their_providers_word() {
     stage.fsck();
 }
 
-/// What cannot be judged is said to be wrong, what says something else is taken, and each is counted
-/// once by what became of it.
+/// What cannot be judged is said to be wrong, what may be judged later is asked for once more, what says
+/// something else is taken, and each is counted once by what became of it.
 async fn told_apart_and_counted(stage: &Stage, secret: &str) {
     let shared = stage.shared();
     let day = 86_400;
-    let other = event_of(
-        &shared,
-        SESSION,
-        "mona",
-        json!({"iss": "https://other.example"}),
-    );
-    let old = json!({"iat": now() - 31 * day});
-    let old = event_of(&shared, SESSION, "mona", old);
-    for (set, err) in [
-        ("no.event.at-all", "invalid_request"),
-        (other.as_str(), "invalid_issuer"),
-        (old.as_str(), "invalid_request"),
+    let claims = |other| claims_of(&shared, SESSION, "mona", other);
+    let set = |other| set_by(&shared.platform, "k1", &claims(other));
+    let other = set(json!({"iss": "https://other.example"}));
+    let old = set(json!({"iat": now() - 31 * day}));
+    let good = set(json!({}));
+    let unsigned = format!("{}.", good.rsplit_once('.').unwrap().0);
+    let stranger = SigningKey::generate(Alg::Rs256).unwrap();
+    let forged = set_by(&stranger, "k1", &claims(json!({})));
+    let unknown = set_by(&stranger, "k9", &claims(json!({})));
+    let kind = SESSION.replace("session-revoked", "token-claims-change");
+    let else_said = event(&shared, &kind);
+    let right = format!("Bearer {secret}");
+    let right = Some(right.as_str());
+    for (bearer, set, status, err, outcome) in [
+        (None, &good, 400, "authentication_failed", "unproven"),
+        (
+            Some("Bearer another-secret-of-events"),
+            &good,
+            400,
+            "authentication_failed",
+            "unproven",
+        ),
+        (
+            Some("Basic another-secret-of-events"),
+            &good,
+            400,
+            "authentication_failed",
+            "unproven",
+        ),
+        (
+            right,
+            &"no.event.at-all".to_owned(),
+            400,
+            "invalid_request",
+            "malformed",
+        ),
+        (right, &other, 400, "invalid_issuer", "malformed"),
+        (right, &old, 400, "invalid_request", "malformed"),
+        (right, &unsigned, 400, "invalid_key", "malformed"),
+        (right, &forged, 400, "invalid_key", "malformed"),
+        (right, &unknown, 503, "", "refused"),
+        (right, &else_said, 202, "", "ignored"),
     ] {
-        let (status, said) = push(&shared, secret, set).await;
-        let said: Value = serde_json::from_str(&said).unwrap();
-        assert_eq!((status, &said["err"]), (400, &json!(err)), "{said}");
+        let mut more = counts(stage);
+        let (answered, said) = push_as(&shared, bearer, set).await;
+        let told: Value = serde_json::from_str(&said).unwrap_or_default();
+        let told = told["err"].as_str().unwrap_or_default();
+        assert_eq!((answered, told), (status, err), "{outcome}: {said}");
+        *more.entry(outcome.to_owned()).or_default() += 1;
+        assert_eq!(counts(stage), more, "{status} {err}");
     }
-    let else_said = event(
-        &shared,
-        &SESSION.replace("session-revoked", "token-claims-change"),
+    // What came before, since the server was started again.
+    let counts = counts(stage);
+    assert_eq!(
+        (counts["over"], counts["nothing"], counts["unproven"]),
+        (1, 1, 4)
     );
-    assert_eq!(push(&shared, secret, &else_said).await.0, 202);
-    let (_, counted) = stage.shell("curl -s --unix-socket data/admin.sock http://local/metrics");
-    for (outcome, times) in [
-        ("over", 1),
-        ("nothing", 1),
-        ("unproven", 1),
-        ("malformed", 3),
-        ("ignored", 1),
-    ] {
-        let row = format!(
-            "dayfly_signals_total{{tenant=\"acme\",transmitter=\"idp\",outcome=\"{outcome}\"}} {times}"
-        );
-        assert!(counted.lines().any(|line| line == row), "{row}\n{counted}");
-    }
+}
+
+/// How many events of the transmitter there were with each outcome.
+fn counts(stage: &Stage) -> BTreeMap<String, u64> {
+    let (_, metrics) = stage.shell("curl -s --unix-socket data/admin.sock http://local/metrics");
+    let of = "dayfly_signals_total{tenant=\"acme\",transmitter=\"idp\",outcome=\"";
+    let rows = metrics.lines().filter_map(|line| {
+        let (outcome, times) = line.strip_prefix(of)?.split_once("\"} ")?;
+        Some((outcome.to_owned(), times.parse().unwrap()))
+    });
+    rows.collect()
 }

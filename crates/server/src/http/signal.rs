@@ -116,7 +116,15 @@ impl Taking<'_> {
         let jumped = app.has_jumped();
         let signal = match judged.map_err(|unfit| unfit.or_later(jumped)) {
             Ok(signal) => signal,
-            Err(unfit) => return (self.unfit(unfit), "malformed"),
+            Err(unfit) => {
+                // Who is told to send it once more has lost nothing, as with one that was fetched.
+                let outcome = if unfit.may_pass() {
+                    "refused"
+                } else {
+                    "malformed"
+                };
+                return (self.unfit(unfit), outcome);
+            }
         };
         match app.signal(self.tenant, &signal, &self.trail).await {
             Ok(Signalled::Ignored) => (StatusCode::ACCEPTED.into_response(), "ignored"),
