@@ -1,5 +1,6 @@
 //! The binary as a server, and webhooks signed by other programs: openssl for GitHub and GitLab, Node for the rest.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -196,6 +197,7 @@ async fn webhooks_that_other_programs_signed_end_what_they_name() {
     stage.start().await;
     nothing_of_these_asks_again(&shared).await;
     every_outcome_is_counted(&stage, &shared).await;
+    whatever_proves_nothing_is_counted(&stage, &shared).await;
     stage.kill();
     stage.fsck();
 }
@@ -298,6 +300,61 @@ async fn every_outcome_is_counted(stage: &Stage, shared: &Shared) {
     let id = said["refusal"].as_str().unwrap();
     let (explained, why) = stage.operate(&["why", id, "--config", "dayfly.toml"]);
     assert!(explained && why.contains("task key"), "{why}");
+}
+
+/// Each way to prove nothing is counted once, at the issuer that was named, and at no other.
+async fn whatever_proves_nothing_is_counted(stage: &Stage, shared: &Shared) {
+    let (body, event) = ("{}", ("x-github-event", "ping"));
+    let wrong = hub_signature("another", body);
+    let foreign = hub_signature(STANDARD, body);
+    let of_another_body = hub_signature("a secret of the hook", "{ }");
+    let (id, at, old) = ("one", now().to_string(), (now() - 301).to_string());
+    let fresh = openssl_signature(&format!("{id}.{at}.{body}"));
+    let late = openssl_signature(&format!("{id}.{old}.{body}"));
+    let hub = |signature| vec![event, ("x-hub-signature-256", signature)];
+    let standard = |at, signature| {
+        vec![
+            ("webhook-id", id),
+            ("webhook-timestamp", at),
+            ("webhook-signature", signature),
+        ]
+    };
+    for (issuer, what, headers) in [
+        ("github", "wrong", hub(&wrong)),
+        ("github", "missing", vec![event]),
+        ("github", "another issuer's", hub(&foreign)),
+        ("github", "another body's", hub(&of_another_body)),
+        ("github", "another way", standard(&at, &fresh)),
+        ("ci", "missing", vec![]),
+        ("ci", "wrong", standard(&at, &late)),
+        ("ci", "old", standard(&old, &late)),
+        ("gitlab", "wrong", vec![("x-gitlab-token", "another")]),
+        ("gitlab", "missing", vec![("x-gitlab-event", "Job Hook")]),
+        ("gitlab", "old", standard(&old, &late)),
+    ] {
+        let before = counts(stage);
+        let (status, said) = post(shared, issuer, &headers, body).await;
+        assert_eq!((status, said.as_str()), (401, ""), "{issuer}: {what}");
+        let mut more = before.clone();
+        *more
+            .entry((issuer.to_owned(), "unproven".to_owned()))
+            .or_default() += 1;
+        assert_eq!(counts(stage), more, "{issuer}: {what}");
+    }
+}
+
+/// How many webhooks there were of each issuer with each outcome.
+fn counts(stage: &Stage) -> BTreeMap<(String, String), u64> {
+    let (_, metrics) =
+        stage.shell("curl -sS --unix-socket data/admin.sock http://localhost/metrics");
+    let rows = metrics.lines().filter_map(|line| {
+        let row = line.strip_prefix("dayfly_webhooks_total{tenant=\"acme\",issuer=\"")?;
+        let (issuer, row) = row.split_once("\",outcome=\"")?;
+        let (outcome, times) = row.split_once("\"} ")?;
+        let of = (issuer.to_owned(), outcome.to_owned());
+        Some((of, times.parse().unwrap()))
+    });
+    rows.collect()
 }
 
 /// An operator sees how many of an issuer's had this outcome.
