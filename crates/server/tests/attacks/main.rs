@@ -35,6 +35,7 @@ mod input;
 mod job;
 mod keys;
 mod letters;
+mod one_append;
 mod people;
 mod pipelines;
 mod platforms;
