@@ -7,7 +7,9 @@ use dayfly_store::{EntryRange, Store};
 use dayfly_token::sign::SigningKey;
 use serde_json::{Value, json};
 
-use super::job::{EXCHANGE, Job, TYPE_ACCESS_TOKEN, TYPE_JWT, claims, dpop, new_key, signed};
+use super::job::{
+    ASSERTION_TYPE, EXCHANGE, Job, TYPE_ACCESS_TOKEN, TYPE_JWT, claims, dpop, new_key, signed,
+};
 use super::world::{ARTIFACTS, Reply, TENANT, World, acme};
 
 pub(crate) const DEFERRED: &str = "urn:ietf:params:oauth:grant-type:deferred";
@@ -256,6 +258,45 @@ async fn an_exchange_that_waited_is_answered_as_an_exchange() {
     world.approve(&asked, "mona").await.unwrap();
     let granted = world.poll(&asked).await;
     assert_eq!(granted.str("issued_token_type"), TYPE_ACCESS_TOKEN);
+}
+
+/// A platform's token that authenticates a client speaks for itself once: what waits is asked for by
+/// the key, and no assertion goes along.
+#[tokio::test]
+async fn a_client_that_waited_polls_by_its_key() {
+    let world = world().await;
+    let (key, proof) = (new_key(), signed(&claims(&world, 7, 1)));
+    let header = dpop(&world, &key, "POST", "/token");
+    let shown = [
+        ("client_assertion_type", ASSERTION_TYPE),
+        ("client_assertion", proof.as_str()),
+    ];
+    let form = [
+        ("grant_type", "client_credentials"),
+        shown[0],
+        shown[1],
+        ("resource", ARTIFACTS),
+        ("completion_mode", "deferred"),
+    ];
+    let reply = world.form("/token", &form, &[("dpop", &header)]).await;
+    assert_eq!(reply.body["expires_in"], 1800);
+    let asked = asked_of(key, proof.clone(), &reply);
+    assert_eq!(
+        waits(&world.poll(&asked).await),
+        (400, "authorization_pending")
+    );
+    world.approve(&asked, "mona").await.unwrap();
+    world.wait(5);
+    let other = world.poll_with(&asked.code, Some(&new_key()), &[]).await;
+    assert_eq!(other.rule(), "deferral_code");
+    let again = world.poll_with(&asked.code, Some(&asked.key), &shown).await;
+    assert_eq!(again.rule(), "authentication", "{}", again.text);
+    assert_eq!(world.grants(), 0);
+    let granted = world.poll(&asked).await;
+    assert_eq!(granted.status, 200, "{}", granted.text);
+    assert!(granted.body.get("issued_token_type").is_none());
+    assert_eq!(granted.str("task"), asked.task);
+    assert!(world.is_active(granted.str("access_token")).await);
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use dayfly_server::app::{Actor, Blocking, Contained, InstanceOf, Stop};
 use dayfly_store::Fault;
 use serde_json::{Value, json};
 
+use super::decisions::{artifact, asks, subject};
 use super::job::{Job, claims, new_key, signed, with};
 use super::world::{ARTIFACTS, Reply, TENANT, World};
 
@@ -73,6 +74,8 @@ impl World {
                 reply.text
             );
         }
+        let asked = asks(subject(self, job), "read", artifact("octo/a"));
+        assert_eq!(self.may(&asked).await, "inactive", "{}", job.client);
     }
 
     async fn end_instance(&self, what: &InstanceOf, block: bool) -> Vec<ClientId> {

@@ -60,7 +60,7 @@ fn with_proof(job: &Job, proof: &str) -> Value {
 }
 
 /// An artifact of the release, as its ceiling bounds it.
-fn artifact(id: &str) -> Value {
+pub(crate) fn artifact(id: &str) -> Value {
     json!({ "type": "artifact", "id": id, "properties": { "bytes": 10, "region": "eu" } })
 }
 

@@ -15,7 +15,7 @@ use dayfly_store::clock::Clock as _;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::signals::{DISABLED, SESSION, declared, event, set};
+use super::signals::{CREDENTIAL, DISABLED, SESSION, declared, event, set};
 use super::world::World;
 
 /// A transmitter, and what it was told.
@@ -153,7 +153,8 @@ async fn events_are_fetched_obeyed_and_acknowledged_each() {
     for n in 0..70 {
         let sub = format!("mona-{n}");
         jobs.push(world.logged_in(&sub, 60).await);
-        said.push(transmitter.tell(&event(&world, SESSION, &sub)));
+        let kind = if n % 2 == 0 { SESSION } else { CREDENTIAL };
+        said.push(transmitter.tell(&event(&world, kind, &sub)));
     }
     let newer = world.logged_in("mona-1", 5).await;
     let (stop, fetching) = fetch(&world);
