@@ -1,4 +1,7 @@
-//! The guards of the promises, and for each a test that must not pass without it.
+//! The guards of the promises, and for each a test that must not pass without it: those of the server here.
+
+use super::raced::RACED;
+use super::stored::STORED;
 
 /// A line that a promise stands on.
 pub(super) struct Guard {
@@ -18,187 +21,21 @@ pub(super) struct Guard {
     pub(super) test: &'static str,
 }
 
-const DOMAIN_LAWS: &str = "--workspace --test laws";
-const LEDGER: &str = "--workspace --test all";
-const STORE: &str = "--workspace --test store";
-const STORE_INSIDE: &str = "--package dayfly-store --lib";
+pub(super) const DOMAIN_LAWS: &str = "--workspace --test laws";
+pub(super) const LEDGER: &str = "--workspace --test all";
+pub(super) const STORE: &str = "--workspace --test store";
+pub(super) const STORE_INSIDE: &str = "--package dayfly-store --lib";
 const ATTACKS: &str = "--workspace --test attacks";
-const SERVER_INSIDE: &str = "--workspace --lib";
-const SIMULATION: &str = "--workspace --bin dayfly-sim";
+pub(super) const SERVER_INSIDE: &str = "--workspace --lib";
+pub(super) const SIMULATION: &str = "--workspace --bin dayfly-sim";
 
-/// From the crates that depend on nothing to the server, so that each is built anew as seldom as can be.
-pub(super) const GUARDS: &[Guard] = &[
-    Guard {
-        promise: "P2",
-        what: "the bound of a credential by its client and its task",
-        file: "crates/domain/src/decide.rs",
-        guard: "let mut expires = client.expires.min(task.deadline);",
-        without: "let mut expires = Time::from_millis(u64::MAX);",
-        target: DOMAIN_LAWS,
-        test: "laws::runs::every_run_keeps_the_promises",
-    },
-    Guard {
-        promise: "P2",
-        what: "the bound of how deep is handed over",
-        file: "crates/domain/src/delegate.rs",
-        guard: "        if below > allowed {",
-        without: "        if false {",
-        target: DOMAIN_LAWS,
-        test: "laws::delegation::delegation_never_widens",
-    },
-    Guard {
-        promise: "P2",
-        what: "the check that a child brings a key of its own",
-        file: "crates/domain/src/delegate.rs",
-        guard: "    check_key_is_free(task, delegate)?;",
-        without: "    let _ = check_key_is_free(task, delegate);",
-        target: DOMAIN_LAWS,
-        test: "laws::delegation::delegation_never_widens",
-    },
-    Guard {
-        promise: "P8",
-        what: "the blocks that a read shares with the store",
-        file: "crates/store/src/sqlite/read.rs",
-        guard: "            blocks: tenant.blocks.clone(),",
-        without: "            blocks: tenant.blocks.iter().cloned().collect(),",
-        target: STORE,
-        test: "sqlite::declared::blocks_are_read_without_copying_them",
-    },
-    Guard {
-        promise: "P8",
-        what: "the look-up of a block, which walks none of the others",
-        file: "crates/domain/src/blocks.rs",
-        guard: "self.0.get(&part_of(key))?.get(key)",
-        without: "self.0.get(&part_of(key))?.iter().find(|(own, _)| *own == key).map(|(_, value)| value)",
-        target: SERVER_INSIDE,
-        test: "blocks::tests::a_look_up_walks_a_few_of_a_hundred_thousand_and_a_change_copies_a_few",
-    },
-    Guard {
-        promise: "P2",
-        what: "the bound of a use by what its credential grants",
-        file: "crates/domain/src/uses.rs",
-        guard: "    wanted.check_within(asked.held, asked.catalog)?;",
-        without: "    let _ = wanted.check_within(asked.held, asked.catalog);",
-        target: DOMAIN_LAWS,
-        test: "laws::uses::a_use_is_what_token_client_and_ceilings_all_allow",
-    },
-    Guard {
-        promise: "P2",
-        what: "the bound of a use by the present ceilings",
-        file: "crates/domain/src/uses.rs",
-        guard: "            .map_err(lowered)?;",
-        without: "            .map_err(lowered)\n            .ok();",
-        target: DOMAIN_LAWS,
-        test: "laws::uses::a_use_is_what_token_client_and_ceilings_all_allow",
-    },
-    Guard {
-        promise: "P5",
-        what: "the check of a leaf against its stored hash",
-        file: "crates/ledger/src/fsck.rs",
-        guard: "if hash != *stored {",
-        without: "if false {",
-        target: LEDGER,
-        test: "fsck::every_edit_is_found_where_it_was_made",
-    },
-    Guard {
-        promise: "P5",
-        what: "the check that an end counts the entries of its task",
-        file: "crates/ledger/src/chain.rs",
-        guard: "Some(count) if count == link.seq =>",
-        without: "Some(_) =>",
-        target: LEDGER,
-        test: "fsck::each_rule_is_named",
-    },
-    Guard {
-        promise: "P5",
-        what: "the comparison of exported entries with the root of a head",
-        file: "crates/ledger/src/range.rs",
-        guard: "if got == *root {",
-        without: "if true {",
-        target: LEDGER,
-        test: "properties::a_range_is_proven_and_nothing_else_is",
-    },
-    Guard {
-        promise: "P1",
-        what: "the sync of a commit",
-        file: "crates/store/src/sqlite.rs",
-        guard: "            Sync::Full,",
-        without: "            Sync::Normal,",
-        target: STORE_INSIDE,
-        test: "sqlite::tests::durability::every_answer_comes_after_a_sync",
-    },
-    Guard {
-        promise: "P3",
-        what: "the turn of ends that give way to others, in every commit",
-        file: "crates/store/src/sqlite/writer.rs",
-        guard: "        if self.yielded || self.closed {",
-        without: "        if true {",
-        target: STORE_INSIDE,
-        test: "sqlite::tests::yielding::some_of_what_yields_is_in_every_commit",
-    },
-    Guard {
-        promise: "P3",
-        what: "the record of ends that gave way, when the store closes",
-        file: "crates/store/src/sqlite/writer.rs",
-        guard: "                while let Some((order, place)) = self.yielding.pop_front() {",
-        without: "                while let Some((order, place)) = self.yielding.pop_front().filter(|_| false) {",
-        target: STORE_INSIDE,
-        test: "sqlite::tests::yielding::a_store_that_closes_records_what_yields_too",
-    },
-    Guard {
-        promise: "P3",
-        what: "the refusal of a snapshot whose credentials are not all that follows",
-        file: "crates/store/src/sqlite/snapshot.rs",
-        guard: "    if rest.is_empty() {",
-        without: "    if true {",
-        target: STORE_INSIDE,
-        test: "sqlite::snapshot::tests::bytes_that_are_cut_off_or_go_on_are_refused",
-    },
-    Guard {
-        promise: "P2",
-        what: "the check that a key is claimed once",
-        file: "crates/store/src/sqlite/judge.rs",
-        guard: "if write.replaces != Some(rival.task) || (rival.is_open && !ends(rival.task)) {",
-        without: "if false {",
-        target: STORE,
-        test: "sqlite::races::a_key_is_claimed_once",
-    },
-    Guard {
-        promise: "P8",
-        what: "the drop of claims past their keep",
-        file: "crates/store/src/sqlite/partition.rs",
-        guard: "db.execute_batch(&format!(\"DROP TABLE claims_{passed}\"))?;",
-        without: "let _ = passed;",
-        target: STORE,
-        test: "sqlite::races::claims_are_kept_as_long_as_asked_and_then_forgotten",
-    },
-    Guard {
-        promise: "P4",
-        what: "the check of epochs where an append is judged",
-        file: "crates/store/src/sqlite/judge.rs",
-        guard: "if let Some(of) = self.draft.moved_since(&append.relies, self.view) {",
-        without: "if let Some(of) = self.draft.moved_since(&[], self.view) {",
-        target: STORE,
-        test: "sqlite::declared::a_moved_epoch_is_stale",
-    },
-    Guard {
-        promise: "P2",
-        what: "the spending of the proof that a use was shown with",
-        file: "crates/store/src/sqlite/observe.rs",
-        guard: "&& let Some((_, by)) = self.spend(std::slice::from_ref(spend))?",
-        without: "&& let Some((_, by)) = self.spend(std::slice::from_ref(spend))?.filter(|_| false)",
-        target: STORE,
-        test: "sqlite::used::a_proof_is_spent_by_the_uses_it_was_shown_with",
-    },
-    Guard {
-        promise: "P3",
-        what: "the look at ends where a use is recorded",
-        file: "crates/store/src/sqlite/observe.rs",
-        guard: "        if let Some(cause) = self.over(&held, used, at)? {",
-        without: "        if let Some(cause) = self.over(&held, used, at)?.filter(|_| false) {",
-        target: STORE,
-        test: "sqlite::used::a_use_after_the_end_is_told_the_cause",
-    },
+/// All of them.
+pub(super) fn guards() -> impl Iterator<Item = &'static Guard> {
+    [STORED, SERVED, RACED].into_iter().flatten()
+}
+
+/// What a running server decides.
+const SERVED: &[Guard] = &[
     Guard {
         promise: "P3",
         what: "the end of a child with the job that it came from",
@@ -463,76 +300,6 @@ pub(super) const GUARDS: &[Guard] = &[
         test: "handover::what_was_decided_before_a_hand_over_is_decided_anew_or_not_at_all",
     },
     Guard {
-        promise: "P4",
-        what: "the check of epochs where an append is judged, against every order of a start and an offboarding",
-        file: "crates/store/src/memory/ledger.rs",
-        guard: "if let Some(of) = self.moved_since(&append.relies) {",
-        without: "if let Some(of) = self.moved_since(&[]) {",
-        target: SIMULATION,
-        test: "interleave::pairs::a_start_against_whatever_ends_what_is_not_there_yet",
-    },
-    Guard {
-        promise: "P3",
-        what: "the check of versions, against every order of a renewal and an end",
-        file: "crates/store/src/memory/ledger.rs",
-        guard: "
-                && present == change.expected_version
-                && (present > 0) == known
-                && !change.events.is_empty()
-                && change.next.id == change.task
-                && change.next.version == present + change.events.len() as u64;",
-        without: "
-                && !change.events.is_empty();
-            let _ = (present, known);",
-        target: SIMULATION,
-        test: "interleave::pairs::a_renewal_against_every_end",
-    },
-    Guard {
-        promise: "P2",
-        what: "the check that a key is claimed once, against every order of two claimants",
-        file: "crates/store/src/memory/ledger.rs",
-        guard: "if write.replaces != Some(held.task) || (is_open && !ends(held.task)) {",
-        without: "if false {",
-        target: SIMULATION,
-        test: "interleave::attempts::of_two_claimants_of_one_attempt_one_is_open_afterwards",
-    },
-    Guard {
-        promise: "P2",
-        what: "the check that no higher attempt was there and every lower one ends, with many at once",
-        file: "crates/store/src/sqlite/judge.rs",
-        guard: "} else if rival.attempt > claim.attempt || !ends(rival.task) {",
-        without: "} else if false && !ends(rival.task) {",
-        target: SIMULATION,
-        test: "threads::of_many_attempts_at_once_the_newest_stays",
-    },
-    Guard {
-        promise: "P3",
-        what: "the look at epochs before a signature",
-        file: "crates/server/src/app/grant.rs",
-        guard: "check_epochs(standing.stale.as_ref())?;",
-        without: "check_epochs(None)?;",
-        target: SIMULATION,
-        test: "interleave::pairs::a_start_against_whatever_ends_what_is_not_there_yet",
-    },
-    Guard {
-        promise: "P3",
-        what: "the move of the epochs of what an apply removes, against every order of it and a start",
-        file: "crates/server/src/app/declare.rs",
-        guard: "append.moves = regrant.moves(&before.declared);",
-        without: "append.moves = Vec::new();",
-        target: SIMULATION,
-        test: "interleave::applies::a_start_against_an_apply_that_ends_nothing",
-    },
-    Guard {
-        promise: "P7",
-        what: "the obedience to an end before the journal has it",
-        file: "crates/server/src/app/held/store.rs",
-        guard: "self.shared.begin_stall(why, &parts);",
-        without: "self.shared.begin_stall(why, &[]);",
-        target: SIMULATION,
-        test: "interleave::stalls::a_held_end_against_a_renewal_and_resume",
-    },
-    Guard {
         promise: "P3",
         what: "the end of what a person authenticated for, by the word of the provider",
         file: "crates/server/src/app/signal.rs",
@@ -594,33 +361,6 @@ pub(super) const GUARDS: &[Guard] = &[
         without: "        TypRule::PlatformToken",
         target: ATTACKS,
         test: "signals::a_set_without_typ_is_no_set",
-    },
-    Guard {
-        promise: "P3",
-        what: "the look at epochs where a token is introspected, against operations at random",
-        file: "crates/server/src/app/authenticate.rs",
-        guard: "        check_epochs(open.stale_for(own.id.client.number))?;",
-        without: "        let _ = check_epochs(None);",
-        target: SIMULATION,
-        test: "simulate::tests::a_hundred_thousand_operations_agree_with_the_model",
-    },
-    Guard {
-        promise: "P4",
-        what: "that whoever approved is somebody else than approves now, against operations at random",
-        file: "crates/domain/src/approve.rs",
-        guard: "    if same.into_iter().any(|(known, now)| known == now) {",
-        without: "    if same.into_iter().any(|_| false) {",
-        target: SIMULATION,
-        test: "simulate::tests::a_hundred_thousand_operations_agree_with_the_model",
-    },
-    Guard {
-        promise: "P4",
-        what: "that an approver is a member of the owner, against operations at random",
-        file: "crates/server/src/http/admin/keeper.rs",
-        guard: "            .is_none_or(|owners| owner.is_some_and(|owner| owners.contains(owner)))",
-        without: "            .is_none_or(|_| owner.is_some())",
-        target: SIMULATION,
-        test: "simulate::tests::a_hundred_thousand_operations_agree_with_the_model",
     },
     Guard {
         promise: "P3",
@@ -711,5 +451,46 @@ pub(super) const GUARDS: &[Guard] = &[
         without: "clients.iter().map(|_| &task.issuer);",
         target: ATTACKS,
         test: "vouched::an_instance_is_blocked_when_found_at_whoever_vouched_for_it",
+    },
+    Guard {
+        promise: "P3",
+        what: "the look at blocks after a use is recorded and before it is answered",
+        file: "crates/server/src/app/uses.rs",
+        guard: "            check_unblocked(&blocks, &open.task, own.id.client.number)
+        });",
+        without: "            let _ = (&blocks, &open);
+            Ok(())
+        });",
+        target: ATTACKS,
+        test: "decisions::a_block_that_is_acknowledged_wins_over_a_decision_on_its_way",
+    },
+    Guard {
+        promise: "P7",
+        what: "that an end is no more durable for being repeated",
+        file: "crates/server/src/app/held/unkept.rs",
+        guard: "        self.keep_unkept().await;
+        !self.shared.state().may_lose(tenant)",
+        without: "        self.keep_unkept().await;
+        true",
+        target: SERVER_INSIDE,
+        test: "app::held::unkept_tests::what_the_journal_could_not_keep_is_kept_by_whatever_comes_next",
+    },
+    Guard {
+        promise: "P8",
+        what: "the one question at a time about the proofs of a pod",
+        file: "crates/server/src/app/pods/vouch.rs",
+        guard: "        let _turn = turn.map_err(|_| placeless())?;",
+        without: "        drop(turn.map_err(|_| placeless())?);",
+        target: ATTACKS,
+        test: "pod_grants::a_pod_that_asks_all_the_time_keeps_no_other_waiting",
+    },
+    Guard {
+        promise: "P6",
+        what: "that a member is told no words about what is another's",
+        file: "crates/server/src/record/withheld.rs",
+        guard: "if entry.as_ref().and_then(|entry| sees.told(entry)) != Some(true) {",
+        without: "if entry.as_ref().and_then(|entry| sees.told(entry)) != Some(true) && entry.is_none() {",
+        target: SERVER_INSIDE,
+        test: "http::admin::tests::people::a_member_reads_no_words_about_what_is_of_another",
     },
 ];
