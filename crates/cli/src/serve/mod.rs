@@ -32,7 +32,9 @@ use dayfly_server::verify::{KeyCache, People, ProofBounds};
 use dayfly_store::clock::{Clock, SystemClock};
 use dayfly_store::{SqliteOptions, SqliteStore, Store};
 use nix::sys::stat::{Mode, umask};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::operator::restore::check_finished;
 use front::Front;
@@ -119,7 +121,8 @@ async fn serve(file: &Path) -> anyhow::Result<()> {
     let operators = operators(&config, &keys)?;
     let remote = http::admin::remote(Arc::clone(&app), ready, Arc::clone(&metrics), operators);
     let remote = tokio::spawn(Front::serve_admin(front.admin, remote, closing));
-    let sweeping = tokio::spawn(sweep(Arc::clone(&app), stopping.clone()));
+    let sweeping = sweep(Arc::clone(&app), stopping.clone());
+    let sweeping = on_its_own_thread(sweeping);
     let retaining = retain(Arc::clone(&app), retention(&config), stopping.clone());
     let retaining = tokio::spawn(retaining);
     let sending = tokio::spawn(outgoing.run(stopping.clone()));
@@ -336,6 +339,13 @@ fn announce(config: &Config, app: &App, address: std::net::SocketAddr) {
         tracing::info!(tenant = %tenant.name(), issuer = tenant.issuer(), "serving");
     }
     tracing::info!(%address, public_url = config.public_url, "listening");
+}
+
+/// Runs what computes for long between two waits beside the threads that serve requests: none of
+/// these is busy with it while somebody waits.
+fn on_its_own_thread(work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    let runtime = Handle::current();
+    tokio::task::spawn_blocking(move || runtime.block_on(work))
 }
 
 async fn sweep(app: Arc<App>, stopping: watch::Receiver<bool>) {

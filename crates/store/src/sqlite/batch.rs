@@ -197,7 +197,9 @@ impl<'w> Batch<'w> {
                 Arc::make_mut(&mut self.partitions).add_claims(self.db, target)?;
             }
             self.keep.prints.push(Print::Claim { day: target, print });
-            self.move_rows("claims", (day, target), key)?;
+            // What is known of their tasks' ends may be forgotten earlier than they are: it goes along.
+            let columns = self.partitions.claim_columns(day);
+            self.move_rows(("claims", &columns), (day, target), key)?;
         }
         let older: Vec<u64> = self.partitions.closed_before(target).collect();
         for day in older {
@@ -208,7 +210,7 @@ impl<'w> Batch<'w> {
                 Arc::make_mut(&mut self.partitions).add_closed(self.db, target)?;
             }
             self.keep.prints.push(Print::Claim { day: target, print });
-            self.move_rows("closed", (day, target), key)?;
+            self.move_rows(("closed", "*"), (day, target), key)?;
         }
         Ok(())
     }
@@ -226,13 +228,13 @@ impl<'w> Batch<'w> {
     /// table only, so nothing is replaced that was newer.
     fn move_rows(
         &self,
-        table: &str,
+        (table, columns): (&str, &str),
         (day, target): (u64, u64),
         series: (u32, &str, &str),
     ) -> rusqlite::Result<()> {
         self.db
             .prepare_cached(&format!(
-                "INSERT OR IGNORE INTO {table}_{target} SELECT * FROM {table}_{day}
+                "INSERT OR IGNORE INTO {table}_{target} SELECT {columns} FROM {table}_{day}
                  WHERE tenant = ?1 AND issuer = ?2 AND series = ?3"
             ))?
             .execute(series)?;

@@ -1,4 +1,4 @@
-//! Claims, closed runs, what was said of people, and spent keys in tables by the day they expire, dropped whole.
+//! Claims and how their tasks ended, closed runs, what was said of people, and spent keys in tables by the day they expire, dropped whole.
 
 use std::collections::BTreeSet;
 
@@ -15,6 +15,7 @@ const COARSE_DAYS: u64 = 8;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Partitions {
     claims: BTreeSet<u64>,
+    ended: BTreeSet<u64>,
     closed: BTreeSet<u64>,
     people: BTreeSet<u64>,
     spent: BTreeSet<u64>,
@@ -56,6 +57,8 @@ impl Partitions {
                 .and_then(|day| day.parse().ok())
             {
                 found.claims.insert(day);
+            } else if let Some(day) = name.strip_prefix("ended_").and_then(|day| day.parse().ok()) {
+                found.ended.insert(day);
             } else if let Some(day) = name
                 .strip_prefix("closed_")
                 .and_then(|day| day.parse().ok())
@@ -112,6 +115,47 @@ impl Partitions {
         self.claims.iter().rev().copied()
     }
 
+    /// The table for the end of a task that ends now: no claim lies in a later one, so that an end
+    /// is known for as long as a claim of its task.
+    pub(super) fn ends_now(&self) -> Option<u64> {
+        self.claims.last().copied()
+    }
+
+    pub(super) fn has_ended(&self, day: u64) -> bool {
+        self.ended.contains(&day)
+    }
+
+    pub(super) fn ended(&self) -> impl Iterator<Item = u64> {
+        self.ended.iter().copied()
+    }
+
+    /// The columns of the claims in the table of a day. How a task ended stands in its claim, where
+    /// that was written after the end, or in the table of ends.
+    pub(super) fn claim_columns(&self, day: u64) -> String {
+        let (cause, deadline) = (self.told(day, "cause"), self.told(day, "deadline"));
+        format!(
+            "tenant, issuer, series, key, workload, attempt, task,
+           {cause} AS cause, {deadline} AS deadline"
+        )
+    }
+
+    /// The expression for what is told of the end of a claim's task; null while it is open.
+    fn told(&self, day: u64, column: &str) -> String {
+        let tables = self.ended.range(day..);
+        let told = tables.map(|table| {
+            format!(
+                ", (SELECT {column} FROM ended_{table} AS e
+                    WHERE e.tenant = claims_{day}.tenant AND e.task = claims_{day}.task)"
+            )
+        });
+        let told: String = told.collect();
+        if told.is_empty() {
+            column.to_owned()
+        } else {
+            format!("coalesce({column}{told})")
+        }
+    }
+
     pub(super) fn spent(&self) -> impl Iterator<Item = u64> {
         self.spent.iter().copied()
     }
@@ -119,7 +163,11 @@ impl Partitions {
     /// Whether a table is over on this day.
     pub(super) fn has_passed(&self, day: u64) -> bool {
         let passed = |days: &BTreeSet<u64>| days.first().is_some_and(|first| *first < day);
-        passed(&self.claims) || passed(&self.closed) || passed(&self.people) || passed(&self.spent)
+        passed(&self.claims)
+            || passed(&self.ended)
+            || passed(&self.closed)
+            || passed(&self.people)
+            || passed(&self.spent)
     }
 
     /// Makes the table for claims of that day.
@@ -131,6 +179,19 @@ impl Partitions {
                PRIMARY KEY (tenant, issuer, series, key, workload)) STRICT, WITHOUT ROWID"
         ))?;
         self.claims.insert(day);
+        self.write_lookups();
+        Ok(())
+    }
+
+    /// Makes the table for how tasks ended whose claims are kept until that day at most. Ends lie
+    /// in it in the order in which tasks began, so that many of now are written to few pages.
+    pub(super) fn add_ended(&mut self, db: &Connection, day: u64) -> rusqlite::Result<()> {
+        db.execute_batch(&format!(
+            "CREATE TABLE ended_{day} (tenant INTEGER NOT NULL, task BLOB NOT NULL,
+               cause TEXT NOT NULL, deadline INTEGER NOT NULL,
+               PRIMARY KEY (tenant, task)) STRICT, WITHOUT ROWID"
+        ))?;
+        self.ended.insert(day);
         self.write_lookups();
         Ok(())
     }
@@ -178,6 +239,9 @@ impl Partitions {
         for passed in self.claims.range(..day) {
             db.execute_batch(&format!("DROP TABLE claims_{passed}"))?;
         }
+        for passed in self.ended.range(..day) {
+            db.execute_batch(&format!("DROP TABLE ended_{passed}"))?;
+        }
         for passed in self.closed.range(..day) {
             db.execute_batch(&format!("DROP TABLE closed_{passed}"))?;
         }
@@ -188,6 +252,7 @@ impl Partitions {
             db.execute_batch(&format!("DROP TABLE spent_{passed}"))?;
         }
         self.claims = self.claims.split_off(&day);
+        self.ended = self.ended.split_off(&day);
         self.closed = self.closed.split_off(&day);
         self.people = self.people.split_off(&day);
         self.spent = self.spent.split_off(&day);
@@ -196,25 +261,27 @@ impl Partitions {
     }
 
     fn write_lookups(&mut self) {
-        let select = |more: &str| {
-            let parts: Vec<String> = self
-                .claims
-                .iter()
-                .map(|day| {
-                    format!(
-                        "SELECT {day}, key, workload, attempt, task, cause, deadline
-                         FROM claims_{day} WHERE tenant = ?1 AND issuer = ?2 AND series = ?3{more}"
-                    )
-                })
-                .collect();
+        let select = |more: &dyn Fn(u64) -> String| {
+            let parts = self.claims.iter().map(|day| {
+                let (cause, deadline) = (self.told(*day, "cause"), self.told(*day, "deadline"));
+                format!(
+                    "SELECT {day}, key, workload, attempt, task, {cause}, {deadline}
+                     FROM claims_{day} WHERE tenant = ?1 AND issuer = ?2 AND series = ?3{}",
+                    more(*day)
+                )
+            });
+            let parts: Vec<String> = parts.collect();
             (!parts.is_empty()).then(|| parts.join(" UNION ALL "))
         };
-        let series = select("");
+        let series = select(&|_| String::new());
         // The same key of the same workload; a higher attempt; a lower one that is still open.
-        let rivals = select(
-            " AND ((key = ?4 AND workload = ?5) OR attempt > ?6
-              OR (ifnull(attempt, -1) < ?6 AND cause IS NULL))",
-        );
+        let rivals = select(&|day| {
+            let cause = self.told(day, "cause");
+            format!(
+                " AND ((key = ?4 AND workload = ?5) OR attempt > ?6
+                  OR (ifnull(attempt, -1) < ?6 AND {cause} IS NULL))"
+            )
+        });
         let parts: Vec<String> = self
             .closed
             .iter()

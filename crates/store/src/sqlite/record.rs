@@ -240,30 +240,21 @@ impl Desk<'_> {
         Ok(())
     }
 
-    /// Marks the claim of a task that ended, wherever it lies by now.
+    /// Tells of its claim that a task has ended. The claim itself is not touched: claims lie in the
+    /// order of their runs, so that each would be another page to write.
     fn end_claim(&mut self, task: &Task, cause: dayfly_domain::Cause) -> rusqlite::Result<()> {
-        for day in self.partitions.claims() {
-            let marked = self
-                .db
-                .prepare_cached(&format!(
-                    "UPDATE claims_{day} SET cause = ?1, deadline = ?2
-                     WHERE tenant = ?3 AND issuer = ?4 AND series = ?5 AND key = ?6
-                       AND workload = ?7 AND task = ?8"
-                ))?
-                .execute((
-                    cause.word(),
-                    millis(task.deadline),
-                    self.tenant,
-                    task.issuer.as_str(),
-                    &task.series,
-                    &task.key,
-                    task.workload.as_str(),
-                    task.id.0,
-                ))?;
-            if marked > 0 {
-                break;
-            }
+        let Some(day) = self.partitions.ends_now() else {
+            return Ok(());
+        };
+        if !self.partitions.has_ended(day) {
+            Arc::make_mut(self.partitions).add_ended(self.db, day)?;
         }
+        self.db
+            .prepare_cached(&format!(
+                "INSERT OR REPLACE INTO ended_{day} (tenant, task, cause, deadline)
+                 VALUES (?1, ?2, ?3, ?4)"
+            ))?
+            .execute((self.tenant, task.id.0, cause.word(), millis(task.deadline)))?;
         Ok(())
     }
 

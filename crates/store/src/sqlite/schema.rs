@@ -9,7 +9,7 @@ use super::OpenError;
 
 /// Brings a database from each version to the next; a database is of the version that says how
 /// many of these it has seen. Only ever appended to.
-const MIGRATIONS: [&str; 2] = [VERSION_1, VERSION_2];
+const MIGRATIONS: [&str; 3] = [VERSION_1, VERSION_2, VERSION_3];
 
 /// The oldest version that is read as it stands, in a backup for one: nothing that came since
 /// changed a table.
@@ -56,6 +56,10 @@ CREATE TABLE deaf (tenant INTEGER NOT NULL, since INTEGER NOT NULL, until INTEGE
 /// No table changes: snapshots have another form from here on, which a program of before cannot
 /// read and must not meet in the middle of its work ([`super::snapshot`]).
 const VERSION_2: &str = "";
+
+/// Tables of ends come beside those of claims as tasks end ([`super::partition`]). A program of
+/// before would take a claim whose end stands there for an open one.
+const VERSION_3: &str = "";
 
 /// How hard a commit is pressed onto the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use dayfly_domain::{Cause, Event, Task};
+use dayfly_domain::{Cause, ClaimState, Event, Task};
 use dayfly_store::clock::ManualClock;
 use dayfly_store::{
     Append, AppendError, BackupFailure, BackupOptions, FactsQuery, OpenError, SearchKey,
@@ -79,18 +79,18 @@ fn other_versions_and_other_files_are_refused() {
             .execute_batch(pragma)
             .unwrap()
     };
-    set("PRAGMA user_version = 3");
+    set("PRAGMA user_version = 4");
     let error = open(&bench.subject).unwrap_err();
     assert!(matches!(
         error,
         OpenError::Version {
-            found: 3,
-            supported: 2
+            found: 4,
+            supported: 3
         }
     ));
-    assert!(error.to_string().contains("version 3"), "{error}");
+    assert!(error.to_string().contains("version 4"), "{error}");
     assert!(SqliteStore::open_read_only(&bench.subject.options).is_err());
-    set("PRAGMA user_version = 2; PRAGMA application_id = 7");
+    set("PRAGMA user_version = 3; PRAGMA application_id = 7");
     assert!(matches!(open(&bench.subject), Err(OpenError::Foreign)));
     std::fs::write(&path, "some text that is no database").unwrap();
     assert!(matches!(open(&bench.subject), Err(OpenError::Database(_))));
@@ -133,7 +133,39 @@ fn a_database_of_the_former_version_is_read_and_served() {
     let version = Connection::open(&path)
         .unwrap()
         .query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0));
-    assert_eq!(version, Ok(2));
+    assert_eq!(version, Ok(3));
+}
+
+/// Before version 3 the end of a task stood in its claim.
+#[test]
+fn an_end_that_stands_in_its_claim_is_read_as_one_beside_it() {
+    let mut bench = full();
+    let states = |bench: &Bench<Sqlite>| -> Vec<ClaimState> {
+        let claims = (1..=6).flat_map(|n| bench.claims(&format!("repo/run-{n}")));
+        claims.map(|claim| claim.state).collect()
+    };
+    let wanted = states(&bench);
+    assert_eq!(wanted.len(), 6);
+    assert!(wanted[..3].iter().all(|state| *state == ClaimState::Open));
+    assert!(wanted[3..].iter().all(|state| *state != ClaimState::Open));
+    bench.subject.store = None;
+    let path = bench.subject.options.path.clone();
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch(
+            "UPDATE claims_20468 SET cause = e.cause, deadline = e.deadline
+               FROM ended_20468 AS e WHERE e.task = claims_20468.task;
+             DROP TABLE ended_20468; PRAGMA user_version = 2;",
+        )
+        .unwrap();
+    fsck(&path).unwrap();
+    bench.subject.reopen();
+    assert_eq!(states(&bench), wanted);
+    bench.commit(changed(end(&start(1).task, Cause::Failed)));
+    assert_ne!(states(&bench)[0], ClaimState::Open);
+    assert_eq!(states(&bench)[1..], wanted[1..]);
+    bench.subject.store = None;
+    fsck(&path).unwrap();
 }
 
 fn changed_by(task: &Task, event: Event) -> Append {
@@ -422,7 +454,9 @@ fn every_damage_is_found_where_it_is() {
         ("UPDATE tasks SET snapshot =
                 CAST(replace(CAST(snapshot AS TEXT), 'job-1', 'job-9') AS BLOB) WHERE row = 1", "tasks"),
         ("UPDATE tasks SET snapshot = x'7b' WHERE row = 1", "tasks"),
-        ("UPDATE claims_20468 SET cause = NULL", "claims"),
+        ("DELETE FROM ended_20468", "claims"),
+        ("INSERT INTO ended_20468 SELECT tenant, id, 'completed', 1 FROM tasks WHERE row = 1", "claims"),
+        ("INSERT INTO ended_20468 SELECT tenant, id, 'completed', 1 FROM tasks WHERE tenant = 1", "ends"),
         ("UPDATE claims_20468 SET cause = 'completed', deadline = 1", "claims"),
         ("UPDATE spent_20467 SET task = zeroblob(16)", "spent keys"),
         ("INSERT INTO counters VALUES (0, zeroblob(16), 1, 'x', 1)", "counters"),

@@ -21,7 +21,10 @@ pub(super) fn check(db: &Connection, tenant: (u32, &Name), open: &Open) -> Resul
     hot.check_tasks()?;
     let partitions = Partitions::load(db)?;
     for day in partitions.claims() {
-        hot.check_claims(day)?;
+        hot.check_claims(&partitions, day)?;
+    }
+    for day in partitions.ended() {
+        hot.check_ended(day)?;
     }
     for day in partitions.spent() {
         hot.check_spent(day)?;
@@ -114,10 +117,11 @@ impl Hot<'_> {
     }
 
     /// An open claim is that of an open task, under that task's own key, and an ended one is not.
-    fn check_claims(&self, day: u64) -> Result<(), FsckFailure> {
+    fn check_claims(&self, partitions: &Partitions, day: u64) -> Result<(), FsckFailure> {
+        let columns = partitions.claim_columns(day);
         let mut claims = self.db.prepare(&format!(
             "SELECT {day}, key, workload, attempt, task, cause, deadline, series
-             FROM claims_{day} WHERE tenant = ?1"
+             FROM (SELECT {columns} FROM claims_{day} WHERE tenant = ?1)"
         ))?;
         let mut rows = claims.query([self.tenant.0])?;
         while let Some(row) = rows.next()? {
@@ -145,6 +149,21 @@ impl Hot<'_> {
                         "an ended one",
                     ));
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is told of an end is of a task that is not open.
+    fn check_ended(&self, day: u64) -> Result<(), FsckFailure> {
+        let mut ended = self
+            .db
+            .prepare(&format!("SELECT task FROM ended_{day} WHERE tenant = ?1"))?;
+        let mut rows = ended.query([self.tenant.0])?;
+        while let Some(row) = rows.next()? {
+            let id = task(row, 0)?;
+            if self.open.contains_key(&id) {
+                return Err(self.differs("ends", id, "none", "one"));
             }
         }
         Ok(())
