@@ -140,6 +140,15 @@ pub(super) const STORED: &[Guard] = &[
         test: "sqlite::races::a_key_is_claimed_once",
     },
     Guard {
+        promise: "P2",
+        what: "that what is known of a task's end goes along with its claim to a later table",
+        file: "crates/store/src/sqlite/batch.rs",
+        guard: "self.move_rows((\"claims\", &columns), (day, target), key)?;",
+        without: "let _ = columns;\n            self.move_rows((\"claims\", \"*\"), (day, target), key)?;",
+        target: STORE,
+        test: "sqlite::races::claims_are_kept_as_long_as_asked_and_then_forgotten",
+    },
+    Guard {
         promise: "P8",
         what: "the drop of claims past their keep",
         file: "crates/store/src/sqlite/partition.rs",
