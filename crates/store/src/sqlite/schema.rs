@@ -9,7 +9,7 @@ use super::OpenError;
 
 /// Brings a database from each version to the next; a database is of the version that says how
 /// many of these it has seen. Only ever appended to.
-const MIGRATIONS: [&str; 2] = [VERSION_1, VERSION_2];
+const MIGRATIONS: [&str; 3] = [VERSION_1, VERSION_2, VERSION_3];
 
 /// The oldest version that is read as it stands, in a backup for one: nothing that came since
 /// changed a table.
@@ -56,6 +56,13 @@ CREATE TABLE deaf (tenant INTEGER NOT NULL, since INTEGER NOT NULL, until INTEGE
 /// No table changes: snapshots have another form from here on, which a program of before cannot
 /// read and must not meet in the middle of its work ([`super::snapshot`]).
 const VERSION_2: &str = "";
+
+/// The first day of which nothing was dropped. What a database of before has dropped it did not
+/// write down; it was nothing beyond its last entry.
+const VERSION_3: &str = "
+CREATE TABLE forgotten (one INTEGER PRIMARY KEY CHECK (one = 1), day INTEGER NOT NULL) STRICT;
+INSERT INTO forgotten SELECT 1, coalesce(max(at), 0) / 86400000 FROM tenants;
+";
 
 /// How hard a commit is pressed onto the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

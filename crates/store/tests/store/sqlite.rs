@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use dayfly_domain::{Cause, Event, Task};
+use dayfly_domain::{Cause, Event, Span, Task};
 use dayfly_store::clock::ManualClock;
 use dayfly_store::{
     Append, AppendError, BackupFailure, BackupOptions, FactsQuery, OpenError, SearchKey,
@@ -79,18 +79,18 @@ fn other_versions_and_other_files_are_refused() {
             .execute_batch(pragma)
             .unwrap()
     };
-    set("PRAGMA user_version = 3");
+    set("PRAGMA user_version = 4");
     let error = open(&bench.subject).unwrap_err();
     assert!(matches!(
         error,
         OpenError::Version {
-            found: 3,
-            supported: 2
+            found: 4,
+            supported: 3
         }
     ));
-    assert!(error.to_string().contains("version 3"), "{error}");
+    assert!(error.to_string().contains("version 4"), "{error}");
     assert!(SqliteStore::open_read_only(&bench.subject.options).is_err());
-    set("PRAGMA user_version = 2; PRAGMA application_id = 7");
+    set("PRAGMA user_version = 3; PRAGMA application_id = 7");
     assert!(matches!(open(&bench.subject), Err(OpenError::Foreign)));
     std::fs::write(&path, "some text that is no database").unwrap();
     assert!(matches!(open(&bench.subject), Err(OpenError::Database(_))));
@@ -112,7 +112,8 @@ fn a_database_of_the_former_version_is_read_and_served() {
         )
         .unwrap();
     assert_eq!(changed, 1, "it has another form by now");
-    db.execute_batch("PRAGMA user_version = 1").unwrap();
+    db.execute_batch("DROP TABLE forgotten; PRAGMA user_version = 1")
+        .unwrap();
     drop(db);
     let query = FactsQuery {
         tasks: &[id(1)],
@@ -128,12 +129,19 @@ fn a_database_of_the_former_version_is_read_and_served() {
     assert_eq!(read(bench.store()).unwrap().task, task);
     bench.commit(changed_by(&task, issued(1, 2)));
     assert_eq!(read(bench.store()).unwrap().task.version, task.version + 1);
+    // Which days it had dropped it did not write down: none that its last entry lies in.
+    let mut spending = noted(NOON, "{}");
+    spending.spends = vec![spend("proof", 1)];
+    bench.commit(spending.clone());
+    spending.spends[0].key.until = NOON - Span::from_seconds(86_400);
+    let refused = bench.append(spending).unwrap_err();
+    assert!(matches!(refused, AppendError::Unfit(_)), "{refused}");
     bench.subject.store = None;
     fsck(&path).unwrap();
     let version = Connection::open(&path)
         .unwrap()
         .query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0));
-    assert_eq!(version, Ok(2));
+    assert_eq!(version, Ok(3));
 }
 
 fn changed_by(task: &Task, event: Event) -> Append {
