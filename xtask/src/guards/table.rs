@@ -757,13 +757,4 @@ pub(super) const GUARDS: &[Guard] = &[
         target: SERVER_INSIDE,
         test: "app::held::resume_tests::a_stall_is_left_although_ends_come_faster_than_they_are_recorded",
     },
-    Guard {
-        promise: "P3",
-        what: "that nothing is heard by a clock that has not settled",
-        file: "crates/server/src/app/held/store.rs",
-        guard: "        if !by_the_clock || !self.is_settling() {",
-        without: "        if !by_the_clock || !self.is_settling() || true {",
-        target: ATTACKS,
-        test: "clocks::a_clock_that_is_ahead_for_a_round_does_not_turn_silence_off",
-    },
 ];
