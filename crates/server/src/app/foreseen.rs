@@ -169,7 +169,7 @@ impl App {
             block: Some(series_of(&open.task)),
             ..WouldEnd::default()
         };
-        would.count(&open, self.now_for_ends(), true, |_| true);
+        would.count(&open, self.now(), true, |_| true);
         Ok(would)
     }
 
