@@ -15,6 +15,26 @@ pub trait Clock: Send + Sync + 'static {
     fn monotonic(&self) -> Span;
 }
 
+/// Both clocks at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// What the wall clock says.
+    pub wall: Time,
+    /// What the monotonic clock says.
+    pub monotonic: Span,
+}
+
+impl Reading {
+    /// Reads both.
+    #[must_use]
+    pub fn of(clock: &dyn Clock) -> Self {
+        Self {
+            wall: clock.now(),
+            monotonic: clock.monotonic(),
+        }
+    }
+}
+
 /// The wall clock of the machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;

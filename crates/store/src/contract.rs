@@ -12,11 +12,13 @@
 //! never arrives proves nothing: the caller reads again.
 //!
 //! **Order.** Within a tenant every entry gets the next position; `at` is the greater of the
-//! previous entry's `at` and the append's `now`, so it never decreases with the position. Reads
-//! see committed state only, all of one call at one position.
+//! previous entry's `at` and the append's `now`, so it never decreases with the position. It orders
+//! and says nothing of what time it is: whether something lives and how many started within an
+//! hour is judged by the append's own `now`, so that one entry by a clock that was ahead ends
+//! nothing once the clock is right. Reads see committed state only, all of one call at one position.
 //!
-//! **Errors prove something.** [`AppendError::Conflict`], `Revised`, `Stale`, `Claimed` and
-//! `Spent`: nothing of the append was written and it never will be. `Unavailable`: nothing was
+//! **Errors prove something.** [`AppendError::Conflict`], `Revised`, `Stale`, `Claimed`, `SpentKey`,
+//! `TooLarge` and `Unfit`: nothing of the append was written and it never will be. `Unavailable`: nothing was
 //! written. `Unknown`: the commit may or may not have happened; the store reloads itself from disk
 //! before it takes another append, and the caller reads again. Where several errors hold, any one
 //! of them is answered.
@@ -35,7 +37,9 @@
 //! changes nothing but how long it is kept; after that the person counts as one of whom nothing
 //! was ever said.
 //!
-//! **Hot tables** hold open tasks, and claims and spent keys within their keep. The append that
+//! **Hot tables** hold open tasks, and claims and spent keys within their keep. A day of these is
+//! forgotten once both the clock and the last entry have been beyond it for [`SURE`] without a
+//! break. The append that
 //! records a task's end takes it out of them; its history is in the entries. A task that waits for
 //! approval is held, listed, counted and ended like an open one, and its first entry is the start
 //! that limits count; whether it is live its state says.
@@ -317,8 +321,9 @@ pub struct OneTimeKey {
     /// A time that the proof itself fixes (its `iat`, else `exp`), so that the same proof always
     /// names the same; keys of one time lie together.
     pub at: Time,
-    /// Until when it is kept: computed from the proof's own times too, never from now. When the day
-    /// (UTC) of this is over, the key is refused as unavailable, for it may be forgotten.
+    /// Until when it is kept: computed from the proof's own times too, never from now. Once the day
+    /// (UTC) of this is forgotten, the key is [`AppendError::Unfit`]: nobody knows whether it was
+    /// spent.
     pub until: Time,
 }
 
@@ -391,6 +396,9 @@ pub enum AppendError {
     },
     /// An entry's leaf would be larger than 8 KiB.
     TooLarge,
+    /// No ledger holds it as it is, however often it is tried: the store is well. A one-time key of a
+    /// day that is forgotten is refused with this too.
+    Unfit(Unavailable),
     /// Nothing was written.
     Unavailable(Unavailable),
     /// It may or may not have been written.
@@ -406,6 +414,7 @@ impl fmt::Display for AppendError {
             Self::Claimed { by } => write!(f, "the task key is claimed by {by}"),
             Self::SpentKey { by, .. } => write!(f, "a one-time key was spent by {}", by.task),
             Self::TooLarge => f.write_str("an entry is larger than a leaf may be"),
+            Self::Unfit(why) => write!(f, "the append cannot be written: {why}"),
             Self::Unavailable(why) => write!(f, "nothing was recorded: {why}"),
             Self::Unknown(why) => write!(f, "it is not known whether it was recorded: {why}"),
         }
@@ -452,6 +461,12 @@ pub enum Touch {
         from: Time,
         /// Until when.
         to: Time,
+    },
+    /// It is no later than this: what was heard after it, and that nothing could be heard, was said
+    /// by a clock that was ahead, and counts up to this time alone.
+    Clock {
+        /// What the clock says.
+        at: Time,
     },
     /// The server is there to hear. A gap of more than five seconds between two of these, a
     /// restart included, is time in which no beat could be heard.
@@ -510,6 +525,10 @@ pub enum Observed {
     /// Its one-time key was spent before, by this.
     Spent(Spent),
 }
+
+/// For how long the clock and the ledger have to say that a day is over before it is forgotten: by
+/// then somebody has set a clock right that was wrong.
+pub const SURE: Span = Span::from_seconds(3600);
 
 /// How long a gap between two [`Touch::Alive`] may be before it counts as deafness.
 pub const ALIVE_GAP: Span = Span::from_seconds(5);

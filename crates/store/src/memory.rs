@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use dayfly_domain::{Epoch, Name, TaskId};
 use dayfly_ledger::Hash;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Reading};
 use crate::{
     Answer, Append, AppendError, Committed, EntryRange, Facts, FactsQuery, Observed, OpenFilter,
     OpenTask, SearchKey, Store, StoredEntry, Touch, TreeHead, Unavailable, Use,
@@ -100,7 +100,7 @@ impl MemoryStore {
         if fault == Some(Fault::BeforeWrite) {
             return Err(AppendError::Unavailable(why()));
         }
-        let now = self.clock.now();
+        let now = Reading::of(self.clock.as_ref());
         let ledger = world
             .tenants
             .entry(tenant.clone())

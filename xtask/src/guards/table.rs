@@ -493,4 +493,22 @@ const SERVED: &[Guard] = &[
         target: SERVER_INSIDE,
         test: "http::admin::tests::people::a_member_reads_no_words_about_what_is_of_another",
     },
+    Guard {
+        promise: "P2",
+        what: "the new secret of nonces once the clock is set back",
+        file: "crates/server/src/app/replay.rs",
+        guard: "            drawn.wanted_until = drawn.wanted_until.max(drawn.latest + NONCE_AFTER);",
+        without: "",
+        target: ATTACKS,
+        test: "clocks::no_proof_is_accepted_twice_for_a_clock_that_goes_ahead_and_back",
+    },
+    Guard {
+        promise: "P7",
+        what: "the door that is closed while the last of what is held is recorded",
+        file: "crates/server/src/app/held/resume.rs",
+        guard: "        let _closed = self.shared.door.write().await;",
+        without: "",
+        target: SERVER_INSIDE,
+        test: "app::held::resume_tests::a_stall_is_left_although_ends_come_faster_than_they_are_recorded",
+    },
 ];

@@ -141,7 +141,7 @@ impl App {
                         .await;
                 }
             };
-            let now = self.now();
+            let now = self.now_for_ends();
             let mut append = Append {
                 now,
                 ..Append::default()
@@ -230,7 +230,7 @@ impl App {
                     break;
                 }
             };
-            let now = self.now();
+            let now = self.now_for_ends();
             let mut append = Append {
                 now,
                 ..Append::default()
@@ -304,7 +304,7 @@ impl App {
             store: Arc::clone(&self.store),
             tenant: tenant.name().clone(),
             what: what.clone(),
-            now: self.now(),
+            since: self.held.open_since(),
         }
     }
 

@@ -139,7 +139,7 @@ impl App {
         client: ClientId,
         block: bool,
     ) -> Result<WouldEnd, Refusal> {
-        let now = self.now();
+        let now = self.now_for_ends();
         let open = self.open_task(tenant, client.task)?;
         let held = Held {
             open: open.ok_or_else(|| ended("no open task by its id"))?,
@@ -199,7 +199,7 @@ impl App {
         check_issuer(tenant, what)?;
         let held = self.looking(tenant, what).held();
         let held = held.map_err(|why| unavailable(&why))?;
-        let now = self.now();
+        let now = self.now_for_ends();
         let (mut would, mut any) = (WouldEnd::default(), false);
         for held in &held {
             any |= self.would_cut(tenant, held, now, &mut would)?;

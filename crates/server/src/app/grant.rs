@@ -369,7 +369,9 @@ impl App {
             AppendError::SpentKey { .. } => Err(replayed()),
             AppendError::Stale(of) => Err(rights_removed(&of)),
             AppendError::TooLarge => Err(too_large(self.bounds.leaf_bytes)),
-            AppendError::Unavailable(why) | AppendError::Unknown(why) => Err(unavailable(&why)),
+            AppendError::Unfit(why) | AppendError::Unavailable(why) | AppendError::Unknown(why) => {
+                Err(unavailable(&why))
+            }
         }
     }
 
@@ -411,7 +413,8 @@ impl App {
         };
         let minted = mint(committed, task, sealer, &tenant.keyring())
             .ok_or_else(|| unavailable(&"the key that was to sign is gone"))?;
-        state.check_client(minted.issued.client, committed.at())?;
+        // By the clock, for an entry may be stamped ahead of it.
+        state.check_client(minted.issued.client, self.now())?;
         check_unblocked(&facts.blocks, &state, minted.issued.client)?;
         check_epochs(state.lost_by(minted.issued.client, &lost))?;
         let issued = minted.issued;

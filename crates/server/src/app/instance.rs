@@ -6,8 +6,6 @@ use std::sync::Arc;
 use dayfly_domain::{Name, Task, TaskId, Time};
 use dayfly_store::{EntryRange, FactsQuery, OpenFilter, OpenTask, SearchKey, Store, Unavailable};
 
-use super::sweep::LONGEST_OPEN;
-
 /// How many entries or tasks are looked at together.
 const PAGE: usize = 256;
 
@@ -51,7 +49,8 @@ pub(super) struct Looking {
     pub(super) store: Arc<dyn Store>,
     pub(super) tenant: Name,
     pub(super) what: InstanceOf,
-    pub(super) now: Time,
+    /// Since when what is open of it may be open.
+    pub(super) since: Time,
 }
 
 impl Looking {
@@ -90,8 +89,12 @@ impl Looking {
         }
     }
 
-    /// The clients of the instance in a task; none where it has none there.
+    /// The clients of the instance in a task; none where it has none there, or where all of the task
+    /// has ended by what is held.
     fn of(&self, open: OpenTask) -> Option<Held> {
+        if open.task.has_ended() {
+            return None;
+        }
         let clients = held_in(&open.task, self.what.issuer.as_ref(), &self.what.instance)?;
         Some(Held { open, clients })
     }
@@ -99,7 +102,6 @@ impl Looking {
     /// The tasks in which the instance came in lately enough for them to be open.
     fn tasks(&self) -> Result<BTreeSet<TaskId>, Unavailable> {
         let key = SearchKey::Instance(self.what.instance.clone());
-        let since = self.now - LONGEST_OPEN;
         let mut tasks = BTreeSet::new();
         let mut cursor = None;
         loop {
@@ -110,7 +112,7 @@ impl Looking {
                 let Some(leaf) = entries.first().and_then(|entry| read_leaf(&entry.leaf)) else {
                     continue;
                 };
-                if leaf.at < since {
+                if leaf.at < self.since {
                     return Ok(tasks);
                 }
                 tasks.extend(leaf.task);

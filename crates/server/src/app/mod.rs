@@ -66,7 +66,6 @@ use std::sync::Arc;
 use dayfly_domain::{Bounds, Name, Time};
 use dayfly_store::Store;
 use dayfly_store::clock::Clock;
-use dayfly_token::nonce::NonceKey;
 
 use crate::finding::Watched;
 use crate::restore::HandedOut;
@@ -130,8 +129,7 @@ pub struct App {
     clock: Arc<dyn Clock>,
     bounds: ServerBounds,
     tenants: BTreeMap<Name, Arc<Tenant>>,
-    nonces: NonceKey,
-    started: Time,
+    nonces: replay::Nonces,
     proofs_beyond: replay::Beyond,
     refusals: refuse::Refusals,
     sweeps: sweep::SweepState,
@@ -171,8 +169,7 @@ impl App {
         tenants: Vec<Tenant>,
         head_sinks: HeadSinks,
     ) -> Result<Self, crate::random::NoRandomness> {
-        let secret = zeroize::Zeroizing::new(crate::random::bytes::<32>()?);
-        let started = clock.now();
+        let nonces = replay::Nonces::drawn(clock.now())?;
         for tenant in &tenants {
             let watched = Watched::of(&tenant.loaded().declared);
             store.tally().watch(tenant.name(), watched);
@@ -186,8 +183,7 @@ impl App {
                 .into_iter()
                 .map(|tenant| (tenant.name().clone(), Arc::new(tenant)))
                 .collect(),
-            nonces: NonceKey::of(&secret),
-            started,
+            nonces,
             proofs_beyond: replay::Beyond::default(),
             refusals: refuse::Refusals::default(),
             sweeps: sweep::SweepState::default(),
@@ -260,6 +256,14 @@ impl App {
         self.clock.now()
     }
 
+    /// The time by which an end by hand is decided: the earlier one after a jump that has not settled.
+    /// By a clock that is ahead everything may be over already, and would be open again once it is
+    /// right.
+    fn now_for_ends(&self) -> Time {
+        let now = self.now();
+        self.held.jump().map_or(now, |jump| now.min(jump.before))
+    }
+
     /// The bounds in force.
     #[must_use]
     pub const fn bounds(&self) -> &ServerBounds {
@@ -269,6 +273,6 @@ impl App {
     /// The nonce that DPoP proofs may carry now (RFC 9449, section 8).
     #[must_use]
     pub fn nonce(&self) -> String {
-        self.nonces.current(self.now().seconds())
+        self.nonces.current(self.now())
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use dayfly_domain::{Name, Span, Time};
 
 use super::App;
+use super::held::JUMP;
 
 /// How often the store is asked to commit.
 const EVERY: Span = Span::from_seconds(1);
@@ -55,7 +56,26 @@ impl App {
     pub fn warnings(&self) -> Vec<String> {
         let low = self.space.low().into_iter();
         let outages = self.outages.told();
-        low.chain(self.pod_warnings()).chain(outages).collect()
+        low.chain(self.ahead())
+            .chain(self.pod_warnings())
+            .chain(outages)
+            .collect()
+    }
+
+    /// Which ledgers have an entry by a clock that was ahead. It stops nothing, but somebody should
+    /// know why entries bear a time that has not come.
+    fn ahead(&self) -> impl Iterator<Item = String> {
+        let now = self.now();
+        self.tenants().filter_map(move |tenant| {
+            let last = self.store.head(tenant.name()).ok()?.at;
+            (last > now + JUMP).then(|| {
+                format!(
+                    "the last entry of {} is of {last}, ahead of the clock, which says {now}: \
+                     entries bear that time until then",
+                    tenant.name()
+                )
+            })
+        })
     }
 
     /// Has the writer commit an append that holds nothing, about once a second, and where it cannot,

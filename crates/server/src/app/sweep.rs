@@ -30,6 +30,8 @@ pub(super) struct SweepState {
     last_head_minute: AtomicU64,
     /// When the server last said that it is there to hear, in milliseconds.
     alive: AtomicU64,
+    /// Whether there was a round.
+    begun: AtomicBool,
     /// Whether a jump of the clock was told of that has not settled.
     jumped: AtomicBool,
     /// Held while it says so, so that nobody judges silence by half of it.
@@ -51,7 +53,8 @@ impl App {
             let last = Time::from_millis(alive.load(Ordering::SeqCst));
             now.since(last) > ALIVE_GAP
         };
-        if !paused(&self.sweeps.alive) {
+        // While the clock has not settled nobody is silent, and nothing is said by it.
+        if !paused(&self.sweeps.alive) || self.held.is_settling() {
             return;
         }
         let _one_says_it = self
@@ -60,19 +63,24 @@ impl App {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if paused(&self.sweeps.alive) {
-            if self.held.jump().is_some() {
-                self.give_grace(now);
-            }
             self.say_alive(now);
         }
     }
 
     /// Gives every open task one full grace from now on: whatever was heard of it, its silence
-    /// begins now. Deadlines stay.
+    /// begins now. Deadlines stay. What was heard by a clock that was ahead was heard now.
     fn give_grace(&self, now: Time) {
+        self.set_back(now);
         for tenant in self.tenants() {
             let (from, to) = (now - LONGEST_OPEN, now);
             self.store.touch(tenant.name(), Touch::Deaf { from, to });
+        }
+        self.sweeps.alive.store(now.millis(), Ordering::SeqCst);
+    }
+
+    fn set_back(&self, now: Time) {
+        for tenant in self.tenants() {
+            self.store.touch(tenant.name(), Touch::Clock { at: now });
         }
     }
 
@@ -86,10 +94,10 @@ impl App {
         if !self.sweeps.jumped.swap(true, Ordering::SeqCst) {
             tracing::error!(%jump, "the clock jumped: nothing is granted and no end comes due until it is steady");
         }
-        self.give_grace(now);
         if !self.held.has_settled() {
             return false;
         }
+        self.give_grace(now);
         tracing::warn!(%jump, "the clock is steady again: every open task has one full grace");
         self.sweeps.jumped.store(false, Ordering::SeqCst);
         self.held.forget_jump();
@@ -100,7 +108,9 @@ impl App {
         for tenant in self.tenants() {
             self.store.touch(tenant.name(), Touch::Alive { at: now });
         }
-        self.sweeps.alive.fetch_max(now.millis(), Ordering::SeqCst);
+        if !self.held.is_settling() {
+            self.sweeps.alive.fetch_max(now.millis(), Ordering::SeqCst);
+        }
     }
 
     /// Until when ends by heartbeat wait because too many tasks fell silent at once.
@@ -120,6 +130,10 @@ impl App {
     /// out heads. Gives the number of tasks ended.
     pub async fn sweep(self: &Arc<Self>) -> u64 {
         let now = self.now();
+        if !self.sweeps.begun.swap(true, Ordering::SeqCst) {
+            // The clock may have been ahead until this start.
+            self.set_back(now);
+        }
         let steady = self.clock_is_steady(now);
         self.say_alive(now);
         self.forget_proofs(now);

@@ -35,6 +35,16 @@ pub enum Heard {
     },
 }
 
+impl Heard {
+    /// Whether what ended by it outlives this process.
+    pub(super) const fn is_durable(&self) -> bool {
+        match self {
+            Self::Ignored | Self::Nothing => true,
+            Self::Ended { recorded, .. } => *recorded,
+        }
+    }
+}
+
 impl App {
     /// Ends what a platform says is over, and has nothing of it start any more. Said again it does
     /// nothing, and the order in which things are said does not matter.

@@ -163,6 +163,7 @@ const fn outcome(why: &AppendError) -> &'static str {
         AppendError::Claimed { .. } => "claimed",
         AppendError::SpentKey { .. } => "spent",
         AppendError::TooLarge => "too_large",
+        AppendError::Unfit(_) => "unfit",
         AppendError::Unavailable(_) => "unavailable",
         AppendError::Unknown(_) => "unknown",
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use dayfly_domain::{BlockOn, ClientId, Name, Span};
 use dayfly_server::app::{Actor, Blocking, Contained, InstanceOf, Stop};
 use dayfly_store::Fault;
+use dayfly_store::clock::Clock as _;
 use serde_json::{Value, json};
 
 use super::decisions::{artifact, asks, subject};
@@ -495,6 +496,60 @@ async fn ends_by_hand_are_taken_in_a_stall() {
     assert_eq!(again.ask_matrix(7, 1).await.2.rule(), "blocked");
     // Nothing was blocked of the workload: the next run starts.
     again.job(9).await;
+}
+
+/// One task of an instance has ended in the stall: the end of the instance ends the others.
+#[tokio::test]
+async fn an_instance_ends_in_a_stall_in_which_one_of_its_tasks_has_ended() {
+    let (world, store) = World::in_memory_declared(&declared()).await;
+    let mut jobs = Vec::new();
+    for workload in ["release", "deploy"] {
+        let more = [("resource", ARTIFACTS), ("client_id", workload)];
+        jobs.push(world.job_of(1, 5, &more).await);
+    }
+    let other = world
+        .job_of(1, 6, &[("resource", ARTIFACTS), ("client_id", "deploy")])
+        .await;
+    world.app.sweep().await;
+    store.fail([Fault::BeforeWrite; 5000]);
+    let tenant = world.tenant();
+    let ended = world.end_task(&jobs[0], "completed").await;
+    assert_eq!(ended.status, 200, "{}", ended.text);
+    let what = any("repository_id=1,run_id=5,run_attempt=1,check_run_id=5".to_owned());
+    let would = world.app.instance_would_end(&tenant, &what, true).unwrap();
+    assert_eq!((would.open, would.clients), (1, 1), "what is left of it");
+    let ended = world
+        .app
+        .end_instance(&tenant, &what, true, &BY, "leaked")
+        .await
+        .unwrap();
+    assert!(ended.recorded && ended.clients.len() == 1, "{ended:?}");
+    assert!(!world.is_active(&jobs[1].token).await);
+    assert!(world.is_active(&other.token).await);
+    store.heal();
+    world.wait(5);
+    world.app.sweep().await;
+    assert_eq!(world.app.unready(), Vec::<String>::new());
+    for job in &jobs {
+        assert!(!world.is_open(&job.task), "{}", job.task);
+    }
+}
+
+/// A clock that is ahead of all that is open hides nothing of it.
+#[tokio::test]
+async fn an_instance_is_found_by_a_clock_that_is_ahead() {
+    let world = World::new().await;
+    let job = world.matrix(7, 1).await;
+    world.app.sweep().await;
+    let ahead = world.clock.now() + Span::from_seconds(26 * 3600);
+    world.clock.jump(ahead);
+    let found = world
+        .app
+        .end_instance(&world.tenant(), &any(instance(7, 1)), false, &BY, "leaked")
+        .await
+        .unwrap();
+    assert_eq!(found.clients.len(), 1, "{found:?}");
+    assert!(!world.is_active(&job.token).await);
 }
 
 /// Where nothing can be read either, the block of an instance is taken, and ends what is open of it.

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dayfly_server::telemetry::Metrics;
+use dayfly_store::clock::Clock as _;
 use dayfly_store::{EntryRange, Fault, Store};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -565,6 +566,77 @@ async fn a_pod_that_is_gone_while_the_ledger_stalls_is_obeyed_and_recorded_later
     }
     cluster.restore("one");
     assert_eq!(world.pod("14ee3fa4", "one").await.rule(), "already_ended");
+}
+
+/// What nothing keeps is lost with the process: the pod is asked about until the ledger has it.
+#[tokio::test]
+async fn a_pod_whose_end_nothing_keeps_is_asked_about_until_it_is_recorded() {
+    let (cluster, url) = Cluster::start().await;
+    let (first, store) = World::in_memory_declared(&declared(&url)).await;
+    let world = first.restarted_without_journal().await;
+    let job = world.pod_job("14ee3fa4", "one").await;
+    world.wait(30);
+    store.fail([Fault::BeforeWrite; 5000]);
+    cluster.delete("one");
+    assert_eq!(world.gone().await, 1);
+    assert!(!world.is_active(&job.token).await);
+    cluster.asked();
+    world.wait(30);
+    world.review().await;
+    assert!(cluster.heard() > 0, "its token is kept");
+    store.heal();
+    world.wait(5);
+    world.app.sweep().await;
+    assert_eq!(world.ended_by(&job.task), "upstream");
+    world.wait(30);
+    world.review().await;
+    cluster.asked();
+    world.wait(30);
+    world.review().await;
+    assert_eq!(cluster.heard(), 0);
+}
+
+/// Whoever asks when the clock goes ahead finds every token expired and every turn come.
+#[tokio::test]
+async fn a_clock_that_goes_ahead_while_pods_are_asked_about_drops_no_token() {
+    let (world, cluster) = world().await;
+    let mut jobs = Vec::new();
+    for pod in ["one", "two", "three", "four", "five", "six"] {
+        jobs.push(world.pod_job("14ee3fa4", pod).await);
+    }
+    world.app.sweep().await;
+    world.wait(30);
+    world.app.sweep().await;
+    let gate = Arc::new(Semaphore::new(0));
+    cluster.asked();
+    cluster.waits_for(&gate);
+    let asking = world.app.review_pods();
+    while cluster.heard() < 4 {
+        tokio::task::yield_now().await;
+    }
+    let before = world.clock.now();
+    world
+        .clock
+        .jump(before + dayfly_domain::Span::from_seconds(7200));
+    gate.add_permits(1000);
+    for one in asking {
+        one.await.unwrap();
+    }
+    world
+        .clock
+        .jump(before + dayfly_domain::Span::from_seconds(1));
+    for _ in 0..8 {
+        world.wait(2);
+        world.app.sweep().await;
+    }
+    cluster.delete("six");
+    cluster.delete("one");
+    cluster.asked();
+    assert_eq!(world.gone().await, 2);
+    for job in [&jobs[0], &jobs[5]] {
+        assert!(!world.is_open(&job.task));
+    }
+    assert!(world.is_open(&jobs[1].task));
 }
 
 /// A few questions at a time and none twice, however many rounds begin meanwhile.

@@ -14,10 +14,11 @@ use dayfly_ledger::{
 use serde_json::value::to_raw_value;
 
 use super::touched::Touched;
+use crate::clock::Reading;
 use crate::keys::{issuer_of, keys_of};
 use crate::{
     Annex, Append, AppendError, Change, ClaimWrite, CloseWrite, Committed, ERASED, Note,
-    OneTimeKey, OpenTask, PersonOver, PersonWrite, RunAsked, SearchKey, Spend, StoredEntry,
+    OneTimeKey, OpenTask, PersonOver, PersonWrite, RunAsked, SURE, SearchKey, Spend, StoredEntry,
     TreeHead, Unavailable,
 };
 
@@ -38,6 +39,10 @@ pub(super) struct Ledger {
     pub(super) spent: BTreeMap<(Time, Digest), (Time, Spent)>,
     epochs: BTreeMap<EpochOf, u64>,
     people: BTreeMap<Digest, PersonWrite>,
+    /// The first day of which nothing is forgotten.
+    forgotten: u64,
+    /// The day up to which all was over when it was looked at last, and since when.
+    over: Option<(u64, Span)>,
     pub(super) revision: u64,
     pub(super) blocks: Blocks,
     documents: BTreeMap<String, Vec<u8>>,
@@ -96,6 +101,8 @@ impl Ledger {
             spent: BTreeMap::new(),
             epochs: BTreeMap::new(),
             people: BTreeMap::new(),
+            forgotten: 0,
+            over: None,
             revision: 0,
             blocks: Blocks::default(),
             documents: BTreeMap::new(),
@@ -132,7 +139,7 @@ impl Ledger {
         for claim in &append.claims {
             self.check_claim(claim, &append)?;
         }
-        self.check_spends(&append.spends, at)?;
+        self.check_spends(&append.spends)?;
         if append
             .moves
             .iter()
@@ -148,7 +155,7 @@ impl Ledger {
         }
         self.check_drop(&append)?;
         if let Some((workload, limits)) = &append.limits {
-            self.check_limits(workload, *limits, at)?;
+            self.check_limits(workload, *limits, append.now)?;
         }
         let mut sealed = Vec::new();
         for change in &append.changes {
@@ -260,12 +267,12 @@ impl Ledger {
         Ok(())
     }
 
-    pub(super) fn check_spends(&self, spends: &[Spend], at: Time) -> Result<(), AppendError> {
+    pub(super) fn check_spends(&self, spends: &[Spend]) -> Result<(), AppendError> {
         let mut own: BTreeMap<(Time, Digest), Spent> = BTreeMap::new();
         for (which, spend) in spends.iter().enumerate() {
             let key = (spend.key.at, spend.key.digest);
-            if spend.key.until.millis() / DAY_MILLIS < at.millis() / DAY_MILLIS {
-                return Err(unfit(&"a one-time key is past its keep"));
+            if day(spend.key.until) < self.forgotten {
+                return Err(unfit(&"a one-time key is of a day that is forgotten"));
             }
             if let Some(by) = self.spent(&spend.key).or_else(|| own.get(&key).copied()) {
                 return Err(AppendError::SpentKey { which, by });
@@ -275,11 +282,11 @@ impl Ledger {
         Ok(())
     }
 
-    fn check_limits(&self, workload: &Name, limits: Limits, at: Time) -> Result<(), AppendError> {
+    fn check_limits(&self, workload: &Name, limits: Limits, now: Time) -> Result<(), AppendError> {
         let Counts {
             open,
             starts_last_hour,
-        } = self.counts(workload, at);
+        } = self.counts(workload, now);
         let full = limits.open.is_some_and(|most| open >= most)
             || limits
                 .starts_per_hour
@@ -378,7 +385,7 @@ impl Ledger {
             self.push(entry, at);
         }
         for change in &append.changes {
-            self.record_change(change, at);
+            self.record_change(change, append.now);
         }
         for spend in &append.spends {
             self.spent.insert(
@@ -471,10 +478,10 @@ impl Ledger {
         self.at = at;
     }
 
-    fn record_change(&mut self, change: &Change, at: Time) {
+    fn record_change(&mut self, change: &Change, now: Time) {
         let task = &change.next;
         if change.expected_version == 0 {
-            self.starts.push((task.workload.clone(), at));
+            self.starts.push((task.workload.clone(), now));
         }
         if task.hears_from_start() && !task.has_ended() {
             self.touched.seen.entry(task.id).or_insert(task.opened);
@@ -509,13 +516,27 @@ impl Ledger {
         }
     }
 
-    /// Drops what is past its keep.
-    pub(super) fn forget_passed(&mut self, now: Time) {
-        let passed = now.min(self.at);
-        self.claims.retain(|held| held.until > passed);
-        self.closed.retain(|held| held.until > passed);
-        self.people.retain(|_, held| held.until > passed);
-        self.spent.retain(|_, (until, _)| *until > passed);
+    /// Drops what is kept until a day that has been over for long enough.
+    pub(super) fn forget_passed(&mut self, now: Reading) {
+        let passed = day(now.wall.min(self.at));
+        if passed <= self.forgotten {
+            self.over = None;
+            return;
+        }
+        let (over, since) = match self.over {
+            Some((over, since)) if over <= passed => (over, since),
+            Some(_) | None => (passed, now.monotonic),
+        };
+        self.over = Some((over, since));
+        if now.monotonic < since + SURE {
+            return;
+        }
+        self.claims.retain(|held| day(held.until) >= over);
+        self.closed.retain(|held| day(held.until) >= over);
+        self.people.retain(|_, held| day(held.until) >= over);
+        self.spent.retain(|_, (until, _)| day(*until) >= over);
+        self.forgotten = over;
+        self.over = Some((passed, now.monotonic));
     }
 
     /// The entries of a task, in their order.
@@ -587,7 +608,9 @@ impl Ledger {
             .values()
             .filter(|open| open.task.workload == *workload)
             .count();
-        let started = |(of, at): &&(Name, Time)| of == workload && *at + hour > now;
+        let minute = Span::from_seconds(60);
+        let started =
+            |(of, at): &&(Name, Time)| of == workload && *at + hour > now && *at < now + minute;
         Counts {
             open: open as u64,
             starts_last_hour: self.starts.iter().filter(started).count() as u64,
@@ -648,10 +671,11 @@ impl Ledger {
     }
 }
 
+const fn day(time: Time) -> u64 {
+    time.millis() / DAY_MILLIS
+}
+
 /// An append that no ledger can hold: a fault of the caller's.
 fn unfit(error: &impl ToString) -> AppendError {
-    AppendError::Unavailable(Unavailable(format!(
-        "the append cannot be written: {}",
-        error.to_string()
-    )))
+    AppendError::Unfit(Unavailable(error.to_string()))
 }

@@ -34,6 +34,7 @@ impl Ledger {
             }
             Touch::Deaf { from, to } => self.touched.deafen(from, to),
             Touch::Alive { at } => self.touched.mark(at),
+            Touch::Clock { at } => self.touched.set_back(at),
         }
     }
 
@@ -65,6 +66,18 @@ impl Touched {
             self.deafen(last, at);
         }
         self.alive = self.alive.max(Some(at));
+    }
+
+    /// Has nothing be heard or marked later than this.
+    fn set_back(&mut self, at: Time) {
+        for seen in self.seen.values_mut() {
+            *seen = at.min(*seen);
+        }
+        self.alive = self.alive.map(|alive| alive.min(at));
+        for (_, until) in &mut self.deaf {
+            *until = at.min(*until);
+        }
+        self.deaf.retain(|(since, until)| since < until);
     }
 
     /// Counts a span as deaf, but for what of it is counted already.

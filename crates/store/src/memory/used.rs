@@ -28,12 +28,12 @@ impl Ledger {
         used: &Use,
         together: &mut Together,
     ) -> Result<Observed, AppendError> {
-        let at = self.at.max(used.now);
         let Some(open) = self.open_task(used.client.task) else {
             return Ok(Observed::Ended(self.cause_of(used.client.task)));
         };
-        let over = open.task.lapsed(at, open.heard);
-        if let Some(cause) = over.or_else(|| client_over(&open.task, used.client.number, at)) {
+        let over = open.task.lapsed(used.now, open.heard);
+        if let Some(cause) = over.or_else(|| client_over(&open.task, used.client.number, used.now))
+        {
             return Ok(Observed::Ended(cause));
         }
         let relied = open.stale_for(used.client.number).cloned();
@@ -50,11 +50,12 @@ impl Ledger {
         if let Some(on) = ons.find(|on| self.blocks.stands(on)) {
             return Ok(Observed::Blocked(on.clone()));
         }
+        let at = self.at.max(used.now);
         let sealed = self.seal_note(&used.note, at)?;
         if let Some(spend) = &used.spend {
             let key = (spend.key.at, spend.key.digest);
             if !together.contains(&key) {
-                match self.check_spends(std::slice::from_ref(spend), at) {
+                match self.check_spends(std::slice::from_ref(spend)) {
                     Ok(()) => {}
                     Err(AppendError::SpentKey { by, .. }) => return Ok(Observed::Spent(by)),
                     Err(error) => return Err(error),

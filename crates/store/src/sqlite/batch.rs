@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use dayfly_domain::{Name, TaskId, Time};
+use dayfly_domain::{Name, Span, TaskId, Time};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
@@ -18,7 +18,8 @@ use super::tally::minute;
 use super::touch::Touched;
 use super::value::{int, millis};
 use super::view::{Published, TenantView, View, lock};
-use crate::{AppendError, Committed, Observed, Unavailable};
+use crate::clock::Reading;
+use crate::{AppendError, Committed, Observed, SURE, Unavailable};
 
 /// What a caller asks of the writer, and where it waits for the answer.
 #[derive(Debug)]
@@ -143,7 +144,7 @@ impl<'w> Batch<'w> {
     }
 
     /// Writes what stands once a batch: touches, heads, what is over. The rest is the commit.
-    pub(super) fn finish(mut self, touched: &Touched, now: Time) -> rusqlite::Result<Outcome> {
+    pub(super) fn finish(mut self, touched: &Touched, now: Reading) -> rusqlite::Result<Outcome> {
         for (tenant, issuer, series, until) in touched.claims() {
             self.keep_claims(tenant, issuer, series, until)?;
         }
@@ -289,22 +290,41 @@ impl<'w> Batch<'w> {
         }
     }
 
-    /// Drops the tables of days that have passed by the clock and by the ledger, so that a clock
-    /// gone wrong forgets nothing before an entry was made by it.
-    fn forget(&mut self, view: &View, now: Time) -> rusqlite::Result<()> {
+    /// Drops the tables of days that have passed by the clock and by the ledger, and have been for
+    /// long enough: so that a clock gone wrong forgets nothing before an entry was made by it, nor
+    /// where it is set right again.
+    fn forget(&mut self, view: &View, now: Reading) -> rusqlite::Result<()> {
         let before = view.tenants.iter().map(|tenant| tenant.at);
         let last = before
             .chain(self.drafts.values().map(|draft| draft.at))
             .max();
-        let passed = now.min(last.unwrap_or_default());
-        if self.partitions.has_passed(day(passed)) {
-            Arc::make_mut(&mut self.partitions).drop_before(self.db, day(passed))?;
+        let passed = now.wall.min(last.unwrap_or_default());
+        if let Some(day) = self.sure(day(passed), now.monotonic) {
+            Arc::make_mut(&mut self.partitions).drop_before(self.db, day)?;
         }
         if minute(passed) > self.keep.starts_forgotten {
             self.keep.starts_forgotten = minute(passed);
             forget_starts(self.db, passed)?;
         }
         Ok(())
+    }
+
+    /// The day up to which it is sure by now that all is over; none where nothing new is.
+    fn sure(&mut self, passed: u64, monotonic: Span) -> Option<u64> {
+        if passed <= self.partitions.forgotten {
+            self.keep.over = None;
+            return None;
+        }
+        let known = self.keep.over.filter(|(day, _)| *day <= passed);
+        let (day, since) = known.unwrap_or((passed, monotonic));
+        let is_sure = monotonic >= since + SURE;
+        // What lies beyond that day waits for a time of its own.
+        self.keep.over = Some(if is_sure {
+            (passed, monotonic)
+        } else {
+            (day, since)
+        });
+        is_sure.then_some(day)
     }
 }
 

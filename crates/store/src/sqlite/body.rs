@@ -119,6 +119,5 @@ fn hash_of(annex: &Annex) -> Hash {
 
 /// An append that no ledger can hold: a fault of the caller's.
 pub(super) fn unfit(error: &impl ToString) -> AppendError {
-    let why = error.to_string();
-    AppendError::Unavailable(Unavailable(format!("the append cannot be written: {why}")))
+    AppendError::Unfit(Unavailable(error.to_string()))
 }

@@ -60,6 +60,22 @@ impl Hearing {
         self.changes += 1;
     }
 
+    /// Has nothing be marked later than this; true when something was.
+    pub(super) fn set_back(&mut self, at: Time) -> bool {
+        let later = |time: Time| time > at;
+        let ahead =
+            self.alive.is_some_and(later) || self.deaf.iter().any(|(_, until)| later(*until));
+        if ahead {
+            self.alive = self.alive.map(|alive| alive.min(at));
+            self.deaf.retain(|(since, _)| *since < at);
+            for (_, until) in &mut self.deaf {
+                *until = at.min(*until);
+            }
+            self.changes += 1;
+        }
+        ahead
+    }
+
     /// How much of the time since then was deaf.
     pub(super) fn deaf_since(&self, seen: Time) -> Span {
         self.deaf.iter().fold(Span::ZERO, |sum, (since, until)| {

@@ -16,7 +16,7 @@ use super::partition::{Partitions, claim_day, day};
 use super::tally::admits;
 use super::value::{entry_id, int, task, uint};
 use super::view::{Held, TenantView, View};
-use crate::{Append, AppendError, Change, ClaimWrite, ERASED};
+use crate::{Append, AppendError, Change, ClaimWrite, ERASED, OneTimeKey};
 
 /// Why an append is not written.
 pub(super) enum Failure {
@@ -101,13 +101,8 @@ impl Place<'_> {
         for claim in &append.claims {
             claims.push(self.check_claim(claim, append, at)?);
         }
-        // Whether such a key was spent may be forgotten by now.
-        if append
-            .spends
-            .iter()
-            .any(|spend| day(spend.key.until) < day(at))
-        {
-            return Err(unfit(&"a one-time key is past its keep").into());
+        for spend in &append.spends {
+            self.check_kept(&spend.key)?;
         }
         if append
             .moves
@@ -123,7 +118,7 @@ impl Place<'_> {
             );
         }
         if let Some((workload, limits)) = &append.limits
-            && !admits(*limits, self.draft.counts(workload, self.view, at))
+            && !admits(*limits, self.draft.counts(workload, self.view, append.now))
         {
             return Err(AppendError::Conflict.into());
         }
@@ -142,6 +137,14 @@ impl Place<'_> {
             claims,
             dropped,
         })
+    }
+
+    /// Whether a one-time key was spent is not known once its day is forgotten.
+    pub(super) fn check_kept(&self, key: &OneTimeKey) -> Result<(), AppendError> {
+        if day(key.until) < self.partitions.forgotten {
+            return Err(unfit(&"a one-time key is of a day that is forgotten"));
+        }
+        Ok(())
     }
 
     fn check_versions(&self, changes: &[Change]) -> Result<Vec<Option<Arc<Held>>>, Failure> {

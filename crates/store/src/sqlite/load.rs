@@ -28,6 +28,9 @@ pub(super) struct Keep {
     pub(super) next_row: i64,
     /// The minute up to which starts that count no longer are forgotten.
     pub(super) starts_forgotten: u64,
+    /// The day up to which all was over when it was looked at last, and since when, by the monotonic
+    /// clock.
+    pub(super) over: Option<(u64, Span)>,
     /// How often a client did what is counted.
     pub(super) counters: Counters,
     /// Prints of the claims and spent keys that the batch under way has written.
@@ -66,6 +69,7 @@ pub(super) fn load(db: &Connection) -> Result<(View, Keep), OpenError> {
             next_row,
             counters,
             starts_forgotten: 0,
+            over: None,
             prints: Vec::new(),
             bundles: PathBuf::new(),
         },

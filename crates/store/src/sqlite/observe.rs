@@ -9,11 +9,10 @@ use rusqlite::OptionalExtension;
 use serde::Deserialize;
 
 use super::batch::Batch;
-use super::body::{ReadyUse, unfit};
+use super::body::ReadyUse;
 use super::draft::{Draft, DraftedPeople};
 use super::entries::{COLUMNS, Entries, bundle_error};
 use super::judge::{Failure, Place, Sealed};
-use super::partition::day;
 use super::record::Desk;
 use super::value::{entry_id, int};
 use super::view::{Held, lock};
@@ -94,11 +93,10 @@ impl Bench<'_> {
     /// The entry to record and its time, or why there is none. What it counts and spends is left.
     fn judge(&mut self, ready: &ReadyUse) -> Result<Result<(Sealed, Time), Observed>, Failure> {
         let used = &ready.used;
-        let at = self.place.draft.at.max(used.now);
         let Some(held) = self.place.draft.task(used.client.task, self.place.view) else {
             return Ok(Err(Observed::Ended(self.cause_of(used.client.task)?)));
         };
-        if let Some(cause) = self.over(&held, used, at)? {
+        if let Some(cause) = self.over(&held, used)? {
             return Ok(Err(Observed::Ended(cause)));
         }
         let (draft, view) = (self.place.draft, self.place.view);
@@ -121,19 +119,15 @@ impl Bench<'_> {
         if let Some(on) = ons.find(|on| draft.blocks.stands(on)) {
             return Ok(Err(Observed::Blocked(on.clone())));
         }
-        // Whether such a key was spent may be forgotten by now.
-        if used
-            .spend
-            .as_ref()
-            .is_some_and(|spend| day(spend.key.until) < day(at))
-        {
-            return Err(unfit(&"a one-time key is past its keep").into());
+        if let Some(spend) = &used.spend {
+            self.place.check_kept(&spend.key)?;
         }
+        let at = draft.at.max(used.now);
         Ok(Ok((self.place.seal_note(&ready.body, at)?, at)))
     }
 
     /// Why the client is over although its task is still listed as open.
-    fn over(&mut self, held: &Held, used: &Use, at: Time) -> Result<Option<Cause>, Failure> {
+    fn over(&mut self, held: &Held, used: &Use) -> Result<Option<Cause>, Failure> {
         let task = match self.tasks.entry(used.client.task) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(slot) => slot.insert(held.decode().map_err(AppendError::Unavailable)?),
@@ -143,8 +137,8 @@ impl Bench<'_> {
             .view
             .map_or_else(Default::default, |view| held.heard(&lock(&view.hearing)));
         Ok(task
-            .lapsed(at, heard)
-            .or_else(|| client_over(task, used.client.number, at)))
+            .lapsed(used.now, heard)
+            .or_else(|| client_over(task, used.client.number, used.now)))
     }
 
     /// Why a task that is not open ended, by its last entry. One that the ledger does not know was

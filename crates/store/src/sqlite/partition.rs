@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use dayfly_domain::Time;
 use rusqlite::Connection;
 
+use super::value::{int, uint};
+
 const DAY_MILLIS: u64 = 86_400_000;
 
 /// A claim kept for more days than this lies in a table whose day is a multiple of it, so that
@@ -19,6 +21,8 @@ pub(super) struct Partitions {
     closed: BTreeSet<u64>,
     people: BTreeSet<u64>,
     spent: BTreeSet<u64>,
+    /// The first day of which nothing was dropped.
+    pub(super) forgotten: u64,
     /// The statement that finds a series' claims; none while there is no table to look through.
     pub(super) series: Option<String>,
     /// The same, of those claims only that a new claim could collide with.
@@ -71,6 +75,9 @@ impl Partitions {
                 found.people.insert(day);
             } else if let Some(day) = name.strip_prefix("spent_").and_then(|day| day.parse().ok()) {
                 found.spent.insert(day);
+            } else if name == "forgotten" {
+                let day = db.query_row("SELECT day FROM forgotten", [], |row| row.get(0));
+                found.forgotten = uint(day?);
             }
         }
         found.write_lookups();
@@ -160,16 +167,6 @@ impl Partitions {
         self.spent.iter().copied()
     }
 
-    /// Whether a table is over on this day.
-    pub(super) fn has_passed(&self, day: u64) -> bool {
-        let passed = |days: &BTreeSet<u64>| days.first().is_some_and(|first| *first < day);
-        passed(&self.claims)
-            || passed(&self.ended)
-            || passed(&self.closed)
-            || passed(&self.people)
-            || passed(&self.spent)
-    }
-
     /// Makes the table for claims of that day.
     pub(super) fn add_claims(&mut self, db: &Connection, day: u64) -> rusqlite::Result<()> {
         db.execute_batch(&format!(
@@ -234,7 +231,7 @@ impl Partitions {
         Ok(())
     }
 
-    /// Drops the tables of the days before this one.
+    /// Drops the tables of the days before this one, and remembers that it did.
     pub(super) fn drop_before(&mut self, db: &Connection, day: u64) -> rusqlite::Result<()> {
         for passed in self.claims.range(..day) {
             db.execute_batch(&format!("DROP TABLE claims_{passed}"))?;
@@ -256,6 +253,8 @@ impl Partitions {
         self.closed = self.closed.split_off(&day);
         self.people = self.people.split_off(&day);
         self.spent = self.spent.split_off(&day);
+        db.execute("UPDATE forgotten SET day = ?1", [int(day)])?;
+        self.forgotten = day;
         self.write_lookups();
         Ok(())
     }

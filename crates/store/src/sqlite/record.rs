@@ -52,7 +52,7 @@ impl Desk<'_> {
                     hash: *hash,
                     snapshot,
                 };
-                self.write_state(&change.next, held, last)?;
+                self.write_state(&change.next, held, (last, append.now))?;
             }
         }
         for (note, sealed) in append.notes.iter().zip(&judged.notes) {
@@ -88,11 +88,10 @@ impl Desk<'_> {
         &mut self,
         task: &Task,
         held: Option<Arc<Held>>,
-        last: Recorded,
+        (last, now): (Recorded, Time),
     ) -> rusqlite::Result<()> {
         if held.is_none() {
-            let at = self.draft.at;
-            self.draft.tally(&task.workload, self.view).start(at);
+            self.draft.tally(&task.workload, self.view).start(now);
         }
         match (held, &task.state) {
             (None, TaskState::Open | TaskState::Pending(_)) => self.insert_task(task, last),

@@ -57,9 +57,15 @@ CREATE TABLE deaf (tenant INTEGER NOT NULL, since INTEGER NOT NULL, until INTEGE
 /// read and must not meet in the middle of its work ([`super::snapshot`]).
 const VERSION_2: &str = "";
 
-/// Tables of ends come beside those of claims as tasks end ([`super::partition`]). A program of
+/// The first day of which nothing was dropped. What a database of before has dropped it did not
+/// write down; it was nothing beyond its last entry.
+///
+/// Tables of ends come beside those of claims as tasks end ([`super::partition`]): a program of
 /// before would take a claim whose end stands there for an open one.
-const VERSION_3: &str = "";
+const VERSION_3: &str = "
+CREATE TABLE forgotten (one INTEGER PRIMARY KEY CHECK (one = 1), day INTEGER NOT NULL) STRICT;
+INSERT INTO forgotten SELECT 1, coalesce(max(at), 0) / 86400000 FROM tenants;
+";
 
 /// How hard a commit is pressed onto the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

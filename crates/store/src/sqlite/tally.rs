@@ -52,7 +52,13 @@ impl Tally {
     pub(super) fn counts(&self, now: Time) -> Counts {
         Counts {
             open: self.open,
-            starts_last_hour: self.starts.range(first_minute(now)..).map(|(_, n)| n).sum(),
+            // What started by a clock that was ahead did not start within the last hour. The next
+            // minute counts: who comes first may have a later now.
+            starts_last_hour: self
+                .starts
+                .range(first_minute(now)..=minute(now) + 1)
+                .map(|(_, n)| n)
+                .sum(),
         }
     }
 

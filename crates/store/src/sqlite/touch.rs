@@ -47,6 +47,29 @@ impl Touched {
                 self.hear(published, tenant, |hearing| hearing.deafen(from, to));
             }
             Touch::Alive { at } => self.hear(published, tenant, |hearing| hearing.mark(at)),
+            Touch::Clock { at } => self.set_back(published, tenant, at),
+        }
+    }
+
+    /// Has nothing be heard later than this.
+    fn set_back(&mut self, published: &Published, tenant: &Name, at: Time) {
+        let view = published.read();
+        let Some((_, known)) = view.tenant(tenant) else {
+            return;
+        };
+        let mut hearing = lock(&known.hearing);
+        let mut due = lock(&known.due);
+        let all = hearing.set_back(at);
+        self.alive |= all;
+        for (task, held) in &known.open {
+            let one = held.set_back(at);
+            if one {
+                self.beat(tenant, *task);
+            }
+            // It is due earlier than it was.
+            if all || one {
+                due.list(*task, held, &hearing);
+            }
         }
     }
 

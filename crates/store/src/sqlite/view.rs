@@ -249,6 +249,13 @@ impl Held {
         self.seen.fetch_max(at.millis(), Ordering::Relaxed) < at.millis()
     }
 
+    /// Has it be heard no later than this; true when it was.
+    pub(super) fn set_back(&self, at: Time) -> bool {
+        // Zero would be never.
+        let at = at.millis().max(1);
+        self.seen.fetch_min(at, Ordering::Relaxed) > at
+    }
+
     pub(super) fn heard(&self, hearing: &Hearing) -> Heard {
         let last_seen = self.last_seen();
         Heard {

@@ -6,7 +6,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dayfly_domain::Time;
 use rusqlite::Connection;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -17,7 +16,7 @@ use super::touch::Touched;
 use super::view::{Published, lock};
 use super::{OpenError, SqliteOptions};
 use crate::Unavailable;
-use crate::clock::Stopwatch;
+use crate::clock::{Reading, Stopwatch};
 
 /// How often touches are saved when nothing else is committed, and the least time between two
 /// tries to open a database again.
@@ -161,7 +160,7 @@ impl Writer {
             #[cfg(test)]
             faults: &self.faults,
         };
-        let now = self.options.clock.now();
+        let now = Reading::of(self.options.clock.as_ref());
         let (replies, fate) = transaction.run(first, now, &mut gathering);
         let closed = gathering.closed;
         if let Fate::Undone(why) | Fate::Unknown(why) = &fate {
@@ -300,7 +299,7 @@ impl Transaction<'_> {
     fn run(
         self,
         mut first: Option<Order>,
-        now: Time,
+        now: Reading,
         gathering: &mut Gathering<'_>,
     ) -> (Vec<Reply>, Fate) {
         let mut replies = Vec::new();

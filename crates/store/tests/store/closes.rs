@@ -189,11 +189,7 @@ pub(crate) fn closed_runs_are_kept_as_long_as_asked_and_then_forgotten<S: Subjec
 
 /// Lets it be so many days later, by the clock and by the ledger.
 fn pass<S: Subject>(bench: &Bench<S>, days: u64) {
-    let later = after(days * 86_400);
-    bench.clock.set(later);
-    for _ in 0..2 {
-        bench.commit(noted(later, "{}"));
-    }
+    bench.pass(after(days * 86_400));
 }
 
 pub(crate) fn closes_and_starts_race_to_nothing_open<S: Subject>() {

@@ -247,6 +247,30 @@ pub(crate) fn limits_are_counted_at_the_position<S: Subject>() {
     assert_eq!(counts(&bench), (2, 1));
 }
 
+/// Starts are counted by when they were, whatever time the ledger has come to by another's clock.
+pub(crate) fn starts_of_the_hour_are_those_of_the_clock<S: Subject>() {
+    let mut bench = Bench::<S>::new();
+    let limited = |n, now| Append {
+        now,
+        limits: Some((
+            release(),
+            Limits {
+                open: None,
+                starts_per_hour: Some(1),
+            },
+        )),
+        ..start(n).append
+    };
+    bench.commit(limited(1, after(30 * 3600)));
+    bench.commit(limited(2, NOON));
+    for n in [3, 4] {
+        let full = bench.append(limited(n, after(1800))).unwrap_err();
+        assert_eq!(full, AppendError::Conflict);
+        bench.subject.reopen();
+    }
+    bench.commit(limited(5, after(3700)));
+}
+
 pub(crate) fn blocks_stand_until_lifted<S: Subject>() {
     let mut bench = Bench::<S>::new();
     let on = |series: &str| BlockOn::Series {

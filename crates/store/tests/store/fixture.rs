@@ -12,7 +12,7 @@ use dayfly_ledger::sha256;
 use dayfly_store::clock::ManualClock;
 use dayfly_store::{
     Annex, Answer, Append, AppendError, Change, ClaimWrite, Committed, Drafted, EntryRange, Facts,
-    FactsQuery, Note, OneTimeKey, OpenTask, Spend, Store, StoredEntry,
+    FactsQuery, Note, OneTimeKey, OpenTask, SURE, Spend, Store, StoredEntry,
 };
 
 /// A backend under test.
@@ -100,6 +100,14 @@ impl<S: Subject> Bench<S> {
         let start = start(n);
         self.commit(start.append);
         start.task
+    }
+
+    /// Lets time pass until then, and so much more that what is over by then is surely forgotten.
+    pub(crate) fn pass(&self, later: Time) {
+        for sure in [Span::ZERO, SURE] {
+            self.clock.set(later + sure);
+            self.commit(noted(later + sure, "{}"));
+        }
     }
 
     pub(crate) fn store(&self) -> &dyn Store {

@@ -119,7 +119,7 @@ pub(crate) fn what_is_erased_is_gone_and_its_leaf_stays<S: Subject>() {
     for beyond in [vec![before.len() as u64], vec![0; ERASED + 1]] {
         assert!(matches!(
             bench.append(erase(beyond)),
-            Err(AppendError::Unavailable(_))
+            Err(AppendError::Unfit(_))
         ));
     }
     assert_eq!(bench.entries(), before, "a refused one erases nothing");

@@ -98,6 +98,37 @@ pub(crate) fn deaf_time_is_counted_once<S: Subject>() {
     assert_eq!(deafen(&bench, 100, 160), Span::from_seconds(70));
 }
 
+/// What a clock that was ahead has marked is of no later time than the right one says.
+pub(crate) fn what_was_heard_ahead_of_the_clock_counts_up_to_it<S: Subject>() {
+    let mut bench = Bench::<S>::new();
+    let deaf = |bench: &Bench<S>, n| bench.task(id(n)).unwrap().heard.deaf;
+    for n in 1..=2 {
+        bench.start(n);
+        beat(&bench, n, after(10));
+    }
+    alive(&bench, 10);
+    beat(&bench, 1, after(7200));
+    alive(&bench, 7200);
+    assert_eq!(deaf(&bench, 2), Span::from_seconds(7190));
+    assert_eq!(due(&bench, after(3000)), []);
+    bench.store().touch(&acme(), Touch::Clock { at: after(20) });
+    for _ in 0..2 {
+        assert_eq!(bench.task(id(1)).unwrap().heard.last_seen, Some(after(20)));
+        assert_eq!(deaf(&bench, 1), Span::ZERO);
+        assert_eq!(bench.task(id(2)).unwrap().heard.last_seen, Some(after(10)));
+        assert_eq!(deaf(&bench, 2), Span::from_seconds(10));
+        assert_eq!(due(&bench, after(319)), []);
+        assert_eq!(due(&bench, after(321)), [id(1), id(2)]);
+        // Where nothing is ahead it changes nothing.
+        bench.store().touch(&acme(), Touch::Clock { at: after(30) });
+        bench.commit(noted(after(30), "{}"));
+        bench.subject.reopen();
+    }
+    // A gap from then on counts again.
+    alive(&bench, 120);
+    assert_eq!(deaf(&bench, 1), Span::from_seconds(100));
+}
+
 fn due<S: Subject>(bench: &Bench<S>, at: Time) -> Vec<TaskId> {
     let due = bench
         .store()

@@ -45,7 +45,9 @@ macro_rules! conformance {
             a_task_may_take_its_own_claim_over_as_it_ends,
             claims_are_kept_as_long_as_asked_and_then_forgotten, a_clock_alone_forgets_nothing,
             a_claim_outlives_its_task_whatever_was_asked, a_one_time_key_is_spent_once,
-            a_key_past_its_keep_is_not_spent_anew, of_many_that_spend_one_key_one_wins,
+            a_key_past_its_keep_is_not_spent_anew,
+            a_clock_that_is_ahead_for_a_while_forgets_nothing,
+            what_is_over_is_forgotten_up_to_the_day_that_was_seen, of_many_that_spend_one_key_one_wins,
             of_many_that_claim_one_key_one_wins, many_writers_and_readers_see_one_history
         }
         conformance! { $subject, closes:
@@ -63,12 +65,14 @@ macro_rules! conformance {
             a_moved_epoch_is_stale, tasks_on_a_moved_epoch_are_due,
             a_moved_epoch_of_a_delegated_client_is_its_own,
             tasks_on_a_moved_epoch_come_in_pages, a_moved_revision_is_revised,
-            limits_are_counted_at_the_position, blocks_stand_until_lifted,
+            limits_are_counted_at_the_position,
+            starts_of_the_hour_are_those_of_the_clock, blocks_stand_until_lifted,
             blocks_are_read_without_copying_them, documents_are_found_by_prefix
         }
         conformance! { $subject, heard:
             beats_are_seen_at_once_and_never_go_back,
             time_in_which_nothing_could_be_heard_is_counted, deaf_time_is_counted_once,
+            what_was_heard_ahead_of_the_clock_counts_up_to_it,
             the_sweep_finds_what_is_due,
             open_tasks_come_in_pages
         }
@@ -78,7 +82,7 @@ macro_rules! conformance {
         }
         conformance! { $subject, used:
             uses_are_recorded_in_order, a_use_after_the_end_is_told_the_cause,
-            a_use_under_a_moved_epoch_is_stale,
+            an_entry_that_is_ahead_ends_no_client, a_use_under_a_moved_epoch_is_stale,
             a_use_by_a_delegated_client_that_lost_its_rights_is_stale, uses_are_counted_to_their_bound,
             a_use_of_what_is_blocked_by_now_is_told,
             a_use_under_another_revision_is_revised, a_proof_is_spent_by_the_uses_it_was_shown_with,

@@ -143,10 +143,7 @@ pub(crate) fn an_append_that_no_ledger_holds_is_refused<S: Subject>() {
     let bench = Bench::<S>::new();
     for data in ["", "[]", "{", "7", "{} {}"] {
         let error = bench.append(noted(NOON, data)).unwrap_err();
-        assert!(
-            matches!(error, AppendError::Unavailable(_)),
-            "{data}: {error}"
-        );
+        assert!(matches!(error, AppendError::Unfit(_)), "{data}: {error}");
     }
     assert_eq!(bench.store().head(&acme()).unwrap().size, 0);
 }

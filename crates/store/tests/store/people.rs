@@ -155,11 +155,7 @@ pub(crate) fn people_are_kept_as_long_as_asked_and_then_forgotten<S: Subject>() 
     bench.commit(saying(said(mona(), after(5), "")));
     bench.commit(saying(said(digest("dora"), after(5), "")));
     bench.commit(saying(longer));
-    let pass = |bench: &Bench<S>, days: u64| {
-        bench.clock.set(after(days * day));
-        bench.commit(noted(after(days * day), "{}"));
-        bench.commit(noted(after(days * day), "{}"));
-    };
+    let pass = |bench: &Bench<S>, days: u64| bench.pass(after(days * day));
     pass(&bench, 4);
     for _ in 0..2 {
         assert_eq!(value(&bench, digest("dora")), 0);

@@ -2,7 +2,7 @@
 
 use std::sync::Barrier;
 
-use dayfly_domain::{Cause, ClaimState, TaskId};
+use dayfly_domain::{Cause, ClaimState, Span, TaskId};
 use dayfly_store::{Append, AppendError, Touch};
 
 use super::fixture::*;
@@ -285,8 +285,7 @@ pub(crate) fn claims_are_kept_as_long_as_asked_and_then_forgotten<S: Subject>() 
     };
     assert_eq!(held(&bench), [true, true, true, true]);
     let mut pass = |days: u64| {
-        bench.clock.set(after(days * day));
-        bench.commit(noted(after(days * day), "{}"));
+        bench.pass(after(days * day));
         let as_it_goes = held(&bench);
         bench.subject.reopen();
         assert_eq!(held(&bench), as_it_goes);
@@ -318,8 +317,7 @@ pub(crate) fn a_claim_outlives_its_task_whatever_was_asked<S: Subject>() {
     start.append.claims.push(claim(&start.task));
     start.append.claims[0].until = after(60);
     bench.commit(start.append);
-    bench.clock.set(after(4 * day));
-    bench.commit(noted(after(4 * day), "{}"));
+    bench.pass(after(4 * day));
     assert_eq!(bench.claims(&start.task.series).len(), 1);
 }
 
@@ -354,21 +352,86 @@ pub(crate) fn a_one_time_key_is_spent_once<S: Subject>() {
 }
 
 pub(crate) fn a_key_past_its_keep_is_not_spent_anew<S: Subject>() {
-    let bench = Bench::<S>::new();
+    let mut bench = Bench::<S>::new();
     let mut first = start(1).append;
     first.spends = vec![spend("proof", 1)];
     bench.commit(first);
-    let later = after(3 * 24 * 3600);
-    bench.clock.set(later);
-    bench.commit(noted(later, "{}"));
+    bench.pass(after(3 * 24 * 3600));
     assert_eq!(bench.spent(&key("proof")), None);
     let mut second = start(2).append;
-    second.now = later;
     second.spends = vec![spend("proof", 2)];
-    assert!(matches!(
-        bench.append(second).unwrap_err(),
-        AppendError::Unavailable(_)
-    ));
+    // Nor where the clock was wrong all the while and is set right.
+    bench.clock.jump(NOON);
+    for _ in 0..2 {
+        let refused = bench.append(second.clone()).unwrap_err();
+        assert!(matches!(refused, AppendError::Unfit(_)), "{refused}");
+        bench.subject.reopen();
+    }
+    second.spends[0].key.until = after(4 * 24 * 3600);
+    bench.commit(second);
+}
+
+/// However far the clock is ahead, what was spent before is spent and what is fresh is taken.
+pub(crate) fn a_clock_that_is_ahead_for_a_while_forgets_nothing<S: Subject>() {
+    let mut bench = Bench::<S>::new();
+    let mut first = start(1);
+    first.append.spends = vec![spend("proof", 1)];
+    first.append.claims.push(claim(&first.task));
+    bench.commit(first.append);
+    bench.pass(NOON);
+    let ahead = after(400 * 24 * 3600);
+    bench.clock.jump(ahead);
+    for seconds in [0, 1800, 1799] {
+        bench.clock.advance(Span::from_seconds(seconds));
+        bench.commit(noted(ahead + Span::from_seconds(seconds), "{}"));
+    }
+    // Right for a moment: what it says from then on begins anew.
+    bench.clock.jump(after(3600));
+    bench.commit(noted(after(3600), "{}"));
+    bench.clock.jump(ahead);
+    bench.clock.advance(Span::from_seconds(1800));
+    bench.commit(noted(ahead, "{}"));
+    bench.clock.jump(after(5400));
+    for n in 2..=3 {
+        let mut next = start(n).append;
+        next.spends = vec![spend("proof", n)];
+        let spent = AppendError::SpentKey {
+            which: 0,
+            by: by(1),
+        };
+        assert_eq!(bench.append(next.clone()).unwrap_err(), spent);
+        next.spends = vec![spend(&format!("fresh {n}"), n)];
+        bench.commit(next);
+        bench.subject.reopen();
+    }
+    assert_eq!(bench.claims(&first.task.series).len(), 1);
+}
+
+/// A day that is over counts from when both said so: what lies beyond it waits for a time of its own.
+pub(crate) fn what_is_over_is_forgotten_up_to_the_day_that_was_seen<S: Subject>() {
+    let bench = Bench::<S>::new();
+    let day = 24 * 3600;
+    let mut of_days = start(1).append;
+    for days in 0..2 {
+        let mut spend = spend(&format!("day {days}"), 1);
+        spend.key.until = after(days * day);
+        of_days.spends.push(spend);
+    }
+    let keys: Vec<_> = of_days.spends.iter().map(|spend| spend.key).collect();
+    bench.commit(of_days);
+    let known = || {
+        keys.iter()
+            .map(|key| bench.spent(key).is_some())
+            .collect::<Vec<_>>()
+    };
+    bench.clock.set(after(day));
+    bench.commit(noted(after(day), "{}"));
+    bench.clock.advance(Span::from_seconds(1800));
+    // Ahead when the hour is over: only what was over at its beginning goes.
+    bench.clock.jump(after(30 * day));
+    bench.clock.advance(Span::from_seconds(1800));
+    bench.commit(noted(after(30 * day), "{}"));
+    assert_eq!(known(), [false, true]);
 }
 
 /// Runs one closure on many threads at once and gathers what they got.

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use dayfly_domain::{Cause, ClaimState, Event, Task};
+use dayfly_domain::{Cause, ClaimState, Event, Span, Task};
 use dayfly_store::clock::ManualClock;
 use dayfly_store::{
     Append, AppendError, BackupFailure, BackupOptions, FactsQuery, OpenError, SearchKey,
@@ -112,7 +112,8 @@ fn a_database_of_the_former_version_is_read_and_served() {
         )
         .unwrap();
     assert_eq!(changed, 1, "it has another form by now");
-    db.execute_batch("PRAGMA user_version = 1").unwrap();
+    db.execute_batch("DROP TABLE forgotten; PRAGMA user_version = 1")
+        .unwrap();
     drop(db);
     let query = FactsQuery {
         tasks: &[id(1)],
@@ -128,6 +129,13 @@ fn a_database_of_the_former_version_is_read_and_served() {
     assert_eq!(read(bench.store()).unwrap().task, task);
     bench.commit(changed_by(&task, issued(1, 2)));
     assert_eq!(read(bench.store()).unwrap().task.version, task.version + 1);
+    // Which days it had dropped it did not write down: none that its last entry lies in.
+    let mut spending = noted(NOON, "{}");
+    spending.spends = vec![spend("proof", 1)];
+    bench.commit(spending.clone());
+    spending.spends[0].key.until = NOON - Span::from_seconds(86_400);
+    let refused = bench.append(spending).unwrap_err();
+    assert!(matches!(refused, AppendError::Unfit(_)), "{refused}");
     bench.subject.store = None;
     fsck(&path).unwrap();
     let version = Connection::open(&path)
@@ -155,7 +163,7 @@ fn an_end_that_stands_in_its_claim_is_read_as_one_beside_it() {
         .execute_batch(
             "UPDATE claims_20468 SET cause = e.cause, deadline = e.deadline
                FROM ended_20468 AS e WHERE e.task = claims_20468.task;
-             DROP TABLE ended_20468; PRAGMA user_version = 2;",
+             DROP TABLE ended_20468; DROP TABLE forgotten; PRAGMA user_version = 2;",
         )
         .unwrap();
     fsck(&path).unwrap();

@@ -104,6 +104,28 @@ pub(crate) fn a_use_by_a_delegated_client_that_lost_its_rights_is_stale<S: Subje
     );
 }
 
+/// What an entry is stamped with says nothing of what time it is.
+pub(crate) fn an_entry_that_is_ahead_ends_no_client<S: Subject>() {
+    let mut bench = Bench::<S>::new();
+    bench.start(1);
+    let ahead = after(26 * 3600);
+    bench.commit(noted(ahead, "{}"));
+    for n in [4, 5] {
+        let spend = Some(spend(&format!("proof {n}"), 1));
+        let observed = observe(
+            &bench,
+            vec![Use {
+                spend,
+                ..used(1, None)
+            }],
+        );
+        assert_eq!(observed, [Observed::Recorded(n)]);
+        bench.subject.reopen();
+    }
+    let ordered = bench.store().head(&acme()).unwrap().at;
+    assert_eq!(ordered, ahead, "and no time runs back in the ledger");
+}
+
 pub(crate) fn a_use_under_a_moved_epoch_is_stale<S: Subject>() {
     let bench = Bench::<S>::new();
     bench.start(1);

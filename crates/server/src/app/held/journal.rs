@@ -60,6 +60,8 @@ pub(super) struct Keeper<D> {
     disk: D,
     generation: u64,
     next: usize,
+    /// Up to where the disk may hold anything of frames, of former generations too.
+    used: usize,
     /// Whether the header on the disk may still be that of the former generation.
     unclear: bool,
 }
@@ -90,7 +92,10 @@ impl Journal {
     /// [`JournalError`]; nothing may be served then.
     pub fn open(folder: &Path) -> Result<(Self, Backlog), JournalError> {
         let (path, file, bytes) = opened(folder, JOURNAL, JOURNAL_BYTES)?;
-        let (ends, mut backlog) = Keeper::over(path, file, &bytes)?;
+        let (mut ends, mut backlog) = Keeper::over(path.clone(), file, &bytes)?;
+        // A server of before left them there, and so does one that is killed as it clears.
+        ends.wipe()
+            .map_err(|source| JournalError::Io { path, source })?;
         let (path, file, bytes) = opened(folder, WORDS, WORDS_BYTES)?;
         let (places, words) = Places::over(&path, file, &bytes)?;
         let journal = Self {
@@ -138,6 +143,12 @@ impl<D: Disk> Keeper<D> {
             disk,
             generation,
             next,
+            used: FIRST.max(
+                bytes
+                    .iter()
+                    .rposition(|byte| *byte != 0)
+                    .map_or(0, |at| at + 1),
+            ),
             unclear: false,
         };
         Ok((journal, backlog))
@@ -160,28 +171,45 @@ impl<D: Disk> Keeper<D> {
             ));
         }
         let frame = frame::frame(self.generation, self.next, &payload);
+        self.used = self.used.max(end);
         self.disk.put(&frame, self.next)?;
         self.disk.sync()?;
         self.next = end;
         Ok(())
     }
 
-    /// Forgets everything, now that the ledger has it.
+    /// Forgets everything, now that the ledger has it, and what it said of people is gone from the
+    /// file.
     ///
     /// # Errors
-    /// Why the disk may still hold it; nothing is kept until this has succeeded.
+    /// Why the disk may still hold it; nothing is kept until the header has been written.
     pub(super) fn clear(&mut self) -> io::Result<()> {
-        if self.next == FIRST && !self.unclear {
-            return Ok(());
-        }
-        if !self.unclear {
+        if self.next > FIRST && !self.unclear {
             self.generation += 1;
             self.next = FIRST;
             self.unclear = true;
         }
-        self.disk.put(&frame::header(self.generation), 0)?;
+        if self.unclear {
+            self.disk.put(&frame::header(self.generation), 0)?;
+            self.disk.sync()?;
+            // From here on a crash is clean: no frame on the disk is of this generation.
+            self.unclear = false;
+        }
+        self.wipe()
+    }
+
+    /// Writes zeros where frames were, where no frame is.
+    fn wipe(&mut self) -> io::Result<()> {
+        if self.next > FIRST || self.used == FIRST {
+            return Ok(());
+        }
+        let zeros = vec![0; PIECE];
+        for at in (FIRST..self.used).step_by(PIECE) {
+            let piece = zeros.get(..PIECE.min(self.used - at)).unwrap_or_default();
+            self.disk.put(piece, at)?;
+        }
         self.disk.sync()?;
-        self.unclear = false;
+        self.used = FIRST;
         Ok(())
     }
 

@@ -3,10 +3,10 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dayfly_domain::{Span, Time};
-use dayfly_store::clock::Clock;
+use dayfly_store::clock::{Clock, Reading};
 
 /// A drift beyond this is a jump.
-const JUMP: Span = Span::from_seconds(5);
+pub(in crate::app) const JUMP: Span = Span::from_seconds(5);
 /// A drift up to this is none: a clock that is steered slowly.
 const STEADY: Span = Span::from_seconds(1);
 /// For how long the clock must be steady after a jump.
@@ -25,18 +25,11 @@ struct Watched {
     jump: Option<Jump>,
 }
 
-/// Both clocks at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Reading {
-    wall: Time,
-    monotonic: Span,
-}
-
 /// A jump that has not settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::app) struct Jump {
     /// What the wall clock said when it was last as it should be.
-    before: Time,
+    pub(in crate::app) before: Time,
     /// What it said when the jump was seen.
     pub(in crate::app) after: Time,
     /// How much time had really passed between the two.
@@ -57,10 +50,7 @@ impl JumpWatch {
     /// Looks at both clocks; gives the jump that has not settled.
     pub(super) fn look(&self, clock: &dyn Clock) -> Option<Jump> {
         let mut watched = self.watched();
-        let now = Reading {
-            wall: clock.now(),
-            monotonic: clock.monotonic(),
-        };
+        let now = Reading::of(clock);
         let Some(from) = watched.from else {
             watched.from = Some(now);
             return None;
@@ -88,13 +78,20 @@ impl JumpWatch {
 
     /// Whether the clock has been steady for long enough after a jump.
     pub(super) fn has_settled(&self, clock: &dyn Clock) -> bool {
-        self.look(clock);
-        let watched = self.watched();
+        self.look(clock).is_some() && self.is_steady(clock)
+    }
+
+    /// Whether there was a jump, and the clock has not been steady for long enough since.
+    pub(super) fn is_settling(&self, clock: &dyn Clock) -> bool {
+        self.look(clock).is_some() && !self.is_steady(clock)
+    }
+
+    fn is_steady(&self, clock: &dyn Clock) -> bool {
+        let from = self.watched().from;
         let monotonic = clock.monotonic().millis();
-        watched.jump.is_some()
-            && watched.from.is_some_and(|from| {
-                monotonic.saturating_sub(from.monotonic.millis()) >= SETTLING.millis()
-            })
+        from.is_some_and(|from| {
+            monotonic.saturating_sub(from.monotonic.millis()) >= SETTLING.millis()
+        })
     }
 
     /// Forgets a jump that has settled.

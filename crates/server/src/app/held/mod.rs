@@ -13,6 +13,8 @@ mod jump;
 mod places;
 mod record;
 mod resume;
+#[cfg(test)]
+mod resume_tests;
 mod set;
 mod store;
 #[cfg(test)]
@@ -30,6 +32,7 @@ use dayfly_domain::Time;
 use dayfly_store::Unavailable;
 
 pub use journal::{Backlog, JOURNAL, JOURNAL_BYTES, Journal, JournalError};
+pub(super) use jump::JUMP;
 pub use places::WORDS;
 pub use store::ObeyingStore;
 pub(super) use words::{Part, Said, Word};

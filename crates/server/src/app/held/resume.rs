@@ -6,14 +6,14 @@ use std::sync::Arc;
 use dayfly_domain::{BlockOn, EpochOf, Name, Span, TaskId, Time};
 use dayfly_store::{
     Annex, Answer, Append, AppendError, Change, Committed, Facts, FactsQuery, Note, OpenTask,
-    Touch, Unavailable,
+    Store, Touch, Unavailable,
 };
 use serde_json::json;
 
 use super::record::{Held, HeldBlock, HeldMove};
 use super::set::applied;
 use super::store::{ObeyingStore, late, within};
-use super::words::Word;
+use super::words::{PEOPLE, Word};
 use super::{PATIENCE, Stall};
 use crate::app::closing::Closing;
 use crate::app::contain::{Contained, Stop, stopped};
@@ -28,6 +28,8 @@ use crate::random;
 const BATCH: usize = 256;
 /// How often an end is looked at again whose task moves under it.
 const ROUNDS: usize = 64;
+/// How often the door is tried to be opened behind those who had come before it was closed.
+const STRAGGLERS: usize = 8;
 /// The first and the longest wait between two tries.
 const FIRST_WAIT: Span = Span::from_millis(500);
 const LONGEST_WAIT: Span = Span::from_seconds(5);
@@ -83,7 +85,7 @@ impl ObeyingStore {
         };
         for tenant in tenants {
             let (from, to) = (stall.since, self.shared.clock.now());
-            self.shared.inner.touch(tenant, Touch::Deaf { from, to });
+            Store::touch(self, tenant, Touch::Deaf { from, to });
         }
     }
 
@@ -93,6 +95,29 @@ impl ObeyingStore {
         unanswered: &mut Option<Made>,
     ) -> Result<bool, Unavailable> {
         self.keep_unkept().await;
+        self.record_held().await?;
+        // The ledger records. What came meanwhile are few, and while these are recorded none are
+        // added: otherwise ends that come faster than that would keep the ledger stalled for ever.
+        let _closed = self.shared.door.write().await;
+        for _ in 0..STRAGGLERS {
+            let (held, stall) = self.record_held().await?;
+            if let Some(stall) = stall {
+                self.note_outage(tenants, &stall, &held, unanswered).await?;
+            }
+            let shared = Arc::clone(&self.shared);
+            let open = tokio::task::spawn_blocking(move || shared.reopen())
+                .await
+                .map_err(|why| Unavailable(why.to_string()))?;
+            let emptied = |why| format!("the containment journal cannot be emptied: {why}");
+            if open.map_err(|why| Unavailable(emptied(why)))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Records what is held by now; gives all that was held in this stall, and the stall.
+    async fn record_held(&self) -> Result<(Vec<Arc<Held>>, Option<Stall>), Unavailable> {
         let (held, recorded, stall) = {
             let state = self.shared.state();
             (state.held.clone(), state.recorded, state.stall.clone())
@@ -105,14 +130,7 @@ impl ObeyingStore {
             left = rest;
         }
         self.record_words().await?;
-        if let Some(stall) = stall {
-            self.note_outage(tenants, &stall, &held, unanswered).await?;
-        }
-        let shared = Arc::clone(&self.shared);
-        tokio::task::spawn_blocking(move || shared.reopen())
-            .await
-            .map_err(|why| Unavailable(why.to_string()))?
-            .map_err(|why| Unavailable(format!("the containment journal cannot be emptied: {why}")))
+        Ok((held, stall))
     }
 
     /// Records ends of different tasks side by side. Each is decided on the state as it is now, so
@@ -131,9 +149,11 @@ impl ObeyingStore {
             for (held, answer) in waiting {
                 match within(answer).await {
                     Ok(committed) => self.shared.count(&held.tenant, &committed),
-                    Err(AppendError::Unavailable(why) | AppendError::Unknown(why)) => {
-                        return Err(why);
-                    }
+                    Err(
+                        AppendError::Unfit(why)
+                        | AppendError::Unavailable(why)
+                        | AppendError::Unknown(why),
+                    ) => return Err(why),
                     // It moved meanwhile: the next round looks again.
                     Err(
                         AppendError::Conflict
@@ -152,10 +172,11 @@ impl ObeyingStore {
         Err(Unavailable("what is held did not stand still".to_owned()))
     }
 
-    /// Records what is held of people, side by side: each by what is known of the person now.
+    /// Records what is held of people, side by side: each by what is known of the person now. Those
+    /// that come faster than this are left for the next time.
     async fn record_words(&self) -> Result<(), Unavailable> {
         let mut idle = 0;
-        while idle < ROUNDS {
+        for _ in 0..PEOPLE / BATCH + ROUNDS {
             let (left, before) = {
                 let words = &self.shared.state().words;
                 (words.waiting(BATCH), words.len())
@@ -166,10 +187,13 @@ impl ObeyingStore {
             self.record_words_of(left).await?;
             let fewer = self.shared.state().words.len() < before;
             idle = if fewer { 0 } else { idle + 1 };
+            if idle == ROUNDS {
+                return Err(Unavailable(
+                    "what is said of people did not stand still".to_owned(),
+                ));
+            }
         }
-        Err(Unavailable(
-            "what is said of people did not stand still".to_owned(),
-        ))
+        Ok(())
     }
 
     async fn record_words_of(&self, words: Vec<Arc<Word>>) -> Result<(), Unavailable> {
@@ -203,7 +227,11 @@ impl ObeyingStore {
                     | AppendError::Claimed { .. }
                     | AppendError::SpentKey { .. },
                 ) => {}
-                Err(AppendError::Unavailable(why) | AppendError::Unknown(why)) => return Err(why),
+                Err(
+                    AppendError::Unfit(why)
+                    | AppendError::Unavailable(why)
+                    | AppendError::Unknown(why),
+                ) => return Err(why),
                 Err(AppendError::TooLarge) => {
                     return Err(Unavailable("a word does not fit into an entry".to_owned()));
                 }
@@ -300,7 +328,7 @@ impl ObeyingStore {
                         issuer: issuer.clone(),
                         instance: instance.clone(),
                     },
-                    now: self.shared.clock.now(),
+                    since: self.open_since(),
                 };
                 let found = looking.held()?;
                 found.iter().map(|found| found.open.task.id).collect()

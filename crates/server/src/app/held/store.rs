@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use dayfly_domain::{Digest, EpochOf, Event, Moved, Name, TaskId, Time};
+use dayfly_domain::{Digest, EpochOf, Event, Heard, Moved, Name, Span, TaskId, Time};
 use dayfly_ledger::Hash;
 use dayfly_store::clock::Clock;
 use dayfly_store::{
@@ -22,7 +22,11 @@ use super::{Acknowledged, PATIENCE, Stall};
 use crate::app::closing::{Closing, Closings};
 use crate::app::pods::Pods;
 use crate::app::sought::Sought;
+use crate::app::sweep::LONGEST_OPEN;
 use crate::app::tally::Tally;
+
+/// Longer than any grace.
+const FOREVER: Span = Span::from_millis(u64::MAX);
 
 /// A store in front of another one. See the module's text.
 #[derive(Clone)]
@@ -39,6 +43,9 @@ pub(super) struct Shared {
     /// Whether the ledger stalls or anything is held: what is read while it is set is covered.
     closed: AtomicBool,
     state: RwLock<State>,
+    /// Held to write while the last few of what is held are recorded: whoever ends something
+    /// meanwhile waits, and decides anew once the ledger records.
+    pub(super) door: tokio::sync::RwLock<()>,
     pub(super) resuming: tokio::sync::Mutex<Retry>,
     watch: JumpWatch,
     tally: Tally,
@@ -100,6 +107,7 @@ impl ObeyingStore {
             journal: Mutex::new(journal),
             closed: AtomicBool::new(state.stall.is_some()),
             state: RwLock::new(state),
+            door: tokio::sync::RwLock::default(),
             resuming: tokio::sync::Mutex::default(),
             watch: JumpWatch::default(),
             tally: Tally::default(),
@@ -314,9 +322,34 @@ impl ObeyingStore {
         self.shared.watch.has_settled(self.shared.clock.as_ref())
     }
 
+    /// Whether nobody can say by the clock when something was heard.
+    pub(in crate::app) fn is_settling(&self) -> bool {
+        self.shared.watch.is_settling(self.shared.clock.as_ref())
+    }
+
     /// Lets grants go on after a jump.
     pub(in crate::app) fn forget_jump(&self) {
         self.shared.watch.forget();
+        // A stall that began by a clock that was ahead has lasted from now on at least.
+        let now = self.shared.clock.now();
+        if let Some(stall) = &mut self.shared.state_mut().stall {
+            stall.since = stall.since.min(now);
+        }
+    }
+
+    /// Since when what is open may be open: since ever where the clock cannot say.
+    pub(in crate::app) fn open_since(&self) -> Time {
+        if self.jump().is_some() {
+            return Time::default();
+        }
+        self.shared.clock.now() - LONGEST_OPEN
+    }
+
+    /// Nobody is silent by a clock that has not settled: once it has, every task has one full grace.
+    fn hear_all<'h>(&self, heard: impl Iterator<Item = &'h mut Heard>) {
+        if self.is_settling() {
+            heard.for_each(|heard| heard.deaf = FOREVER);
+        }
     }
 
     /// What was recorded of workloads since somebody looked.
@@ -364,6 +397,17 @@ impl ObeyingStore {
             return Some(Unavailable(format!("nothing is granted: {jump}")));
         }
         None
+    }
+
+    /// Waits until the last of what is held is recorded. What this was decided on was covered with
+    /// it, and the ledger may have come to the same in another way: so it is decided anew.
+    async fn behind_the_door(&self, append: &Append) -> AppendError {
+        // One that stays closed for so long is as good as a ledger that does not answer.
+        drop(tokio::time::timeout(PATIENCE, self.shared.door.read()).await);
+        match self.refusal(append) {
+            Some(why) => AppendError::Unavailable(why),
+            None => AppendError::Conflict,
+        }
     }
 
     /// Reads, and covers what was read with what is held at that moment.
@@ -592,6 +636,10 @@ pub(super) fn late() -> Unavailable {
 impl Store for ObeyingStore {
     fn append(&self, tenant: &Name, append: Append) -> Answer<Result<Committed, AppendError>> {
         if let Some(why) = self.refusal(&append) {
+            if !grants(&append) && self.shared.door.try_read().is_err() {
+                let store = self.clone();
+                return Box::pin(async move { Err(store.behind_the_door(&append).await) });
+            }
             return Box::pin(std::future::ready(Err(AppendError::Unavailable(why))));
         }
         // Only what changes a task is counted: what else is appended asks for no copy of the name.
@@ -637,15 +685,27 @@ impl Store for ObeyingStore {
     }
 
     fn touch(&self, tenant: &Name, touch: Touch) {
-        self.shared.inner.touch(tenant, touch);
+        let by_the_clock = match touch {
+            Touch::Beat { .. } | Touch::Deaf { .. } | Touch::Alive { .. } => true,
+            Touch::Claim { .. } | Touch::Clock { .. } => false,
+        };
+        // A time that has not settled counts for nothing: it may be one that comes in hours.
+        if !by_the_clock || !self.is_settling() {
+            self.shared.inner.touch(tenant, touch);
+        }
     }
 
     fn facts(&self, tenant: &Name, query: &FactsQuery<'_>) -> Result<Facts, Unavailable> {
-        self.covered(
+        let mut facts = self.covered(
             tenant,
             || self.shared.inner.facts(tenant, query),
             |held, facts| self.cover_facts(tenant, query, held, facts),
-        )
+        )?;
+        let tasks = facts.tasks.iter_mut().flatten();
+        let standings = facts.standings.iter_mut().flatten();
+        let heard = tasks.map(|open| &mut open.heard);
+        self.hear_all(heard.chain(standings.map(|standing| &mut standing.heard)));
+        Ok(facts)
     }
 
     fn open(
@@ -658,7 +718,7 @@ impl Store for ObeyingStore {
         let mut cursor = cursor;
         loop {
             let mut last = None;
-            let page = self.covered(
+            let mut page = self.covered(
                 tenant,
                 || self.shared.inner.open(tenant, filter, cursor, limit),
                 |held, page| {
@@ -670,6 +730,7 @@ impl Store for ObeyingStore {
                     Ok(())
                 },
             )?;
+            self.hear_all(page.iter_mut().map(|open| &mut open.heard));
             // A page of which nothing is left is not the end of them.
             if !page.is_empty() || last.is_none() {
                 return Ok(page);

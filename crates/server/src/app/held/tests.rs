@@ -184,6 +184,57 @@ fn what_was_cleared_stays_so_and_the_next_end_is_kept() {
     assert_eq!(platter.held(), [3]);
 }
 
+fn says(bytes: &[u8], text: &str) -> bool {
+    bytes
+        .windows(text.len())
+        .any(|some| some == text.as_bytes())
+}
+
+/// Reasons and people are in the ledger by then, where they can be erased.
+#[test]
+fn what_was_cleared_is_gone_from_the_disk() {
+    let platter = Platter::new();
+    let (mut journal, _) = platter.open().unwrap();
+    journal.keep(&held(1)).unwrap();
+    // One that was never acknowledged is there in part.
+    platter.tear(300);
+    journal.keep(&held(2)).unwrap_err();
+    assert!(says(&platter.bytes(), "leaked"));
+    // The disk fails once the header is written: the next try does the rest.
+    platter.tear(0);
+    journal.clear().unwrap_err();
+    journal.clear().unwrap();
+    platter.lose_power();
+    assert!(!says(&platter.bytes(), "leaked") && platter.held().is_empty());
+    // What comes meanwhile is not wiped.
+    journal.keep(&held(3)).unwrap();
+    platter.lose_power();
+    assert_eq!(platter.held(), [3]);
+    journal.clear().unwrap();
+    platter.lose_power();
+    assert!(!says(&platter.bytes(), "leaked"));
+}
+
+#[test]
+fn what_a_former_server_left_is_gone_with_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(JOURNAL);
+    let (mut journal, _) = Journal::open(folder.path()).unwrap();
+    journal.ends.keep(&held(1)).unwrap();
+    let kept = std::fs::read(&path).unwrap();
+    drop(Journal::open(folder.path()).unwrap());
+    assert_eq!(std::fs::read(&path).unwrap(), kept, "it waits");
+    // Killed behind the header of the next generation.
+    let mut cleared = kept;
+    let header = super::frame::header(2);
+    cleared[..header.len()].copy_from_slice(&header);
+    std::fs::write(&path, &cleared).unwrap();
+    let (mut journal, backlog) = Journal::open(folder.path()).unwrap();
+    assert!(backlog.is_empty() && !says(&std::fs::read(&path).unwrap(), "leaked"));
+    journal.ends.keep(&held(2)).unwrap();
+    assert_eq!(Journal::open(folder.path()).unwrap().1.len(), 1);
+}
+
 #[test]
 fn a_journal_that_could_not_be_cleared_keeps_nothing_that_would_be_lost() {
     let platter = Platter::new();

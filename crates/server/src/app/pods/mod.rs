@@ -54,7 +54,7 @@ impl App {
 
     async fn review_turns(self: Arc<Self>, asking: Asking) -> u64 {
         let mut ended = 0;
-        while let Some(turn) = asking.next(self.now()) {
+        while let Some(turn) = self.next_turn(&asking) {
             match self.review_pod(&asking, &turn).await {
                 Done::Stands | Done::Dropped => {}
                 Done::Ended => ended += 1,
@@ -62,6 +62,15 @@ impl App {
             }
         }
         ended
+    }
+
+    /// The pod whose turn it is, by a clock that is steady: by one that is ahead it is everybody's.
+    fn next_turn(&self, asking: &Asking) -> Option<Turn> {
+        let now = self.now();
+        if self.held.jump().is_some() {
+            return None;
+        }
+        asking.next(now)
     }
 
     async fn review_pod(&self, asking: &Asking, turn: &Turn) -> Done {
@@ -76,17 +85,26 @@ impl App {
             asking.forget_all();
             return Done::Dropped;
         };
-        if turn.token.may_have_expired(self.now()) {
+        let now = self.now();
+        if self.held.jump().is_some() {
+            return Done::Stands;
+        }
+        if turn.token.may_have_expired(now) {
             asking.forget(turn);
             return Done::Dropped;
         }
-        let over = self.over_among(tenant, &turn.tasks);
+        let over = self.over_among(tenant, &turn.tasks).await;
         asking.ended(turn, &over);
         if !asking.is_current(turn) {
             return Done::Dropped;
         }
         let answer = reviewer.ask_again(&turn.token, self.now()).await;
         let next = self.now() + reviewer.every();
+        if self.held.jump().is_some() {
+            // Neither what was said nor when it is asked again goes by this clock: its turn is what
+            // it was.
+            return Done::Stands;
+        }
         match answer {
             Ok(()) => asking.stands(turn, next),
             Err(refusal) if refusal.rule == Rule::TokenReviewUnavailable => {
@@ -137,7 +155,11 @@ impl App {
         if !asking.is_current(turn) {
             return Done::Stands;
         }
-        if turn.token.may_have_expired(self.now()) || self.held.jump().is_some() {
+        let now = self.now();
+        if self.held.jump().is_some() {
+            return Done::Stands;
+        }
+        if turn.token.may_have_expired(now) {
             asking.forget(turn);
             return Done::Dropped;
         }
@@ -158,6 +180,11 @@ impl App {
             None => Ok(Heard::Nothing),
         };
         match ended {
+            // It is obeyed, and lost with this process: it is asked about until it is kept.
+            Ok(heard) if !heard.is_durable() => {
+                asking.put_off(turn, self.now() + REST);
+                Done::Ended
+            }
             Ok(heard) => {
                 asking.forget(turn);
                 let pod = turn.token.pod();
@@ -173,8 +200,12 @@ impl App {
         }
     }
 
-    /// Those of these tasks that are not open any more; none of them where nothing can be read.
-    fn over_among(&self, tenant: &Tenant, tasks: &[TaskId]) -> Vec<TaskId> {
+    /// Those of these tasks that are not open any more; none of them where nothing can be read, or
+    /// where that may be lost with this process.
+    async fn over_among(&self, tenant: &Tenant, tasks: &[TaskId]) -> Vec<TaskId> {
+        if !self.held.keeps_all(tenant.name()).await {
+            return Vec::new();
+        }
         let query = FactsQuery {
             standings: tasks,
             ..FactsQuery::default()
