@@ -42,9 +42,29 @@ pub fn has_part(instance: &str, part: &str) -> bool {
     instance.split(',').any(|own| own == part)
 }
 
+/// The ids that an instance is made of: the values of those pairs whose names end in `_id`.
+pub fn ids_in(instance: &str) -> impl Iterator<Item = &str> {
+    let pairs = instance.split(',').filter_map(|pair| pair.split_once('='));
+    pairs
+        .filter(|(name, _)| name.ends_with("_id"))
+        .map(|(_, value)| value)
+}
+
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
+
+    #[test]
+    fn an_instance_is_made_of_ids_and_of_what_only_counts() {
+        let ids = |instance| ids_in(instance).collect::<Vec<_>>();
+        assert_eq!(
+            ids("repository_id=1,run_id=7,run_attempt=2,check_run_id=70"),
+            ["1", "7", "70"]
+        );
+        assert_eq!(ids("8f3a-a pod"), [""; 0]);
+    }
 
     #[test]
     fn only_the_named_attempt_and_job_are_covered() {

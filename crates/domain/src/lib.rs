@@ -40,7 +40,7 @@ pub use apply::apply;
 pub use block::{Block, BlockOn, check_unblocked};
 pub use blocks::Blocks;
 pub use cause::{Cause, Outcome};
-pub use closed::{Closed, has_part};
+pub use closed::{Closed, has_part, ids_in};
 pub use command::{
     ActorProof, Approve, Command, Delegate, Deny, EndClient, EndTask, Handover, Issue, Join,
     NewClient, Redeem, Request, Retry, Revoke, Root, Seal, Start, Sweep, Within,

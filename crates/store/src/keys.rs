@@ -1,6 +1,6 @@
 //! Under which keys an entry is found: part of the contract, the same for every backend.
 
-use dayfly_domain::{BlockOn, Digest, Name, TaskId};
+use dayfly_domain::{BlockOn, Digest, Name, TaskId, ids_in};
 use dayfly_ledger::RawValue;
 use serde::Deserialize;
 
@@ -33,7 +33,10 @@ struct Data<'a> {
     about: Option<&'a RawValue>,
     #[serde(borrow)]
     on: Option<&'a RawValue>,
+    #[serde(borrow)]
     own: Option<&'a RawValue>,
+    #[serde(borrow)]
+    subject: Option<&'a RawValue>,
 }
 
 /// Whose a delegated client is by its own proof.
@@ -51,7 +54,7 @@ struct AnnexData {
     subject: Option<Person>,
 }
 
-/// The person on whose behalf a client came in.
+/// The person on whose behalf a client came in. An event names the issuer and no claims.
 #[derive(Deserialize)]
 struct Person {
     issuer: Name,
@@ -93,7 +96,16 @@ pub(crate) fn keys_of(
     let mut keys = Vec::with_capacity(8);
     keys.extend(value(data.owner).map(SearchKey::Owner));
     keys.extend(value(data.workload).map(SearchKey::Workload));
-    keys.extend(value(data.instance).map(SearchKey::Instance));
+    if let Some(instance) = value::<String>(data.instance) {
+        // The run of a root client is in the key of its task, and its job stands last in its instance;
+        // a child with a proof of its own may be of another run.
+        let ids = ids_in(&instance).map(|id| SearchKey::Part(id.to_owned()));
+        match data.own {
+            Some(_) => keys.extend(ids),
+            None => keys.extend(ids.last()),
+        }
+        keys.push(SearchKey::Instance(instance));
+    }
     keys.extend(blocked_instance(data.on).map(SearchKey::Instance));
     keys.extend(value(data.resource).map(SearchKey::Resource));
     keys.extend(value(data.jkt).map(SearchKey::Key));
@@ -111,12 +123,16 @@ pub(crate) fn keys_of(
     keys.extend(value::<TaskId>(data.about).map(SearchKey::About));
     if FIRST.contains(&kind) && seq == Some(1) {
         keys.extend(value(data.issuer).map(SearchKey::Issuer));
+        // An end of whoever vouches for the person ends the task too.
+        let person: Option<Person> = value(data.subject);
+        keys.extend(person.map(|person| SearchKey::Issuer(person.issuer)));
     }
     let own: Option<Own> = value(data.own);
     let mut vouched = value(data.issuer);
     if let Some(own) = own {
         keys.push(SearchKey::Workload(own.workload));
         keys.push(SearchKey::Owner(own.owner));
+        keys.push(SearchKey::Issuer(own.issuer.clone()));
         vouched = Some(own.issuer);
     }
     let annex: Option<AnnexData> = annex.and_then(|annex| serde_json::from_str(annex).ok());
@@ -198,6 +214,25 @@ mod tests {
             });
             assert_eq!(found, [SearchKey::Uses(task)]);
         }
+    }
+
+    #[test]
+    fn an_instance_is_found_by_its_job_and_that_of_a_child_by_its_run_too() {
+        let instance = "repository_id=1,run_id=7,run_attempt=2,check_run_id=70";
+        let part = |text: &str| SearchKey::Part(text.into());
+        let whole = SearchKey::Instance(instance.into());
+        let found = keys(&format!(r#"{{"instance":"{instance}"}}"#), None);
+        assert_eq!(found, [whole.clone(), part("70")]);
+        let own = r#"{"workload":"scan","owner":"team","issuer":"github"}"#;
+        let found = keys(&format!(r#"{{"instance":"{instance}","own":{own}}}"#), None);
+        assert_eq!(found[2..6], [whole, part("1"), part("7"), part("70")]);
+    }
+
+    #[test]
+    fn whoever_vouches_for_the_person_is_found_as_an_issuer() {
+        let vouched = |name: &str| SearchKey::Issuer(name.parse().unwrap());
+        let data = r#"{"issuer":"github","subject":{"issuer":"staff","person":"x"}}"#;
+        assert_eq!(keys(data, None), [vouched("github"), vouched("staff")]);
     }
 
     #[test]

@@ -145,6 +145,8 @@ pub enum SearchKey {
     Subject(Name, String),
     /// An instance.
     Instance(String),
+    /// One of the ids that an instance is made of.
+    Part(String),
     /// A whole task key, a whole series, or one of the values that make the key.
     Run(String),
     /// A resource's name.
@@ -155,7 +157,8 @@ pub enum SearchKey {
     Token(Digest),
     /// The digest of the proof that a client came in by.
     Proof(Digest),
-    /// The name of the issuer that vouched: the first entry of each of its tasks.
+    /// The name of an issuer that vouched, for a task or for the person it acts for: the first entry
+    /// of the task; and for a delegated client with a proof of its own: the entry by which it came in.
     Issuer(Name),
     /// A task that an entry is about without being of its chain, uses left out.
     About(TaskId),

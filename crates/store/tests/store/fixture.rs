@@ -280,7 +280,7 @@ pub(crate) fn delegated(task: &Task, n: u64, at: u64) -> Change {
         parent: 1,
         jkt: Some(digest(&format!("child {n} {client}"))),
         jwk: None,
-        instance: format!("pod-{n}"),
+        instance: format!("pipeline_id=70,job_id={n}"),
         handover: digest(&format!("handover {n} {client}")),
         proof: Some(digest(&format!("pod proof {n}"))),
         request: digest("request"),

@@ -1,13 +1,21 @@
 //! The search keys under which entries are found.
 
-use dayfly_domain::Cause;
+use dayfly_domain::{Cause, Subject as Person};
 use dayfly_store::{Annex, Append, AppendError, ERASED, SearchKey, Use};
 
 use super::fixture::*;
 
 pub(crate) fn entries_are_found_under_their_keys<S: Subject>() {
     let mut bench = Bench::<S>::new();
-    let task = bench.start(1);
+    let of_a_person = start_with(1, |started| {
+        started.subject = Some(Person {
+            issuer: name("people"),
+            person: digest("mona"),
+            authenticated: NOON,
+        });
+    });
+    let task = of_a_person.task;
+    bench.commit(of_a_person.append);
     bench.start(2);
     bench.commit(changed(renewal(&task, 1)));
     bench.commit(noted(NOON, r#"{"owner":"team","resource":"other"}"#));
@@ -47,6 +55,9 @@ pub(crate) fn entries_are_found_under_their_keys<S: Subject>() {
             vec![],
         ),
         (SearchKey::Instance("job-2".into()), vec![4]),
+        (SearchKey::Part("70".into()), vec![10]),
+        (SearchKey::Part("2".into()), vec![10]),
+        (SearchKey::Part("1".into()), vec![]),
         (SearchKey::Run("repo/run-1/job".into()), vec![0]),
         (SearchKey::Run("repo/run-1".into()), vec![0]),
         (SearchKey::Run("run-2".into()), vec![3]),
@@ -59,6 +70,8 @@ pub(crate) fn entries_are_found_under_their_keys<S: Subject>() {
         (SearchKey::Token(digest("token 9 9")), vec![]),
         (SearchKey::Issuer(github()), vec![3, 0]),
         (SearchKey::Issuer(name("gitlab")), vec![]),
+        (SearchKey::Issuer(name("cluster")), vec![10]),
+        (SearchKey::Issuer(name("people")), vec![0]),
         (SearchKey::About(id(1)), vec![8]),
         (SearchKey::About(id(2)), vec![]),
         (SearchKey::Uses(id(2)), vec![9]),

@@ -263,7 +263,7 @@ fn the_search_index_is_built_anew_when_it_is_not_of_these_entries() {
         |index| {
             Connection::open(index)
                 .unwrap()
-                .execute_batch("PRAGMA user_version = 9")
+                .execute_batch("PRAGMA user_version = 3; DELETE FROM keys")
                 .unwrap()
         },
         |index| {

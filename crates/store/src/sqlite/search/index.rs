@@ -13,7 +13,7 @@ use crate::sqlite::value::{count, entry_id, int, uint};
 use crate::{SearchKey, StoredEntry};
 
 /// The form of the index; one of another form is built anew.
-const FORM: i64 = 3;
+const FORM: i64 = 4;
 
 /// How many entries share a block. Hashes are in no order, so they are sorted within a block of
 /// positions only: what is written lies in the few pages of the last block, however long the
@@ -24,7 +24,6 @@ const TABLES: &str = "
 CREATE TABLE keys (tenant INTEGER NOT NULL, block INTEGER NOT NULL, hash INTEGER NOT NULL,
   pos INTEGER NOT NULL, PRIMARY KEY (tenant, block, hash, pos)) STRICT, WITHOUT ROWID;
 CREATE TABLE held (tenant INTEGER PRIMARY KEY, size INTEGER NOT NULL, last BLOB NOT NULL) STRICT;
-PRAGMA user_version = 3;
 ";
 
 /// An index that is being written.
@@ -44,7 +43,9 @@ impl Index {
             let _ = std::fs::remove_file(name);
         }
         let db = open_writer(path)?;
-        db.execute_batch(&format!("BEGIN; {TABLES} COMMIT;"))?;
+        db.execute_batch(&format!(
+            "BEGIN; {TABLES} PRAGMA user_version = {FORM}; COMMIT;"
+        ))?;
         Ok(Self {
             db,
             sizes: Vec::new(),
@@ -321,12 +322,14 @@ fn hash_at(entries: &Entries<'_>, tenant: u32, size: u64) -> rusqlite::Result<Op
         .optional()
 }
 
-/// Opens an index to read.
+/// Opens an index to read; none of another form, which lacks some of what is looked for.
 pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
-    db.query_row("SELECT count(*) FROM held", [], |_| Ok(()))?;
-    Ok(db)
+    match db.query_row("PRAGMA user_version", [], |row| row.get(0))? {
+        FORM => Ok(db),
+        form => Err(rusqlite::Error::IntegralValueOutOfRange(0, form)),
+    }
 }
 
 /// What is lost when the machine falls over is derived again; a log that is synced at checkpoints
@@ -356,6 +359,7 @@ fn hash_of(key: &SearchKey) -> i64 {
         SearchKey::Workload(name) => (b'w', name.as_str().to_owned()),
         SearchKey::Subject(issuer, sub) => (b's', format!("{issuer} {sub}")),
         SearchKey::Instance(instance) => (b'i', instance.clone()),
+        SearchKey::Part(id) => (b'd', id.clone()),
         SearchKey::Run(run) => (b'r', run.clone()),
         SearchKey::Resource(name) => (b'a', name.as_str().to_owned()),
         SearchKey::Key(digest) => (b'k', digest.to_string()),

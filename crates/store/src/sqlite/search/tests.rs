@@ -95,6 +95,27 @@ fn what_the_index_lacks_is_found_in_the_entries() {
     }
 }
 
+/// One of before lacks keys that are looked for now: neither is it gone on with nor read.
+#[test]
+fn an_index_of_another_form_is_not_read() {
+    let folder = TempDir::new().unwrap();
+    let entries = ledger(&folder, 10);
+    let entries = Entries::new(&entries, folder.path());
+    let path = folder.path().join("index");
+    let mut index = Index::begin(&path).unwrap();
+    index.write(&entries, &[10]).unwrap();
+    drop(index);
+    let is_read = || {
+        let opened = Index::open(&path, &entries).unwrap().is_some();
+        (opened, index::open_reader(&path).is_ok())
+    };
+    assert_eq!(is_read(), (true, true));
+    let former = Connection::open(&path).unwrap();
+    former.execute_batch("PRAGMA user_version = 3").unwrap();
+    drop(former);
+    assert_eq!(is_read(), (false, false));
+}
+
 #[test]
 fn more_than_can_be_looked_through_is_said_and_never_left_out() {
     let folder = TempDir::new().unwrap();
