@@ -98,9 +98,10 @@ fn heartbeat(task: &TaskView) -> String {
 
 fn client(text: &mut String, client: &ClientView, now: Time) {
     let indent = "  ".repeat(usize::try_from(client.depth).unwrap_or(0) + 1);
-    let state = match &client.standing {
-        ClientStanding::Active => format!("until {}", moment(client.expires, now)),
-        ClientStanding::Ended { cause, at, .. } => {
+    let state = match (&client.standing, &client.rights_removed) {
+        (ClientStanding::Active, Some(whose)) => format!("over, rights taken away: {whose}"),
+        (ClientStanding::Active, None) => format!("until {}", moment(client.expires, now)),
+        (ClientStanding::Ended { cause, at, .. }, _) => {
             format!("{} {}", cause.word(), moment(*at, now))
         }
     };

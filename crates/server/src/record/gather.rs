@@ -1,14 +1,15 @@
 //! The tasks that have something in common: every open one, and those that ended as far back as is looked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dayfly_domain::{Name, TaskId, Time};
 use dayfly_store::{OpenFilter, SearchKey, Store};
 
 use super::entry::entry_at;
 use super::error::RecordError;
+use super::named::{Named, Whom};
 use super::reading::Reading;
-use super::standing::{self, Stands};
+use super::standing::Stands;
 use super::task::{Found, load};
 use super::view::{Standing, TaskView};
 
@@ -30,7 +31,7 @@ pub(super) struct Search<'a> {
     pub(super) now: Time,
 }
 
-/// What was found.
+/// What was found. A task is counted as whom of it the key names stands.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
     /// How many are live.
@@ -52,7 +53,11 @@ pub(super) struct Gathered {
     /// Which readings found something.
     pub(super) read_as: Vec<String>,
     /// The newest: the open ones first.
-    pub(super) shown: Vec<TaskView>,
+    pub(super) shown: Vec<Named>,
+    /// How many that have ended were read.
+    read: usize,
+    /// Whose end the last end is.
+    ended_last: Option<(TaskId, Whom)>,
 }
 
 impl Search<'_> {
@@ -66,10 +71,25 @@ impl Search<'_> {
         for reading in self.readings {
             self.indexed_ones(reading, &mut gathered, &mut seen, (&mut open, &mut ended))?;
         }
-        gathered.shown = open.into_views();
-        gathered.shown.extend(ended.into_views());
-        gathered.shown.truncate(SHOWN);
+        for (found, whom) in open.newest_first().chain(ended.newest_first()).take(SHOWN) {
+            let found = found.with_ends(self.store, self.tenant)?;
+            gathered.shown.push(Named::of(&found, &whom));
+        }
+        self.tell_last_end(&mut gathered)?;
         Ok(gathered)
+    }
+
+    /// Reads by whom and why the last end was made: of clients of a task that goes on only its entries
+    /// say it.
+    fn tell_last_end(&self, gathered: &mut Gathered) -> Result<(), RecordError> {
+        if let Some((id, whom @ Whom::Clients(_))) = &gathered.ended_last
+            && let Some((_, stands)) = &mut gathered.last_end
+            && let Some(found) = load(self.store, self.tenant, *id)?
+        {
+            let found = found.with_ends(self.store, self.tenant)?;
+            *stands = Named::of(&found, whom).stands(self.now);
+        }
+        Ok(())
     }
 
     fn open_ones(
@@ -88,20 +108,24 @@ impl Search<'_> {
             };
             cursor = Some(last.task.id);
             for open in page {
-                let mut found = false;
-                for reading in self
-                    .readings
-                    .iter()
-                    .filter(|reading| reading.holds(&open.task))
-                {
-                    gathered.note(reading);
-                    found = true;
+                let mut whom: Option<Whom> = None;
+                for reading in self.readings {
+                    if let Some(named) = reading.names(&open.task) {
+                        gathered.note(reading);
+                        whom = Some(match whom {
+                            Some(others) => others.and(named),
+                            None => named,
+                        });
+                    }
                 }
-                if found && seen.insert(open.task.id) {
-                    let view = Found::from(open).view();
-                    if self.within(&view) {
-                        gathered.count(&view, self.now);
-                        newest.add(view);
+                if let Some(whom) = whom
+                    && seen.insert(open.task.id)
+                {
+                    let found = Found::from(open);
+                    let named = Named::of(&found, &whom);
+                    if self.within(&named.task) {
+                        gathered.count(&named, &whom, self.now);
+                        newest.add(found, whom);
                     }
                 }
             }
@@ -118,42 +142,62 @@ impl Search<'_> {
         if reading.is_last_resort() && gathered.is_other_than(reading) {
             return Ok(());
         }
-        let ids = self.tasks_under(&reading.search_key(), seen, &mut gathered.more)?;
-        for id in ids {
-            if gathered.ended >= READ as u64 {
-                gathered.more = true;
-                return Ok(());
-            }
-            let Some(found) = load(self.store, self.tenant, id)? else {
-                continue;
-            };
-            if reading.narrows() && !reading.holds(&found.task) {
-                continue;
-            }
-            seen.insert(id);
-            gathered.note(reading);
-            let view = found.view();
-            if !self.within(&view) {
-                continue;
-            }
-            gathered.count(&view, self.now);
-            match view.standing {
-                Standing::Open { .. } | Standing::Pending { .. } => open.add(view),
-                Standing::Ended { .. } => ended.add(view),
+        for key in reading.search_keys() {
+            let sighted = self.tasks_under((reading, &key), seen, &mut gathered.more)?;
+            for (id, whom) in sighted {
+                if gathered.read >= READ {
+                    gathered.more = true;
+                    return Ok(());
+                }
+                let Some(found) = load(self.store, self.tenant, id)? else {
+                    continue;
+                };
+                if reading.narrows() && reading.names(&found.task).is_none() {
+                    continue;
+                }
+                seen.insert(id);
+                gathered.note(reading);
+                let whom = self.whom(&found, whom);
+                let named = Named::of(&found, &whom);
+                if !self.within(&named.task) {
+                    continue;
+                }
+                gathered.count(&named, &whom, self.now);
+                match named.task.standing {
+                    Standing::Open { .. } | Standing::Pending { .. } => open.add(found, whom),
+                    Standing::Ended { .. } => {
+                        gathered.read += 1;
+                        ended.add(found, whom);
+                    }
+                }
             }
         }
         Ok(())
     }
 
-    /// The tasks of the entries under a search key that were not seen yet, the newest first.
+    /// Whom of a task that the index knows the key names: the task, where neither its state nor the
+    /// entries say whom. One that nobody came into, because people denied it, has no clients to name.
+    fn whom(&self, found: &Found, entries: Option<Whom>) -> Whom {
+        let named = Whom::of(&found.task, self.readings);
+        let whom = [named, entries].into_iter().flatten().reduce(Whom::and);
+        match whom {
+            Some(Whom::Clients(of)) if of.iter().any(|of| found.task.client(*of).is_some()) => {
+                Whom::Clients(of)
+            }
+            Some(_) | None => Whom::Task,
+        }
+    }
+
+    /// The tasks of the entries under a search key that were not seen yet, the newest first, with whom
+    /// of them the entries name.
     fn tasks_under(
         &self,
-        key: &SearchKey,
+        (reading, key): (&Reading, &SearchKey),
         seen: &BTreeSet<TaskId>,
         more: &mut bool,
-    ) -> Result<Vec<TaskId>, RecordError> {
-        let mut ids = Vec::new();
-        let mut known = BTreeSet::new();
+    ) -> Result<Vec<(TaskId, Option<Whom>)>, RecordError> {
+        let mut ids: Vec<(TaskId, Option<Whom>)> = Vec::new();
+        let mut known: BTreeMap<TaskId, usize> = BTreeMap::new();
         let mut cursor = None;
         let mut looked_at = 0;
         loop {
@@ -164,11 +208,20 @@ impl Search<'_> {
             cursor = Some(*last);
             for pos in &page {
                 let entry = entry_at(self.store, self.tenant, *pos)?;
-                if let Some(id) = entry.and_then(|entry| entry.about())
-                    && !seen.contains(&id)
-                    && known.insert(id)
-                {
-                    ids.push(id);
+                let Some(entry) = entry else { continue };
+                let Some(id) = entry.about().filter(|id| !seen.contains(id)) else {
+                    continue;
+                };
+                let place = *known.entry(id).or_insert(ids.len());
+                let whom = reading.names_in(&entry);
+                match ids.get_mut(place) {
+                    Some((_, others)) => {
+                        *others = [others.take(), whom]
+                            .into_iter()
+                            .flatten()
+                            .reduce(Whom::and);
+                    }
+                    None => ids.push((id, whom)),
                 }
             }
             looked_at += page.len();
@@ -206,8 +259,8 @@ impl Gathered {
         }
     }
 
-    fn count(&mut self, task: &TaskView, now: Time) {
-        let stands = standing::of_task(task, now);
+    fn count(&mut self, named: &Named, whom: &Whom, now: Time) {
+        let stands = named.stands(now);
         let end = match &stands {
             Stands::Live { until } => {
                 self.live += 1;
@@ -227,14 +280,12 @@ impl Gathered {
                 Some(*at)
             }
         };
-        self.last_acceptance = self
-            .last_acceptance
-            .max(task.last_possible_acceptance)
-            .max(end);
+        self.last_acceptance = self.last_acceptance.max(named.last_acceptance).max(end);
         if let Some(at) = end
             && self.last_end.as_ref().is_none_or(|(last, _)| at > *last)
         {
             self.last_end = Some((at, stands));
+            self.ended_last = Some((named.task.task, whom.clone()));
         }
     }
 
@@ -246,17 +297,17 @@ impl Gathered {
 
 /// The newest few of many tasks, by the order of their ids, which is that of time.
 #[derive(Debug, Default)]
-struct Newest(std::collections::BTreeMap<TaskId, TaskView>);
+struct Newest(BTreeMap<TaskId, (Found, Whom)>);
 
 impl Newest {
-    fn add(&mut self, view: TaskView) {
-        self.0.insert(view.task, view);
+    fn add(&mut self, found: Found, whom: Whom) {
+        self.0.insert(found.task.id, (found, whom));
         if self.0.len() > SHOWN {
             self.0.pop_first();
         }
     }
 
-    fn into_views(self) -> Vec<TaskView> {
-        self.0.into_values().rev().collect()
+    fn newest_first(self) -> impl Iterator<Item = (Found, Whom)> {
+        self.0.into_values().rev()
     }
 }

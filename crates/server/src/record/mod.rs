@@ -16,6 +16,7 @@ mod keys;
 mod ledger;
 mod list;
 mod moment;
+mod named;
 mod parties;
 mod reach;
 mod reading;

@@ -217,15 +217,14 @@ impl Reaching<'_> {
         if open.stale.is_some() || task.lapsed(self.now, open.heard).is_some() {
             return Vec::new();
         }
-        let Some(found) = self.declared.workloads.get(&task.workload) else {
+        if !self.declared.workloads.contains_key(&task.workload) {
             return Vec::new();
-        };
+        }
         let mut can = Vec::new();
         for (number, client) in (1u32..).zip(&task.clients) {
-            if task.check_client(number, self.now).is_err() {
+            if task.check_client(number, self.now).is_err() || open.stale_for(number).is_some() {
                 continue;
             }
-            let ceiling = found.workload.ceiling_kept(&client.filled);
             let mut access = self.there(&client.access);
             // A credential that was issued under a higher ceiling lives on to its expiry.
             let live = client
@@ -233,13 +232,31 @@ impl Reaching<'_> {
                 .iter()
                 .any(|held| self.now < held.expires);
             if !live {
-                access = held_still(&access, &ceiling);
+                access = self.held_still(task, number, access);
             }
             if !access.is_empty() {
                 can.push(client_reach(task, number, client, access));
             }
         }
         can
+    }
+
+    /// What of a client's access its ceiling still holds, and that of everybody above it who came in
+    /// by a proof.
+    fn held_still(&self, task: &Task, number: u32, access: Vec<Detail>) -> Vec<Detail> {
+        let mut still = access;
+        for (_, client) in task.chain(number) {
+            let workload = match (&client.own, client.parent) {
+                (Some(own), _) => &own.workload,
+                (None, None) => &task.workload,
+                (None, Some(_)) => continue,
+            };
+            still = match self.declared.workloads.get(workload) {
+                Some(of) => held_within(&still, &of.workload.ceiling_kept(&client.filled)),
+                None => Vec::new(),
+            };
+        }
+        still
     }
 
     /// Fills in the live credentials for the resource, which only the entries tell apart.
@@ -276,7 +293,7 @@ impl Reaching<'_> {
 }
 
 /// What of an access lies within a ceiling, whole or in part: a narrower request is still granted.
-fn held_still(access: &[Detail], ceiling: &[Detail]) -> Vec<Detail> {
+fn held_within(access: &[Detail], ceiling: &[Detail]) -> Vec<Detail> {
     let mut still: Vec<Detail> = Vec::new();
     for held in access {
         for of in ceiling {

@@ -2,10 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dayfly_domain::{Digest, Name, Task};
+use dayfly_domain::access::Detail;
+use dayfly_domain::{Client, Digest, Event, Name, Own, Pending, Task, ids_in};
 use dayfly_store::SearchKey;
+use serde_json::Value;
 
+use super::entry::{Annexed, Entry};
 use super::key::{RunUrl, TraceKey};
+use super::named::Whom;
 
 /// The declared names of URLs, which the record holds no list of.
 #[derive(Clone, Debug, Default)]
@@ -112,46 +116,93 @@ fn any(text: &str) -> Vec<Reading> {
 }
 
 impl Reading {
-    /// Under which key the index has it.
-    pub(super) fn search_key(&self) -> SearchKey {
+    /// Under which keys the index has it.
+    pub(super) fn search_keys(&self) -> Vec<SearchKey> {
+        let of_run = |run: &String| vec![SearchKey::Run(run.clone()), SearchKey::Part(run.clone())];
         match self {
-            Self::Workload(name) => SearchKey::Workload(name.clone()),
-            Self::Owner(name) => SearchKey::Owner(name.clone()),
-            Self::Issuer(name) => SearchKey::Issuer(name.clone()),
-            Self::Subject(issuer, sub) => SearchKey::Subject(issuer.clone(), sub.clone()),
-            Self::Resource(name) => SearchKey::Resource(name.clone()),
-            Self::Proof(hash) => SearchKey::Proof(*hash),
-            Self::Key(jkt) => SearchKey::Key(*jkt),
-            Self::Instance(text) => SearchKey::Instance(text.clone()),
-            Self::Run(text) => SearchKey::Run(text.clone()),
-            Self::RunUrl(run) => SearchKey::Run(run.run.clone()),
+            Self::Workload(name) => vec![SearchKey::Workload(name.clone())],
+            Self::Owner(name) => vec![SearchKey::Owner(name.clone())],
+            Self::Issuer(name) => vec![SearchKey::Issuer(name.clone())],
+            Self::Subject(issuer, sub) => vec![SearchKey::Subject(issuer.clone(), sub.clone())],
+            Self::Resource(name) => vec![SearchKey::Resource(name.clone())],
+            Self::Proof(hash) => vec![SearchKey::Proof(*hash)],
+            Self::Key(jkt) => vec![SearchKey::Key(*jkt)],
+            Self::Instance(text) => vec![SearchKey::Instance(text.clone())],
+            Self::Run(text) => of_run(text),
+            Self::RunUrl(run) => of_run(&run.run),
         }
     }
 
-    /// Whether a task has it, as far as its state says so.
-    pub(super) fn holds(&self, task: &Task) -> bool {
-        let clients = || task.clients.iter();
-        match self {
-            Self::Workload(name) => task.workload == *name,
-            Self::Owner(name) => task.owner == *name,
-            Self::Issuer(name) => task.issuer == *name,
+    /// Whom of a task it names, as far as its state says so: the task, or clients of it, which may
+    /// have come in by a proof of their own. What names a client says nothing of the others.
+    pub(super) fn names(&self, task: &Task) -> Option<Whom> {
+        let clients = |named: &dyn Fn(&Client) -> bool| Whom::clients(task, named);
+        let own = |named: &dyn Fn(&Own) -> bool| clients(&|of| of.own.as_ref().is_some_and(named));
+        let waits = |named: &dyn Fn(&Pending) -> bool| task.pending().is_some_and(named);
+        let (whole, some) = match self {
+            Self::Workload(name) => (task.workload == *name, own(&|own| own.workload == *name)),
+            Self::Owner(name) => (task.owner == *name, own(&|own| own.owner == *name)),
+            Self::Issuer(name) => {
+                // Whoever vouches for the person it acts for ends the task too.
+                let person = task.subject.as_ref().map(|subject| &subject.issuer);
+                let whole = task.issuer == *name || person == Some(name);
+                (whole, own(&|own| own.issuer == *name))
+            }
             // The state holds no person: only the index knows.
-            Self::Subject(..) => false,
-            Self::Resource(name) => {
-                clients().any(|client| client.access.iter().any(|detail| detail.resource == *name))
-            }
-            Self::Proof(hash) => clients().any(|client| client.proof == *hash),
-            Self::Key(jkt) => clients().any(|client| client.jkt == Some(*jkt)),
-            Self::Instance(text) => clients().any(|client| client.instance == *text),
-            Self::Run(text) => has_part(task, text),
+            Self::Subject(..) => (false, None),
+            Self::Resource(name) => (
+                waits(&|of| is_there(&of.access, name)),
+                clients(&|client| is_there(&client.access, name)),
+            ),
+            Self::Proof(hash) => (false, clients(&|client| client.proof == *hash)),
+            Self::Key(jkt) => (
+                waits(&|of| of.jkt == *jkt),
+                clients(&|client| client.jkt == Some(*jkt)),
+            ),
+            Self::Instance(text) => (
+                waits(&|of| of.instance == *text),
+                clients(&|client| client.instance == *text),
+            ),
+            Self::Run(text) => (
+                has_part(task, text),
+                clients(&|client| has_id(&client.instance, text)),
+            ),
             Self::RunUrl(run) => {
-                let attempt =
-                    run.attempt.is_none() || task.attempt.is_none() || task.attempt == run.attempt;
-                has_part(task, &run.run)
-                    && attempt
-                    && run.job.as_ref().is_none_or(|job| of_job(task, run, job))
+                let some = clients(&|client| is_of_run(&client.instance, run));
+                (is_run(task, run, some.is_some()), some)
             }
+        };
+        if whole { Some(Whom::Task) } else { some }
+    }
+
+    /// Whom of its task an entry names that the index has under its key; none where the state of the
+    /// task says it.
+    pub(super) fn names_in(&self, entry: &Entry) -> Option<Whom> {
+        let Self::Subject(issuer, sub) = self else {
+            return None;
+        };
+        // Whoever is acted for is acted for by the whole task.
+        if let Annexed::Here(annex) = &entry.annex
+            && let Some(person) = annex.get("subject")
+            && person.get("issuer").and_then(Value::as_str) == Some(issuer.as_str())
+            && let Some(claims) = person.get("claims")
+            && claims.get("sub").and_then(Value::as_str) == Some(sub)
+        {
+            return Some(Whom::Task);
         }
+        let number = match entry.event()? {
+            // With the first entry the first client came in, or asked to.
+            Event::TaskRequested(_) | Event::TaskStarted(_) => 1,
+            Event::ClientRegistered(registered) => registered.client,
+            Event::ClientDelegated(delegated) => delegated.client,
+            Event::CredentialIssued(issued) => issued.client,
+            Event::TaskApproved(_)
+            | Event::TaskDenied(_)
+            | Event::CredentialRevoked(_)
+            | Event::ClientEnded(_)
+            | Event::TaskEnded(_) => return Some(Whom::Task),
+        };
+        Some(Whom::Clients(BTreeSet::from([number])))
     }
 
     /// Whether it is meant only where a text can be read as nothing else: an issuer vouches for so
@@ -208,8 +259,31 @@ fn parts(key: &str) -> impl Iterator<Item = String> {
         .map(|part| part.replace("~1", "/").replace("~0", "~"))
 }
 
-/// Whether a task is of that job of its run. One that is of the run as a whole is of each job.
-fn of_job(task: &Task, run: &RunUrl, job: &str) -> bool {
-    let last = parts(&task.key).last();
-    last.as_deref() == Some(job) || last.as_deref() == Some(run.run.as_str())
+/// Whether one of the ids that an instance is made of is this.
+fn has_id(instance: &str, id: &str) -> bool {
+    ids_in(instance).any(|own| own == id)
+}
+
+/// Whether a task is of a run, and of the job that it names. One that is of the run as a whole is of
+/// each job, unless its clients tell which of them is.
+fn is_run(task: &Task, run: &RunUrl, told: bool) -> bool {
+    let attempt = run.attempt.is_none() || task.attempt.is_none() || task.attempt == run.attempt;
+    let of_job = |job: &String| {
+        let last = parts(&task.key).last();
+        last.as_ref() == Some(job) || last.as_ref() == Some(&run.run) && !told
+    };
+    attempt && has_part(task, &run.run) && run.job.as_ref().is_none_or(of_job)
+}
+
+/// Whether an instance is of a run, and of the attempt and the job that it names.
+fn is_of_run(instance: &str, run: &RunUrl) -> bool {
+    let attempts = |part: &str| part.strip_prefix("run_attempt=")?.parse().ok();
+    let attempt: Option<u64> = instance.split(',').find_map(attempts);
+    has_id(instance, &run.run)
+        && run.job.as_ref().is_none_or(|job| has_id(instance, job))
+        && (run.attempt.is_none() || attempt.is_none() || attempt == run.attempt)
+}
+
+fn is_there(access: &[Detail], resource: &Name) -> bool {
+    access.iter().any(|detail| detail.resource == *resource)
 }

@@ -43,6 +43,19 @@ pub(super) enum Stands {
     },
 }
 
+impl Stands {
+    /// Of several the one that tells of all: what lives and lives longest, then what may yet, then
+    /// what is over without a record of it, then the last end.
+    pub(super) const fn weight(&self) -> (u8, Option<Time>) {
+        match self {
+            Self::Live { until } => (3, Some(*until)),
+            Self::Pending { until, .. } => (2, Some(*until)),
+            Self::Over { at, .. } => (1, *at),
+            Self::Expired { at } | Self::Ended { at, .. } => (0, Some(*at)),
+        }
+    }
+}
+
 /// A task.
 pub(super) fn of_task(task: &TaskView, now: Time) -> Stands {
     match &task.standing {
@@ -106,7 +119,14 @@ pub(super) fn of_client(task: &TaskView, client: &ClientView, now: Time) -> Stan
             ended
         };
     }
-    bounded(of_task(task, now), client.expires, now)
+    let task = match &client.rights_removed {
+        Some(whose) => Stands::Over {
+            at: None,
+            why: format!("rights taken away: {whose}"),
+        },
+        None => of_task(task, now),
+    };
+    bounded(task, client.expires, now)
 }
 
 /// A credential: over with its client, its revocation, or its own time.
@@ -126,7 +146,13 @@ pub(super) fn of_credential(task: &TaskView, issued: &IssuedView, now: Time) -> 
             Stands::Expired { at: issued.expires }
         }
         Some(ended) => ended,
-        None => bounded(of_task(task, now), issued.expires, now),
+        None => {
+            let above = match client {
+                Some(client) => of_client(task, client, now),
+                None => of_task(task, now),
+            };
+            bounded(above, issued.expires, now)
+        }
     }
 }
 

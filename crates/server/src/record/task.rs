@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use dayfly_domain::{
-    Cause, Client, ClientState, EpochOf, Event, Heard, Name, Task, TaskId, TaskState, apply,
+    Cause, Client, ClientState, Epoch, EpochOf, Event, Heard, Name, Task, TaskId, TaskState, apply,
 };
 use dayfly_store::{EntryRange, FactsQuery, OpenTask, Store};
 
@@ -99,6 +99,8 @@ pub(super) struct Found {
     pub(super) task: Task,
     heard: Heard,
     stale: Option<EpochOf>,
+    /// The epochs that active delegated clients rely on beside it and that have moved since.
+    lost: Vec<Epoch>,
     /// What the last of its entries that were read says.
     note: EndNote,
     /// Who ended clients of it and why, as far as entries were read.
@@ -111,6 +113,7 @@ impl From<OpenTask> for Found {
             task: open.task,
             heard: open.heard,
             stale: open.stale,
+            lost: open.lost,
             note: EndNote::default(),
             clients: BTreeMap::new(),
         }
@@ -176,6 +179,7 @@ fn step(
         task,
         heard: Heard::default(),
         stale: None,
+        lost: Vec::new(),
         note,
         clients,
     })
@@ -314,6 +318,11 @@ impl Found {
             depth,
             workload: client.own.as_ref().map(|own| own.workload.clone()),
             standing: self.client_standing(number, client),
+            rights_removed: self
+                .task
+                .lost_by(number, &self.lost)
+                .filter(|_| client.is_active())
+                .map(ToString::to_string),
             instance: client.instance.clone(),
             jkt: client.jkt,
             access: client.access.clone(),

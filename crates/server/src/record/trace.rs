@@ -11,6 +11,7 @@ use super::error::RecordError;
 use super::gather::{Gathered, Search};
 use super::key::TraceKey;
 use super::keys::keys;
+use super::named::{Named, Whom};
 use super::reading::{Known, Reading};
 use super::related::{self, Related};
 use super::standing::{self, Stands};
@@ -47,7 +48,7 @@ pub struct Trace {
     /// The client asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<ClientId>,
-    /// How many tasks there are.
+    /// How many tasks there are, each counted as whom of it the key names stands.
     pub counts: Counts,
     /// The tasks: the newest of many, the open ones first.
     pub tasks: Vec<TaskView>,
@@ -141,7 +142,8 @@ impl Tracing<'_> {
                 let uses = self.uses(id, Whose::Task)?;
                 let said = self.said_of(&view, &uses);
                 let verdict = verdict::on_task(&view, self.beside(&said));
-                self.one(view, verdict, uses)
+                let stands = standing::of_task(&view, self.query.now);
+                self.one((view, &stands), verdict, uses)
             }
         }
     }
@@ -150,24 +152,35 @@ impl Tracing<'_> {
         let Some(found) = load(self.store, self.tenant, id.task)? else {
             return Ok(self.unknown("no entry of this ledger names its task"));
         };
-        let found = found.with_ends(self.store, self.tenant)?;
-        let view = found.view();
-        let Some(client) = view.clients.iter().find(|client| client.client == id) else {
+        if found.task.client(id.number).is_none() {
             return Ok(self.unknown("its task has no such client"));
-        };
-        let last = found.task.last_expiry_under(id.number);
-        let below = view.clients.iter().map(|client| client.client);
-        let below = below.filter(|of| {
-            let mut chain = found.task.chain(of.number);
-            chain.any(|(above, _)| above == id.number)
-        });
-        let uses = self.uses(id.task, Whose::Clients(&below.collect()))?;
-        let resources = client.access.iter().map(|detail| &detail.resource);
-        let said = self.reports.say(&uses, resources, view.opened);
-        let verdict = verdict::on_client(&view, client, last, self.beside(&said));
-        let mut trace = self.one(view, verdict, uses)?;
+        }
+        let found = found.with_ends(self.store, self.tenant)?;
+        let whom = Whom::Clients(BTreeSet::from([id.number]));
+        let named = Named::of(&found, &whom);
+        let (verdict, uses) = self.on_named(&named)?;
+        let stands = named.stands(self.query.now);
+        let mut trace = self.one((named.task, &stands), verdict, uses)?;
         trace.client = Some(id);
         Ok(trace)
+    }
+
+    /// The verdict on whom of a task a key names, and what they used.
+    fn on_named(&self, named: &Named) -> Result<(Verdict, Uses), RecordError> {
+        let uses = self.uses_of(named)?;
+        let access = named.clients().flat_map(|client| &client.access);
+        let resources = access.map(|detail| &detail.resource);
+        let said = self.reports.say(&uses, resources, named.task.opened);
+        Ok((verdict::on_named(named, self.beside(&said)), uses))
+    }
+
+    fn uses_of(&self, named: &Named) -> Result<Uses, RecordError> {
+        let whose = if named.is_task() {
+            Whose::Task
+        } else {
+            Whose::Clients(named.below())
+        };
+        self.uses(named.task.task, whose)
     }
 
     fn credential(&self, id: CredentialId) -> Result<Trace, RecordError> {
@@ -189,7 +202,8 @@ impl Tracing<'_> {
         let at = std::iter::once(&issued.resource);
         let said = self.reports.say(&uses, at, view.opened);
         let verdict = verdict::on_credential(&view, &issued, self.beside(&said));
-        let mut trace = self.one(view, verdict, uses)?;
+        let stands = standing::of_credential(&view, &issued, self.query.now);
+        let mut trace = self.one((view, &stands), verdict, uses)?;
         trace.client = Some(id.client);
         trace.credential = Some(issued);
         Ok(trace)
@@ -268,13 +282,14 @@ impl Tracing<'_> {
         let verdict = match (gathered.all(), gathered.shown.as_slice()) {
             (0, _) => self.unknown(&nothing(readings, gathered.more)).verdict,
             (1, [only]) if !gathered.more => {
-                uses = self.uses(only.task, Whose::Task)?;
-                let said = self.said_of(only, &uses);
-                verdict::on_task(only, self.beside(&said))
+                let (verdict, of_them) = self.on_named(only)?;
+                uses = of_them;
+                verdict
             }
             _ => verdict::on_many(&gathered, self.beside(&self.said_of_many(&gathered)?)),
         };
-        let mut trace = self.shown(gathered.shown, verdict, uses)?;
+        let shown = gathered.shown.into_iter().map(|named| named.task);
+        let mut trace = self.shown(shown.collect(), verdict, uses)?;
         trace.counts = Counts {
             live: gathered.live,
             pending: gathered.pending,
@@ -308,14 +323,14 @@ impl Tracing<'_> {
     fn said_of_many(&self, gathered: &Gathered) -> Result<String, RecordError> {
         let mut uses = Uses::default();
         if !self.reports.is_empty() {
-            for task in &gathered.shown {
-                uses = uses.and(&self.uses(task.task, Whose::Task)?);
+            for named in &gathered.shown {
+                uses = uses.and(&self.uses_of(named)?);
             }
         }
-        let clients = gathered.shown.iter().flat_map(|task| &task.clients);
+        let clients = gathered.shown.iter().flat_map(Named::clients);
         let access = clients.flat_map(|client| &client.access);
         let resources = access.map(|detail| &detail.resource);
-        let first = gathered.shown.iter().map(|task| task.opened).min();
+        let first = gathered.shown.iter().map(|named| named.task.opened).min();
         let mut said = self
             .reports
             .say(&uses, resources, first.unwrap_or_default());
@@ -325,9 +340,14 @@ impl Tracing<'_> {
         Ok(said)
     }
 
-    fn one(&self, task: TaskView, verdict: Verdict, uses: Uses) -> Result<Trace, RecordError> {
+    fn one(
+        &self,
+        (task, stands): (TaskView, &Stands),
+        verdict: Verdict,
+        uses: Uses,
+    ) -> Result<Trace, RecordError> {
         let mut counts = Counts::default();
-        match standing::of_task(&task, self.query.now) {
+        match stands {
             Stands::Live { .. } => counts.live = 1,
             Stands::Pending { .. } => counts.pending = 1,
             Stands::Over { .. } => counts.over = 1,

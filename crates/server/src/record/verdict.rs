@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::end::EndNote;
 use super::gather::Gathered;
 use super::moment::{moment, one_line};
+use super::named::Named;
 use super::standing::{self, Stands};
-use super::view::{ClientView, IssuedView, TaskView};
+use super::view::{IssuedView, TaskView};
 use crate::mint::accepted_offline_until;
 
 /// The verdict of a trace.
@@ -102,17 +103,12 @@ pub(super) fn on_task(task: &TaskView, beside: Beside<'_>) -> Verdict {
     )
 }
 
-/// The verdict on a client.
-pub(super) fn on_client(
-    task: &TaskView,
-    client: &ClientView,
-    last_expiry: Option<Time>,
-    beside: Beside<'_>,
-) -> Verdict {
+/// The verdict on whom of a task a key names.
+pub(super) fn on_named(named: &Named, beside: Beside<'_>) -> Verdict {
     write(
-        &standing::of_client(task, client, beside.now),
-        task,
-        last_expiry,
+        &named.stands(beside.now),
+        &named.task,
+        named.last_acceptance,
         beside,
     )
 }

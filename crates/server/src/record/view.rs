@@ -133,6 +133,10 @@ pub struct ClientView {
     /// Whether it is active.
     #[serde(flatten)]
     pub standing: ClientStanding,
+    /// Whose rights it relied on by its own proof, or one above it did, that were taken away since: it
+    /// is over already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rights_removed: Option<String>,
     /// Which job, pod or process it is.
     pub instance: String,
     /// The thumbprint of its key; none is a bearer client.

@@ -61,6 +61,7 @@ mod subject_edges;
 mod subject_life;
 mod subjects;
 mod tenants;
+mod traced_clients;
 mod traces;
 mod unused_access;
 mod vouched;

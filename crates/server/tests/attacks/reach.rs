@@ -9,7 +9,7 @@ use dayfly_server::record::{ReachView, reach};
 use serde_json::json;
 
 use super::approval::APPROVALS;
-use super::delegation::{AGENTS, scope};
+use super::delegation::{AGENTS, part, scope};
 use super::job::Job;
 use super::silence::sweep_for;
 use super::world::{ARTIFACTS, PUBLIC, TENANT, World, acme};
@@ -272,4 +272,29 @@ async fn of_a_task_those_clients_are_shown_that_can() {
     let renewed = world.renew(&root, &[("resource", ARTIFACTS)]).await;
     assert_eq!(renewed.status, 200, "{}", renewed.text);
     assert_eq!(clients(), [(of(&root), 1), (of(&reads), 0)]);
+}
+
+/// A child that came in by a proof of its own stands under its own ceiling and its own rights, beside
+/// those of whoever it was handed from.
+#[tokio::test]
+async fn a_child_with_a_proof_of_its_own_can_as_far_as_its_own_workload_may() {
+    let declared = format!("{TENANT}{AGENTS}").replace("\"10m\"", "\"30m\"");
+    let world = World::declared(&declared).await;
+    let root = world.agent(1).await;
+    let child = world.scanner(&root, 2, &part("octo/a")).await;
+    assert_eq!(child.status, 200, "{}", child.text);
+    // Nothing issued under the former ceilings lives on.
+    world.wait(900);
+    assert_eq!(world.reach_under(&declared).clients, 2);
+    let (agent, scan) = declared.split_once("[workload.scan]").unwrap();
+    let lowered = scan.replace("\"octo/*\"", "\"octo/b\"");
+    let lowered = format!("{agent}[workload.scan]{lowered}");
+    assert_eq!(world.reach_under(&lowered).clients, 1);
+    // What took its own rights takes it out at once, before any sweep records it.
+    let (tenant, what) = (world.tenant(), Contained::Workload("scan".parse().unwrap()));
+    let done = world.app.stop(&tenant, &what, &Stop::End, &BY, "leaked");
+    done.await.unwrap();
+    let view = world.reach_under(&declared);
+    assert_eq!((view.open, view.clients), (1, 1));
+    assert_eq!(view.tasks[0].clients[0].client.to_string(), root.client);
 }

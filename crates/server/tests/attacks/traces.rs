@@ -20,7 +20,7 @@ fn related(trace: &Trace) -> Vec<(String, Relation)> {
 }
 
 /// A platform's token as `dayfly trace -` names it.
-fn by_token(token: &str) -> String {
+pub(crate) fn by_token(token: &str) -> String {
     let (signed, _) = token.rsplit_once('.').unwrap();
     let hash = dayfly_domain::Digest(sha256(signed.as_bytes()));
     format!("token:{hash}")

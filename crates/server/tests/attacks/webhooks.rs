@@ -398,8 +398,14 @@ async fn a_job_that_is_over_ends_the_children_that_came_from_it() {
 impl World {
     /// The agent of job 70, which hands over.
     pub(crate) async fn handing_job(&self) -> Job {
+        self.handing(70).await
+    }
+
+    /// The same of another job.
+    pub(crate) async fn handing(&self, job: u64) -> Job {
         let key = new_key();
-        let proof = signed(&with(claims(self, 11, 7), json!({"check_run_id": "70"})));
+        let of_job = json!({"check_run_id": job.to_string()});
+        let proof = signed(&with(claims(self, 11, 7), of_job));
         let more = [("resource", ARTIFACTS), ("client_id", "agent")];
         let reply = self.ask(&proof, Some(&key), &more).await;
         assert_eq!(reply.status, 200, "{}", reply.text);

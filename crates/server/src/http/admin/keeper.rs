@@ -18,7 +18,7 @@ use crate::app::{Actor, App, Tenant};
 use crate::config::{AddressRates, Named, Operators, Role};
 use crate::http::door;
 use crate::rate::Buckets;
-use crate::record::{self, RecordError, Sees, TaskView, Trace, TraceKey};
+use crate::record::{self, EntryLine, RecordError, Sees, TaskView, Trace, TraceKey};
 use crate::verify::{People, VerifiedPerson};
 
 /// Who keeps the face.
@@ -426,6 +426,17 @@ impl Scope {
         if let TraceKey::Owner(owner) = key
             && owners.contains(owner)
         {
+            // A client of theirs may have come into a task of somebody else, of which they are not told.
+            let all = trace.tasks.len();
+            trace.tasks.retain(|task| owners.contains(&task.owner));
+            if trace.tasks.len() < all {
+                let tasks: Vec<_> = trace.tasks.iter().map(|task| task.task).collect();
+                let is_theirs = |line: &EntryLine| line.task.is_some_and(|of| tasks.contains(&of));
+                trace.timeline.retain(is_theirs);
+                let note =
+                    format!("tasks of others that clients of {owner} came into are not shown");
+                trace.notes.push(note);
+            }
             return Ok(());
         }
         let counts = &trace.counts;

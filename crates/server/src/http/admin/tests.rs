@@ -2,6 +2,7 @@
 
 mod people;
 mod signals;
+mod traces;
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -13,9 +13,9 @@ use std::task::{Context, Poll, Waker};
 
 use dayfly_domain::access::{Detail, Field};
 use dayfly_domain::{
-    Block, BlockOn, Cause, ClientEnded, ClientRegistered, CredentialIssued, CredentialRevoked,
-    Digest, Epoch, EpochOf, Event, Heartbeat, HeartbeatMode, Name, Repeat, Span, Task, TaskEnded,
-    TaskId, TaskStarted, Time, apply,
+    Block, BlockOn, Cause, ClientDelegated, ClientEnded, ClientRegistered, CredentialIssued,
+    CredentialRevoked, Digest, Epoch, EpochOf, Event, Heartbeat, HeartbeatMode, Name, Own, Repeat,
+    Span, Task, TaskEnded, TaskId, TaskStarted, Time, apply,
 };
 use dayfly_ledger::{Hash, Head, SignerKey, sign_head};
 use dayfly_store::clock::ManualClock;
@@ -205,6 +205,38 @@ impl Hand {
             when,
             id,
             vec![(issued(1, number, hash, when, expires), None)],
+            |_| {},
+        );
+    }
+
+    /// Delegates from the first client of a task to a child of another owner, which comes in by a
+    /// proof of another issuer, with a credential whose token has this hash.
+    pub(crate) fn delegate(&self, when: Time, id: TaskId, hash: u8) {
+        let delegated = Event::ClientDelegated(ClientDelegated {
+            client: 2,
+            parent: 1,
+            jkt: Some(digest(100 + hash)),
+            jwk: None,
+            instance: "project_id=20,pipeline_id=574,job_id=302".to_owned(),
+            handover: digest(hash + 1),
+            proof: Some(digest(hash + 2)),
+            request: digest(hash),
+            filled: Default::default(),
+            own: Some(Own {
+                workload: name("scan"),
+                owner: name("team-data"),
+                issuer: name("gitlab"),
+                epochs: Vec::new(),
+            }),
+            access: vec![access()],
+            expires: at(4, 0, 0),
+        });
+        let first = issued(2, 1, hash, when, at(3, 12, 0));
+        let sub = r#"{"claims":{"sub":"project:20"}}"#.to_owned();
+        self.append(
+            when,
+            id,
+            vec![(delegated, Some(sub)), (first, None)],
             |_| {},
         );
     }

@@ -416,6 +416,38 @@ async fn a_member_has_what_is_of_the_own_owner_and_nothing_of_another() {
     assert_eq!(listener.get("/admin", &nobody).await.0, 403);
 }
 
+/// A client of theirs came into a task of somebody else: that it did is told, and nothing of the task.
+#[tokio::test]
+async fn a_member_is_not_told_of_the_task_that_an_own_client_came_into() {
+    let mut listener = Listener::start().await;
+    let others = listener.served.hand.start(at(3, 0, 0), &Spec::default());
+    listener.served.hand.delegate(at(3, 1, 0), others, 90);
+    let own = Spec {
+        owner: "team-data",
+        workload: "report",
+        ..Spec::default()
+    };
+    let own = listener.served.hand.start(at(3, 2, 0), &own);
+    let dora = listener.token("dora", &[]);
+    let path = "/admin/acme/trace?key=owner:team-data";
+    let (status, trace) = listener.get(path, &dora).await;
+    assert_eq!(status, 200, "{trace}");
+    assert_eq!(trace["counts"]["live"], 2);
+    let shown = trace["tasks"].as_array().unwrap();
+    assert_eq!(
+        (shown.len(), &shown[0]["task"]),
+        (1, &own.to_string().into())
+    );
+    let words = trace.to_string();
+    assert!(!words.contains(&others.to_string()), "{words}");
+    assert!(words.contains("tasks of others that clients of team-data came into"));
+    let (status, trace) = listener.get("/admin/acme/trace?key=scan", &dora).await;
+    assert_eq!(status, 403, "{trace}");
+    let hugo = listener.token("hugo", &["operator"]);
+    let (_, trace) = listener.get(path, &hugo).await;
+    assert_eq!(trace["tasks"].as_array().unwrap().len(), 2);
+}
+
 /// A newer attempt that another owner answers for is nobody else's affair, and what is a member's own
 /// is shown on both sides.
 #[tokio::test]
