@@ -1,18 +1,15 @@
 //! What is found while a server runs: opened once, counted, kept over restarts, closed when it is mended.
 
-use std::collections::BTreeMap;
-
 use dayfly_domain::{
     Event, Heartbeat, HeartbeatMode, Repeat, Span, Task, TaskId, TaskStarted, Time, apply,
 };
 use dayfly_server::app::{Actor, ApplyRequest, Contained};
-use dayfly_server::record::{FindingView, Findings, findings, review, task_view};
-use dayfly_server::telemetry::Metrics;
+use dayfly_server::record::{FindingView, Findings, findings};
 use dayfly_store::clock::Clock;
 use dayfly_store::{Append, Change, Drafted, Fault, Store};
 
 use super::delegation::{AGENTS, scope};
-use super::job::{Job, TYPE_JWT, claims, new_key, signed};
+use super::job::{claims, new_key, signed};
 use super::signals::{DISABLED, OPERATORS};
 use super::world::{ARTIFACTS, TENANT, World, acme, write_tenant};
 
@@ -26,34 +23,43 @@ const DECLARED: [&str; 3] = [
 ];
 
 impl World {
-    fn findings(&self, all: bool) -> Findings {
+    pub(crate) fn findings(&self, all: bool) -> Findings {
         findings(self.store.as_ref(), &acme(), all).unwrap()
     }
 
     /// The ids of the open findings that nothing declared brought about.
-    fn found(&self) -> Vec<String> {
+    pub(crate) fn found(&self) -> Vec<String> {
         let open = self.findings(false).findings.into_iter();
         open.map(|view| view.id)
             .filter(|id| !DECLARED.contains(&id.as_str()))
             .collect()
     }
 
-    fn finding(&self, id: &str) -> FindingView {
+    pub(crate) fn finding(&self, id: &str) -> FindingView {
         let mut all = self.findings(true).findings.into_iter();
         all.find(|view| view.id == id).unwrap()
     }
 
     /// Sweeps and looks, after a while.
-    async fn look(&self, seconds: u64) {
+    pub(crate) async fn look(&self, seconds: u64) {
         self.wait(seconds);
         self.app.sweep().await;
         self.app.survey().await;
     }
 
-    fn told(&self, kind: &str, finding: &str) -> usize {
+    pub(crate) fn told(&self, kind: &str, finding: &str) -> usize {
         let told = self.leaves().into_iter();
         told.filter(|leaf| leaf["kind"] == kind && leaf["data"]["finding"] == finding)
             .count()
+    }
+
+    /// How often a finding was told of, by its id.
+    fn told_of(&self, kind: &str, id: &str) -> usize {
+        let (finding, about) = id.split_once('/').unwrap();
+        let (member, name) = about.split_once(':').unwrap();
+        let told = self.leaves().into_iter();
+        let told = told.filter(|leaf| leaf["kind"] == kind && leaf["data"]["finding"] == finding);
+        told.filter(|leaf| leaf["data"][member] == name).count()
     }
 
     async fn redeclare(&self, tenant: &str) {
@@ -68,7 +74,7 @@ impl World {
     }
 
     /// Opens tasks of a workload that nobody will ever end.
-    async fn abandoned(&self, count: u32, deadline: Time) {
+    pub(crate) async fn abandoned(&self, count: u32, deadline: Time) {
         let mut waiting = Vec::new();
         for n in 0..count {
             waiting.push(
@@ -421,249 +427,64 @@ async fn what_could_not_be_recorded_is_found_by_the_next_look() {
     assert_eq!(world.told("finding.opened", "never_closed"), 1);
 }
 
+/// What is only declared closes by the apply that mends it, and opens by the one that brings it back.
 #[tokio::test]
-async fn a_review_holds_what_is_allowed_against_what_was_granted() {
-    let world = World::new().await;
-    let begin = world.clock.now();
-    let job = world.job_of(1, 1, &[("scope", "queue:read")]).await;
-    world.end(&job).await;
-    let read = r#"[{"type":"artifact","actions":["read"],"identifier":"octo/app"}]"#;
-    for run in 2..=3 {
-        let job = world
-            .job_of(1, run, &[("authorization_details", read)])
-            .await;
-        world.end(&job).await;
+async fn what_an_apply_brings_about_an_apply_closes() {
+    let members = |members: &str| replaced("members = [\"group:team\"]", members);
+    let by_name = "match   = { issuer = \"github\", repository = \"octo-org/octo-repo\" }";
+    let by_id = "match   = { issuer = \"github\", repository_id = \"1\" }";
+    let no_secret = replaced(
+        "url = \"https://queue.example/api\"\nsecret_file = \"queue.secret\"",
+        "url = \"https://queue.example/api\"\njwks = { file = \"keyed.json\" }",
+    );
+    for (kind, about, worse, better) in [
+        (
+            "one_person_owner",
+            "owner:team",
+            members("members = [\"sub:mona\"]"),
+            TENANT.to_owned(),
+        ),
+        (
+            "names_only",
+            "workload:release",
+            replaced(by_id, by_name),
+            TENANT.to_owned(),
+        ),
+        (
+            "static_secret",
+            "resource:queue",
+            TENANT.to_owned(),
+            no_secret,
+        ),
+    ] {
+        let id = format!("{kind}/{about}");
+        let world = World::declared(&better).await;
+        world.look(60).await;
+        let is_open = || {
+            let mut open = world.findings(false).findings.into_iter();
+            open.any(|view| view.id == id)
+        };
+        assert!(!is_open(), "{id}");
+        let told = || ["finding.opened", "finding.closed"].map(|of| world.told_of(of, &id));
+        for times in [1, 2] {
+            world.redeclare(&worse).await;
+            world.look(5).await;
+            assert!(is_open(), "{id}");
+            assert_eq!(told(), [times, times - 1], "{id}");
+            let size = world.size();
+            world.look(60).await;
+            assert_eq!(world.size(), size, "{id} is no news");
+            world.redeclare(&better).await;
+            world.look(5).await;
+            assert!(!is_open(), "{id}");
+            assert_eq!(told(), [times, times], "{id}");
+        }
     }
-    // A refusal names the workload too and is no run.
-    let refused = signed(&claims(&world, 1, 4));
-    let answer = world
-        .ask(&refused, Some(&new_key()), &[("scope", "nothing")])
-        .await;
-    assert_eq!(answer.rule(), "scope_unknown");
-    world.job_of(1, 5, &[("scope", "queue:read")]).await;
-    world.wait(3601);
-    world.app.sweep().await;
-    world.app.survey().await;
-    let team = "team".parse().unwrap();
-    let reviewed = |from, to| {
-        let tenant = world.tenant();
-        let loaded = tenant.loaded();
-        let of = (&*loaded.declared, (loaded.revision, loaded.source.hash()));
-        review(world.store.as_ref(), &acme(), of, &team, (from, to))
-            .unwrap()
-            .unwrap()
-    };
-    let seen = reviewed(begin, world.clock.now());
-    let found = |name: &str| {
-        let mut all = seen.workloads.iter();
-        all.find(|of| of.workload.as_str() == name).unwrap()
-    };
-    let release = found("release");
-    assert_eq!(
-        (release.runs, release.silent, release.complete),
-        (4, 1, true)
-    );
-    let granted: Vec<u64> = release
-        .access
-        .iter()
-        .map(|allowed| allowed.granted)
-        .collect();
-    assert_eq!(granted, [2, 2], "{release:?}");
-    assert_eq!(release.access[0].never, ["publish"]);
-    assert!(release.access[1].never.is_empty());
-    let matrix = found("matrix");
-    assert_eq!(
-        (matrix.runs, matrix.last_run, matrix.complete),
-        (0, None, true)
-    );
-    let ids: Vec<_> = seen.findings.iter().map(|view| view.id.as_str()).collect();
-    assert_eq!(
-        ids,
-        [
-            "bearer_allowed/workload:legacy",
-            "never_closed/workload:release"
-        ]
-    );
-    // What is older is not counted.
-    let later = reviewed(begin + Span::from_seconds(1), world.clock.now());
-    assert!(later.workloads.iter().all(|of| of.runs == 0), "{later:?}");
 }
 
-#[tokio::test]
-async fn a_review_says_who_may_hand_over_to_whom() {
-    let world = World::of_agents().await;
-    let reviewed = |owner: &str| {
-        let tenant = world.tenant();
-        let loaded = tenant.loaded();
-        let of = (&*loaded.declared, (loaded.revision, loaded.source.hash()));
-        let (owner, now) = (owner.parse().unwrap(), world.clock.now());
-        let seen = review(world.store.as_ref(), &acme(), of, &owner, (now, now));
-        let seen = seen.unwrap().unwrap().workloads.into_iter();
-        seen.map(|of| (of.workload.to_string(), of))
-            .collect::<BTreeMap<_, _>>()
-    };
-    let team = reviewed("team");
-    let gives = team["agent"].hands_over.as_ref().unwrap();
-    let to: Vec<&str> = gives.to.iter().map(|to| to.as_str()).collect();
-    assert_eq!(
-        (to.as_slice(), gives.depth, gives.clients),
-        (["agent", "scan"].as_slice(), 2, 200)
-    );
-    assert!(!gives.proven && team["strict"].hands_over.as_ref().unwrap().proven);
-    assert_eq!(team["release"].hands_over, None);
-    assert!(
-        team["agent"].handed_by.is_empty(),
-        "helpers of its own are no others"
-    );
-    let scan = &reviewed("scanners")["scan"];
-    assert_eq!(scan.handed_by, ["agent".parse().unwrap()]);
-    assert_eq!(scan.hands_over, None);
-}
-
-/// Where binding is optional, a child without a key is marked and found, and counted in the metrics
-/// like every open finding.
-#[tokio::test]
-async fn a_child_without_a_key_is_marked_and_is_a_finding() {
-    let world = World::of_agents().await;
-    world.app.survey().await;
-    let loose = world.job_of(13, 2, &[]).await;
-    let bound = world.child(&loose, &scope("artifacts:read")).await;
-    world.look(60).await;
-    let id = "bearer_child/workload:loose".to_owned();
-    assert!(!world.found().contains(&id), "one with a key is none");
-    let handover = world.handover(&loose, None, &scope("artifacts:read"));
-    let reply = world.come_in(&handover, None, &[]).await;
-    assert_eq!(reply.status, 200, "{}", reply.text);
-    // Nobody has looked when the process ends: it is recorded with the child.
-    let world = world.restarted().await;
-    world.look(60).await;
-    assert!(world.found().contains(&id), "{:?}", world.found());
-    assert_eq!(
-        world.finding(&id).what.owner(),
-        Some(&"team".parse().unwrap())
-    );
-    assert_eq!(world.told("finding.opened", "bearer_child"), 1);
-    // In the ledger it is the one that names no key, and people see that it has none.
-    let leaves = world.leaves().into_iter();
-    let children = leaves.filter(|leaf| leaf["kind"] == "client.delegated");
-    let keys: Vec<_> = children
-        .map(|leaf| leaf["data"]["jkt"].is_string())
-        .collect();
-    assert_eq!(keys, [true, false]);
-    let task = loose.task.parse().unwrap();
-    let seen = task_view(world.store.as_ref(), &acme(), task)
-        .unwrap()
-        .unwrap();
-    let keys: Vec<_> = seen
-        .clients
-        .iter()
-        .map(|client| client.jkt.is_some())
-        .collect();
-    assert_eq!(keys, [true, true, false]);
-    let gauge = |world: &World| {
-        let text = Metrics::default().render(&world.app).unwrap();
-        let mut lines = text.lines().map(ToOwned::to_owned);
-        lines.find(|line| line.starts_with("dayfly_findings{") && line.contains("bearer_child"))
-    };
-    let line = gauge(&world).unwrap();
-    assert!(
-        line.contains("tenant=\"acme\"") && line.ends_with("} 1"),
-        "{line}"
-    );
-    assert_eq!(world.end(&bound).await.status, 200);
-    // The day is kept, so it closes a week after that day began.
-    let since = world.now() % DAY;
-    world.look(7 * DAY - since - 60).await;
-    assert!(world.found().contains(&id), "{:?}", world.found());
-    world.look(60).await;
-    assert!(!world.found().contains(&id), "{:?}", world.found());
-    assert_eq!(gauge(&world), None, "what closed is counted no more");
-}
-
-/// A review reads so much and no more, and says so.
-#[tokio::test]
-async fn a_review_of_many_runs_is_bounded_and_says_that_it_is() {
-    let world = World::new().await;
-    let begin = world.clock.now();
-    world
-        .abandoned(9_000, begin + Span::from_seconds(3600))
-        .await;
-    let before = world.store.entries_read();
-    let tenant = world.tenant();
-    let loaded = tenant.loaded();
-    let declared = (&*loaded.declared, (loaded.revision, loaded.source.hash()));
-    let team = "team".parse().unwrap();
-    let span = (begin, begin + Span::from_seconds(1));
-    let seen = review(world.store.as_ref(), &acme(), declared, &team, span)
-        .unwrap()
-        .unwrap();
-    let release = seen.workloads.iter().find(|of| of.runs > 0).unwrap();
-    assert!(!release.complete);
-    assert!((3_000..9_000).contains(&release.runs), "{}", release.runs);
-    let read = world.store.entries_read() - before;
-    assert!(read <= 20_000, "{read}");
-}
-
-/// Of a helper of a helper it is the workload of the client that handed on, not that of the task.
-#[tokio::test]
-async fn a_child_without_a_key_is_its_own_parents_workloads_finding() {
-    let crew = r#"
-[workload.lead]
-owner   = "team"
-kind    = "agent"
-purpose = "hands on to a crew"
-match   = { issuer = "github", repository_id = "41" }
-token   = { binding = "optional" }
-delegation = { depth = 2, clients = 4, to = ["self", "crew"] }
-access  = [{ resource = "artifacts", type = "artifact", actions = ["read"], identifier = "octo/*", scope = "artifacts:read" }]
-
-[workload.crew]
-owner   = "team"
-kind    = "agent"
-purpose = "has helpers without keys"
-match   = { issuer = "github", repository_id = "42" }
-token   = { binding = "optional" }
-delegation = { depth = 1, clients = 4, to = ["self"] }
-access  = [{ resource = "artifacts", type = "artifact", actions = ["read"], identifier = "octo/*", scope = "artifacts:read" }]
-"#;
-    let world = World::declared(&format!("{TENANT}{crew}")).await;
-    let lead = world.job_of(41, 1, &[]).await;
-    let (key, given) = (new_key(), scope("artifacts:read"));
-    let handover = world.handover(&lead, Some(&key), &given);
-    let own = signed(&claims(&world, 42, 1));
-    let more = [
-        ("actor_token", own.as_str()),
-        ("actor_token_type", TYPE_JWT),
-    ];
-    let reply = world.come_in(&handover, Some(&key), &more).await;
-    assert_eq!(reply.status, 200, "{}", reply.text);
-    let child = Job::of(key, handover, &reply);
-    let handover = world.handover(&child, None, &given);
-    let reply = world.come_in(&handover, None, &[]).await;
-    assert_eq!(reply.status, 200, "{}", reply.text);
-    world.look(60).await;
-    let found = world.found().into_iter();
-    let found: Vec<String> = found.filter(|id| id.starts_with("bearer_child/")).collect();
-    assert_eq!(found, ["bearer_child/workload:crew"]);
-    // What is not declared any more is not remembered either.
-    world.rewrite("[workload.crew]", "[workload.band]");
-    world.rewrite("\"crew\"", "\"band\"");
-    world.applied().await;
-    world.look(60).await;
-    assert!(
-        !world
-            .found()
-            .iter()
-            .any(|id| id.starts_with("bearer_child/"))
-    );
-    world.rewrite("[workload.band]", "[workload.crew]");
-    world.rewrite("\"band\"", "\"crew\"");
-    world.applied().await;
-    world.look(60).await;
-    assert!(
-        !world
-            .found()
-            .iter()
-            .any(|id| id.starts_with("bearer_child/"))
-    );
+/// The declared state of every world with something else in it.
+fn replaced(from: &str, to: &str) -> String {
+    let text = TENANT.replacen(from, to, 1);
+    assert_ne!(text, TENANT, "{from}");
+    text
 }
