@@ -7,7 +7,7 @@ mod parts;
 mod says;
 mod seen;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 

@@ -761,6 +761,49 @@ fn happened_bytes() -> Vec<(What, &'static str)> {
     ]
 }
 
+/// A finding of every kind, with all the members that one of its kind may have.
+pub(crate) fn each_kind() -> Vec<What> {
+    let all = declared_bytes().into_iter().chain(happened_bytes());
+    let all = all.map(|(what, _)| match what {
+        What::OldBlock {
+            on, count, oldest, ..
+        } => What::OldBlock {
+            on,
+            owner: Some(name("o")),
+            count,
+            oldest,
+        },
+        other => other,
+    });
+    let never_closed = What::NeverClosed {
+        workload: name("w"),
+        owner: name("o"),
+        count: 1,
+        first: at(0),
+        last: at(0),
+    };
+    let all: Vec<What> = all.chain([never_closed]).collect();
+    // Whoever adds a kind adds one of it here, or this does not compile or fails.
+    let place = |what: &What| match what {
+        What::NeverClosed { .. } => 0,
+        What::Ownerless { .. } => 1,
+        What::OnePersonOwner { .. } => 2,
+        What::NamesOnly { .. } => 3,
+        What::BearerAllowed { .. } => 4,
+        What::BearerChild { .. } => 5,
+        What::StaticSecret { .. } => 6,
+        What::Unused { .. } => 7,
+        What::NeverUsed { .. } => 8,
+        What::NearBound { .. } => 9,
+        What::ProofByTwoKeys { .. } => 10,
+        What::OldBlock { .. } => 11,
+        What::LowDisk { .. } => 12,
+    };
+    let places: BTreeSet<i32> = all.iter().map(place).collect();
+    assert!(places.into_iter().eq(0..=12));
+    all
+}
+
 #[test]
 fn golden_bytes() {
     for (what, bytes) in declared_bytes().into_iter().chain(happened_bytes()) {

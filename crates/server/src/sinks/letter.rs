@@ -108,7 +108,7 @@ const TOLD: [(&str, &[&str]); 25] = [
 ];
 
 /// What is told of a finding: all of it but what it says in words, which stands in the annex.
-const FOUND: &[&str] = &[
+pub(super) const FOUND: &[&str] = &[
     "finding",
     "workload",
     "owner",
@@ -274,6 +274,12 @@ impl Letter {
         });
         let body = body.to_string();
         Self { id, body }
+    }
+
+    /// What it says.
+    #[cfg(test)]
+    pub(super) fn body(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_default()
     }
 
     /// The headers and body of a request, signed for this moment.

@@ -1,6 +1,6 @@
 //! What no sink of a whole server shows soon enough: a head that waits gives way, and no kind is forgotten.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,11 +8,16 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::post;
-use dayfly_domain::Name;
+use dayfly_domain::{Name, Time};
+use dayfly_ledger::Hash;
+use dayfly_store::StoredEntry;
+use serde_json::json;
 use tokio::sync::{Notify, watch};
 
+use super::letter::{Beside, FOUND, Letter};
 use super::{HeadPosts, KINDS};
 use crate::config::{Config, HeadSink};
+use crate::finding::{Closed, Opened};
 use crate::telemetry::Metrics;
 
 #[tokio::test]
@@ -75,6 +80,50 @@ fn every_kind_that_is_recorded_can_be_named() {
     assert!(known.is_subset(&found), "{known:?}\n{found:?}");
     let forgotten: Vec<_> = found.difference(&known).collect();
     assert!(forgotten.is_empty(), "{forgotten:?}");
+}
+
+/// A finding is told whole: whoever adds a member to a kind of them says so in the letter too, and
+/// what no kind has is not said to be told.
+#[test]
+fn a_finding_of_every_kind_is_told_with_all_its_members() {
+    let mut told = BTreeSet::new();
+    let owners = BTreeMap::new();
+    let beside = Beside {
+        owners: &owners,
+        admin_url: None,
+    };
+    for what in crate::finding::tests::each_kind() {
+        let opened = Time::from_seconds(1);
+        let open = Opened {
+            opened,
+            what: what.clone(),
+        };
+        let closed = Closed {
+            opened,
+            closed: opened,
+            what,
+        };
+        for (kind, data) in [
+            ("finding.opened", serde_json::to_value(&open).unwrap()),
+            ("finding.closed", serde_json::to_value(&closed).unwrap()),
+        ] {
+            let leaf = json!({
+                "v": 1, "tenant": "acme", "task": null, "seq": null, "prev": null, "at": 1000,
+                "kind": kind, "data": data, "h": null,
+            });
+            let entry = StoredEntry {
+                pos: 0,
+                hash: Hash([0; 32]),
+                leaf: leaf.to_string(),
+                annex: None,
+            };
+            let letter = Letter::of(&entry, "o", &[kind], &beside).unwrap().body();
+            assert_eq!(letter["data"], data, "{kind}");
+            told.extend(data.as_object().unwrap().keys().cloned());
+        }
+    }
+    let said: BTreeSet<String> = FOUND.iter().map(ToString::to_string).collect();
+    assert_eq!(said, told);
 }
 
 /// The words of entries in a folder's sources: with a dot, or `refused`.
