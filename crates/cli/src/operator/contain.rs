@@ -105,9 +105,12 @@ struct Contained {
     last_possible_acceptance: Option<Time>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     head: Option<String>,
-    /// Who answers for its workloads since.
+    /// Who answers for its workloads since, or would.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     to: Option<Name>,
+    /// How many workloads would be handed over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    handed_over: Option<u64>,
     #[serde(default = "recorded", skip_serializing_if = "is_recorded")]
     recorded: bool,
 }
@@ -174,8 +177,15 @@ fn contained_line(done: &Contained, word: &str, now: Time) -> String {
             format!("{on} is {word} already, since {}\n", moment(since, now))
         }
         (Some(open), _) => format!(
-            "{on} is not {word} yet: {} would end\n",
-            tasks_of(open, done.partly.unwrap_or_default())
+            "{on} is not {word} yet: {} would end{}\n",
+            tasks_of(open, done.partly.unwrap_or_default()),
+            match &done.to {
+                Some(to) => {
+                    let workloads = counted(done.handed_over.unwrap_or_default(), "workload");
+                    format!(", and {workloads} would be {to}'s")
+                }
+                None => String::new(),
+            }
         ),
         (None, _) => {
             let open = done.ended.map_or_else(

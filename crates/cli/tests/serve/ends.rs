@@ -26,6 +26,9 @@ struct End {
     lift: &'static str,
     /// The members that its JSON has, beside those that every end has.
     members: &'static [&'static str],
+    /// Why what it ends is gone, as its trace says it: without `--block` and with it, or where it
+    /// blocks in any case.
+    causes: [&'static str; 2],
 }
 
 const UNBLOCK: &str = "unblock BLOCK";
@@ -33,66 +36,86 @@ const UNBLOCK: &str = "unblock BLOCK";
 /// The members of what is stopped as a whole.
 const STOPPED: &[&str] = &["on", "applied", "since", "ended"];
 
-const ENDS: [End; 10] = [
+/// The same of an owner whose workloads are handed over.
+const HANDED: &[&str] = &["on", "applied", "since", "ended", "to"];
+
+const ENDS: [End; 11] = [
     End {
         command: "client end CLIENT",
         blocks: Blocks::WhenSaid,
         lift: UNBLOCK,
         members: &["task", "client", "task_ended", "cause", "at", "block"],
+        causes: ["operator"; 2],
     },
     End {
         command: "task end TASK",
         blocks: Blocks::Always,
         lift: UNBLOCK,
         members: &["task", "cause", "at", "block"],
+        causes: ["operator"; 2],
     },
     End {
         command: "instance end INSTANCE",
         blocks: Blocks::WhenSaid,
         lift: UNBLOCK,
         members: &["on", "clients", "tasks", "at", "block"],
+        causes: ["operator"; 2],
     },
     End {
         command: "owner end team-platform",
         blocks: Blocks::WhenSaid,
         lift: "owner restore team-platform",
         members: STOPPED,
+        causes: ["operator", "owner_offboarded"],
     },
     End {
         command: "workload end release",
         blocks: Blocks::WhenSaid,
         lift: "workload enable release",
         members: STOPPED,
+        causes: ["operator", "workload_disabled"],
     },
     End {
         command: "issuer end github",
         blocks: Blocks::WhenSaid,
         lift: UNBLOCK,
         members: STOPPED,
+        causes: ["operator", "issuer_removed"],
     },
     End {
         command: "tenant end",
         blocks: Blocks::WhenSaid,
         lift: "unfreeze",
         members: STOPPED,
+        causes: ["operator"; 2],
     },
     End {
         command: "owner offboard team-platform",
         blocks: Blocks::Itself,
         lift: "owner restore team-platform",
         members: STOPPED,
+        causes: ["owner_offboarded"; 2],
+    },
+    End {
+        command: "owner offboard team-platform --to team-heirs",
+        blocks: Blocks::Itself,
+        lift: "owner restore team-platform",
+        members: HANDED,
+        causes: ["owner_offboarded"; 2],
     },
     End {
         command: "workload disable release",
         blocks: Blocks::Itself,
         lift: "workload enable release",
         members: STOPPED,
+        causes: ["workload_disabled"; 2],
     },
     End {
         command: "freeze",
         blocks: Blocks::Itself,
         lift: "unfreeze",
         members: STOPPED,
+        causes: ["operator"; 2],
     },
 ];
 
@@ -198,6 +221,12 @@ async fn looked_at(stage: &Stage, shared: &Shared, runs: &mut u64, end: &End) {
         let counted = ["open", "partly", "clients", "credentials"].map(|of| would[of].as_u64());
         assert_eq!(counted, [1, 0, 1, 1].map(Some), "{words:?}: {would}");
         assert_eq!(would["applied"], false, "{would}");
+        if end.members == HANDED {
+            let told = (&would["to"], &would["handed_over"]);
+            assert_eq!(told, (&"team-heirs".into(), &1.into()), "{would}");
+            let heir = ", and 1 workload would be team-heirs's\n";
+            assert!(line.ends_with(heir), "{line}");
+        }
         let stands = end.blocks != Blocks::WhenSaid || !more.is_empty();
         assert_eq!(would["block"].is_string(), stands, "{words:?}: {would}");
     }
@@ -215,7 +244,22 @@ async fn looked_at(stage: &Stage, shared: &Shared, runs: &mut u64, end: &End) {
     for wanted in ["last possible acceptance ", "head\n  127.0.0.1:"] {
         assert!(line.contains(wanted), "{words:?}: {line}");
     }
+    let handed = line.contains("its workloads are team-heirs's from now on and may start\n");
+    assert_eq!(handed, words.contains(&"--to".to_owned()), "{line}");
     lift_all(stage);
+}
+
+/// Why a client is gone, as the first line of its trace says it once that is recorded.
+fn gone(stage: &Stage, client: &str, why: &str) {
+    let mut line = String::new();
+    for _ in 0..200 {
+        let trace = said(stage, &["trace", client]);
+        line = trace.lines().next().unwrap_or_default().to_owned();
+        if line.starts_with("GONE ") && line.contains(why) {
+            return;
+        }
+    }
+    panic!("{client} is not gone by {why}: {line}");
 }
 
 /// Done, with a block or without, and asked for again.
@@ -239,6 +283,11 @@ async fn done(stage: &Stage, shared: &Shared, runs: &mut u64, end: &End, block: 
         // Those before it count until the sweep has recorded that they are over.
         assert!(ended.as_u64() >= Some(1), "{words:?}: {answer}");
     }
+    if end.members == HANDED {
+        assert_eq!(answer["to"], "team-heirs", "{answer}");
+    }
+    let why = format!("({}: leaked)", end.causes[usize::from(block)]);
+    gone(stage, &there.client.id, &why);
     let stands = block || end.blocks != Blocks::WhenSaid;
     let blocks = json(stage, &["block", "list", "--json"]);
     let listed = blocks.as_array().unwrap();
@@ -248,7 +297,7 @@ async fn done(stage: &Stage, shared: &Shared, runs: &mut u64, end: &End, block: 
     };
     let named = answer["block"].as_str().or_else(|| answer["on"].as_str());
     assert_eq!(named, Some(on), "{words:?}: {answer}");
-    if end.members == STOPPED {
+    if end.members == STOPPED || end.members == HANDED {
         let again = said(stage, &asked[..asked.len() - 1]);
         assert!(again.contains(" already, since "), "{words:?}: {again}");
         let mut dry = with(&words, more);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use dayfly_domain::{BlockOn, ClientId, EpochOf, Refusal, TaskId, Time, apply};
+use dayfly_domain::{BlockOn, ClientId, EpochOf, Name, Refusal, TaskId, Time, apply};
 use dayfly_store::OpenTask;
 
 use super::authenticate::ended;
@@ -29,6 +29,8 @@ pub struct WouldEnd {
     pub block: Option<BlockOn>,
     /// Since when it is stopped as is asked for, where it is already and nothing would change.
     pub since: Option<Time>,
+    /// To whom its workloads would be handed over, and how many there are.
+    pub handed_over: Option<(Name, u64)>,
 }
 
 impl WouldEnd {
@@ -111,7 +113,13 @@ impl App {
             return Ok(would);
         }
         if let Stop::HandOver(to) = stop {
-            check_heir(&tenant.loaded().declared, what, to, &facts)?;
+            let loaded = tenant.loaded();
+            check_heir(&loaded.declared, what, to, &facts)?;
+            let is_handed_over = |of: &Name| *what == Contained::Owner(of.clone());
+            let owners = loaded.declared.workloads.values();
+            let owners = owners.map(|declared| &declared.workload.owner);
+            let count = owners.filter(|owner| is_handed_over(owner)).count();
+            would.handed_over = Some((to.clone(), count as u64));
         }
         let (now, of) = (self.now(), what.epoch());
         self.each_open(tenant, |open| would.count_relying(open, now, &of))

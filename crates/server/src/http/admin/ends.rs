@@ -268,11 +268,16 @@ pub(super) async fn would_stop(
 
 /// The answer to a dry run: what would end, and that nothing has.
 pub(super) fn would_end(on: &str, would: WouldEnd) -> Answered {
-    answer(&json!({
+    let mut said = json!({
         "on": on, "applied": false, "open": would.open, "partly": would.partly,
         "clients": would.clients, "credentials": would.credentials,
         "block": would.block.map(|on| on.to_string()), "since": would.since,
-    }))
+    });
+    if let Some((to, workloads)) = would.handed_over {
+        insert(&mut said, "to", json!(to));
+        insert(&mut said, "handed_over", json!(workloads));
+    }
+    answer(&said)
 }
 
 #[cfg(test)]
