@@ -213,3 +213,54 @@ fn hands_over(own: &Name, gives: &HandsOver) -> String {
         gives.clients
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use dayfly_server::record::Used;
+
+    use super::*;
+
+    #[test]
+    fn what_was_used_stands_beside_what_was_granted() {
+        let at = |hour: u64| Time::from_seconds(hour * 3600);
+        let granted = |used: Option<Used>| Allowed {
+            allowed: "shelf book(identifier: octo/*)".to_owned(),
+            granted: 3,
+            never: Vec::new(),
+            used,
+        };
+        let told = |times: u64, last: Option<Time>, never: &[&str]| {
+            let never = never.iter().map(ToString::to_string).collect();
+            let since = at(1);
+            let used = Used {
+                since,
+                times,
+                last,
+                never,
+            };
+            used_in(&granted(Some(used)))
+        };
+        assert_eq!(
+            told(0, None, &["get", "put"]),
+            ", never used (reported since 1970-01-01 01:00:00)"
+        );
+        assert_eq!(
+            told(1, Some(at(9)), &["put"]),
+            ", used once, the last 1970-01-01 09:00:00, but never put (reported since 1970-01-01 01:00:00)"
+        );
+        assert_eq!(
+            told(2, Some(at(9)), &[]),
+            ", used 2 times, the last 1970-01-01 09:00:00 (reported since 1970-01-01 01:00:00)"
+        );
+        assert_eq!(used_in(&granted(None)), ", uses not reported");
+        let never_granted = Allowed {
+            granted: 0,
+            ..granted(None)
+        };
+        assert_eq!(used_in(&never_granted), "");
+    }
+
+    fn used_in(allowed: &Allowed) -> String {
+        used(allowed, Time::from_seconds(1_800_000_000))
+    }
+}
