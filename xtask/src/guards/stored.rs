@@ -211,4 +211,13 @@ pub(super) const STORED: &[Guard] = &[
         target: STORE,
         test: "sqlite::races::a_clock_that_is_ahead_for_a_while_forgets_nothing",
     },
+    Guard {
+        promise: "P3",
+        what: "the form of an index that is read",
+        file: "crates/store/src/sqlite/search/index.rs",
+        guard: "        FORM => Ok(db),",
+        without: "        1.. => Ok(db),",
+        target: STORE_INSIDE,
+        test: "sqlite::search::tests::an_index_of_another_form_is_not_read",
+    },
 ];

@@ -764,17 +764,13 @@ fn happened_bytes() -> Vec<(What, &'static str)> {
 /// A finding of every kind, with all the members that one of its kind may have.
 pub(crate) fn each_kind() -> Vec<What> {
     let all = declared_bytes().into_iter().chain(happened_bytes());
-    let all = all.map(|(what, _)| match what {
-        What::OldBlock {
-            on, count, oldest, ..
-        } => What::OldBlock {
-            on,
-            owner: Some(name("o")),
-            count,
-            oldest,
-        },
-        other => other,
-    });
+    let all = all.map(|(what, _)| what);
+    let of_an_owner = What::OldBlock {
+        on: "workload:w".to_owned(),
+        owner: Some(name("o")),
+        count: 1,
+        oldest: at(0),
+    };
     let never_closed = What::NeverClosed {
         workload: name("w"),
         owner: name("o"),
@@ -782,7 +778,7 @@ pub(crate) fn each_kind() -> Vec<What> {
         first: at(0),
         last: at(0),
     };
-    let all: Vec<What> = all.chain([never_closed]).collect();
+    let all: Vec<What> = all.chain([of_an_owner, never_closed]).collect();
     // Whoever adds a kind adds one of it here, or this does not compile or fails.
     let place = |what: &What| match what {
         What::NeverClosed { .. } => 0,

@@ -12,9 +12,9 @@ use super::view::{ClientView, Standing, TaskView};
 /// Which tasks.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Of this workload only.
+    /// Of this workload only: of what runs as a whole. A trace finds what its children came into.
     pub workload: Option<Name>,
-    /// Of this owner only.
+    /// Of this owner only, likewise.
     pub owner: Option<Name>,
     /// Ended ones too.
     pub ended: bool,
