@@ -77,7 +77,8 @@ macro_rules! conformance {
             open_tasks_come_in_pages
         }
         conformance! { $subject, found:
-            entries_are_found_under_their_keys, found_positions_come_in_pages,
+            entries_are_found_under_their_keys,
+            whoever_vouched_beside_the_issuer_of_a_task_is_found, found_positions_come_in_pages,
             what_was_answered_is_found, what_is_erased_is_gone_and_its_leaf_stays
         }
         conformance! { $subject, used:
