@@ -45,6 +45,9 @@ struct Own {
     workload: Name,
     owner: Name,
     issuer: Name,
+    /// The key of its own run; empty in an entry of before it was recorded.
+    #[serde(default)]
+    key: String,
 }
 
 /// The members of an annex that entries are found by: who came in, and on whose behalf.
@@ -112,12 +115,7 @@ pub(crate) fn keys_of(
     keys.extend(value::<Digest>(data.hash).map(SearchKey::Token));
     keys.extend(value::<Digest>(data.proof).map(SearchKey::Proof));
     if let Some(key) = value::<String>(data.key) {
-        // The parts of a key are escaped as RFC 6901 does.
-        let parts = key
-            .split('/')
-            .map(|part| part.replace("~1", "/").replace("~0", "~"));
-        keys.extend(parts.map(SearchKey::Run));
-        keys.push(SearchKey::Run(key));
+        push_run(&mut keys, key);
     }
     keys.extend(value(data.series).map(SearchKey::Run));
     keys.extend(value::<TaskId>(data.about).map(SearchKey::About));
@@ -133,6 +131,9 @@ pub(crate) fn keys_of(
         keys.push(SearchKey::Workload(own.workload));
         keys.push(SearchKey::Owner(own.owner));
         keys.push(SearchKey::Issuer(own.issuer.clone()));
+        if !own.key.is_empty() {
+            push_run(&mut keys, own.key);
+        }
         vouched = Some(own.issuer);
     }
     let annex: Option<AnnexData> = annex.and_then(|annex| serde_json::from_str(annex).ok());
@@ -150,6 +151,16 @@ pub(crate) fn keys_of(
     keys.sort_unstable();
     keys.dedup();
     keys
+}
+
+/// A key of a run as a whole, and its values.
+fn push_run(keys: &mut Vec<SearchKey>, key: String) {
+    // The parts of a key are escaped as RFC 6901 does.
+    let parts = key
+        .split('/')
+        .map(|part| part.replace("~1", "/").replace("~0", "~"));
+    keys.extend(parts.map(SearchKey::Run));
+    keys.push(SearchKey::Run(key));
 }
 
 /// The name of the issuer that an event itself names.

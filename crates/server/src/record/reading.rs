@@ -165,7 +165,10 @@ impl Reading {
             ),
             Self::Run(text) => (
                 has_part(task, text),
-                clients(&|client| has_id(&client.instance, text)),
+                clients(&|client| {
+                    let own = client.own.as_ref();
+                    has_id(&client.instance, text) || own.is_some_and(|own| is_key(&own.key, text))
+                }),
             ),
             Self::RunUrl(run) => {
                 let some = clients(&|client| is_of_run(&client.instance, run));
@@ -250,7 +253,12 @@ impl Reading {
 
 /// Whether a text is a task's key, its series, or one of the values of its key.
 fn has_part(task: &Task, text: &str) -> bool {
-    task.key == text || task.series == text || parts(&task.key).any(|part| part == text)
+    task.series == text || is_key(&task.key, text)
+}
+
+/// Whether a text is a key, or one of its values.
+fn is_key(key: &str, text: &str) -> bool {
+    key == text || parts(key).any(|part| part == text)
 }
 
 /// The values of a key, their escapes undone (RFC 6901, section 4).

@@ -164,7 +164,7 @@ async fn a_child_whose_rights_were_taken_is_gone_before_it_is_recorded() {
     world.are_live(&[root.client.clone(), root.task.clone(), credential(&root)]);
     world.app.sweep().await;
     world.are_gone(&of_them[..2], "operator: leaked");
-    world.are_live(&[root.task.clone()]);
+    world.are_live(std::slice::from_ref(&root.task));
 }
 
 /// Of many tasks the verdict is on the clients too, and tells the last of their ends.

@@ -226,6 +226,7 @@ impl Hand {
                 workload: name("scan"),
                 owner: name("team-data"),
                 issuer: name("gitlab"),
+                key: "20/574~1a".to_owned(),
                 epochs: Vec::new(),
             }),
             access: vec![access()],
