@@ -57,6 +57,7 @@ fn command_lines() {
         "unfreeze --reason over --json",
         "unblock issuer:github --reason mended --json",
         "trace -",
+        "trace -rT3Xk0pXwC2vbQ1m6d9s8f7g6h5j4k3l2z1x0c9v8 --json --since 2h",
         "trace release --since 2h --until 2026-11-21",
         "trace https://github.com/o/r/actions/runs/1 --json",
         &format!("receipt {TASK} -o r.json --annex"),

@@ -25,7 +25,8 @@ pub(crate) struct TraceArgs {
     /// A task, client, jti, owner, workload, instance, run URL, resource, issuer, key thumbprint,
     /// token or proof hash, also as workload:NAME and so on; or `-` for a token on standard input, of
     /// which only a hash is used
-    #[arg(value_name = "KEY")]
+    // A thumbprint may begin with a hyphen.
+    #[arg(value_name = "KEY", allow_hyphen_values = true)]
     key: String,
     /// Only what was open or happened then or later: 2026-11-21, 2026-11-21T03:12:07Z, or 2h ago
     #[arg(long, value_name = "TIME")]

@@ -5,7 +5,7 @@ use dayfly_ledger::{SignerKey, VerifierKey};
 use dayfly_store::{Annex, Append, Document, FactsQuery, Note, Store, Unavailable};
 use dayfly_token::alg::Alg;
 use dayfly_token::b64;
-use dayfly_token::sign::SigningKey;
+use dayfly_token::sign::{SignError, SigningKey};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -235,6 +235,16 @@ pub async fn compromise_offline(
     Ok(given_up)
 }
 
+/// A key whose id is no option to a command that names it: one in sixty-four thumbprints would be.
+pub(super) fn signing_key(alg: Alg) -> Result<SigningKey, SignError> {
+    loop {
+        let key = SigningKey::generate(alg)?;
+        if !key.thumbprint().to_string().starts_with('-') {
+            return Ok(key);
+        }
+    }
+}
+
 async fn made(
     kind: Kind,
     life: Life,
@@ -244,7 +254,7 @@ async fn made(
     let (kid, public, secret) = match kind.r#use {
         KeyUse::Token | KeyUse::StatusList | KeyUse::Event => {
             // An RSA key takes its time, which is not to be that of other requests.
-            let key = tokio::task::spawn_blocking(move || SigningKey::generate(kind.alg))
+            let key = tokio::task::spawn_blocking(move || signing_key(kind.alg))
                 .await
                 .map_err(|_| KeyringError::Stopped)??;
             let kid = key.thumbprint().to_string();

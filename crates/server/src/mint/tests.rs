@@ -357,3 +357,12 @@ fn no_key_that_a_backup_brings_back_signs_or_verifies_tokens() {
     let begin = Life::Signing { since: at(6) };
     assert_eq!(made, [Step::Make(TOKEN, begin), Step::Make(LEDGER, begin)]);
 }
+
+/// One in sixty-four would be, and what names it on a command line is refused.
+#[test]
+fn no_key_is_named_like_an_option() {
+    for _ in 0..512 {
+        let key = stored::signing_key(Alg::Es256).unwrap();
+        assert!(!key.thumbprint().to_string().starts_with('-'));
+    }
+}
