@@ -111,9 +111,19 @@ fn the_configuration_of_the_readme_loads() {
         .skip(1)
         .filter_map(|rest| rest.split("```").next())
         .collect();
-    let [server, tenant, pods, signals, production, people] = blocks.as_slice() else {
+    let [
+        server,
+        tenant,
+        jobs,
+        batch,
+        pods,
+        signals,
+        production,
+        people,
+    ] = blocks.as_slice()
+    else {
         panic!(
-            "dayfly.toml and tenant.toml, to begin with, of a cluster, of signals, and in production"
+            "dayfly.toml and tenant.toml, to begin with, of jobs that share a task, of a job that comes back, of a cluster, of signals, and in production"
         );
     };
     let folder = tempfile::tempdir().expect("a folder");
@@ -128,6 +138,8 @@ fn the_configuration_of_the_readme_loads() {
         // What is added for people stands beside what was there before.
         fs::write(folder.path().join("tenant.toml"), tenant).expect("written");
         fs::write(folder.path().join("people.toml"), people).expect("written");
+        fs::write(folder.path().join("jobs.toml"), jobs).expect("written");
+        fs::write(folder.path().join("batch.toml"), batch).expect("written");
         fs::write(folder.path().join("pods.toml"), &pods).expect("written");
         fs::write(folder.path().join("signals.toml"), signals).expect("written");
         let secret = folder.path().join("idp-events.secret");
