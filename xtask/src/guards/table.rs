@@ -538,4 +538,22 @@ const SERVED: &[Guard] = &[
         target: SERVER_INSIDE,
         test: "http::admin::tests::people::a_member_is_not_told_of_the_task_that_an_own_client_came_into",
     },
+    Guard {
+        promise: "P3",
+        what: "that a job is not live by a task that only others of its run share",
+        file: "crates/server/src/record/reading.rs",
+        guard: "            is_job && have(JOB, job)",
+        without: "            is_job || have(JOB, job) || last.as_ref() == Some(&run.run)",
+        target: ATTACKS,
+        test: "traced_clients::the_page_of_a_job_is_not_of_a_task_that_others_share",
+    },
+    Guard {
+        promise: "P3",
+        what: "that a job is not live by whatever else has its number",
+        file: "crates/server/src/record/reading.rs",
+        guard: "    if tell(name) && !have(name, &run.run) {",
+        without: "    if tell(name) && !have(name, &run.run) && instances.is_empty() {",
+        target: ATTACKS,
+        test: "traced_clients::a_page_is_of_what_it_says_and_not_of_whatever_has_its_number",
+    },
 ];

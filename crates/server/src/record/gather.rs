@@ -152,7 +152,8 @@ impl Search<'_> {
                 let Some(found) = load(self.store, self.tenant, id)? else {
                     continue;
                 };
-                if reading.narrows() && reading.names(&found.task).is_none() {
+                let names = || whom.is_some() || reading.names(&found.task).is_some();
+                if reading.narrows() && !names() {
                     continue;
                 }
                 seen.insert(id);

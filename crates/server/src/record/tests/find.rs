@@ -3,7 +3,7 @@
 use dayfly_domain::Cause;
 
 use super::*;
-use crate::record::{KeyError, RunUrl, Word};
+use crate::record::{KeyError, Page, RunUrl, Word};
 
 fn two() -> (Hand, TaskId, TaskId) {
     let mut hand = Hand::new();
@@ -241,6 +241,7 @@ fn keys_are_written_as_they_are_read() {
     assert_eq!(
         "https://ghe.example:8443/o/r/actions/runs/5/attempts/3/job/9".parse(),
         Ok(TraceKey::RunUrl(RunUrl {
+            page: Page::Run,
             run: "5".to_owned(),
             attempt: Some(3),
             job: Some("9".to_owned()),
