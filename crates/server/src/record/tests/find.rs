@@ -267,3 +267,31 @@ fn an_issuer_is_not_looked_for_where_the_name_is_something_else() {
     assert_eq!(found("github"), [of_workload]);
     assert_eq!(found("issuer:github"), [of_workload, of_issuer]);
 }
+
+/// A client may have ended long before its task.
+#[test]
+fn a_time_from_when_on_is_held_against_the_end_of_whom_the_key_names() {
+    let mut hand = Hand::new();
+    let task = hand.start(at(3, 0, 0), &Spec::default());
+    hand.delegate(at(3, 1, 0), task, 90);
+    hand.end_client(at(3, 2, 0), task, 2, Cause::Operator);
+    let found = |hand: &Hand, key: &str, since| {
+        let query = TraceQuery {
+            key: key.parse::<TraceKey>().unwrap(),
+            since: Some(since),
+            until: None,
+            now: at(3, 5, 0),
+        };
+        let trace = trace(hand.store.as_ref(), &hand.tenant, &known(), &query);
+        trace.unwrap().tasks.len()
+    };
+    for has_ended in [false, true] {
+        if has_ended {
+            hand.end(at(3, 3, 0), task, Cause::Completed, None);
+        }
+        assert_eq!(found(&hand, "workload:scan", at(3, 2, 0)), 1);
+        assert_eq!(found(&hand, "workload:scan", at(3, 2, 1)), 0);
+        assert_eq!(found(&hand, "workload:release", at(3, 3, 0)), 1);
+    }
+    assert_eq!(found(&hand, "workload:release", at(3, 3, 1)), 0);
+}
