@@ -556,4 +556,13 @@ const SERVED: &[Guard] = &[
         target: ATTACKS,
         test: "traced_clients::a_page_is_of_what_it_says_and_not_of_whatever_has_its_number",
     },
+    Guard {
+        promise: "P6",
+        what: "that nobody is named for the end of what was over before",
+        file: "crates/server/src/app/moved.rs",
+        guard: "            None if over.explains(open, event, now) => Ok(None),",
+        without: "            None if over.explains(open, event, now) && event.kind().is_empty() => Ok(None),",
+        target: ATTACKS,
+        test: "reasons::what_was_over_by_itself_says_nothing_of_who_comes_later",
+    },
 ];
