@@ -100,13 +100,8 @@ pub(crate) fn keys_of(
     keys.extend(value(data.owner).map(SearchKey::Owner));
     keys.extend(value(data.workload).map(SearchKey::Workload));
     if let Some(instance) = value::<String>(data.instance) {
-        // The run of a root client is in the key of its task, and its job stands last in its instance;
-        // a child with a proof of its own may be of another run.
-        let ids = ids_in(&instance).map(|id| SearchKey::Part(id.to_owned()));
-        match data.own {
-            Some(_) => keys.extend(ids),
-            None => keys.extend(ids.last()),
-        }
+        // The key of a task may hold fewer: that of a job of GitLab does not hold its pipeline.
+        keys.extend(ids_in(&instance).map(|id| SearchKey::Part(id.to_owned())));
         keys.push(SearchKey::Instance(instance));
     }
     keys.extend(blocked_instance(data.on).map(SearchKey::Instance));
@@ -228,15 +223,12 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_is_found_by_its_job_and_that_of_a_child_by_its_run_too() {
+    fn an_instance_is_found_by_each_of_its_ids() {
         let instance = "repository_id=1,run_id=7,run_attempt=2,check_run_id=70";
         let part = |text: &str| SearchKey::Part(text.into());
         let whole = SearchKey::Instance(instance.into());
         let found = keys(&format!(r#"{{"instance":"{instance}"}}"#), None);
-        assert_eq!(found, [whole.clone(), part("70")]);
-        let own = r#"{"workload":"scan","owner":"team","issuer":"github"}"#;
-        let found = keys(&format!(r#"{{"instance":"{instance}","own":{own}}}"#), None);
-        assert_eq!(found[2..6], [whole, part("1"), part("7"), part("70")]);
+        assert_eq!(found, [whole, part("1"), part("7"), part("70")]);
     }
 
     #[test]

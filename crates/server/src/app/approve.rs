@@ -156,7 +156,8 @@ impl App {
         let now = self.now();
         let signed = Signature::of(by, reason).map_err(|why| unavailable(&why))?;
         let moves = self.moves_of_one(tenant, open)?;
-        let command = match moves.first(open, now) {
+        let over = moves.over(open, now);
+        let command = match over.moved {
             // It is over already, and what came first names the end.
             moved @ Some(_) => Command::Sweep(Sweep {
                 now,
@@ -177,10 +178,10 @@ impl App {
             open.task.id,
             events,
             |event| match event {
-                Event::TaskDenied(_) | Event::TaskEnded(_) => match moves.why(open, event) {
-                    Some(why) => why.annex().map(Some),
-                    None => signed.annex().map(Some).map_err(|why| unavailable(&why)),
-                },
+                Event::TaskDenied(_) | Event::TaskEnded(_) => {
+                    let own = || signed.annex().map_err(|why| unavailable(&why));
+                    moves.annex((open, &over), event, now, own)
+                }
                 Event::TaskRequested(_)
                 | Event::TaskApproved(_)
                 | Event::TaskStarted(_)

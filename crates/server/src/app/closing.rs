@@ -122,9 +122,11 @@ impl Closing {
             } else {
                 over.clients += events.len() as u64;
             }
-            let more = drafted(Some(task.clone()), id, events, |_| match taken {
-                // It was over by another's word, and that one is named.
-                Some(taken) => taken.annex(),
+            let by_itself = task.lapsed(append.now, open.heard).is_some();
+            let more = drafted(Some(task.clone()), id, events, |event| match taken {
+                // It was over by another's word, and that one is named, unless it was over before.
+                Some(taken) => taken.annex_of(event),
+                None if by_itself => Ok(None),
                 None => self.annex().map(Some),
             })?;
             match begun {

@@ -325,11 +325,8 @@ impl App {
             return Ok(None);
         }
         drafted(Some(task.clone()), task.id, events, |event| {
-            match moves.why(&held.open, event) {
-                // What was over before was ended by somebody else.
-                Some(why) => why.annex().map(Some),
-                None => signed.annex().map(Some).map_err(|why| unavailable(&why)),
-            }
+            let own = || signed.annex().map_err(|why| unavailable(&why));
+            moves.annex((&held.open, &over), event, now, own)
         })
         .map(Some)
     }

@@ -76,6 +76,25 @@ pub(super) struct Over {
     pub(super) fallen: Vec<(u32, Moved)>,
 }
 
+impl Over {
+    /// Whether an event that somebody's end comes to at this time records what was over before it: by
+    /// itself, or because rights were taken away.
+    fn explains(&self, open: &OpenTask, event: &Event, now: Time) -> bool {
+        match event {
+            Event::TaskEnded(_) => open.task.over(now, open.heard, self.moved).is_some(),
+            Event::ClientEnded(ended) => self.fallen.iter().any(|(of, _)| *of == ended.client),
+            Event::TaskRequested(_)
+            | Event::TaskApproved(_)
+            | Event::TaskDenied(_)
+            | Event::TaskStarted(_)
+            | Event::ClientRegistered(_)
+            | Event::ClientDelegated(_)
+            | Event::CredentialIssued(_)
+            | Event::CredentialRevoked(_) => false,
+        }
+    }
+}
+
 impl NoteOf {
     /// Where the entry lies. It was appended right after the ledger was `from` long: only what was
     /// committed in that moment lies before it.
@@ -98,9 +117,25 @@ impl NoteOf {
 }
 
 impl Taken {
-    /// The annex of what is recorded because of it.
-    pub(super) fn annex(&self) -> Result<Option<Annex>, Refusal> {
-        self.why.as_ref().map(Why::annex).transpose()
+    /// The annex of what is recorded after it: none where the task was over before by another cause.
+    pub(super) fn annex_of(&self, event: &Event) -> Result<Option<Annex>, Refusal> {
+        let ended = match event {
+            Event::TaskEnded(ended) => Some(ended.cause),
+            Event::TaskRequested(_)
+            | Event::TaskApproved(_)
+            | Event::TaskDenied(_)
+            | Event::TaskStarted(_)
+            | Event::ClientRegistered(_)
+            | Event::ClientDelegated(_)
+            | Event::CredentialIssued(_)
+            | Event::CredentialRevoked(_)
+            | Event::ClientEnded(_) => None,
+        };
+        let why = self
+            .why
+            .as_ref()
+            .filter(|_| ended == Some(self.moved.cause));
+        why.map(Why::annex).transpose()
     }
 }
 
@@ -170,6 +205,22 @@ impl Moves {
     /// The same of each of these events, in their order.
     pub(super) fn whys(&self, open: &OpenTask, events: &[Event]) -> Vec<Option<Why>> {
         events.iter().map(|event| self.why(open, event)).collect()
+    }
+
+    /// The annex of an event that somebody's end comes to at this time: their own, and of what was over
+    /// before that of whoever ended it, where there was somebody and it is known who.
+    pub(super) fn annex(
+        &self,
+        (open, over): (&OpenTask, &Over),
+        event: &Event,
+        now: Time,
+        own: impl FnOnce() -> Result<Annex, Refusal>,
+    ) -> Result<Option<Annex>, Refusal> {
+        match self.why(open, event) {
+            Some(why) => why.annex().map(Some),
+            None if over.explains(open, event, now) => Ok(None),
+            None => own().map(Some),
+        }
     }
 
     /// What is kept of the move that took these rights first, where it is this cause.

@@ -86,7 +86,8 @@ impl App {
         let now = self.now();
         let heard = open.heard;
         let moves = self.moves_of_one(tenant, &open)?;
-        let command = match moves.first(&open, now) {
+        let over = moves.over(&open, now);
+        let command = match over.moved {
             // It is over already: what came first names the end, and the block stands all the same.
             moved @ Some(_) => Command::Sweep(Sweep {
                 now,
@@ -102,20 +103,15 @@ impl App {
             }),
         };
         let events = decide(Some(&open.task), &command)?;
-        let whys = moves.whys(&open, &events);
         let mut append = Append {
             now,
             ..Append::default()
         };
         block_series(&mut append, &open, Some(signed))?;
-        let id = open.task.id;
-        let mut whys = whys.into_iter();
-        let change = drafted(Some(open.task), id, events, |_| {
-            match whys.next().flatten() {
-                // Who blocks its series now has not ended it.
-                Some(why) => why.annex().map(Some),
-                None => signed.annex().map(Some).map_err(|why| unavailable(&why)),
-            }
+        // Who blocks its series now has not ended it where it was over before.
+        let change = drafted(Some(open.task.clone()), open.task.id, events, |event| {
+            let own = || signed.annex().map_err(|why| unavailable(&why));
+            moves.annex((&open, &over), event, now, own)
         })?;
         append.changes.push(change);
         Ok(append)

@@ -234,11 +234,7 @@ impl Sought {
             }
             let begun = append.changes.iter_mut().find(|change| change.task == id);
             let more = drafted(Some(open.task.clone()), id, events, |event| {
-                match moves.why(&open, event) {
-                    Some(why) => why.annex().map(Some),
-                    None if over.moved.is_some() => Ok(None),
-                    None => self.annex().map(Some),
-                }
+                moves.annex((&open, &over), event, self.at, || self.annex())
             })?;
             match begun {
                 Some(begun) => {

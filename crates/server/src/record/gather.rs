@@ -11,7 +11,7 @@ use super::named::{Named, Whom};
 use super::reading::Reading;
 use super::standing::Stands;
 use super::task::{Found, load};
-use super::view::{Standing, TaskView};
+use super::view::Standing;
 
 /// How many tasks are shown.
 pub(super) const SHOWN: usize = 20;
@@ -123,7 +123,7 @@ impl Search<'_> {
                 {
                     let found = Found::from(open);
                     let named = Named::of(&found, &whom);
-                    if self.within(&named.task) {
+                    if self.within(&named) {
                         gathered.count(&named, &whom, self.now);
                         newest.add(found, whom);
                     }
@@ -152,14 +152,15 @@ impl Search<'_> {
                 let Some(found) = load(self.store, self.tenant, id)? else {
                     continue;
                 };
-                if reading.narrows() && reading.names(&found.task).is_none() {
+                let names = || whom.is_some() || reading.names(&found.task).is_some();
+                if reading.narrows() && !names() {
                     continue;
                 }
                 seen.insert(id);
                 gathered.note(reading);
                 let whom = self.whom(&found, whom);
                 let named = Named::of(&found, &whom);
-                if !self.within(&named.task) {
+                if !self.within(&named) {
                     continue;
                 }
                 gathered.count(&named, &whom, self.now);
@@ -232,13 +233,15 @@ impl Search<'_> {
         }
     }
 
-    /// Whether a task was open at some time of the window asked for.
-    fn within(&self, task: &TaskView) -> bool {
-        let ended = match task.standing {
-            Standing::Open { .. } | Standing::Pending { .. } => None,
-            Standing::Ended { at, .. } => Some(at),
+    /// Whether a task was open, and somebody whom the key names not over, at some time of the window
+    /// asked for.
+    fn within(&self, named: &Named) -> bool {
+        let ended = match named.stands(self.now) {
+            Stands::Live { .. } | Stands::Pending { .. } => None,
+            Stands::Over { at, .. } => at,
+            Stands::Ended { at, .. } | Stands::Expired { at } => Some(at),
         };
-        self.until.is_none_or(|until| task.opened <= until)
+        self.until.is_none_or(|until| named.task.opened <= until)
             && self
                 .since
                 .is_none_or(|since| ended.is_none_or(|at| at >= since))

@@ -47,12 +47,25 @@ pub enum TraceKey {
 /// What the address of a run's page says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunUrl {
-    /// A value of the task key: the run, pipeline or job.
+    /// Of what it is the page.
+    pub page: Page,
+    /// The number of that.
     pub run: String,
     /// The attempt, where it is named.
     pub attempt: Option<u64>,
     /// The job within the run, where it is named.
     pub job: Option<String>,
+}
+
+/// What a platform has a page of. Each is counted by itself: a job may have the number of a pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Page {
+    /// A run of GitHub, or one of its jobs.
+    Run,
+    /// A pipeline of GitLab.
+    Pipeline,
+    /// A job of GitLab.
+    Job,
 }
 
 /// Why a text cannot be traced.
@@ -219,6 +232,17 @@ fn wrong(kind: &str, text: &str, why: &dyn fmt::Display) -> KeyError {
     }
 }
 
+impl Page {
+    /// How an instance names the number of it.
+    pub(super) const fn in_instance(self) -> &'static str {
+        match self {
+            Self::Run => "run_id",
+            Self::Pipeline => "pipeline_id",
+            Self::Job => "job_id",
+        }
+    }
+}
+
 impl RunUrl {
     /// Reads the address of a run's page, as GitHub (`/actions/runs/1/attempts/2/job/3`) and
     /// GitLab (`/-/jobs/1`, `/-/pipelines/1`) show it, on their own hosts or another.
@@ -238,6 +262,7 @@ impl RunUrl {
             return None;
         };
         let mut url = Self {
+            page: Page::Run,
             run: number(run)?,
             attempt: None,
             job: None,
@@ -256,10 +281,16 @@ impl RunUrl {
 
     fn of_gitlab(segments: &[&str]) -> Option<Self> {
         let dash = segments.iter().position(|segment| *segment == "-")?;
-        let (_, [_, "jobs" | "pipelines", run, ..]) = segments.split_at_checked(dash)? else {
+        let (_, [_, word, run, ..]) = segments.split_at_checked(dash)? else {
             return None;
         };
+        let page = match *word {
+            "jobs" => Page::Job,
+            "pipelines" => Page::Pipeline,
+            _ => return None,
+        };
         Some(Self {
+            page,
             run: number(run)?,
             attempt: None,
             job: None,

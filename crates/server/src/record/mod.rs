@@ -42,7 +42,7 @@ pub(crate) use end::SAID_IN;
 pub(crate) use entry::{each_event, event_of, is_note, kind_of, task_of};
 pub use error::RecordError;
 pub use findings::{FindingView, Findings, findings};
-pub use key::{KeyError, RunUrl, TraceKey};
+pub use key::{KeyError, Page, RunUrl, TraceKey};
 pub use keys::{BlockView, blocks, keys};
 pub(crate) use ledger::Tiles;
 pub use ledger::{Comparison, HeadView, HeldView, compare, head_view};

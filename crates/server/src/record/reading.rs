@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dayfly_domain::access::Detail;
-use dayfly_domain::{Client, Digest, Event, Name, Own, Pending, Task, ids_in};
+use dayfly_domain::{Client, Digest, Event, Name, Own, Pending, Task, has_part, ids_in};
 use dayfly_store::SearchKey;
 use serde_json::Value;
 
 use super::entry::{Annexed, Entry};
 use super::key::{RunUrl, TraceKey};
 use super::named::Whom;
+
+/// How an instance names a job of GitHub.
+const JOB: &str = "check_run_id";
 
 /// The declared names of URLs, which the record holds no list of.
 #[derive(Clone, Debug, Default)]
@@ -164,16 +167,16 @@ impl Reading {
                 clients(&|client| client.instance == *text),
             ),
             Self::Run(text) => (
-                has_part(task, text),
+                is_in_key(task, text) || waits(&|of| has_id(&of.instance, text)),
                 clients(&|client| {
                     let own = client.own.as_ref();
                     has_id(&client.instance, text) || own.is_some_and(|own| is_key(&own.key, text))
                 }),
             ),
-            Self::RunUrl(run) => {
-                let some = clients(&|client| is_of_run(&client.instance, run));
-                (is_run(task, run, some.is_some()), some)
-            }
+            Self::RunUrl(run) => (
+                is_run(task, run) || waits(&|of| is_of_run(&of.instance, run)),
+                clients(&|client| is_of_run(&client.instance, run)),
+            ),
         };
         if whole { Some(Whom::Task) } else { some }
     }
@@ -181,8 +184,34 @@ impl Reading {
     /// Whom of its task an entry names that the index has under its key; none where the state of the
     /// task says it.
     pub(super) fn names_in(&self, entry: &Entry) -> Option<Whom> {
-        let Self::Subject(issuer, sub) = self else {
-            return None;
+        let (issuer, sub) = match self {
+            Self::Subject(issuer, sub) => (issuer, sub),
+            // The state does not hold who asked for a task that was never opened.
+            Self::RunUrl(run) => {
+                return match entry.event()? {
+                    Event::TaskRequested(asked) if is_of_run(&asked.instance, run) => {
+                        Some(Whom::Clients(BTreeSet::from([1])))
+                    }
+                    Event::TaskRequested(_)
+                    | Event::TaskApproved(_)
+                    | Event::TaskDenied(_)
+                    | Event::TaskStarted(_)
+                    | Event::ClientRegistered(_)
+                    | Event::ClientDelegated(_)
+                    | Event::CredentialIssued(_)
+                    | Event::CredentialRevoked(_)
+                    | Event::ClientEnded(_)
+                    | Event::TaskEnded(_) => None,
+                };
+            }
+            Self::Workload(_)
+            | Self::Owner(_)
+            | Self::Issuer(_)
+            | Self::Resource(_)
+            | Self::Proof(_)
+            | Self::Key(_)
+            | Self::Instance(_)
+            | Self::Run(_) => return None,
         };
         // Whoever is acted for is acted for by the whole task.
         if let Annexed::Here(annex) = &entry.annex
@@ -252,7 +281,7 @@ impl Reading {
 }
 
 /// Whether a text is a task's key, its series, or one of the values of its key.
-fn has_part(task: &Task, text: &str) -> bool {
+fn is_in_key(task: &Task, text: &str) -> bool {
     task.series == text || is_key(&task.key, text)
 }
 
@@ -272,24 +301,56 @@ fn has_id(instance: &str, id: &str) -> bool {
     ids_in(instance).any(|own| own == id)
 }
 
-/// Whether a task is of a run, and of the job that it names. One that is of the run as a whole is of
-/// each job, unless its clients tell which of them is.
-fn is_run(task: &Task, run: &RunUrl, told: bool) -> bool {
+/// Whether all of a task is of a run, and of the job that is named. One of the run as a whole is of each
+/// job, unless its instances tell which of them are in it.
+fn is_run(task: &Task, run: &RunUrl) -> bool {
     let attempt = run.attempt.is_none() || task.attempt.is_none() || task.attempt == run.attempt;
-    let of_job = |job: &String| {
+    if !attempt || !is_in_key(task, &run.run) {
+        return false;
+    }
+    // A key holds values without their names, and an instance says which is which. A child with a proof
+    // of its own may be of another run.
+    let of_task = task.clients.iter().filter(|client| client.own.is_none());
+    let waits = task.pending().map(|pending| &pending.instance);
+    let instances: Vec<&String> = of_task
+        .map(|client| &client.instance)
+        .chain(waits)
+        .collect();
+    let tell = |name: &str| instances.iter().any(|of| names(of, name));
+    let have = |name: &str, id: &str| instances.iter().any(|of| has(of, name, id));
+    let name = run.page.in_instance();
+    if tell(name) && !have(name, &run.run) {
+        return false;
+    }
+    run.job.as_ref().is_none_or(|job| {
         let last = parts(&task.key).last();
-        last.as_ref() == Some(job) || last.as_ref() == Some(&run.run) && !told
-    };
-    attempt && has_part(task, &run.run) && run.job.as_ref().is_none_or(of_job)
+        let is_job = last.as_ref() == Some(job);
+        if tell(JOB) {
+            is_job && have(JOB, job)
+        } else {
+            is_job || last.as_ref() == Some(&run.run)
+        }
+    })
 }
 
 /// Whether an instance is of a run, and of the attempt and the job that it names.
 fn is_of_run(instance: &str, run: &RunUrl) -> bool {
     let attempts = |part: &str| part.strip_prefix("run_attempt=")?.parse().ok();
     let attempt: Option<u64> = instance.split(',').find_map(attempts);
-    has_id(instance, &run.run)
-        && run.job.as_ref().is_none_or(|job| has_id(instance, job))
+    has(instance, run.page.in_instance(), &run.run)
+        && run.job.as_ref().is_none_or(|job| has(instance, JOB, job))
         && (run.attempt.is_none() || attempt.is_none() || attempt == run.attempt)
+}
+
+/// Whether an instance has this id by this name.
+fn has(instance: &str, name: &str, id: &str) -> bool {
+    has_part(instance, &format!("{name}={id}"))
+}
+
+/// Whether an instance has an id by this name.
+fn names(instance: &str, name: &str) -> bool {
+    let mut pairs = instance.split(',').filter_map(|pair| pair.split_once('='));
+    pairs.any(|(own, _)| own == name)
 }
 
 fn is_there(access: &[Detail], resource: &Name) -> bool {

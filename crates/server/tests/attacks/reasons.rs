@@ -9,8 +9,11 @@ use dayfly_server::record::{ClientStanding, EndNote, Known, Trace, TraceQuery, t
 use dayfly_store::Fault;
 use serde_json::json;
 
+use super::approval::APPROVALS;
 use super::delegation::scope;
 use super::job::Job;
+use super::silence::sweep_for;
+use super::webhooks::{HELPERS, declared, run_over};
 use super::world::{World, acme};
 
 const BY: Actor = Actor::Local { uid: 7 };
@@ -216,6 +219,102 @@ async fn the_first_who_took_the_rights_is_named() {
     assert_eq!(blocks.last().unwrap()["reason"], "third");
 }
 
+/// What was over by itself was ended by nobody, whoever ends it before that is recorded.
+#[tokio::test]
+async fn what_was_over_by_itself_says_nothing_of_who_comes_later() {
+    let world = World::declared(&declared()).await;
+    let mut jobs = Vec::new();
+    for run in 1..=5 {
+        jobs.push(world.job(run).await);
+    }
+    for job in &jobs {
+        assert_eq!(world.beat(job).await.status, 200);
+    }
+    world.app.sweep().await;
+    // As long as they may be silent, and a little more.
+    sweep_for(&world, 300).await;
+    assert!(world.is_open(&jobs[0].task));
+    world.wait(5);
+    let tenant = world.tenant();
+    let app = &world.app;
+    let task = jobs[0].task.parse().unwrap();
+    let ended = app.operator_end(&tenant, task, &BY, "leaked").await;
+    assert_eq!(ended.unwrap().cause.word(), "heartbeat");
+    let client = jobs[1].client.parse().unwrap();
+    let ended = app.end_client(&tenant, client, false, &BY, "leaked").await;
+    assert_eq!(ended.unwrap().0.cause.word(), "heartbeat");
+    let instance = InstanceOf {
+        issuer: None,
+        instance: "repository_id=1,run_id=3,run_attempt=1,check_run_id=3".to_owned(),
+    };
+    let ended = app.end_instance(&tenant, &instance, false, &BY, "leaked");
+    ended.await.unwrap();
+    let said = world.hub("workflow_run", &run_over(1, 4, 1)).await;
+    assert_eq!(said.body["tasks"], 1, "{}", said.text);
+    // Nor is whoever takes its rights then, where the platform has it recorded.
+    let release = Contained::Workload(name("release"));
+    world.stopped(&release, &Stop::End, &BY, "late").await;
+    let said = world.hub("workflow_run", &run_over(1, 5, 1)).await;
+    assert_eq!(said.body["tasks"], 1, "{}", said.text);
+    for job in &jobs {
+        assert_eq!(world.why_gone(&job.task), "heartbeat");
+        assert_eq!(world.end_line(&job.task).note, EndNote::default());
+    }
+    // Who blocked the series all the same stands with the block.
+    assert_eq!(world.annexes("block.set")[0]["reason"], "leaked");
+}
+
+/// What a stall has held has no entry yet that says who and why: whoever ends it once more is not
+/// named in their place.
+#[tokio::test]
+async fn who_comes_second_in_a_stall_is_not_named_for_the_first() {
+    for blind in [false, true] {
+        let (world, store) = World::in_memory_declared(&(declared() + HELPERS + APPROVALS)).await;
+        let (by_id, by_instance) = (world.job(1).await, world.job(2).await);
+        let root = world.handing_job().await;
+        let scan = world.handed_job(&root, "scan", "71").await;
+        let waits = world.asked(7, 9).await;
+        let tenant = world.tenant();
+        store.fail([Fault::BeforeWrite; 5000]);
+        for what in ["scan", "release", "deploy"] {
+            let what = Contained::Workload(name(what));
+            world.stopped(&what, &Stop::End, &BY, "first").await;
+        }
+        world.store.fail_reads(blind);
+        let (app, by) = (&world.app, mona());
+        let client = scan.client.parse().unwrap();
+        let ended = app.end_client(&tenant, client, false, &by, "second").await;
+        assert_eq!(ended.unwrap().0.cause.word(), "operator");
+        let task = by_id.task.parse().unwrap();
+        let ended = app.operator_end(&tenant, task, &by, "second").await;
+        assert_eq!(ended.unwrap().cause.word(), "operator");
+        let instance = InstanceOf {
+            issuer: None,
+            instance: "repository_id=1,run_id=2,run_attempt=1,check_run_id=2".to_owned(),
+        };
+        let ended = app.end_instance(&tenant, &instance, false, &by, "second");
+        let _refused_or_not = ended.await;
+        let task = waits.task.parse().unwrap();
+        let denied = app.deny(&tenant, task, &by, "second").await;
+        assert_eq!(denied.is_ok(), !blind);
+        world.store.fail_reads(false);
+        store.heal();
+        world.wait(5);
+        world.app.sweep().await;
+        world.app.sweep().await;
+        assert_eq!(world.app.unready(), Vec::<String>::new());
+        for key in [&scan.client, &by_id.task, &by_instance.task, &waits.task] {
+            let why = world.why_gone(key);
+            assert!(["operator", "operator: first"].contains(&&*why), "{why}");
+        }
+        for kind in ["client.ended", "task.ended"] {
+            let said = serde_json::to_string(&world.annexes(kind)).unwrap();
+            assert!(!said.contains("second"), "{blind}: {said}");
+        }
+        assert!(world.is_open(&root.task));
+    }
+}
+
 /// Each end of a part of a task, or of one task, with its reason at once.
 #[tokio::test]
 async fn ends_of_clients_instances_and_tasks_say_who_and_why() {
@@ -374,7 +473,7 @@ async fn a_child_that_is_ended_unread_says_what_took_its_rights_first() {
 /// What a job that ends by its platform's word says, where the task ends with its last client too.
 #[tokio::test]
 async fn an_end_of_a_last_job_says_the_platforms_word() {
-    let world = World::declared(&super::webhooks::declared()).await;
+    let world = World::declared(&declared()).await;
     let job = world.granted(2, 9, 1, 90).await;
     let said = world
         .hub("workflow_job", &super::webhooks::job_over(2, 9, 1, 90))

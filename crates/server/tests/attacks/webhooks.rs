@@ -615,7 +615,7 @@ async fn what_says_something_else_is_ignored_and_what_says_nothing_refused() {
     assert!(world.is_active(&job.token).await);
 }
 
-fn lab_claims(world: &World, project: u64, pipeline: u64, job: u64) -> String {
+pub(crate) fn lab_claims(world: &World, project: u64, pipeline: u64, job: u64) -> String {
     let now = world.now();
     signed(&json!({
         "iss": "https://gitlab.com", "aud": ISSUER, "jti": unique(), "namespace_id": "72",

@@ -3,7 +3,7 @@
 use dayfly_domain::Cause;
 
 use super::*;
-use crate::record::{KeyError, RunUrl, Word};
+use crate::record::{KeyError, Page, RunUrl, Word};
 
 fn two() -> (Hand, TaskId, TaskId) {
     let mut hand = Hand::new();
@@ -241,6 +241,7 @@ fn keys_are_written_as_they_are_read() {
     assert_eq!(
         "https://ghe.example:8443/o/r/actions/runs/5/attempts/3/job/9".parse(),
         Ok(TraceKey::RunUrl(RunUrl {
+            page: Page::Run,
             run: "5".to_owned(),
             attempt: Some(3),
             job: Some("9".to_owned()),
@@ -265,4 +266,32 @@ fn an_issuer_is_not_looked_for_where_the_name_is_something_else() {
     };
     assert_eq!(found("github"), [of_workload]);
     assert_eq!(found("issuer:github"), [of_workload, of_issuer]);
+}
+
+/// A client may have ended long before its task.
+#[test]
+fn a_time_from_when_on_is_held_against_the_end_of_whom_the_key_names() {
+    let mut hand = Hand::new();
+    let task = hand.start(at(3, 0, 0), &Spec::default());
+    hand.delegate(at(3, 1, 0), task, 90);
+    hand.end_client(at(3, 2, 0), task, 2, Cause::Operator);
+    let found = |hand: &Hand, key: &str, since| {
+        let query = TraceQuery {
+            key: key.parse::<TraceKey>().unwrap(),
+            since: Some(since),
+            until: None,
+            now: at(3, 5, 0),
+        };
+        let trace = trace(hand.store.as_ref(), &hand.tenant, &known(), &query);
+        trace.unwrap().tasks.len()
+    };
+    for has_ended in [false, true] {
+        if has_ended {
+            hand.end(at(3, 3, 0), task, Cause::Completed, None);
+        }
+        assert_eq!(found(&hand, "workload:scan", at(3, 2, 0)), 1);
+        assert_eq!(found(&hand, "workload:scan", at(3, 2, 1)), 0);
+        assert_eq!(found(&hand, "workload:release", at(3, 3, 0)), 1);
+    }
+    assert_eq!(found(&hand, "workload:release", at(3, 3, 1)), 0);
 }

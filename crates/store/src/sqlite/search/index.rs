@@ -13,7 +13,7 @@ use crate::sqlite::value::{count, entry_id, int, uint};
 use crate::{SearchKey, StoredEntry};
 
 /// The form of the index; one of another form is built anew.
-const FORM: i64 = 4;
+const FORM: i64 = 5;
 
 /// How many entries share a block. Hashes are in no order, so they are sorted within a block of
 /// positions only: what is written lies in the few pages of the last block, however long the
