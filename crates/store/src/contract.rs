@@ -39,8 +39,8 @@
 //!
 //! **Hot tables** hold open tasks, and claims and spent keys within their keep. A day of these is
 //! forgotten once both the clock and the last entry have been beyond it for [`SURE`] without a
-//! break. The append that
-//! records a task's end takes it out of them; its history is in the entries. A task that waits for
+//! break, and one day at a time, for [`SURE_OF_LEAP`] each, where they are beyond more than one. The
+//! append that records a task's end takes it out of them; its history is in the entries. A task that waits for
 //! approval is held, listed, counted and ended like an open one, and its first entry is the start
 //! that limits count; whether it is live its state says.
 
@@ -524,11 +524,44 @@ pub enum Observed {
     Exhausted,
     /// Its one-time key was spent before, by this.
     Spent(Spent),
+    /// Its one-time key is of a day that is forgotten: nobody knows whether it was spent.
+    Forgotten,
 }
+
+/// What spends a key that belongs to no task: a resource's own assertion.
+pub const NOBODY: Spent = Spent {
+    task: TaskId([0; 16]),
+    client: 0,
+};
 
 /// For how long the clock and the ledger have to say that a day is over before it is forgotten: by
 /// then somebody has set a clock right that was wrong.
 pub const SURE: Span = Span::from_seconds(3600);
+
+/// The same where they are beyond more than the one day that is next to be forgotten: a clock that
+/// is days ahead says so, and a ledger that slept for days. Then one day goes at a time, each after
+/// so long: fewer than three a day while a clock is wrong, and enough to catch up after a sleep.
+pub const SURE_OF_LEAP: Span = Span::from_seconds(8 * 3600);
+
+/// After how many days in a row of which nothing is kept a ledger has slept, or is new: these are
+/// forgotten together.
+const EMPTY_DAYS: u64 = 64;
+
+/// The day up to which a store forgets next, where `passed` is over: by the day up to which it has
+/// forgotten, and the first day of which it keeps anything.
+pub(crate) fn forgets_up_to(forgotten: u64, passed: u64, first: Option<u64>) -> u64 {
+    let slept = first.filter(|first| *first > forgotten + EMPTY_DAYS);
+    slept.unwrap_or(forgotten + 1).min(passed)
+}
+
+/// For how long a day has to be over before it is forgotten.
+pub(crate) const fn sure_after(forgotten: u64, passed: u64) -> Span {
+    if passed > forgotten + 1 {
+        SURE_OF_LEAP
+    } else {
+        SURE
+    }
+}
 
 /// How long a gap between two [`Touch::Alive`] may be before it counts as deafness.
 pub const ALIVE_GAP: Span = Span::from_seconds(5);

@@ -1,7 +1,7 @@
 //! Introspection (RFC 7662) for the resource that is the token's audience, and for nobody else.
 
-use dayfly_domain::{Name, Refusal, Rule, Spent, TaskId};
-use dayfly_store::{Append, AppendError, Spend};
+use dayfly_domain::{Name, Refusal, Rule};
+use dayfly_store::{Append, AppendError, NOBODY, Spend};
 use dayfly_token::assertion::{AssertionExpect, VerifiedAssertion};
 use dayfly_token::hash::{constant_time_eq, sha256};
 
@@ -134,10 +134,7 @@ impl App {
             now: self.now(),
             spends: vec![Spend {
                 key: assertion_key(assertion),
-                by: Spent {
-                    task: TaskId([0; 16]),
-                    client: 0,
-                },
+                by: NOBODY,
             }],
             ..Append::default()
         };

@@ -342,7 +342,8 @@ impl Deciding<'_> {
             | Observed::Revised
             | Observed::Blocked(_)
             | Observed::Exhausted
-            | Observed::Spent(_) => None,
+            | Observed::Spent(_)
+            | Observed::Forgotten => None,
         };
         let counts = match recording.verdict {
             Ok(counts) => counts,
@@ -365,6 +366,9 @@ impl Deciding<'_> {
             Observed::Ended(cause) => return Ok(Some(ended(cause.word()))),
             Observed::Stale(of) => return Ok(Some(rights_removed(&of))),
             Observed::Spent(_) => return Ok(Some(replayed())),
+            Observed::Forgotten => {
+                return Ok(Some(replayed().got("one of a day that is forgotten")));
+            }
             Observed::Blocked(on) => {
                 let since = self.app.now();
                 return Ok(Some(

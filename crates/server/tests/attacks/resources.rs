@@ -1,5 +1,8 @@
 //! Introspection and revocation: for the audience alone, of the own alone.
 
+use std::ops::ControlFlow;
+
+use dayfly_store::{BackupOptions, BackupProgress, backup, fsck};
 use serde_json::json;
 
 use super::job::{ASSERTION_TYPE, dpop, new_key, proof, signed_as, with};
@@ -138,6 +141,16 @@ async fn a_resource_that_authenticates_by_a_key_does_so_for_this_issuer_and_once
     // It is another resource's token: the caller is told nothing more.
     assert_eq!(ask(once.clone()).await.body, json!({"active": false}));
     assert_eq!(ask(once).await.rule(), "assertion_spent");
+    // What it spent is no damage to who looks at the database, or copies it.
+    let (database, copy) = (
+        world.folder.path().join("dayfly.db"),
+        world.folder.path().join("copy.db"),
+    );
+    let report = fsck(&database).unwrap();
+    std::fs::File::create(&copy).unwrap();
+    let going_on = |_: &BackupProgress| ControlFlow::Continue(());
+    backup(&database, &copy, BackupOptions::default(), going_on).unwrap();
+    assert_eq!(fsck(&copy).unwrap(), report);
 }
 
 #[tokio::test]

@@ -15,10 +15,11 @@ use serde_json::value::to_raw_value;
 
 use super::touched::Touched;
 use crate::clock::Reading;
+use crate::contract::{forgets_up_to, sure_after};
 use crate::keys::{issuer_of, keys_of};
 use crate::{
     Annex, Append, AppendError, Change, ClaimWrite, CloseWrite, Committed, ERASED, Note,
-    OneTimeKey, OpenTask, PersonOver, PersonWrite, RunAsked, SURE, SearchKey, Spend, StoredEntry,
+    OneTimeKey, OpenTask, PersonOver, PersonWrite, RunAsked, SearchKey, Spend, StoredEntry,
     TreeHead, Unavailable,
 };
 
@@ -271,7 +272,7 @@ impl Ledger {
         let mut own: BTreeMap<(Time, Digest), Spent> = BTreeMap::new();
         for (which, spend) in spends.iter().enumerate() {
             let key = (spend.key.at, spend.key.digest);
-            if day(spend.key.until) < self.forgotten {
+            if !self.keeps(&spend.key) {
                 return Err(unfit(&"a one-time key is of a day that is forgotten"));
             }
             if let Some(by) = self.spent(&spend.key).or_else(|| own.get(&key).copied()) {
@@ -280,6 +281,11 @@ impl Ledger {
             own.insert(key, spend.by);
         }
         Ok(())
+    }
+
+    /// Whether it is known of a one-time key that it was spent, where it was.
+    pub(super) const fn keeps(&self, key: &OneTimeKey) -> bool {
+        day(key.until) >= self.forgotten
     }
 
     fn check_limits(&self, workload: &Name, limits: Limits, now: Time) -> Result<(), AppendError> {
@@ -528,15 +534,26 @@ impl Ledger {
             Some(_) | None => (passed, now.monotonic),
         };
         self.over = Some((over, since));
-        if now.monotonic < since + SURE {
+        if now.monotonic < since + sure_after(self.forgotten, over) {
             return;
         }
+        let over = forgets_up_to(self.forgotten, over, self.first_kept());
         self.claims.retain(|held| day(held.until) >= over);
         self.closed.retain(|held| day(held.until) >= over);
         self.people.retain(|_, held| day(held.until) >= over);
         self.spent.retain(|_, (until, _)| day(*until) >= over);
         self.forgotten = over;
         self.over = Some((passed, now.monotonic));
+    }
+
+    /// The first day of which anything is kept.
+    fn first_kept(&self) -> Option<u64> {
+        let claims = self.claims.iter().map(|held| held.until);
+        let closed = self.closed.iter().map(|held| held.until);
+        let people = self.people.values().map(|held| held.until);
+        let spent = self.spent.values().map(|(until, _)| *until);
+        let kept = claims.chain(closed).chain(people).chain(spent);
+        kept.map(day).min()
     }
 
     /// The entries of a task, in their order.

@@ -6,7 +6,7 @@ use dayfly_domain::{Cause, ClientState, Digest, Task, TaskId, Time};
 use dayfly_ledger::ReadLeaf;
 
 use super::ledger::Ledger;
-use crate::{AppendError, Observed, Use};
+use crate::{AppendError, Observed, Spend, Use};
 
 /// The one-time keys that the uses of one call have spent so far.
 type Together = BTreeSet<(Time, Digest)>;
@@ -49,6 +49,10 @@ impl Ledger {
         let mut ons = used.unblocked.iter();
         if let Some(on) = ons.find(|on| self.blocks.stands(on)) {
             return Ok(Observed::Blocked(on.clone()));
+        }
+        let forgotten = |spend: &Spend| !self.keeps(&spend.key);
+        if used.spend.as_ref().is_some_and(forgotten) {
+            return Ok(Observed::Forgotten);
         }
         let at = self.at.max(used.now);
         let sealed = self.seal_note(&used.note, at)?;

@@ -19,7 +19,8 @@ use super::touch::Touched;
 use super::value::{int, millis};
 use super::view::{Published, TenantView, View, lock};
 use crate::clock::Reading;
-use crate::{AppendError, Committed, Observed, SURE, Unavailable};
+use crate::contract::{forgets_up_to, sure_after};
+use crate::{AppendError, Committed, Observed, Unavailable};
 
 /// What a caller asks of the writer, and where it waits for the answer.
 #[derive(Debug)]
@@ -146,7 +147,7 @@ impl<'w> Batch<'w> {
     /// Writes what stands once a batch: touches, heads, what is over. The rest is the commit.
     pub(super) fn finish(mut self, touched: &Touched, now: Reading) -> rusqlite::Result<Outcome> {
         for (tenant, issuer, series, until) in touched.claims() {
-            self.keep_claims(tenant, issuer, series, until)?;
+            self.keep_claims((tenant, issuer, series), until, now.wall)?;
         }
         let view = { self.published }.read();
         let heard = self.write_heard(&view, touched)?;
@@ -176,16 +177,14 @@ impl<'w> Batch<'w> {
     /// Moves a series' claims, and what of it is closed, to the tables of a later day.
     fn keep_claims(
         &mut self,
-        tenant: &Name,
-        issuer: &Name,
-        series: &str,
+        (tenant, issuer, series): (&Name, &Name, &str),
         until: Time,
+        now: Time,
     ) -> rusqlite::Result<()> {
         let view = { self.published }.read();
-        let Some((number, known)) = view.tenant(tenant) else {
+        let Some((number, _)) = view.tenant(tenant) else {
             return Ok(());
         };
-        let now = self.drafts.get(&number).map_or(known.at, |draft| draft.at);
         let target = claim_day(until, now);
         let key = (number, issuer.as_str(), series);
         let print = series_print(number, issuer.as_str(), series);
@@ -302,7 +301,8 @@ impl<'w> Batch<'w> {
         if let Some(day) = self.sure(day(passed), now.monotonic) {
             Arc::make_mut(&mut self.partitions).drop_before(self.db, day)?;
         }
-        if minute(passed) > self.keep.starts_forgotten {
+        // Back as well, where the clock went back: they grow otherwise until it is where it was.
+        if minute(passed) != self.keep.starts_forgotten {
             self.keep.starts_forgotten = minute(passed);
             forget_starts(self.db, passed)?;
         }
@@ -317,14 +317,15 @@ impl<'w> Batch<'w> {
         }
         let known = self.keep.over.filter(|(day, _)| *day <= passed);
         let (day, since) = known.unwrap_or((passed, monotonic));
-        let is_sure = monotonic >= since + SURE;
+        let forgotten = self.partitions.forgotten;
+        let is_sure = monotonic >= since + sure_after(forgotten, day);
         // What lies beyond that day waits for a time of its own.
         self.keep.over = Some(if is_sure {
             (passed, monotonic)
         } else {
             (day, since)
         });
-        is_sure.then_some(day)
+        is_sure.then(|| forgets_up_to(forgotten, day, self.partitions.first_kept()))
     }
 }
 

@@ -99,10 +99,10 @@ impl Place<'_> {
         }
         let mut claims = Vec::with_capacity(append.claims.len());
         for claim in &append.claims {
-            claims.push(self.check_claim(claim, append, at)?);
+            claims.push(self.check_claim(claim, append)?);
         }
-        for spend in &append.spends {
-            self.check_kept(&spend.key)?;
+        if !append.spends.iter().all(|spend| self.keeps(&spend.key)) {
+            return Err(unfit(&"a one-time key is of a day that is forgotten").into());
         }
         if append
             .moves
@@ -139,12 +139,10 @@ impl Place<'_> {
         })
     }
 
-    /// Whether a one-time key was spent is not known once its day is forgotten.
-    pub(super) fn check_kept(&self, key: &OneTimeKey) -> Result<(), AppendError> {
-        if day(key.until) < self.partitions.forgotten {
-            return Err(unfit(&"a one-time key is of a day that is forgotten"));
-        }
-        Ok(())
+    /// Whether it is known of a one-time key that it was spent, where it was: not once its day is
+    /// forgotten.
+    pub(super) fn keeps(&self, key: &OneTimeKey) -> bool {
+        day(key.until) >= self.partitions.forgotten
     }
 
     fn check_versions(&self, changes: &[Change]) -> Result<Vec<Option<Arc<Held>>>, Failure> {
@@ -188,7 +186,6 @@ impl Place<'_> {
         &self,
         write: &ClaimWrite,
         append: &Append,
-        at: Time,
     ) -> Result<(u64, Option<u64>), Failure> {
         let claim = &write.claim;
         // A claim outlives its task, whatever `until` says.
@@ -197,7 +194,8 @@ impl Place<'_> {
             .iter()
             .find(|change| change.task == claim.task)
             .map_or(write.until, |change| change.next.deadline);
-        let day = claim_day(write.until.max(deadline).max(at), at);
+        let now = append.now;
+        let day = claim_day(write.until.max(deadline).max(now), now);
         let ends = |task: TaskId| {
             let mut changes = append.changes.iter();
             changes.any(|change| change.task == task && change.next.has_ended())

@@ -16,7 +16,7 @@ use super::judge::{Failure, Place, Sealed};
 use super::record::Desk;
 use super::value::{entry_id, int};
 use super::view::{Held, lock};
-use crate::{AppendError, Observed, Unavailable, Use, UseLimit};
+use crate::{AppendError, Observed, Spend, Unavailable, Use, UseLimit};
 
 impl Batch<'_> {
     /// Judges all uses of a call, then records those that hold.
@@ -119,8 +119,9 @@ impl Bench<'_> {
         if let Some(on) = ons.find(|on| draft.blocks.stands(on)) {
             return Ok(Err(Observed::Blocked(on.clone())));
         }
-        if let Some(spend) = &used.spend {
-            self.place.check_kept(&spend.key)?;
+        let forgotten = |spend: &Spend| !self.place.keeps(&spend.key);
+        if used.spend.as_ref().is_some_and(forgotten) {
+            return Ok(Err(Observed::Forgotten));
         }
         let at = draft.at.max(used.now);
         Ok(Ok((self.place.seal_note(&ready.body, at)?, at)))

@@ -13,6 +13,10 @@ const DAY_MILLIS: u64 = 86_400_000;
 /// there are few tables to look through.
 const COARSE_DAYS: u64 = 8;
 
+/// No claim that is kept for 36 days, the longest that any is unless an issuer says otherwise, lies
+/// in a table that is further off.
+const NEAR_DAYS: u64 = 36 + COARSE_DAYS;
+
 /// Which tables there are, and the look-ups over all of them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Partitions {
@@ -122,10 +126,20 @@ impl Partitions {
         self.claims.iter().rev().copied()
     }
 
-    /// The table for the end of a task that ends now: no claim lies in a later one, so that an end
-    /// is known for as long as a claim of its task.
-    pub(super) fn ends_now(&self) -> Option<u64> {
-        self.claims.last().copied()
+    /// The tables of claims that are kept for longer than most are.
+    pub(super) fn claims_beyond(&self, now: Time) -> impl Iterator<Item = u64> {
+        self.claims.range(day(now) + NEAR_DAYS + 1..).copied()
+    }
+
+    /// The last of the tables of all other claims.
+    pub(super) fn last_near(&self, now: Time) -> Option<u64> {
+        self.claims.range(..=day(now) + NEAR_DAYS).last().copied()
+    }
+
+    /// The first day of which anything is kept.
+    pub(super) fn first_kept(&self) -> Option<u64> {
+        let kept = [&self.claims, &self.closed, &self.people, &self.spent];
+        kept.into_iter().filter_map(BTreeSet::first).min().copied()
     }
 
     pub(super) fn has_ended(&self, day: u64) -> bool {

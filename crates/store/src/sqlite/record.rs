@@ -39,10 +39,10 @@ impl Desk<'_> {
             self.write_claim(claim, day, replaced)?;
         }
         for close in &append.closes {
-            self.write_close(close, judged.at)?;
+            self.write_close(close, append.now)?;
         }
         for person in &append.people {
-            self.write_person(person, judged.at)?;
+            self.write_person(person, append.now)?;
         }
         let changes = append.changes.iter().zip(judged.changes).zip(ready.changes);
         for ((change, (held, leaves)), (_, snapshot)) in changes {
@@ -103,7 +103,7 @@ impl Desk<'_> {
                 if let Some(held) = held {
                     self.delete_task(task, &held)?;
                 }
-                self.end_claim(task, *cause)
+                self.end_claim(task, *cause, now)
             }
         }
     }
@@ -241,8 +241,13 @@ impl Desk<'_> {
 
     /// Tells of its claim that a task has ended. The claim itself is not touched: claims lie in the
     /// order of their runs, so that each would be another page to write.
-    fn end_claim(&mut self, task: &Task, cause: dayfly_domain::Cause) -> rusqlite::Result<()> {
-        let Some(day) = self.partitions.ends_now() else {
+    fn end_claim(
+        &mut self,
+        task: &Task,
+        cause: dayfly_domain::Cause,
+        now: Time,
+    ) -> rusqlite::Result<()> {
+        let Some(day) = self.day_of_end(task, now)? else {
             return Ok(());
         };
         if !self.partitions.has_ended(day) {
@@ -255,6 +260,32 @@ impl Desk<'_> {
             ))?
             .execute((self.tenant, task.id.0, cause.word(), millis(task.deadline)))?;
         Ok(())
+    }
+
+    /// The table for the end of a task that ends now: its claim lies in no later one, so that its end
+    /// is known for as long as that is. One table takes the ends of all whose claims are near; those
+    /// beyond, which a long keep or a clock that was ahead has made, take only their own.
+    fn day_of_end(&self, task: &Task, now: Time) -> rusqlite::Result<Option<u64>> {
+        for day in self.partitions.claims_beyond(now) {
+            let holds = self
+                .db
+                .prepare_cached(&format!(
+                    "SELECT 1 FROM claims_{day} WHERE tenant = ?1 AND issuer = ?2 AND series = ?3
+                       AND key = ?4 AND workload = ?5 AND task = ?6"
+                ))?
+                .exists((
+                    self.tenant,
+                    task.issuer.as_str(),
+                    &task.series,
+                    &task.key,
+                    task.workload.as_str(),
+                    task.id.0,
+                ))?;
+            if holds {
+                return Ok(Some(day));
+            }
+        }
+        Ok(self.partitions.last_near(now))
     }
 
     /// What a task relies on; an epoch that is new is numbered for good.

@@ -9,10 +9,10 @@ use dayfly_domain::{
     TaskEnded, TaskId, TaskStarted, Time, apply,
 };
 use dayfly_ledger::sha256;
-use dayfly_store::clock::ManualClock;
+use dayfly_store::clock::{Clock as _, ManualClock};
 use dayfly_store::{
     Annex, Answer, Append, AppendError, Change, ClaimWrite, Committed, Drafted, EntryRange, Facts,
-    FactsQuery, Note, OneTimeKey, OpenTask, SURE, Spend, Store, StoredEntry,
+    FactsQuery, Note, OneTimeKey, OpenTask, SURE_OF_LEAP, Spend, Store, StoredEntry,
 };
 
 /// A backend under test.
@@ -104,10 +104,13 @@ impl<S: Subject> Bench<S> {
 
     /// Lets time pass until then, and so much more that what is over by then is surely forgotten.
     pub(crate) fn pass(&self, later: Time) {
-        for sure in [Span::ZERO, SURE] {
-            self.clock.set(later + sure);
-            self.commit(noted(later + sure, "{}"));
+        while self.clock.now() < later {
+            self.clock.set(later.min(self.clock.now() + SURE_OF_LEAP));
+            self.commit(noted(self.clock.now(), "{}"));
         }
+        self.commit(noted(later, "{}"));
+        self.clock.advance(SURE_OF_LEAP);
+        self.commit(noted(self.clock.now(), "{}"));
     }
 
     pub(crate) fn store(&self) -> &dyn Store {

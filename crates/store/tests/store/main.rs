@@ -47,6 +47,7 @@ macro_rules! conformance {
             a_claim_outlives_its_task_whatever_was_asked, a_one_time_key_is_spent_once,
             a_key_past_its_keep_is_not_spent_anew,
             a_clock_that_is_ahead_for_a_while_forgets_nothing,
+            a_clock_that_is_days_ahead_forgets_a_day_at_a_time,
             what_is_over_is_forgotten_up_to_the_day_that_was_seen, of_many_that_spend_one_key_one_wins,
             of_many_that_claim_one_key_one_wins, many_writers_and_readers_see_one_history
         }
@@ -83,7 +84,8 @@ macro_rules! conformance {
         }
         conformance! { $subject, used:
             uses_are_recorded_in_order, a_use_after_the_end_is_told_the_cause,
-            an_entry_that_is_ahead_ends_no_client, a_use_under_a_moved_epoch_is_stale,
+            an_entry_that_is_ahead_ends_no_client,
+            a_use_whose_day_is_forgotten_stops_no_other, a_use_under_a_moved_epoch_is_stale,
             a_use_by_a_delegated_client_that_lost_its_rights_is_stale, uses_are_counted_to_their_bound,
             a_use_of_what_is_blocked_by_now_is_told,
             a_use_under_another_revision_is_revised, a_proof_is_spent_by_the_uses_it_was_shown_with,

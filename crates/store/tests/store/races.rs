@@ -419,6 +419,7 @@ pub(crate) fn what_is_over_is_forgotten_up_to_the_day_that_was_seen<S: Subject>(
     }
     let keys: Vec<_> = of_days.spends.iter().map(|spend| spend.key).collect();
     bench.commit(of_days);
+    bench.pass(NOON);
     let known = || {
         keys.iter()
             .map(|key| bench.spent(key).is_some())
@@ -432,6 +433,37 @@ pub(crate) fn what_is_over_is_forgotten_up_to_the_day_that_was_seen<S: Subject>(
     bench.clock.advance(Span::from_seconds(1800));
     bench.commit(noted(after(30 * day), "{}"));
     assert_eq!(known(), [false, true]);
+}
+
+/// A clock that is days ahead, and for longer than a day has to be over, has little forgotten by it.
+pub(crate) fn a_clock_that_is_days_ahead_forgets_a_day_at_a_time<S: Subject>() {
+    let mut bench = Bench::<S>::new();
+    let day = 24 * 3600;
+    let mut first = start(1);
+    first.append.spends = vec![spend("proof", 1)];
+    first.append.claims.push(claim(&first.task));
+    first.append.claims[0].until = after(3 * day);
+    bench.commit(first.append);
+    bench.pass(NOON);
+    let ahead = after(30 * day);
+    bench.clock.jump(ahead);
+    for hours in [0, 2, 6, 3] {
+        bench.clock.advance(Span::from_seconds(hours * 3600));
+        bench.commit(noted(ahead, "{}"));
+    }
+    bench.clock.jump(after(day));
+    bench.commit(noted(after(day), "{}"));
+    bench.subject.reopen();
+    assert_eq!(bench.claims(&first.task.series).len(), 1);
+    // What it forgot is the day that was the next to go.
+    let mut second = start(2).append;
+    second.spends = vec![spend("proof", 2)];
+    let refused = bench.append(second.clone()).unwrap_err();
+    assert!(matches!(refused, AppendError::Unfit(_)), "{refused}");
+    second.spends[0].key.until = after(day);
+    bench.commit(second);
+    bench.pass(after(5 * day));
+    assert_eq!(bench.claims(&first.task.series), []);
 }
 
 /// Runs one closure on many threads at once and gathers what they got.

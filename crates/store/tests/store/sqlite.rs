@@ -3,11 +3,11 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use dayfly_domain::{Cause, ClaimState, Event, Span, Task};
-use dayfly_store::clock::ManualClock;
+use dayfly_domain::{Cause, ClaimState, Closed, Event, Span, Task};
+use dayfly_store::clock::{Clock as _, ManualClock};
 use dayfly_store::{
-    Append, AppendError, BackupFailure, BackupOptions, FactsQuery, OpenError, SearchKey,
-    SqliteOptions, SqliteStore, Store, Touch, backup, fsck,
+    Append, AppendError, BackupFailure, BackupOptions, CloseWrite, FactsQuery, NOBODY, OpenError,
+    PersonOver, PersonWrite, SearchKey, SqliteOptions, SqliteStore, Store, Touch, backup, fsck,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -434,6 +434,111 @@ fn a_database_that_holds_is_found_to() {
     );
 }
 
+/// What a resource spends belongs to no task.
+#[test]
+fn a_key_that_no_task_has_spent_is_no_damage() {
+    let bench = full();
+    let mut spending = spend("a resource", 1);
+    spending.by = NOBODY;
+    bench.commit(Append {
+        now: NOON,
+        spends: vec![spending],
+        ..Append::default()
+    });
+    fsck(&bench.subject.options.path).unwrap();
+}
+
+/// What one entry that is ahead of the clock makes tables grow by is nothing.
+#[test]
+fn tables_are_those_of_the_clock_whatever_time_the_last_entry_bears() {
+    let mut bench = Bench::<Sqlite>::new();
+    let day = Span::from_seconds(86_400);
+    let (year, early) = (NOON + Span::from_seconds(365 * 86_400), start(1));
+    let claimed = |mut start: Start| {
+        start.append.claims.push(claim(&start.task));
+        start.append
+    };
+    bench.commit(claimed(early));
+    // One task is started by a clock that is ahead, and one has its claim kept by it.
+    let mut ahead = start_with(2, |started| {
+        started.deadline = year + Span::from_seconds(3600);
+    });
+    ahead.append.now = year;
+    ahead.append.claims.push(claim(&ahead.task));
+    ahead.append.claims[0].until = year + day;
+    bench.clock.jump(year);
+    bench.commit(ahead.append.clone());
+    bench.commit(claimed(start(3)));
+    let touch = Touch::Claim {
+        issuer: github(),
+        series: "repo/run-3".to_owned(),
+        until: year + day,
+    };
+    bench.store().touch(&acme(), touch);
+    bench.commit(noted(year, "{}"));
+    bench.clock.jump(NOON);
+    let late = start(4);
+    let mut append = claimed(start(4));
+    append.closes.push(CloseWrite {
+        issuer: github(),
+        series: "repo/run-9".into(),
+        closed: Closed {
+            attempt: None,
+            part: None,
+            at: NOON,
+        },
+        seen: Vec::new(),
+        until: NOON + Span::from_seconds(20 * 86_400),
+    });
+    append.people.push(PersonWrite {
+        person: digest("mona"),
+        over: PersonOver {
+            upto: NOON,
+            at: NOON,
+            said: String::new(),
+        },
+        until: NOON + Span::from_seconds(20 * 86_400),
+    });
+    bench.commit(append);
+    for task in [&start(1).task, &ahead.task, &start(3).task, &late.task] {
+        let mut ending = changed(end(task, Cause::Completed));
+        ending.now = NOON;
+        bench.commit(ending);
+    }
+    for n in 1..=4 {
+        let claims = bench.claims(&format!("repo/run-{n}"));
+        assert_ne!(claims[0].state, ClaimState::Open, "{n}");
+    }
+    for n in 5..=8u64 {
+        bench.clock.advance(day);
+        let mut later = start(n).append;
+        later.now = bench.clock.now();
+        bench.commit(later);
+    }
+    bench.subject.store = None;
+    let db = Connection::open(&bench.subject.options.path).unwrap();
+    let rows = |table: &str| -> i64 {
+        let count = format!("SELECT count(*) FROM {table}");
+        db.query_row(&count, [], |row| row.get(0)).unwrap()
+    };
+    let last = |kind: &str| -> (u64, i64) {
+        let mut names = db
+            .prepare("SELECT name FROM sqlite_master WHERE type = 'table'")
+            .unwrap();
+        let names = names.query_map([], |row| row.get::<_, String>(0)).unwrap();
+        let days = names.filter_map(|name| name.unwrap().strip_prefix(kind)?.parse().ok());
+        let days: Vec<u64> = days.collect();
+        let last = *days.iter().max().unwrap();
+        (last, rows(&format!("{kind}{last}")))
+    };
+    let (today, beyond) = (NOON.millis() / 86_400_000, year.millis() / 86_400_000);
+    assert!(last("closed_").0 <= today + 40 && last("people_").0 <= today + 40);
+    let (claims, held) = last("claims_");
+    assert!(claims > beyond && held == 2, "{claims} {held}");
+    assert_eq!(last("ended_"), (claims, 2), "of the same two, and no other");
+    assert!(rows("starts") <= 2, "what no longer counts is gone");
+}
+
 #[test]
 fn every_damage_is_found_where_it_is() {
     // Each line: what is done, and what is said about it.
@@ -467,6 +572,7 @@ fn every_damage_is_found_where_it_is() {
         ("INSERT INTO ended_20468 SELECT tenant, id, 'completed', 1 FROM tasks WHERE tenant = 1", "ends"),
         ("UPDATE claims_20468 SET cause = 'completed', deadline = 1", "claims"),
         ("UPDATE spent_20467 SET task = zeroblob(16)", "spent keys"),
+        ("UPDATE spent_20467 SET task = randomblob(16), client = 0", "spent keys"),
         ("INSERT INTO counters VALUES (0, zeroblob(16), 1, 'x', 1)", "counters"),
     ];
     for (damage, said) in table {

@@ -126,6 +126,22 @@ pub(crate) fn an_entry_that_is_ahead_ends_no_client<S: Subject>() {
     assert_eq!(ordered, ahead, "and no time runs back in the ledger");
 }
 
+/// Nobody knows whether its key was spent: it is not allowed, and no other is stopped by it.
+pub(crate) fn a_use_whose_day_is_forgotten_stops_no_other<S: Subject>() {
+    let bench = Bench::<S>::new();
+    let mut start = start(1).append;
+    start.spends = vec![spend("proof", 1)];
+    bench.commit(start);
+    bench.pass(after(3 * 86_400));
+    let size = bench.entries().len() as u64;
+    let forgotten = Use {
+        spend: Some(spend("proof", 1)),
+        ..used(1, None)
+    };
+    let observed = observe(&bench, vec![forgotten, used(1, None)]);
+    assert_eq!(observed, [Observed::Forgotten, Observed::Recorded(size)]);
+}
+
 pub(crate) fn a_use_under_a_moved_epoch_is_stale<S: Subject>() {
     let bench = Bench::<S>::new();
     bench.start(1);

@@ -23,8 +23,10 @@ const LONGEST_KEEP: Span = Span::from_seconds(50 * 86_400);
 const DAYS: u64 = 100;
 /// What the history of one task takes on the disk, about.
 const BYTES: u64 = 5_000;
-/// A few that come afterwards: what is over is dropped when something new is written.
-const FEW: u64 = 200;
+/// Half of that: often enough that each day goes after it is over.
+const HALF_DAY: Span = Span::from_seconds(43_200);
+/// A few that come afterwards, each half a day: what is over is dropped when something new is written.
+const FEW: u64 = 4;
 /// What grows with history, and may.
 const HISTORY: [&str; 3] = ["entries", "entries_of_task", "tiles"];
 
@@ -54,8 +56,9 @@ pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> Result<(), Failure>
             first = pass(&store, &mut filler, &clock, first..first + tasks / DAYS)?;
             clock.advance(DAY);
         }
-        clock.advance(LONGEST_KEEP);
-        for _ in 0..2 {
+        // Few come meanwhile, for a ledger that sleeps forgets a day at a time.
+        for _ in 0..LONGEST_KEEP.millis() / DAY.millis() * 2 {
+            clock.advance(HALF_DAY);
             first = pass(&store, &mut filler, &clock, first..first + FEW)?;
         }
         drop(store);
@@ -76,7 +79,7 @@ pub(super) fn run(bench: &Bench<'_>, report: &mut Report) -> Result<(), Failure>
             Direction::AtMost,
         )
         .note(format!(
-            "the floor is their size after {}; meanwhile the history grew from {:.1} to {:.1} MiB; a day of the clock for each hundredth, then {} days without any; the largest: {}",
+            "the floor is their size after {}; meanwhile the history grew from {:.1} to {:.1} MiB; a day of the clock for each hundredth, then {} days with a few; the largest: {}",
             tasks / DAYS,
             then.history as f64 / 1_048_576.0,
             now.history as f64 / 1_048_576.0,

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::FsckFailure;
 use super::replay::Open;
+use crate::NOBODY;
 use crate::sqlite::load::{json, read_held};
 use crate::sqlite::partition::Partitions;
 use crate::sqlite::read::read_claim;
@@ -169,14 +170,16 @@ impl Hot<'_> {
         Ok(())
     }
 
-    /// A key was spent by a task that the ledger knows.
+    /// A key was spent by a task that the ledger knows, or by [`NOBODY`].
     fn check_spent(&self, day: u64) -> Result<(), FsckFailure> {
         let mut strays = self.db.prepare(&format!(
-            "SELECT task FROM spent_{day} WHERE tenant = ?1
+            "SELECT task FROM spent_{day} WHERE tenant = ?1 AND NOT (task = ?2 AND client = ?3)
                AND NOT EXISTS (SELECT 1 FROM entries WHERE entries.task = spent_{day}.task)"
         ))?;
         let stray = strays
-            .query_row([self.tenant.0], |row| task(row, 0))
+            .query_row((self.tenant.0, NOBODY.task.0, NOBODY.client), |row| {
+                task(row, 0)
+            })
             .optional()?;
         match stray {
             Some(id) => Err(self.differs("spent keys", id, "a task that the ledger knows", "none")),
