@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dayfly_domain::{Command, Digest, Refusal, Revoke, Rule, decide};
-use dayfly_store::{Append, OneTimeKey, Spend};
+use dayfly_store::{Append, AppendError, OneTimeKey, Spend};
 use dayfly_token::dpop::VerifiedDpop;
 
 use super::authenticate::OwnToken;
@@ -61,7 +61,12 @@ impl App {
         trail: &mut Trail,
     ) -> Result<bool, Refusal> {
         let shown = self.shown(tenant, token, (assertion, key_proof), trail)?;
-        let Some(Shown { own, keys, by_key }) = shown else {
+        let Some(Shown {
+            own,
+            mut keys,
+            by_key,
+        }) = shown
+        else {
             return Ok(true);
         };
         trail.task = Some(own.id.client.task);
@@ -107,6 +112,9 @@ impl App {
             };
             match self.held.end(tenant.name(), append).await {
                 Ok(done) => return Ok(done.is_durable()),
+                // Whether its proof was used is not known any more. That keeps nobody from ending
+                // what is theirs: used twice, it ends nothing twice.
+                Err(AppendError::Unfit(_)) if !keys.is_empty() => keys.clear(),
                 Err(error) => self.after_failure(tenant, error, false).await?,
             }
         }

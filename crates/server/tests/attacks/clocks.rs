@@ -2,7 +2,7 @@
 
 use dayfly_domain::{Span, Time};
 use dayfly_store::clock::Clock as _;
-use dayfly_store::{FactsQuery, Fault, Touch};
+use dayfly_store::{Append, FactsQuery, Fault, Note, Store as _, Touch};
 
 use super::job::{Job, claims, dpop, new_key, proof, signed};
 use super::world::{ARTIFACTS, World, acme};
@@ -222,6 +222,69 @@ async fn a_stall_by_a_clock_that_is_ahead_counts_from_when_it_is_right() {
     assert!(world.is_open(&job.task));
     world.rounds(320).await;
     assert!(!world.is_open(&job.task), "and no more than one grace");
+}
+
+/// A machine with many jobs dies once by a clock that is ahead, and once more when it is right.
+#[tokio::test]
+async fn many_that_vanish_get_their_grace_after_a_clock_that_was_ahead() {
+    let world = World::new().await;
+    world.app.sweep().await;
+    let mut jobs = Vec::new();
+    for run in 1..=14 {
+        jobs.push(world.job(run).await);
+    }
+    let before = world.clock.now();
+    world.clock.jump(before + Span::from_seconds(60));
+    world.rounds(14).await;
+    let beat = async || {
+        for job in &jobs {
+            assert_eq!(world.beat(job).await.status, 200);
+        }
+    };
+    let open = || jobs.iter().filter(|job| world.is_open(&job.task)).count();
+    beat().await;
+    world.rounds(310).await;
+    assert_eq!(open(), 14, "one more grace, by the clock that is ahead");
+    world.clock.jump(before + Span::from_seconds(2));
+    world.rounds(14).await;
+    world.wait(2);
+    beat().await;
+    world.rounds(310).await;
+    assert_eq!(open(), 14, "one more grace, by the clock that is right");
+    world.rounds(310).await;
+    assert_eq!(open(), 0);
+}
+
+/// Which proofs were used on a day that is forgotten nobody knows. It keeps nobody from ending.
+#[tokio::test]
+async fn a_client_ends_itself_by_a_proof_of_a_day_that_is_forgotten() {
+    let world = World::new().await;
+    let job = world.job(1).await;
+    let before = world.clock.now();
+    let ahead = before + Span::from_seconds(3 * 86_400);
+    world.clock.jump(ahead);
+    for _ in 0..4 {
+        let entry = Append {
+            now: ahead,
+            notes: vec![Note {
+                kind: "finding.opened",
+                data: "{}".to_owned(),
+                annex: None,
+            }],
+            ..Append::default()
+        };
+        world.store.append(&acme(), entry).await.unwrap();
+        world.clock.advance(Span::from_seconds(9 * 3600));
+    }
+    world.clock.jump(before + Span::from_seconds(2));
+    let revoke = dpop(&world, &job.key, "POST", "/revoke");
+    let form = [("token", job.token.as_str())];
+    for _ in 0..2 {
+        let revoked = world.form("/revoke", &form, &[("dpop", &revoke)]).await;
+        assert_eq!(revoked.status, 200, "{}", revoked.text);
+        assert!(!world.is_open(&job.task));
+    }
+    assert_eq!(world.count("task.ended", &job.task), 1);
 }
 
 /// A proof is accepted once, whatever becomes of the clock.
