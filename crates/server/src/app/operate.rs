@@ -21,6 +21,14 @@ use super::{App, Tenant};
 /// The most bytes, as JSON, of what a block that is set by hand stands on.
 const TEXT: usize = 4096;
 
+/// What lifts a block as it stood when it was looked at.
+struct Lifting {
+    block: Block,
+    append: Append,
+    /// What stands beside it.
+    beside: Option<Block>,
+}
+
 impl App {
     /// Ends a task for an operator. Nothing of its series starts again until `unblock`.
     ///
@@ -229,24 +237,36 @@ impl App {
             }
         };
         let signed = Signature::of(by, reason).map_err(|why| unavailable(&why))?;
-        let (append, beside) = self.lifting(tenant, &on, beside.as_ref(), &signed)?;
-        // Nobody looks again for whoever lifts it: what stands by then was not seen.
-        match self.store.append(tenant.name(), append).await {
-            Ok(_) => Ok(beside),
-            Err(AppendError::Conflict) => Err(stands_not(&on)),
-            Err(AppendError::Stale(_)) => Err(barred_anew(&on)),
-            Err(why) => Err(unavailable(&why)),
+        let mut lifting = self.lifting(tenant, &on, beside.as_ref(), &signed)?;
+        let (seen, relies) = (lifting.block, lifting.append.relies.clone());
+        for _ in 0..ATTEMPTS {
+            match self.store.append(tenant.name(), lifting.append).await {
+                Ok(_) => return Ok(lifting.beside),
+                // It is gone, or it stands and nothing could be recorded for a moment.
+                Err(AppendError::Conflict) => {}
+                Err(AppendError::Stale(_)) => return Err(barred_anew(&on)),
+                Err(why) => return Err(unavailable(&why)),
+            }
+            lifting = self.lifting(tenant, &on, beside.as_ref(), &signed)?;
+            // What stands by now and was not seen is not lifted.
+            if lifting.block != seen {
+                return Err(stands_not(&on));
+            }
+            if lifting.append.relies != relies {
+                return Err(barred_anew(&on));
+            }
         }
+        Err(unavailable(&"the block did not stand still"))
     }
 
-    /// What lifts a block as it stands now, and what stands beside it.
+    /// What lifts a block as it stands now.
     fn lifting(
         &self,
         tenant: &Tenant,
         on: &BlockOn,
         beside: Option<&BlockOn>,
         signed: &Signature,
-    ) -> Result<(Append, Option<Block>), Refusal> {
+    ) -> Result<Lifting, Refusal> {
         let barred = match on {
             BlockOn::Barred(person) => Some(barred_by(*person)),
             BlockOn::Series { .. }
@@ -287,7 +307,11 @@ impl App {
             lifts: vec![on.clone()],
             ..Append::default()
         };
-        Ok((append, beside))
+        Ok(Lifting {
+            block: block.clone(),
+            append,
+            beside,
+        })
     }
 
     /// The blocks that stand, in the order of what they stand on.

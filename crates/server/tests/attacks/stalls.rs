@@ -337,3 +337,44 @@ async fn an_outage_is_added_to_the_grace_once() {
     round(24).await;
     assert!(!world.is_open(&job.task), "the outage was added twice");
 }
+
+/// Whoever lifts a block while the last of what was held is recorded waits, and then it is lifted.
+#[tokio::test]
+async fn a_block_is_lifted_behind_the_door() {
+    let (world, store) = World::in_memory().await;
+    let job = world.job(1).await;
+    let on = BlockOn::Key {
+        issuer: "github".parse().unwrap(),
+        key: "1/1/1".to_owned(),
+    };
+    let (app, tenant) = (Arc::clone(&world.app), world.tenant());
+    let blocked = app.set_block(&tenant, on.clone(), &BY, "leaked");
+    blocked.await.unwrap();
+    stall(&store);
+    assert_eq!(world.end(&job).await.status, 200);
+    store.heal();
+    let lifted = Arc::new(std::sync::Mutex::new(None));
+    let (slot, what) = (Arc::clone(&lifted), on.clone());
+    world.store.before_resumed(async move {
+        let lifting = async move { app.unblock(&tenant, what, &BY, "mended").await.map(drop) };
+        *slot.lock().unwrap() = Some(tokio::spawn(lifting));
+        for _ in 0..64 {
+            tokio::task::yield_now().await;
+        }
+    });
+    world.recover().await;
+    let lifting = lifted.lock().unwrap().take().unwrap();
+    lifting.await.unwrap().unwrap();
+    let none = FactsQuery::default();
+    assert!(
+        !world
+            .store
+            .facts(&acme(), &none)
+            .unwrap()
+            .blocks
+            .stands(&on)
+    );
+    // Of what does not stand it is said.
+    let again = world.app.unblock(&world.tenant(), on, &BY, "x").await;
+    assert_eq!(again.unwrap_err().refusal.rule.code(), "not_found");
+}

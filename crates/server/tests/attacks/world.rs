@@ -172,6 +172,7 @@ impl World {
             first_revision: Mutex::default(),
             then_revision: Mutex::default(),
             first_lift: Mutex::default(),
+            first_resumed: Mutex::default(),
             first_block: Mutex::default(),
             first_word: Mutex::default(),
             first_use: Mutex::default(),
@@ -537,6 +538,7 @@ pub(crate) struct Door {
     first_revision: Mutex<Option<Before>>,
     then_revision: Mutex<Option<Before>>,
     first_lift: Mutex<Option<Before>>,
+    first_resumed: Mutex<Option<Before>>,
     first_block: Mutex<Option<Before>>,
     first_word: Mutex<Option<Before>>,
     first_use: Mutex<Option<Before>>,
@@ -605,6 +607,11 @@ impl Door {
         *self.first_lift.lock().unwrap() = Some(Box::pin(first));
     }
 
+    /// Before a stall is recorded as over, this goes.
+    pub(crate) fn before_resumed(&self, first: impl Future<Output = ()> + Send + 'static) {
+        *self.first_resumed.lock().unwrap() = Some(Box::pin(first));
+    }
+
     /// How often entries were read.
     pub(crate) fn reads(&self) -> u64 {
         self.reads.load(Ordering::SeqCst)
@@ -655,7 +662,13 @@ impl Door {
         let lift = (!append.lifts.is_empty()).then(|| self.first_lift.lock().unwrap().take());
         let block = (!append.blocks.is_empty()).then(|| self.first_block.lock().unwrap().take());
         let word = (!append.people.is_empty()).then(|| self.first_word.lock().unwrap().take());
+        let resumed = append
+            .notes
+            .iter()
+            .any(|note| note.kind == "ledger.resumed");
+        let resumed = resumed.then(|| self.first_resumed.lock().unwrap().take());
         let other = lift.flatten().or(block.flatten()).or(word.flatten());
+        let other = other.or(resumed.flatten());
         let next = if let Some(other) = other {
             Some(other)
         } else if append.revises {
