@@ -45,6 +45,16 @@ struct Hold {
     until: Time,
 }
 
+impl Hold {
+    /// One that began by a clock that was ahead begins now.
+    fn set_back(&mut self, now: Time) {
+        if self.from > now {
+            self.until = now + self.until.since(self.from);
+            self.from = now;
+        }
+    }
+}
+
 impl App {
     /// Says that the server is there to hear, when it was not for a while: whoever judges silence
     /// first after a pause must not take the pause for it.
@@ -78,9 +88,19 @@ impl App {
         self.sweeps.alive.store(now.millis(), Ordering::SeqCst);
     }
 
+    /// Has nothing be of a time that comes, or wait for one that a clock that was ahead has set.
     fn set_back(&self, now: Time) {
         for tenant in self.tenants() {
             self.store.touch(tenant.name(), Touch::Clock { at: now });
+        }
+        self.held.pods().set_back(now);
+        let mut held = self
+            .sweeps
+            .held
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for hold in held.values_mut() {
+            hold.set_back(now);
         }
     }
 
@@ -98,10 +118,13 @@ impl App {
             return false;
         }
         self.give_grace(now);
-        tracing::warn!(%jump, "the clock is steady again: every open task has one full grace");
         self.sweeps.jumped.store(false, Ordering::SeqCst);
-        self.held.forget_jump();
-        true
+        // Another one may have been seen since: then the next round waits for that.
+        let steady = self.held.forget_jump(jump);
+        if steady {
+            tracing::warn!(%jump, "the clock is steady again: every open task has one full grace");
+        }
+        steady
     }
 
     fn say_alive(&self, now: Time) {

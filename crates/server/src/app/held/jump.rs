@@ -94,9 +94,13 @@ impl JumpWatch {
         })
     }
 
-    /// Forgets a jump that has settled.
-    pub(super) fn forget(&self) {
-        self.watched().jump = None;
+    /// Forgets a jump that has settled; whether none was seen since.
+    pub(super) fn forget(&self, settled: Jump) -> bool {
+        let mut watched = self.watched();
+        if watched.jump == Some(settled) {
+            watched.jump = None;
+        }
+        watched.jump.is_none()
     }
 
     fn watched(&self) -> MutexGuard<'_, Watched> {
@@ -139,9 +143,23 @@ mod tests {
             assert!(!watch.has_settled(&clock) && watch.look(&clock).is_some());
             clock.advance(Span::from_seconds(1));
             assert!(watch.has_settled(&clock));
-            watch.forget();
+            let settled = watch.look(&clock).unwrap();
+            assert!(watch.forget(settled));
             assert_eq!(watch.look(&clock), None);
         }
+    }
+
+    #[test]
+    fn a_jump_that_is_seen_while_another_settles_is_not_forgotten_with_it() {
+        let (clock, watch) = watching();
+        clock.jump(BEGIN + Span::from_seconds(3600));
+        let first = watch.look(&clock).unwrap();
+        clock.advance(Span::from_seconds(10));
+        assert!(watch.has_settled(&clock));
+        clock.jump(BEGIN);
+        let second = watch.look(&clock).unwrap();
+        assert!(!watch.forget(first));
+        assert!(watch.look(&clock) == Some(second) && watch.is_settling(&clock));
     }
 
     #[test]

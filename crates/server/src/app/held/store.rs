@@ -327,14 +327,15 @@ impl ObeyingStore {
         self.shared.watch.is_settling(self.shared.clock.as_ref())
     }
 
-    /// Lets grants go on after a jump.
-    pub(in crate::app) fn forget_jump(&self) {
-        self.shared.watch.forget();
+    /// Lets grants go on after a jump that has settled, unless there was another since; whether they
+    /// do.
+    pub(in crate::app) fn forget_jump(&self, settled: Jump) -> bool {
         // A stall that began by a clock that was ahead has lasted from now on at least.
         let now = self.shared.clock.now();
         if let Some(stall) = &mut self.shared.state_mut().stall {
             stall.since = stall.since.min(now);
         }
+        self.shared.watch.forget(settled)
     }
 
     /// Since when what is open may be open: since ever where the clock cannot say.

@@ -181,6 +181,15 @@ impl Pods {
         all
     }
 
+    /// Has nothing wait for a time that a clock that was ahead has set: every pod is asked about from
+    /// now on, a few at a time, and what was said of it was said by now.
+    pub(crate) fn set_back(&self, now: Time) {
+        let mut pods = self.locked();
+        for of_issuer in pods.values_mut() {
+            of_issuer.set_back(now);
+        }
+    }
+
     /// The token of a pod by which its cluster can be asked about it now.
     pub(super) fn token(&self, of: &Of, series: &str, now: Time) -> Option<Arc<PodToken>> {
         let pods = self.locked();
@@ -232,6 +241,28 @@ impl OfIssuer {
         }
         let due = self.turns.iter().take_while(|(due, _)| *due <= now);
         due.take(self.at_once().saturating_sub(self.askers)).count()
+    }
+
+    fn set_back(&mut self, now: Time) {
+        let latest = now + HOLD;
+        self.rests = self.rests.min(now);
+        self.holds = self.holds.min(latest);
+        for (at, _) in &mut self.fallen {
+            *at = now.min(*at);
+        }
+        for kept in self.kept.values_mut() {
+            kept.due = kept.due.min(now);
+            kept.word = match kept.word {
+                Word::Stands => Word::Stands,
+                Word::Doubted(since) => Word::Doubted(since.min(now)),
+                Word::Held(until) => Word::Held(until.min(latest)),
+            };
+        }
+        let turns = std::mem::take(&mut self.turns);
+        self.turns = turns
+            .into_iter()
+            .map(|(due, series)| (due.min(now), series))
+            .collect();
     }
 
     fn turn_away(&mut self) {
@@ -458,6 +489,33 @@ mod tests {
         let mut falls =
             |number: usize| of.falls(&number.to_string(), now + AGAIN, every) == Fall::Gone;
         ((0..fall).filter(|number| falls(*number)).count(), of)
+    }
+
+    /// What was said by a clock that was ahead was said by now, and no pod waits for that time.
+    #[test]
+    fn nothing_waits_for_the_time_of_a_clock_that_was_ahead() {
+        let pods = Pods::default();
+        let (_, mut of_issuer) = gone(49, 10);
+        let ahead = Time::from_seconds(105);
+        of_issuer.rests = ahead;
+        for (series, due) in [("20", 90), ("21", 105)] {
+            of_issuer.put_off(series, Time::from_seconds(due));
+        }
+        pods.locked().insert(of(), of_issuer);
+        let now = Time::from_seconds(10);
+        pods.set_back(now);
+        let mut locked = pods.locked();
+        let of_issuer = locked.get_mut(&of()).unwrap();
+        assert_eq!(of_issuer.turns.len(), 49);
+        assert!(of_issuer.wanted(now) > 0 && of_issuer.turns.iter().all(|(due, _)| *due <= now));
+        let every = Span::from_seconds(30);
+        // The hold goes on for no longer than one that begins now.
+        let after = now + HOLD;
+        assert_eq!(of_issuer.falls("1", now, every), Fall::Held);
+        assert_eq!(of_issuer.falls("1", after, every), Fall::Gone);
+        // A first no by the clock that was ahead is one by now.
+        assert_eq!(of_issuer.falls("30", now, every), Fall::Again);
+        assert_eq!(of_issuer.falls("30", after + AGAIN, every), Fall::Gone);
     }
 
     #[test]
