@@ -448,6 +448,47 @@ fn a_key_that_no_task_has_spent_is_no_damage() {
     fsck(&bench.subject.options.path).unwrap();
 }
 
+/// Has an append close a run, and say something of a person.
+fn say_all(append: &mut Append) {
+    append.closes.push(CloseWrite {
+        issuer: github(),
+        series: "repo/run-9".into(),
+        closed: Closed {
+            attempt: None,
+            part: None,
+            at: NOON,
+        },
+        seen: Vec::new(),
+        until: NOON + Span::from_seconds(20 * 86_400),
+    });
+    append.people.push(PersonWrite {
+        person: digest("mona"),
+        over: PersonOver {
+            upto: NOON,
+            at: NOON,
+            said: String::new(),
+        },
+        until: NOON + Span::from_seconds(20 * 86_400),
+    });
+}
+
+/// How many rows a table has.
+fn rows(db: &Connection, table: &str) -> i64 {
+    let count = format!("SELECT count(*) FROM {table}");
+    db.query_row(&count, [], |row| row.get(0)).unwrap()
+}
+
+/// The last day of the tables of a kind, and how many rows that has.
+fn last(db: &Connection, kind: &str) -> (u64, i64) {
+    let mut names = db
+        .prepare("SELECT name FROM sqlite_master WHERE type = 'table'")
+        .unwrap();
+    let names = names.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    let days = names.filter_map(|name| name.unwrap().strip_prefix(kind)?.parse().ok());
+    let last: u64 = days.max().unwrap();
+    (last, rows(db, &format!("{kind}{last}")))
+}
+
 /// What one entry that is ahead of the clock makes tables grow by is nothing.
 #[test]
 fn tables_are_those_of_the_clock_whatever_time_the_last_entry_bears() {
@@ -479,26 +520,7 @@ fn tables_are_those_of_the_clock_whatever_time_the_last_entry_bears() {
     bench.clock.jump(NOON);
     let late = start(4);
     let mut append = claimed(start(4));
-    append.closes.push(CloseWrite {
-        issuer: github(),
-        series: "repo/run-9".into(),
-        closed: Closed {
-            attempt: None,
-            part: None,
-            at: NOON,
-        },
-        seen: Vec::new(),
-        until: NOON + Span::from_seconds(20 * 86_400),
-    });
-    append.people.push(PersonWrite {
-        person: digest("mona"),
-        over: PersonOver {
-            upto: NOON,
-            at: NOON,
-            said: String::new(),
-        },
-        until: NOON + Span::from_seconds(20 * 86_400),
-    });
+    say_all(&mut append);
     bench.commit(append);
     for task in [&start(1).task, &ahead.task, &start(3).task, &late.task] {
         let mut ending = changed(end(task, Cause::Completed));
@@ -517,26 +539,16 @@ fn tables_are_those_of_the_clock_whatever_time_the_last_entry_bears() {
     }
     bench.subject.store = None;
     let db = Connection::open(&bench.subject.options.path).unwrap();
-    let rows = |table: &str| -> i64 {
-        let count = format!("SELECT count(*) FROM {table}");
-        db.query_row(&count, [], |row| row.get(0)).unwrap()
-    };
-    let last = |kind: &str| -> (u64, i64) {
-        let mut names = db
-            .prepare("SELECT name FROM sqlite_master WHERE type = 'table'")
-            .unwrap();
-        let names = names.query_map([], |row| row.get::<_, String>(0)).unwrap();
-        let days = names.filter_map(|name| name.unwrap().strip_prefix(kind)?.parse().ok());
-        let days: Vec<u64> = days.collect();
-        let last = *days.iter().max().unwrap();
-        (last, rows(&format!("{kind}{last}")))
-    };
     let (today, beyond) = (NOON.millis() / 86_400_000, year.millis() / 86_400_000);
-    assert!(last("closed_").0 <= today + 40 && last("people_").0 <= today + 40);
-    let (claims, held) = last("claims_");
+    assert!(last(&db, "closed_").0 <= today + 40 && last(&db, "people_").0 <= today + 40);
+    let (claims, held) = last(&db, "claims_");
     assert!(claims > beyond && held == 2, "{claims} {held}");
-    assert_eq!(last("ended_"), (claims, 2), "of the same two, and no other");
-    assert!(rows("starts") <= 2, "what no longer counts is gone");
+    assert_eq!(
+        last(&db, "ended_"),
+        (claims, 2),
+        "of the same two, and no other"
+    );
+    assert!(rows(&db, "starts") <= 2, "what no longer counts is gone");
 }
 
 #[test]
