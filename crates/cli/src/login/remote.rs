@@ -84,7 +84,10 @@ impl RemoteFace {
         let clients = Clients::new()?;
         let held = Kept::of(&server)?.hold()?;
         let login = held.read()?.ok_or_else(|| {
-            anyhow!("nobody is logged in to {server}: dayfly login --server {server}")
+            anyhow!(
+                "nobody is logged in to {server}: dayfly login --server {server}, where that is an \
+                 admin listener; --config FILE asks a server on this machine without a login"
+            )
         })?;
         let until = login.expires.seconds();
         let login = if clock::now_seconds().saturating_add(EARLY_SECONDS) < until {

@@ -8,7 +8,8 @@ use crate::http::is_loopback;
 /// Options of every command.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ServerArgs {
-    /// The server's public URL; with the tenant at its end where --tenant is not given
+    /// In a job the server's public URL, with the tenant at its end where --tenant is not given; for who
+    /// operates it the address of its admin listener
     #[arg(
         long,
         env = "DAYFLY_SERVER",

@@ -249,10 +249,14 @@ impl Ended {
         Self(body)
     }
 
-    /// One line that names the task, how it ended, until when it may still have been accepted, and the head. The head
-    /// is a signed note as a JSON string, so that whoever keeps the line keeps every byte of it.
-    pub(crate) fn line(&self, task: &str) -> String {
-        let mut line = format!("{task} ended");
+    /// One line that names what ended, how, until when it may still have been accepted, and the head: the
+    /// client alone where its task goes on with others. The head is a signed note as a JSON string, so that
+    /// whoever keeps the line keeps every byte of it.
+    pub(crate) fn line(&self, what: &str) -> String {
+        let alone = self.0.get("task_ended") == Some(&Value::Bool(false));
+        let client = self.0.get("client").and_then(Value::as_str);
+        let client = client.filter(|client| alone && is_id(client));
+        let mut line = format!("{} ended", client.unwrap_or(what));
         if let Some(cause) = self.0.get("cause") {
             line.push_str(&format!(" {}", Excerpt::of_json(cause)));
         }
@@ -261,6 +265,9 @@ impl Ended {
         }
         if let Some(last) = self.0.get("last_possible_acceptance") {
             line.push_str(&format!("; last possible acceptance {}", moment(last)));
+        }
+        if client.is_some() && client != Some(what) {
+            line.push_str("; the task is still open");
         }
         match self.0.get("head") {
             None | Some(Value::Null) => {}
@@ -306,4 +313,37 @@ fn moment(value: &Value) -> String {
 fn is_id(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     !text.is_empty() && text.len() <= 64 && text.bytes().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn line(task_ended: bool) -> String {
+        let body = json!({
+            "task": "task_00000000000000000000000000",
+            "client": "client_00000000000000000000000000_2",
+            "cause": "completed",
+            "task_ended": task_ended,
+        });
+        let Value::Object(body) = body else {
+            panic!("it is an object");
+        };
+        Ended::of(body).line("task_00000000000000000000000000")
+    }
+
+    /// Of jobs that share a task, each ends itself.
+    #[test]
+    fn a_task_that_goes_on_is_not_said_to_have_ended() {
+        assert_eq!(
+            line(true),
+            "task_00000000000000000000000000 ended `completed`"
+        );
+        assert_eq!(
+            line(false),
+            "client_00000000000000000000000000_2 ended `completed`; the task is still open"
+        );
+    }
 }

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dayfly_domain::{
-    Blocks, ClientId, CredentialId, Digest, Refusal, Rule, Task, TaskId, Time, check_epochs,
+    Blocks, ClientId, CredentialId, Digest, Refusal, Rule, Task, TaskId, TaskState, Time,
+    check_epochs,
 };
 use dayfly_store::{FactsQuery, OpenTask};
 use dayfly_token::access_token::VerifiedAccessToken;
@@ -318,6 +319,18 @@ impl App {
         Ok((open, facts.blocks))
     }
 
+    /// The refusal of whoever operates on a task that is not open: it says when and why that ended, or
+    /// that there never was one by this id, so that a mistyped one does not pass for one that is over.
+    pub(super) async fn not_open(&self, tenant: &Tenant, id: TaskId) -> Refusal {
+        not_open(id, self.recorded_task(tenant, id).await)
+    }
+
+    /// The same for whoever reads on a thread of its own.
+    pub(super) fn not_open_now(&self, tenant: &Tenant, id: TaskId) -> Refusal {
+        let task = record::task_state(self.store.as_ref(), tenant.name(), id);
+        not_open(id, task.map_err(|why| unavailable(&why)))
+    }
+
     /// The state of a task, open or ended, as the record has it.
     pub(super) async fn recorded_task(
         &self,
@@ -327,6 +340,23 @@ impl App {
         let name = tenant.name().clone();
         self.replayed(move |store| record::task_state(store, &name, id))
             .await
+    }
+}
+
+/// The refusal for a task that is not open, by what the record has of it.
+fn not_open(id: TaskId, recorded: Result<Option<Task>, Refusal>) -> Refusal {
+    match recorded.map(|task| task.map(|task| task.state)) {
+        Ok(Some(TaskState::Ended { cause, at })) => {
+            ended(&format!("one that ended at {at} ({})", cause.word()))
+        }
+        Ok(Some(TaskState::Open | TaskState::Pending(_))) => {
+            ended("one whose end is still to be recorded")
+        }
+        Ok(None) => Refusal::new(Rule::NotFound)
+            .field("task")
+            .wanted("a task of this ledger")
+            .got(id.to_string()),
+        Err(_) => ended("no open task by its id"),
     }
 }
 

@@ -134,7 +134,8 @@ impl App {
         let signed = Signature::of(by, reason).map_err(|why| unavailable(&why))?;
         for _ in 0..ATTEMPTS {
             let open = match self.look_up(tenant, client.task) {
-                Ok(open) => open.ok_or_else(|| ended("no open task by its id"))?,
+                Ok(Some(open)) => open,
+                Ok(None) => return Err(self.not_open(tenant, client.task).await),
                 Err(why) => {
                     return self
                         .end_client_unread(tenant, client, block, &signed, why)

@@ -148,9 +148,11 @@ impl App {
         block: bool,
     ) -> Result<WouldEnd, Refusal> {
         let now = self.now_for_ends();
-        let open = self.open_task(tenant, client.task)?;
+        let Some(open) = self.open_task(tenant, client.task)? else {
+            return Err(self.not_open_now(tenant, client.task));
+        };
         let held = Held {
-            open: open.ok_or_else(|| ended("no open task by its id"))?,
+            open,
             clients: BTreeSet::from([client.number]),
         };
         let task = &held.open.task;
@@ -169,9 +171,11 @@ impl App {
     /// # Errors
     /// The refusal: there is no such open task, or the store cannot answer.
     pub fn task_would_end(&self, tenant: &Tenant, task: TaskId) -> Result<WouldEnd, Refused> {
-        let open = self
-            .open_task(tenant, task)
-            .and_then(|open| open.ok_or_else(|| ended("no open task by its id")));
+        let open = match self.open_task(tenant, task) {
+            Ok(Some(open)) => Ok(open),
+            Ok(None) => Err(self.not_open_now(tenant, task)),
+            Err(why) => Err(why),
+        };
         let open = open.map_err(|refusal| self.refuse(tenant, &trail(), refusal))?;
         let mut would = WouldEnd {
             block: Some(series_of(&open.task)),

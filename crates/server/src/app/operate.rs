@@ -62,7 +62,8 @@ impl App {
         let signed = Signature::of(by, reason).map_err(|why| unavailable(&why))?;
         for _ in 0..ATTEMPTS {
             let open = match self.look_up(tenant, task) {
-                Ok(open) => open.ok_or_else(|| ended("no open task by its id"))?,
+                Ok(Some(open)) => open,
+                Ok(None) => return Err(self.not_open(tenant, task).await),
                 Err(why) => return self.end_task_unread(tenant, task, &signed, why).await,
             };
             let on = series_of(&open.task);
@@ -232,8 +233,7 @@ impl App {
                 return Err(Refusal::new(Rule::Invalid)
                     .field("block")
                     .wanted("a block on a run, an instance, a person or an issuer")
-                    .got(on.to_string())
-                    .hint(format!("it is lifted by {}", on.lifted_by())));
+                    .got(format!("{on}, which is lifted by {}", on.lifted_by())));
             }
         };
         let signed = Signature::of(by, reason).map_err(|why| unavailable(&why))?;

@@ -7,7 +7,7 @@ mod traces;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use dayfly_domain::{Bounds, RefusalId};
+use dayfly_domain::{Bounds, RefusalId, TaskId};
 use dayfly_ledger::Receipt;
 use dayfly_store::Bundle;
 use serde_json::Value;
@@ -324,6 +324,28 @@ async fn a_change_goes_on_when_its_caller_is_gone() {
     }
 }
 
+/// A mistyped id must not pass for a task that is over.
+#[tokio::test]
+async fn no_task_and_no_client_of_a_task_that_never_was_is_said_to_have_ended() {
+    let mut served = Served::start().await;
+    served.hand.start(at(3, 0, 0), &Spec::default());
+    let never = TaskId([7; 16]);
+    for path in [
+        format!("/admin/acme/tasks/{never}/end"),
+        format!(
+            "/admin/acme/clients/{}_1/end",
+            never.to_string().replace("task", "client")
+        ),
+    ] {
+        for body in [r#"{"reason":"leaked"}"#, r#"{"dry_run":true}"#] {
+            let (status, refused) = served.post(&path, body).await;
+            let rule = &refused["refused"]["rule"];
+            assert_eq!((status, rule), (404, &json!("not_found")), "{path} {body}");
+            assert_eq!(refused["refused"]["got"], never.to_string());
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_refusal_is_explained() {
     let mut served = Served::start().await;
@@ -339,6 +361,9 @@ async fn a_refusal_is_explained() {
     let (_, why) = served.get(&format!("/admin/acme/why/{refusal}")).await;
     assert_eq!(why["rule"], "task_ended");
     assert_eq!(why["wanted"], "an open task");
+    let got = why["got"].as_str().unwrap();
+    assert!(got.starts_with("one that ended at "), "{got}");
+    assert!(got.ends_with(" (operator)"), "{got}");
     let other = RefusalId::new(1, [0; 10]);
     assert_eq!(served.get(&format!("/admin/acme/why/{other}")).await.0, 404);
 }
