@@ -80,11 +80,13 @@ impl App {
         request: &RedeemRequest<'_>,
         trail: &mut Trail,
     ) -> Result<Polled, Refusal> {
-        let now = self.now();
         let key_proof = self.poll_proof(tenant, request.key_proof.as_ref())?;
         let jkt = Digest(key_proof.jkt().0);
         trail.key = Some(jkt);
         let mut known = self.known_deferral(tenant, request.code, jkt).await?;
+        // Read only now: the record may have taken its time, and an old reading beside others looks
+        // like a clock that was set back.
+        let now = self.now();
         self.check_nonce(tenant, &key_proof, now)?;
         // It is spent in memory too, so that a proof of a poll does not redeem later.
         self.accept_once(tenant, &key_proof, now)?;
