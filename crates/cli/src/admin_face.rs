@@ -70,6 +70,8 @@ struct Rule {
     field: String,
     wanted: String,
     got: String,
+    #[serde(default)]
+    hint: String,
 }
 
 #[derive(Deserialize)]
@@ -181,7 +183,11 @@ impl fmt::Display for Declined {
                 write!(f, ", {word} {text}")?;
             }
         }
-        f.write_str(")")
+        f.write_str(")")?;
+        if !rule.hint.is_empty() {
+            write!(f, "; {}", rule.hint)?;
+        }
+        Ok(())
     }
 }
 

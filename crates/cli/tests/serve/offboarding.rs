@@ -154,6 +154,12 @@ async fn the_page_on_offboarding_is_walked() {
     let last = granted(&shared, 6).await;
     run(&stage, "freeze --reason \"breach\"");
     assert!(!last.introspect(&shared).await);
+    // What another command lifts is said to be.
+    let (ok, said) = operate(&stage, &["unblock", "tenant", "--reason", "over"]);
+    assert!(
+        !ok && said.contains("lifted by `dayfly unfreeze`"),
+        "{said}"
+    );
     assert_eq!(refused(&shared, 7).await, "blocked");
     run(&stage, "unfreeze --reason \"looked at\"");
     granted(&shared, 8).await;

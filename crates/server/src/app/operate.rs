@@ -233,7 +233,8 @@ impl App {
                 return Err(Refusal::new(Rule::Invalid)
                     .field("block")
                     .wanted("a block on a run, an instance, a person or an issuer")
-                    .got(format!("{on}, which is lifted by {}", on.lifted_by())));
+                    .got(on.to_string())
+                    .hint(format!("it is lifted by {}", on.lifted_by())));
             }
         };
         let signed = Signature::of(by, reason).map_err(|why| unavailable(&why))?;

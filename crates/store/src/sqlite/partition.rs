@@ -123,7 +123,7 @@ impl Partitions {
     }
 
     pub(super) fn claims(&self) -> impl Iterator<Item = u64> {
-        self.claims.iter().rev().copied()
+        self.claims.iter().copied()
     }
 
     /// The tables of claims that are kept for longer than most are.
@@ -153,10 +153,10 @@ impl Partitions {
     /// The columns of the claims in the table of a day. How a task ended stands in its claim, where
     /// that was written after the end, or in the table of ends.
     pub(super) fn claim_columns(&self, day: u64) -> String {
-        let (cause, deadline) = (self.told(day, "cause"), self.told(day, "deadline"));
+        let [cause, deadline] = ["cause", "deadline"].map(|column| self.told(day, column));
         format!(
-            "tenant, issuer, series, key, workload, attempt, task,
-           {cause} AS cause, {deadline} AS deadline"
+            "tenant, issuer, series, key, workload, attempt, task, {cause} AS cause,
+               {deadline} AS deadline"
         )
     }
 
@@ -276,7 +276,7 @@ impl Partitions {
     fn write_lookups(&mut self) {
         let select = |more: &dyn Fn(u64) -> String| {
             let parts = self.claims.iter().map(|day| {
-                let (cause, deadline) = (self.told(*day, "cause"), self.told(*day, "deadline"));
+                let [cause, deadline] = ["cause", "deadline"].map(|column| self.told(*day, column));
                 format!(
                     "SELECT {day}, key, workload, attempt, task, {cause}, {deadline}
                      FROM claims_{day} WHERE tenant = ?1 AND issuer = ?2 AND series = ?3{}",
